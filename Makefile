@@ -1,0 +1,39 @@
+# `make demo` and `make test` do all set-up on a fresh machine with Python ≥ 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Old and new versions of redis-py that `make test` runs against, beside the one in the environment.
+REDIS_PY := 5.0.8 5.3.1 8.1.0
+
+.PHONY: demo test lint bench soak setup clean
+
+demo: $(VENV)/.ready
+	$(BIN)/promoter demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tests/check_file_length.py
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.drain
+	$(BIN)/python -m benchmarks.lateness
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml Makefile
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Promoter needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -q -e '.[all]' --group dev
+	@for v in $(REDIS_PY); do $(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$$v redis==$$v || exit 1; done
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The in-memory backend, and the plain statement of what every backend must do. Start with `backend.py`."""

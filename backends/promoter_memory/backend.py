@@ -1,0 +1,219 @@
+"""`MemoryBackend`: every obligation of `promoter_core.contracts.Backend` in plain Python, all four phases unfused.
+
+No method awaits between reading and writing, so each is atomic among the tasks of one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from promoter_core.clock import SystemClock
+from promoter_core.contracts import Clock
+from promoter_core.envelope import pack_envelope
+from promoter_core.errors import TransientError
+from promoter_core.model import (
+    CancelOutcome,
+    Capabilities,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Overflow,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    Ties,
+    Wake,
+)
+from promoter_core.signals import Signals
+from promoter_core.urls import BackendUrl
+from promoter_memory.store import Pending, QueueStore
+
+MARKER_GRACE_MS = 3_600_000  # a dedup marker outlives the due time by an hour
+
+
+class MemoryStore:
+    """The data, for any number of backends in one event loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.signals = Signals(self.clock)
+        self._queues: dict[str, QueueStore] = {}
+
+    def __getitem__(self, queue: str) -> QueueStore:
+        return self._queues.setdefault(queue, QueueStore())
+
+
+class MemoryBackend:
+    """A backend on a `MemoryStore`. Backends on the same store see the same queues."""
+
+    capabilities = Capabilities(wake=Wake.ANY_WRITE, ties=Ties.INSERTION)
+
+    def __init__(self, store: MemoryStore | None = None, *, clock: Clock | None = None) -> None:
+        self._store = store or MemoryStore(clock)
+        self._clock = self._store.clock
+        self._open = False
+
+    async def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+        self._store.signals.set_all()
+
+    async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        q, now_ms = self._queue(queue)
+        self._store.signals.clear((queue, "lock"))
+        other = q.holder(now_ms)
+        if other not in (None, holder):
+            assert q.lock is not None
+            return LeaseHeld(q.lock[1] - now_ms)
+        q.lock = (holder, now_ms + ttl_ms)
+        return Lease(queue, holder, ttl_ms)
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        q, now_ms = self._queue(lease.queue)
+        self._store.signals.clear((lease.queue, "set"))
+        if q.holder(now_ms) != lease.holder:
+            return LeaseLost()
+        if request.renew:
+            q.lock = (lease.holder, now_ms + lease.ttl_ms)
+        stream, room = q.streams[StreamName.JOBS], request.limit
+        if request.overflow is Overflow.HOLD:
+            room = min(room, max(request.max_stream_len - len(stream.entries), 0))
+        jobs: list[PromotedJob] = []
+        while len(jobs) < room and (head := q.head()) and head.due_ms <= now_ms:
+            stream_id = stream.add(now_ms, _stream_fields(head.envelope, head.name))
+            jobs.append(PromotedJob(head.id, head.name, head.due_ms, now_ms, stream_id))
+            q.pop()
+        if request.overflow is Overflow.TRIM:
+            stream.trim(request.max_stream_len)
+        next_ms = head.due_ms if (head := q.head()) else None
+        return Promotion(
+            promoted=len(jobs),
+            depth=q.depth,
+            oldest_pending_lag_ms=_lag(next_ms, now_ms),
+            next_due_ms=next_ms,
+            now_ms=now_ms,
+            held_back=q.due(now_ms) if room < request.limit and _lag(next_ms, now_ms + 1) else 0,
+            jobs=tuple(jobs) if request.want_jobs else (),
+        )
+
+    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
+        q, _ = self._queue(queue)
+        for job in jobs:
+            indexed = q.index.get(job.id or "")
+            if indexed is not None and indexed.gone:  # the id may have been scheduled again since
+                del q.index[indexed.id]
+
+    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
+        q, now_ms = self._queue(queue)
+        events = q.streams[StreamName.EVENTS]
+        for job in jobs:
+            if job.id is not None:
+                fields = {"e": b"waiting", "id": _bytes(job.id), "ts": b"%d" % job.promoted_ms}
+                events.add(now_ms, fields | ({"n": _bytes(job.name)} if job.name else {}))
+        events.trim(max_stream_len)
+
+    async def unlock(self, lease: Lease) -> bool:
+        q, now_ms = self._queue(lease.queue)
+        if q.holder(now_ms) != lease.holder:
+            return False
+        q.lock = None
+        self._store.signals.set((lease.queue, "lock"))
+        return True
+
+    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
+        self._queue(queue)
+        changed = await self._store.signals.wait((queue, "set" if lease else "lock"), timeout_s)
+        self._queue(queue)  # closed while waiting
+        return changed
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        q, now_ms = self._queue(queue)
+        return tuple(Scheduled(job.id, self._schedule(q, queue, job, now_ms)) for job in jobs)
+
+    def _schedule(self, q: QueueStore, queue: str, job: JobRequest, now_ms: int) -> bool:
+        due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
+        if job.unique and not q.mark(job.id, now_ms, max(due_ms, now_ms) + MARKER_GRACE_MS):
+            return False
+        envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
+        if due_ms <= now_ms:
+            q.streams[StreamName.JOBS].add(now_ms, _stream_fields(envelope, job.name))
+            return True
+        pending = Pending(job.id, job.name, envelope, due_ms)
+        q.add(pending)
+        if job.index:
+            q.index[job.id] = pending
+        if q.head() is pending:
+            self._store.signals.set((queue, "set"))
+        return True
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+        q, _ = self._queue(queue)
+        outcomes = []
+        for id in ids:
+            job = q.index.get(id)
+            if job is None or job.gone:
+                outcomes.append(CancelOutcome.NOT_FOUND)
+                continue
+            q.cancel(job)
+            del q.index[id]
+            q.unmark(id)
+            self._store.signals.set((queue, "set"))
+            outcomes.append(CancelOutcome.REMOVED)
+        return tuple(outcomes)
+
+    async def stats(self, queue: str) -> QueueStats:
+        q, now_ms = self._queue(queue)
+        next_ms = head.due_ms if (head := q.head()) else None
+        held = q.lock if q.holder(now_ms) is not None else None
+        return QueueStats(
+            now_ms=now_ms,
+            depth=q.depth,
+            due=q.due(now_ms),
+            oldest_pending_lag_ms=_lag(next_ms, now_ms),
+            next_due_ms=next_ms,
+            stream_len=len(q.streams[StreamName.JOBS].entries),
+            events_len=len(q.streams[StreamName.EVENTS].entries),
+            dlq_len=len(q.streams[StreamName.DLQ].entries),
+            holder=held[0] if held else None,
+            lease_remaining_ms=held[1] - now_ms if held else None,
+        )
+
+    async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
+        q, _ = self._queue(queue)
+        return q.streams[stream].after(after, limit)
+
+    def _queue(self, queue: str) -> tuple[QueueStore, int]:
+        if not self._open:
+            raise TransientError("the memory backend is closed: use it inside `async with connect(…)`", code="CLOSED")
+        return self._store[queue], self._clock.time_ms()
+
+
+def _lag(next_ms: int | None, now_ms: int) -> int:
+    return max(now_ms - next_ms, 0) if next_ms is not None else 0
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _stream_fields(envelope: bytes, name: str) -> dict[str, bytes]:
+    return {"d": envelope, "n": _bytes(name)} if name else {"d": envelope}
+
+
+_named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()  # lives as long as a backend uses it
+
+
+def open_url(url: BackendUrl) -> MemoryBackend:
+    """`memory://` is private to this backend; backends of `memory://NAME` share one store."""
+    url.take()
+    if not url.host:
+        return MemoryBackend()
+    return MemoryBackend(_named.setdefault(url.host, MemoryStore()))

@@ -1,0 +1,104 @@
+"""The data of one queue in memory: a sorted set as a heap, streams as lists, a lock, an index and markers."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from promoter_core.model import StreamEntry, StreamName
+
+
+@dataclass(slots=True)
+class Pending:
+    """A job in the sorted set. `gone` once cancelled: the heap drops it when it comes up."""
+
+    id: str
+    name: str
+    envelope: bytes
+    due_ms: int
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Stream:
+    """An append-only list with ids that only grow, as `ms-sequence`."""
+
+    entries: list[StreamEntry] = field(default_factory=list)
+    last: tuple[int, int] = (0, 0)
+
+    def add(self, now_ms: int, fields: Mapping[str, bytes]) -> str:
+        ms, sequence = self.last
+        self.last = (now_ms, 0) if now_ms > ms else (ms, sequence + 1)
+        entry = StreamEntry(f"{self.last[0]}-{self.last[1]}", dict(fields))
+        self.entries.append(entry)
+        return entry.id
+
+    def trim(self, length: int) -> None:
+        del self.entries[: max(len(self.entries) - length, 0)]
+
+    def after(self, id: str, limit: int) -> tuple[StreamEntry, ...]:
+        low = _number(id) if id else (-1, 0)
+        return tuple(e for e in self.entries if _number(e.id) > low)[:limit]
+
+
+class QueueStore:
+    """One queue. Every method takes O(log n) at most, but for `due`."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.index: dict[str, Pending] = {}
+        self.streams = {name: Stream() for name in StreamName}
+        self.lock: tuple[str, int] | None = None  # holder, expiry
+        self._heap: list[tuple[int, int, Pending]] = []
+        self._sequence = 0
+        self._markers: dict[str, int] = {}  # id → expiry
+        self._expiries: list[tuple[int, str]] = []
+
+    def holder(self, now_ms: int) -> str | None:
+        """Who holds the lock at `now_ms`."""
+        return self.lock[0] if self.lock and now_ms < self.lock[1] else None
+
+    def add(self, job: Pending) -> None:
+        self._sequence += 1
+        heapq.heappush(self._heap, (job.due_ms, self._sequence, job))
+        self.depth += 1
+
+    def head(self) -> Pending | None:
+        while self._heap and self._heap[0][2].gone:
+            heapq.heappop(self._heap)
+        return self._heap[0][2] if self._heap else None
+
+    def pop(self) -> None:
+        """Remove the head."""
+        if (head := self.head()) is not None:
+            head.gone = True
+            heapq.heappop(self._heap)
+            self.depth -= 1
+
+    def cancel(self, job: Pending) -> None:
+        job.gone = True
+        self.depth -= 1
+
+    def due(self, now_ms: int) -> int:
+        return sum(1 for due_ms, _, job in self._heap if due_ms <= now_ms and not job.gone)
+
+    def mark(self, id: str, now_ms: int, expiry_ms: int) -> bool:
+        """Set the dedup marker; False when it is set already."""
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            expired_ms, old = heapq.heappop(self._expiries)
+            if self._markers.get(old) == expired_ms:
+                del self._markers[old]
+        if id in self._markers:
+            return False
+        self._markers[id] = expiry_ms
+        heapq.heappush(self._expiries, (expiry_ms, id))
+        return True
+
+    def unmark(self, id: str) -> None:
+        self._markers.pop(id, None)
+
+
+def _number(id: str) -> tuple[int, int]:
+    ms, _, sequence = id.partition("-")
+    return int(ms), int(sequence or 0)

@@ -1,0 +1,48 @@
+"""redis-py's exceptions, as ours. The decision by server code is `promoter_resp.errors`'."""
+
+from __future__ import annotations
+
+import redis.exceptions as rx
+
+from promoter_core.errors import BackendError, PermanentError
+from promoter_resp.errors import connection_error, server_error, timeout_error
+
+# redis-py cuts the code off some messages and says it by the class instead.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (rx.AuthenticationWrongNumberOfArgsError, "ERR"),
+    (rx.AuthorizationError, "NOAUTH"),
+    (rx.NoPermissionError, "NOPERM"),
+    (rx.BusyLoadingError, "LOADING"),
+    (rx.ReadOnlyError, "READONLY"),
+    (rx.OutOfMemoryError, "OOM"),
+    (rx.NoScriptError, "NOSCRIPT"),
+    (rx.MasterDownError, "MASTERDOWN"),
+    (rx.ClusterDownError, "CLUSTERDOWN"),
+    (rx.TryAgainError, "TRYAGAIN"),
+    (rx.MovedError, "MOVED"),
+    (rx.AskError, "ASK"),
+)
+
+
+def translate(exc: BaseException, where: str) -> BackendError:
+    """The error to raise for what redis-py raised while talking to the server at `where`."""
+    if isinstance(exc, BackendError):
+        return exc
+    text = str(exc)
+    # redis-py wraps what a server says while connecting (a bad database, say) into a ConnectionError.
+    if isinstance(exc, rx.ConnectionError) and isinstance(exc.__cause__, rx.ResponseError):
+        return translate(exc.__cause__, where)
+    if isinstance(exc, rx.AuthenticationError) and not isinstance(exc, rx.AuthorizationError):
+        return server_error(text, "NOAUTH" if "required" in text.lower() else "WRONGPASS")
+    for cls, code in _CODES:
+        if isinstance(exc, cls):
+            return server_error(text, code)
+    if isinstance(exc, rx.TimeoutError | TimeoutError):
+        return timeout_error(where)
+    if isinstance(exc, rx.ConnectionError | OSError):
+        if "Invalid Database" in text:
+            return PermanentError(f"{text}: the server has no database of that number", code="ERR")
+        return connection_error(where, exc)
+    if isinstance(exc, rx.ResponseError):
+        return server_error(text)
+    return PermanentError(f"unexpected {type(exc).__name__} from redis-py: {exc}", code="UNEXPECTED")

@@ -1,0 +1,38 @@
+"""`fake://`: fakeredis in this process, for tests that want the scripts to run without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+from fakeredis import FakeServer
+from fakeredis.aioredis import FakeConnection
+
+from promoter_core.urls import BackendUrl
+from promoter_redis.connect import COMMAND_TIMEOUT_MS, make_pool
+from promoter_redis.driver import RedisDriver
+from promoter_resp.backend import RespBackend
+
+
+class FakeDriver(RedisDriver):
+    """No client tracking: the promoter polls."""
+
+    durable = False
+    shared = False
+
+    def __init__(self, server: Any) -> None:
+        self.server = server  # held here: named servers live as long as a driver uses them
+        timeout_s = COMMAND_TIMEOUT_MS / 1000
+        super().__init__(
+            make_pool(FakeConnection, timeout_s, server=server), where="fake://", timeout_s=timeout_s, tracks=False
+        )
+
+
+_named: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
+def open_fake(url: BackendUrl) -> RespBackend:
+    """`fake://` is private to this backend; backends of `fake://NAME` share one fake server."""
+    url.take()
+    server = FakeServer() if not url.host else _named.setdefault(url.host, FakeServer())
+    return RespBackend(FakeDriver(server))

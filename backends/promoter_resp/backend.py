@@ -1,0 +1,191 @@
+"""`RespBackend`: the contract of `promoter_core.contracts.Backend` on Lua scripts, for any client's `Driver`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from promoter_core.clock import SystemClock
+from promoter_core.envelope import pack_envelope
+from promoter_core.model import (
+    CancelOutcome,
+    Capabilities,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Overflow,
+    Phase,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    Ties,
+)
+from promoter_core.signals import Signals
+from promoter_resp import replies
+from promoter_resp.driver import Arg, Call, Driver, Script
+from promoter_resp.errors import closed_error
+from promoter_resp.keys import keys_of
+from promoter_resp.member import encode_member
+
+LOCK, UNLOCK, PROMOTE = Script("lock"), Script("unlock"), Script("promote")
+SCHEDULE, CANCEL, STATS = Script("schedule"), Script("cancel"), Script("stats")
+
+CHUNK_JOBS = 100  # scheduled by one call of the script, so that none of them holds the server for long
+CHUNK_BYTES = 256 * 1024
+PIPELINED_CALLS = 16
+
+FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
+
+
+class RespBackend:
+    """One backend for every client: the driver moves bytes, the scripts do the work."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._signals = Signals(SystemClock())
+        self._open = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            wake=self._driver.wake,
+            fused=FUSED,
+            ties=Ties.MEMBER,
+            durable=self._driver.durable,
+            shared=self._driver.shared,
+        )
+
+    async def open(self) -> None:
+        if not self._open:
+            await self._driver.open()
+            self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+        self._signals.set_all()
+        await self._driver.close()
+
+    async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        self._check_open()
+        k = keys_of(queue)
+        await self._driver.watch(k, self._changed)
+        self._signals.clear(k.lock)
+        reply = await self._driver.tick(Call(LOCK, (k.lock,), (_bytes(holder), ttl_ms)))
+        return replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        self._check_open()
+        k = keys_of(lease.queue)
+        self._signals.clear(k.delayed)
+        args: tuple[Arg, ...] = (
+            _bytes(lease.holder),
+            lease.ttl_ms if request.renew else 0,
+            request.limit,
+            request.max_stream_len,
+            int(request.overflow is Overflow.HOLD),
+            int(request.events),
+            request.events_max_stream_len,
+            int(request.want_jobs),
+            k.index,
+        )
+        reply = await self._driver.tick(Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args))
+        return replies.promote_reply(reply)
+
+    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
+        """Fused into `promote`; here for a caller that asks all the same."""
+        k = keys_of(queue)
+        if indexed := [k.index + _bytes(job.id) for job in jobs if job.id is not None]:
+            self._check_open()
+            await self._driver.command(k.delayed, b"DEL", *indexed)
+
+    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
+        """Fused into `promote`; here for a caller that asks all the same."""
+        self._check_open()
+        k = keys_of(queue)
+        for job in jobs:
+            if job.id is not None:
+                fields: list[Arg] = [b"e", b"waiting", b"id", _bytes(job.id), b"ts", job.promoted_ms]
+                fields += [b"n", _bytes(job.name)] if job.name else []
+                await self._driver.command(k.events, b"XADD", k.events, b"MAXLEN", b"~", max_stream_len, b"*", *fields)
+
+    async def unlock(self, lease: Lease) -> bool:
+        self._check_open()
+        k = keys_of(lease.queue)
+        (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (_bytes(lease.holder), k.wake))])
+        if released == 1:
+            self._changed(k.lock)  # followers on this very connection are not told by the server
+        return bool(released == 1)
+
+    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
+        self._check_open()
+        k = keys_of(queue)
+        changed = await self._signals.wait(k.delayed if lease else k.lock, timeout_s)
+        self._check_open()
+        return changed
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        self._check_open()
+        k = keys_of(queue)
+        chunks = list(_chunks(jobs))
+        created: list[int] = []
+        for i in range(0, len(chunks), PIPELINED_CALLS):
+            some = chunks[i : i + PIPELINED_CALLS]
+            calls = [Call(SCHEDULE, (k.delayed, k.stream), (k.index, k.marker, k.wake, *args)) for _, args in some]
+            for (count, _), reply in zip(some, await self._driver.run(calls), strict=True):
+                created += replies.integers(reply, count)
+        return tuple(Scheduled(job.id, bool(made)) for job, made in zip(jobs, created, strict=True))
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+        self._check_open()
+        k = keys_of(queue)
+        (reply,) = await self._driver.run([Call(CANCEL, (k.delayed,), (k.index, k.marker, *map(_bytes, ids)))])
+        removed = replies.integers(reply, len(ids))
+        return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
+
+    async def stats(self, queue: str) -> QueueStats:
+        self._check_open()
+        k = keys_of(queue)
+        (reply,) = await self._driver.run([Call(STATS, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())])
+        return replies.stats_reply(reply)
+
+    async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
+        self._check_open()
+        key = keys_of(queue).prefix + stream.value.encode()
+        low = f"({after}" if after else "-"
+        return replies.stream_entries(await self._driver.command(key, b"XRANGE", key, low, b"+", b"COUNT", limit))
+
+    def _changed(self, key: bytes | None) -> None:
+        if key is None:
+            self._signals.set_all()
+        else:
+            self._signals.set(key)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise closed_error()
+
+
+def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
+    """The script's arguments for some jobs at a time, with their number."""
+    args: list[Arg] = []
+    size = 0
+    for job in jobs:
+        envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
+        when = f"+{job.delay_ms or 0}" if job.due_ms is None else str(job.due_ms)
+        member = encode_member(job.name, envelope)
+        args += (_bytes(job.id), when, int(job.unique) + 2 * int(job.index), member)
+        size += len(member)
+        if len(args) >= 4 * CHUNK_JOBS or size >= CHUNK_BYTES:
+            yield len(args) // 4, args
+            args, size = [], 0
+    if args:
+        yield len(args) // 4, args
+
+
+def _bytes(text: Any) -> bytes:
+    return str(text).encode("utf-8", "surrogateescape")

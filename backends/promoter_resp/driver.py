@@ -1,0 +1,82 @@
+"""`Driver`: the little that a client library must offer for `RespBackend` to stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha1
+from importlib import resources
+from typing import Any, Protocol
+
+from promoter_core.model import Wake
+from promoter_resp.keys import QueueKeys
+
+Arg = bytes | str | int
+Changed = Callable[[bytes | None], None]  # the key that changed; None when anything may have
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script of this package, by the name of its file."""
+
+    name: str
+
+    @cached_property
+    def source(self) -> str:
+        return (resources.files("promoter_resp") / "scripts" / f"{self.name}.lua").read_text("utf-8")
+
+    @cached_property
+    def sha(self) -> str:
+        return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[Arg]
+
+
+class Driver(Protocol):
+    """A connection to one server (or cluster). Raises TransientError and PermanentError only, by `errors.py`.
+
+    Replies are bytes, int, None, list; never decoded text. A call is sent once: never again after a lost reply.
+    A flushed script (NOSCRIPT) is loaded again below this contract.
+    """
+
+    durable: bool
+    shared: bool
+
+    @property
+    def wake(self) -> Wake:
+        """How well `watch` works now."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and check that the server answers."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def tick(self, call: Call) -> Any:
+        """Run `lock` or `promote`. With tracking, on the connection whose reads the server remembers."""
+        ...
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip, never on the connection of `tick`. Raises when one of them fails."""
+        ...
+
+    async def command(self, key: bytes, *args: Arg) -> Any:
+        """One command that touches `key`, which says where a cluster sends it."""
+        ...
+
+    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+        """See to it that `changed` is called for writes to `keys.delayed` and `keys.lock`, as well as `wake` says.
+
+        Called before every `lock`, so it must be quick when all is set up. Never raises for lack of support: then
+        `wake` is POLL.
+        """
+        ...

@@ -1,0 +1,119 @@
+"""Reads the scripts' replies. Short, legacy or odd replies read as zeros and empty; nothing here ever raises.
+
+Replies come from the server, and a server may run a newer script than this library, or a proxy may change a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promoter_core.model import (
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    PromotedJob,
+    Promotion,
+    QueueStats,
+    StreamEntry,
+)
+
+JOB_FIELDS = 4  # id, name, due, stream id; flat
+
+
+def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
+    """`[1]` granted, `[0, PTTL]` held; a bare integer as the reference's script has it."""
+    granted, remaining = _at(reply, 0) if isinstance(reply, list) else reply, _at(reply, 1)
+    if isinstance(granted, int) and granted > 0:
+        return lease
+    return LeaseHeld(remaining if isinstance(remaining, int) and remaining >= 0 else None)
+
+
+def promote_reply(reply: Any) -> Promotion | LeaseLost:
+    """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs]]`, or `[-1]` when not ours."""
+    if isinstance(reply, int):
+        return Promotion(promoted=_count(reply))
+    if isinstance(reply, list) and reply and reply[0] == -1:
+        return LeaseLost()
+    now_ms = _count(_at(reply, 4))
+    next_due = _at(reply, 3)
+    return Promotion(
+        promoted=_count(_at(reply, 0)),
+        depth=_count(_at(reply, 1)),
+        oldest_pending_lag_ms=_count(_at(reply, 2)),
+        next_due_ms=next_due if isinstance(next_due, int) else None,
+        now_ms=now_ms,
+        quarantined=_count(_at(reply, 5)),
+        held_back=_count(_at(reply, 6)),
+        jobs=_jobs(_at(reply, 7), now_ms),
+    )
+
+
+def stats_reply(reply: Any) -> QueueStats:
+    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL]`."""
+    now_ms, next_due, holder, remaining = _count(_at(reply, 0)), _at(reply, 3), _at(reply, 7), _at(reply, 8)
+    next_due = next_due if isinstance(next_due, int) else None
+    return QueueStats(
+        now_ms=now_ms,
+        depth=_count(_at(reply, 1)),
+        due=_count(_at(reply, 2)),
+        oldest_pending_lag_ms=max(now_ms - next_due, 0) if next_due is not None else 0,
+        next_due_ms=next_due,
+        stream_len=_count(_at(reply, 4)),
+        events_len=_count(_at(reply, 5)),
+        dlq_len=_count(_at(reply, 6)),
+        holder=_text(holder) if holder is not None else None,
+        lease_remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
+    )
+
+
+def integers(reply: Any, length: int) -> list[int]:
+    """`length` integers, zeros where the reply has none."""
+    return [_count(_at(reply, i)) for i in range(length)]
+
+
+def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
+    """The reply of XRANGE: as pairs, or as a mapping of id to field pairs, as GLIDE gives it."""
+    if isinstance(reply, Mapping):
+        reply = list(reply.items())
+    entries = []
+    for item in reply or ():
+        id, pairs = item
+        if isinstance(pairs, Mapping):
+            pairs = list(pairs.items())
+        if pairs and isinstance(pairs[0], bytes):  # flat: field, value, field, value
+            pairs = list(zip(pairs[::2], pairs[1::2], strict=False))
+        entries.append(StreamEntry(_text(id), {_text(k): bytes(v) for k, v in pairs or ()}))
+    return tuple(entries)
+
+
+def _jobs(flat: Any, now_ms: int) -> tuple[PromotedJob, ...]:
+    if not isinstance(flat, list):
+        return ()
+    jobs = []
+    for i in range(0, len(flat) - JOB_FIELDS + 1, JOB_FIELDS):
+        id, name, due, stream_id = flat[i : i + JOB_FIELDS]
+        jobs.append(
+            PromotedJob(
+                id=_text(id) if isinstance(id, bytes | str) else None,
+                name=_text(name),
+                due_ms=due if isinstance(due, int) else 0,
+                promoted_ms=now_ms,
+                stream_id=_text(stream_id),
+            )
+        )
+    return tuple(jobs)
+
+
+def _at(reply: Any, i: int) -> Any:
+    return reply[i] if isinstance(reply, list) and len(reply) > i else None
+
+
+def _count(value: Any) -> int:
+    return max(value, 0) if isinstance(value, int) else 0
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value if isinstance(value, str) else ""

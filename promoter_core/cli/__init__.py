@@ -1,0 +1,16 @@
+"""The `promoter` command, one file a command. `app.py` puts them together, `common.py` has what they share."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The entry point. Says how to get what it needs where the `cli` extra is not installed."""
+    try:
+        from promoter_core.cli.app import run
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("typer", "rich", "click"):
+            raise
+        sys.exit(f"The command line needs the module {exc.name}: pip install 'promoter-core[cli]'")
+    run()

@@ -1,0 +1,77 @@
+"""Puts the commands together, those of plugins included, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from promoter_core import __version__
+from promoter_core.cli import cancel, common, inspect, plugins, schedule
+from promoter_core.cli import run as run_command
+from promoter_core.errors import ConfigError, JobError, PluginError, PromoterError
+from promoter_core.registry import Registered, Registry
+
+FAILED, USAGE = 1, 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"promoter {__version__}")
+        raise typer.Exit
+
+
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", envvar="PROMOTER_DEBUG", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Moves delayed jobs that have become due from a sorted set to a stream, under a leader lock."""
+    common.debug = debug
+
+
+def build(registry: Registry) -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    app.callback()(_main)
+    app.command("run")(run_command.run)
+    app.command("schedule")(schedule.schedule)
+    app.command("cancel")(cancel.cancel)
+    app.command("inspect")(inspect.inspect)
+    app.command("plugins")(plugins.plugins)
+    taken = {command.name for command in app.registered_commands}
+    for registered in registry.all():
+        name = registered.spec.name
+        if registered.kind == "command":
+            if name in taken:
+                raise PluginError(
+                    f"command {name!r} of {registered.source} is one of Promoter's own; remove the plugin"
+                )
+            app.command(name, help=registered.spec.summary)(_command(registry, registered))
+    return app
+
+
+def _command(registry: Registry, registered: Registered) -> Any:
+    """The plugin's function, or one that says what is missing: a broken plugin must not take the others along."""
+    try:
+        return registry.load(registered)
+    except PluginError as exc:
+        error = exc
+
+    def unavailable() -> None:
+        raise error
+
+    return unavailable
+
+
+def run() -> None:
+    common.debug = False
+    try:
+        build(common.registry())()
+    except PromoterError as exc:
+        if common.debug:
+            traceback.print_exc()
+        common.fail(str(exc))
+        sys.exit(USAGE if isinstance(exc, ConfigError | JobError) else FAILED)

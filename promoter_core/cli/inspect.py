@@ -1,0 +1,49 @@
+"""`promoter inspect`: how a queue is doing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.table import Table
+
+from promoter_core.cli import common
+from promoter_core.contracts import Backend
+from promoter_core.model import QueueStats
+from promoter_core.queue import DelayedQueue
+
+
+def inspect(url: common.Url, queue: common.Queue, json: common.Json = False) -> None:
+    """Show a queue: depth, due, lag, next due time, streams, and who leads."""
+
+    async def go(backend: Backend) -> QueueStats:
+        return await DelayedQueue(backend, queue).stats()
+
+    stats = common.with_backend(url, go)
+    if json:
+        common.print_json({"queue": queue, **asdict(stats)})
+        return
+    table = Table(title=f"Queue {queue}", title_justify="left", show_header=False)
+    for label, value in _rows(stats):
+        table.add_row(label, value)
+    common.out.print(table)
+
+
+def _rows(s: QueueStats) -> list[tuple[str, str]]:
+    if s.next_due_ms is None:
+        next_due = "–"
+    else:
+        ahead = s.next_due_ms - s.now_ms
+        next_due = (
+            f"{common.show_time(s.next_due_ms)} ({'in ' if ahead > 0 else 'overdue by '}{common.show_ms(abs(ahead))})"
+        )
+    lease = "" if s.lease_remaining_ms is None else f", lease ends in {common.show_ms(s.lease_remaining_ms)}"
+    return [
+        ("delayed jobs", f"{s.depth:,}"),
+        ("due now", f"{s.due:,}" + (f", the oldest for {common.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
+        ("next due", next_due),
+        ("stream", f"{s.stream_len:,} entries"),
+        ("events", f"{s.events_len:,} entries"),
+        ("quarantine (DLQ)", f"{s.dlq_len:,} entries"),
+        ("leader", f"{s.holder}{lease}" if s.holder is not None else "none: start one with `promoter run`"),
+        ("server time", common.show_time(s.now_ms)),
+    ]

@@ -1,0 +1,54 @@
+"""`promoter plugins`: what is installed, from which distribution, and what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from promoter_core.cli import common
+from promoter_core.hookspecs import BackendSpec
+from promoter_core.registry import Broken, Registered
+
+
+def plugins(json: common.Json = False) -> None:
+    """List backends, sinks and commands. Imports no driver."""
+    found, broken = common.registry().all(), common.registry().broken()
+    if json:
+        common.print_json({"plugins": [_row(r) for r in found], "broken": [_broken(b) for b in broken]})
+        return
+    table = Table(title="Plugins", title_justify="left")
+    for column in ("kind", "name", "URLs", "what", "from", "state"):
+        table.add_column(column)
+    for row in map(_row, found):
+        state = (
+            f"[yellow]needs {', '.join(row['missing'])}: {_escape(row['install'])}[/]"
+            if row["missing"]
+            else "[green]ready[/]"
+        )
+        schemes = " ".join(f"{s}://" for s in row["schemes"])
+        table.add_row(row["kind"], row["name"], schemes, row["summary"], row["source"], state)
+    common.out.print(table)
+    for b in broken:
+        common.fail(f"plugin {b.name!r} of {b.source} is broken: {b.error!r}")
+
+
+def _row(registered: Registered) -> dict[str, Any]:
+    spec = registered.spec
+    return {
+        "kind": registered.kind,
+        "name": spec.name,
+        "schemes": list(spec.schemes) if isinstance(spec, BackendSpec) else [],
+        "summary": spec.summary,
+        "source": registered.source,
+        "missing": list(registered.missing),
+        "install": f"pip install '{spec.install}'" if spec.install else "",
+    }
+
+
+def _broken(broken: Broken) -> dict[str, str]:
+    return {"name": broken.name, "source": broken.source, "error": repr(broken.error)}
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

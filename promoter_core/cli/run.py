@@ -1,0 +1,149 @@
+"""`promoter run`: promote until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from promoter_core.cli import common
+from promoter_core.contracts import Backend
+from promoter_core.errors import ConfigError, TransientError
+from promoter_core.model import Overflow
+from promoter_core.promoter import Promoter
+from promoter_core.settings import PromoterSettings, new_holder_id
+
+log = logging.getLogger("promoter")
+
+CONNECT_RETRY_S = 0.25
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+def run(
+    url: common.Url,
+    queue: Annotated[
+        list[str],
+        typer.Option(
+            "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue; give it again for more.", show_default=False
+        ),
+    ],
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing is due any more.")] = False,
+    poll_interval_ms: Annotated[
+        int, typer.Option(envvar="PROMOTER_POLL_INTERVAL_MS", help="Between ticks, where the backend can only poll.")
+    ] = 100,
+    batch: Annotated[int, typer.Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, at most.")] = 256,
+    lock_ttl_ms: Annotated[int, typer.Option(envvar="PROMOTER_LOCK_TTL_MS", help="The leader's lease.")] = 5_000,
+    holder_id: Annotated[
+        str | None,
+        typer.Option(envvar="PROMOTER_HOLDER_ID", help="Who we are on the lock; unique.", show_default="made up"),
+    ] = None,
+    max_stream_len: Annotated[
+        int, typer.Option(envvar="PROMOTER_MAX_STREAM_LEN", help="Entries in the stream.")
+    ] = 1_000_000,
+    overflow: Annotated[
+        Overflow, typer.Option(envvar="PROMOTER_OVERFLOW", help="When the stream is full: hold jobs back, or trim it.")
+    ] = Overflow.HOLD,
+    events: Annotated[
+        bool, typer.Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write `waiting` events.")
+    ] = True,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", metavar="NAME[:k=v,…]", help="A metrics sink; give it again for more."),
+    ] = None,
+    event_sink: Annotated[
+        list[str] | None,
+        typer.Option("--event-sink", metavar="NAME[:k=v,…]", help="An event sink; give it again for more."),
+    ] = None,
+    connect_timeout: Annotated[
+        float, typer.Option(envvar="PROMOTER_CONNECT_TIMEOUT", help="Seconds to keep trying at the start.")
+    ] = 10.0,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
+    ] = LogFormat.TEXT,
+) -> None:
+    """Promote due jobs. SIGINT and SIGTERM release the lock and end it with exit code 0."""
+    common.set_up_logging(log_format)
+    if len(set(queue)) < len(queue):
+        raise ConfigError("the same --queue is given twice")
+    holder = holder_id if holder_id is not None else new_holder_id()
+    settings = [
+        PromoterSettings(
+            queue=name,
+            poll_interval_ms=poll_interval_ms,
+            promote_batch=batch,
+            max_stream_len=max_stream_len,
+            overflow=overflow,
+            lock_ttl_ms=lock_ttl_ms,
+            holder_id=holder,
+            events=events,
+        )
+        for name in queue
+    ]
+    registry = common.registry()
+    backend = registry.backend(url)
+
+    async def go() -> None:
+        promoters = [
+            Promoter(backend, s, metrics=metrics or (), events=event_sink or (), registry=registry) for s in settings
+        ]
+        await _run(backend, promoters, connect_timeout, until_idle)
+
+    asyncio.run(go())
+
+
+async def _run(backend: Backend, promoters: list[Promoter], connect_timeout_s: float, until_idle: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # where there are no signals, Ctrl-C cancels us
+            loop.add_signal_handler(sign, stop.set)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(backend.close)
+        if not await _open(backend, connect_timeout_s, stop):
+            return
+        log.info("promoting %s", ", ".join(repr(p.settings.queue) for p in promoters))
+        try:
+            # One queue's permanent error ends the process, with exit code 1, so that its supervisor sees it.
+            async with asyncio.TaskGroup() as group:
+                stopper = group.create_task(_stop_all(stop, promoters))
+                runs = [group.create_task(p.run(until_idle=until_idle)) for p in promoters]
+                await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
+                stopper.cancel()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    log.info("stopped")
+
+
+async def _stop_all(stop: asyncio.Event, promoters: list[Promoter]) -> None:
+    await stop.wait()
+    for promoter in promoters:
+        promoter.stop()
+
+
+async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool:
+    """Open, trying again for `timeout_s` seconds. False when told to stop."""
+    deadline_s = time.monotonic() + timeout_s
+    complained = False
+    while not stop.is_set():
+        try:
+            await backend.open()
+            return True
+        except TransientError as exc:
+            if time.monotonic() + CONNECT_RETRY_S > deadline_s:
+                raise
+            if not complained:
+                log.warning("%s; trying again for %g s", exc, timeout_s)
+                complained = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), CONNECT_RETRY_S)
+    return False

@@ -1,0 +1,55 @@
+"""`promoter schedule`: put one job into a queue."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from promoter_core.cli import common
+from promoter_core.contracts import Backend
+from promoter_core.errors import JobError
+from promoter_core.model import Scheduled
+from promoter_core.queue import DelayedQueue
+
+
+def schedule(
+    data: Annotated[str, typer.Argument(metavar="JSON", help="The job's data as JSON; - reads it from stdin.")],
+    url: common.Url,
+    queue: common.Queue,
+    delay: Annotated[str | None, typer.Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="An ISO 8601 time with its zone: 2030-01-31T09:00:00Z.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What consumers are to run.")] = "",
+    id: Annotated[str | None, typer.Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
+) -> None:
+    """Schedule a job; prints its id."""
+    if (delay is None) == (at is None):
+        raise JobError("give either --delay or --at, such as --delay 5s")
+    value = _parse(sys.stdin.read() if data == "-" else data)
+    when: dict[str, Any] = {"delay": common.parse_duration(delay)} if delay is not None else {}
+    if at is not None:
+        when = {"at": common.parse_time(at)}
+
+    async def go(backend: Backend) -> Scheduled:
+        return await DelayedQueue(backend, queue).schedule(value, name=name, job_id=id, **when)
+
+    scheduled = common.with_backend(url, go)
+    typer.echo(scheduled.id)
+    if not scheduled.created:
+        common.err.print("already scheduled: nothing was changed", style="yellow")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise JobError(
+            f"the job's data is not valid JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}; "
+            """quote it for the shell, as '{"to": "ada@example.com"}'"""
+        ) from None
+    except RecursionError:
+        raise JobError("the job's data is nested too deep") from None

@@ -1,0 +1,205 @@
+"""The Protocols between the core and everything that plugs into it.
+
+A `Backend` is a store of delayed jobs; an `EventSink` and a `MetricsSink` are told what happened; a `Clock` tells
+the time. Each docstring states obligations: what is atomic, what is bounded, in which order, by whose clock, and
+which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and is the place to look when a
+sentence here leaves a doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from promoter_core.errors import BackendError
+from promoter_core.model import (
+    CancelOutcome,
+    Capabilities,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    LockOutcome,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    Tick,
+)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A store of delayed jobs: per queue a sorted set, a stream, a lock, a cancel index and dedup markers.
+
+    One backend serves any number of queues and of concurrent callers in one event loop. Queues never see one
+    another. It raises only `TransientError` and `PermanentError`, never its driver's own exceptions, and it never
+    blocks the event loop. A method that raises `TransientError` may have taken effect or not (a reply can be lost),
+    but never half.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do. Only `wake` may change, and only while the backend is open."""
+        ...
+
+    async def open(self) -> None:
+        """Reach the store. After it has returned, every method works. Opening twice is harmless.
+
+        Raises TransientError when the store cannot be reached, PermanentError when it refuses us.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up all connections and tasks. A `wait` under way returns or raises TransientError. Idempotent."""
+        ...
+
+    async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        """Take or renew the queue's lock for `ttl_ms` milliseconds of the store's clock, atomically.
+
+        Grants a `Lease` when the lock is free, has expired, or is `holder`'s already (then its lease starts anew).
+        Otherwise `LeaseHeld` with what is left of the other's lease. At most one holder at any time.
+        Source: ChasquiMQ's ACQUIRE_LOCK_SCRIPT.
+        """
+        ...
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        """Move due jobs from the sorted set to the stream, in one atomic step that is fenced by `lease`.
+
+        - Fenced: unless the lock is `lease.holder`'s and has not expired, nothing changes and the answer is
+          `LeaseLost`. With `request.renew` the lease starts anew.
+        - Due: a job whose due time is at or before the store's clock. At most `request.limit` jobs.
+        - Order: by due time; among equals, by `capabilities.ties`.
+        - Nothing is lost: a job is in the stream before it has left the set. If adding fails midway, just the jobs
+          that were added leave the set.
+        - The stream entry holds the envelope (`d`) and the name (`n`, absent when empty).
+        - `overflow="hold"`: the stream does not grow beyond `max_stream_len`; due jobs that find no room stay in the
+          set and are counted in `held_back`. `"trim"`: the oldest entries go, approximately, to keep the length.
+        - A member that cannot be decoded never stops the batch: without a readable id it is promoted all the same,
+          with `PromotedJob.id` None; when it is malformed as a whole it goes to the DLQ, counted in `quarantined`.
+        - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
+          store's clock. `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
+        - Phases named in `capabilities.fused` have been done too: CLEANUP as `cleanup`, EMIT as `emit` when
+          `request.events`. Neither may fail or undo the promotion.
+
+        Source: ChasquiMQ's PROMOTE_SCRIPT.
+        """
+        ...
+
+    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
+        """Drop the cancel index of promoted jobs. Their dedup markers stay, so that a late repeat of the producer
+        is a no-op. Jobs without an id or an index are passed over. Not called when CLEANUP is fused.
+        """
+        ...
+
+    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
+        """Append one `waiting` event for each job with an id to the queue's events stream, in order.
+
+        Fields `e`, `id`, `ts` (`promoted_ms`) and `n` (absent when empty). The stream is trimmed to about
+        `max_stream_len`. Not called when EMIT is fused.
+        """
+        ...
+
+    async def unlock(self, lease: Lease) -> bool:
+        """Release the lock if it is `lease.holder`'s, by compare-and-delete. Never another holder's.
+
+        True when it was released. A follower that waits on this queue is woken. Source: RELEASE_LOCK_SCRIPT.
+        """
+        ...
+
+    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
+        """Sleep for `timeout_s` seconds, or less when something changed: the sorted set when a `lease` is shown,
+        the lock when it is None (a follower).
+
+        True when something changed, or may have; False when the time is up. A change after the caller's last
+        `promote` (or `lock`) began is never missed: it ends the wait at once. Waking for nothing is allowed.
+        How changes are noticed is `capabilities.wake`. Cancelling the wait is safe.
+        """
+        ...
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        """Put jobs into the sorted set; each is atomic for itself, the answers are in the order asked.
+
+        A `delay_ms` counts from the store's clock. A job that is due at once goes straight to the stream. `unique`:
+        while the id's dedup marker lives (until the due time and an hour more), a repeat changes nothing and answers
+        `created=False`; a request that comes twice in one call counts as a repeat as well. `index`: the job can be
+        cancelled until it is promoted. Source: ChasquiMQ's SCHEDULE_DELAYED_IDEMPOTENT_SCRIPT.
+        """
+        ...
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+        """Take jobs out of the sorted set by id; each is atomic for itself and against `promote`.
+
+        REMOVED: it was there, will never be promoted, and its id is free again. NOT_FOUND: nothing changed.
+        Source: ChasquiMQ's CANCEL_DELAYED_SCRIPT.
+        """
+        ...
+
+    async def stats(self, queue: str) -> QueueStats:
+        """A consistent look at the queue, by the store's clock. Changes nothing."""
+        ...
+
+    async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
+        """At most `limit` entries of a stream with ids after `after` ("" for the start), oldest first.
+
+        For inspection and tests; it is no consumer and acknowledges nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class EventSink(Protocol):
+    """Is told of promoted jobs, after the promotion, batch by batch and in order. Best effort.
+
+    Served from a bounded queue in a task of its own: a slow sink loses batches (counted), and slows nothing else.
+    """
+
+    async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+        """Take one batch, never empty. An exception is logged and counted, and the next batch comes all the same."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and give up resources. Called once, after the last batch."""
+        ...
+
+
+@runtime_checkable
+class MetricsSink(Protocol):
+    """Is told of ticks, lock transitions and errors. Synchronous: it must return at once and never block.
+
+    `wants_jobs` asks for `tick.promotion.jobs` to be filled, for a histogram of lateness for example.
+    """
+
+    wants_jobs: bool
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        """After every good tick, promoted or not."""
+        ...
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        """When the lock was won, or is another's; on transitions only."""
+        ...
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Tells the time and sleeps."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed point, never going back."""
+        ...
+
+    def time_ms(self) -> int:
+        """Unix time in whole milliseconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`, never earlier by `monotonic`."""
+        ...

@@ -1,0 +1,50 @@
+"""Every error that Promoter raises.
+
+    PromoterError
+    ├── ConfigError (also ValueError)     a setting, queue name or URL that cannot work
+    ├── JobError (also ValueError)        a job that cannot be scheduled: data, name, id or due time
+    ├── PluginError                       a plugin that is missing, broken, misspelt or in conflict
+    └── BackendError                      the store did not do what was asked
+        ├── TransientError                may go away by itself: the promoter backs off and tries again
+        └── PermanentError                will not go away by itself: the promoter releases its lock and stops
+
+Losing a lease is an outcome (`LeaseLost`), not an error. No message ever holds a password.
+"""
+
+from __future__ import annotations
+
+
+class PromoterError(Exception):
+    """The root of the hierarchy: catch this to catch whatever Promoter raises."""
+
+
+class ConfigError(PromoterError, ValueError):
+    """A setting, a queue name or a URL cannot work. Raised before anything is written."""
+
+
+class JobError(PromoterError, ValueError):
+    """A job cannot be scheduled as given. Raised before anything is written."""
+
+
+class PluginError(PromoterError):
+    """A plugin is missing, broken, misspelt, or in conflict with another."""
+
+
+class BackendError(PromoterError):
+    """The store did not do what was asked.
+
+    `code` is a short stable word for metrics and tests: the server's own error code where there is one
+    (`READONLY`, `OOM`, …), otherwise `CONNECTION`, `TIMEOUT`, `CLOSED` or `UNEXPECTED`.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TransientError(BackendError):
+    """May go away by itself: a lost connection, a fail-over, a server that is loading or out of memory."""
+
+
+class PermanentError(BackendError):
+    """Will not go away by itself: wrong password, no permission, a key of the wrong type, a broken script."""

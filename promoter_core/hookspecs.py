@@ -1,0 +1,124 @@
+"""The hooks that a plugin implements. They only register: ordinary typed methods do the work.
+
+A plugin is a module (or object) named by an entry point of the group `promoter`:
+
+    [project.entry-points.promoter]
+    sqlite = "promoter_sqlite.plugin"
+
+It imports `hookimpl` and the spec classes, and no driver: listing plugins must work, and be fast, where the driver
+is not installed. Every hook collects from all plugins; two specs of one name are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pluggy
+
+PROJECT = "promoter"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A backend, chosen by the scheme of a URL.
+
+    `target` is `"package.module:attribute"`, a callable that takes a `BackendUrl` and returns a `Backend`, not yet
+    opened; it is imported when the backend is chosen. `requires` names the modules that `target` needs, `install`
+    is what to `pip install` when one is missing.
+    """
+
+    name: str
+    schemes: tuple[str, ...]
+    summary: str
+    target: str
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """An event sink or a metrics sink, chosen by name.
+
+    `target` is `"package.module:attribute"`, a callable that takes its options as keyword arguments of type str and
+    returns the sink. It raises ConfigError for a value that cannot work.
+    """
+
+    name: str
+    summary: str
+    target: str
+    options: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A further command of the `promoter` command line.
+
+    `target` is `"package.module:function"`, a typer command. Its module is imported whenever the command line
+    starts, so it must not import a driver at its top.
+    """
+
+    name: str
+    summary: str
+    target: str
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@hookspec
+def promoter_register_backends() -> Iterable[BackendSpec]:
+    """Backends that `connect(url)` can open.
+
+    @hookimpl
+    def promoter_register_backends():
+        yield BackendSpec(
+            name="sqlite",
+            schemes=("sqlite",),
+            summary="one durable file",
+            target="promoter_sqlite.backend:open_url",
+        )
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_event_sinks() -> Iterable[SinkSpec]:
+    """Event sinks that `Promoter(events=["name"])` and `promoter run --event-sink name:key=value` can use.
+
+    @hookimpl
+    def promoter_register_event_sinks():
+        yield SinkSpec(
+            name="print",
+            summary="a line on stdout for each job",
+            target="my_sinks.console:PrintSink",
+            options=("prefix",),
+        )
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_metrics_sinks() -> Iterable[SinkSpec]:
+    """Metrics sinks that `Promoter(metrics=["name"])` and `promoter run --metrics name:key=value` can use.
+
+    @hookimpl
+    def promoter_register_metrics_sinks():
+        yield SinkSpec(name="counts", summary="counts in memory", target="my_sinks.counts:CountingSink")
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_commands() -> Iterable[CommandSpec]:
+    """Commands that the `promoter` command line offers besides its own.
+
+    @hookimpl
+    def promoter_register_commands():
+        yield CommandSpec(name="vacuum", summary="compact the file", target="promoter_sqlite.commands:vacuum")
+    """
+    return ()

@@ -1,0 +1,291 @@
+"""READ FIRST. The promoter's state machine: lock → promote → cleanup → emit.
+
+Sans-IO: `Machine` is told what happened (an `Outcome`) and answers what to do next (an `Action`) and what to report;
+`actions.py` has these words. It never sleeps, never looks at a clock and never calls a driver, so every path is a
+plain unit test. `promoter.py` runs it.
+
+    FOLLOWER ──lock granted──▶ LEADER ──shutdown or permanent error──▶ STOPPED
+        ▲                        │
+        └──lease lost, or no good tick before its local deadline
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from enum import StrEnum
+
+from promoter_core.actions import (
+    Action,
+    Cleanup,
+    Decision,
+    Done,
+    Emit,
+    Failed,
+    Lock,
+    Look,
+    Outcome,
+    Promote,
+    Reason,
+    Report,
+    Stop,
+    Unlock,
+    Wait,
+    Waited,
+)
+from promoter_core.errors import BackendError, PermanentError
+from promoter_core.model import (
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    LockOutcome,
+    Phase,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Tick,
+)
+from promoter_core.settings import PromoterSettings
+
+BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
+GATHER_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
+MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
+
+
+class State(StrEnum):
+    FOLLOWER = "follower"
+    LEADER = "leader"
+    STOPPED = "stopped"
+
+
+class Machine:
+    """One promoter on one queue. Call `start`, do the action, `handle` its outcome, and so on until Stop."""
+
+    def __init__(
+        self,
+        settings: PromoterSettings,
+        *,
+        fused: frozenset[Phase] = frozenset(),
+        want_jobs: bool = True,
+        until_idle: bool = False,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`jitter` gives numbers from 0 to 1; a backoff grows by up to a tenth of itself with it."""
+        self.state = State.FOLLOWER
+        self.polls = False  # set by the runner: the backend cannot tell of every change
+        self._settings = settings
+        self._lease = Lease(settings.queue, settings.holder_id, settings.lock_ttl_ms)
+        self._ttl_s = settings.lock_ttl_ms / 1000
+        self._phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
+        if not settings.events and Phase.EMIT in self._phases:
+            self._phases.remove(Phase.EMIT)
+        self._want_jobs = want_jobs or bool(self._phases)
+        self._until_idle = until_idle
+        self._jitter = jitter
+
+        self._action: Action | None = None
+        self._began_s = 0.0  # when the action was given out
+        self._reports: list[Report] = []
+        self._shutdown = False
+        self._ending = False  # Unlock has been given out: whatever comes, Stop is next
+        self._error: PermanentError | None = None
+        self._reported: LockOutcome | None = None
+        self._may_hold = False  # the lock may be ours, so it must be released at the end
+        self._deadline_s = 0.0  # our lease has ended by then, if no tick renews it
+        self._renew_s = 0.0
+        self._failures = 0
+        self._promotion = Promotion()
+        self._asked_s = 0.0  # when that promotion was asked for: the store's clock showed at most its `now_ms`
+        self._todo: list[Phase] = []
+        self._woken = False  # the tick under way was caused by a change
+        self._churn: int | None = None  # index into GATHER_MS of the last pause, while wakes keep coming
+
+    def start(self, now_s: float) -> Decision:
+        return self._decide(Lock(), now_s)
+
+    def shutdown(self) -> None:
+        """Finish the step under way, then release the lock and stop. The next `handle` sees to it."""
+        self._shutdown = True
+
+    def handle(self, outcome: Outcome, now_s: float) -> Decision:
+        """Take the outcome of the last action at `now_s` seconds of a monotonic clock; say what to do next."""
+        if self._ending:
+            return self._stop(now_s)
+        if isinstance(outcome, Failed):
+            return self._failed(outcome.error, now_s)
+        match self._action, outcome:
+            case Lock(), Lease():
+                return self._granted(now_s)
+            case Lock(), LeaseHeld(remaining_ms):
+                return self._held(remaining_ms, now_s)
+            case Promote(), LeaseLost():
+                self._may_hold = False
+                return self._demote(now_s)
+            case Promote(request=request), Promotion():
+                return self._promoted(request, outcome, now_s)
+            case ((Cleanup() | Emit()), Done()):
+                return self._next_phase(now_s)
+            case Wait(reason=reason), Waited(changed):
+                return self._waited(reason, changed, now_s)
+            case Look(), QueueStats(due=0):
+                return self._finish(now_s)
+            case Look(), QueueStats():
+                return self._decide(self._follower_wait(self._settings.poll_interval_ms), now_s)
+        raise TypeError(f"{outcome!r} is no outcome of {self._action!r}")
+
+    # Each of these answers one row of the table in docs/reference/state-machine.md.
+
+    def _granted(self, now_s: float) -> Decision:
+        self._failures = 0
+        self.state = State.LEADER
+        self._report_lock(LockOutcome.ACQUIRED)
+        self._deadline_s = self._began_s + self._ttl_s
+        self._renew_s = self._began_s + self._ttl_s / 3
+        self._woken, self._churn = False, None
+        return self._tick(now_s)
+
+    def _held(self, remaining_ms: int | None, now_s: float) -> Decision:
+        self._failures = 0
+        self._may_hold = False
+        self._report_lock(LockOutcome.HELD)
+        if self._until_idle:
+            return self._decide(Look(), now_s)
+        return self._decide(self._follower_wait(remaining_ms), now_s)
+
+    def _tick(self, now_s: float) -> Decision:
+        if now_s >= self._deadline_s:
+            return self._demote(now_s)
+        s = self._settings
+        renew = now_s >= self._renew_s - MIN_WAIT_S
+        request = PromotionRequest(
+            limit=s.promote_batch,
+            max_stream_len=s.max_stream_len,
+            overflow=s.overflow,
+            events=s.events,
+            events_max_stream_len=s.events_max_stream_len,
+            renew=renew,
+            want_jobs=self._want_jobs,
+        )
+        return self._decide(Promote(self._lease, request), now_s)
+
+    def _promoted(self, request: PromotionRequest, promotion: Promotion, now_s: float) -> Decision:
+        self._failures = 0
+        self._promotion = promotion
+        self._asked_s = self._began_s
+        if request.renew:
+            self._deadline_s = self._began_s + self._ttl_s
+            self._renew_s = self._began_s + self._ttl_s / 3
+        self._reports.append(Tick(promotion, now_s - self._began_s))
+        self._todo = list(self._phases) if promotion.jobs else []
+        return self._next_phase(now_s)
+
+    def _next_phase(self, now_s: float) -> Decision:
+        jobs = self._promotion.jobs
+        if self._todo:
+            phase = self._todo.pop(0)
+            return self._decide(Cleanup(jobs) if phase is Phase.CLEANUP else Emit(jobs), now_s)
+        moved = self._promotion.promoted + self._promotion.quarantined
+        if moved >= self._settings.promote_batch:
+            return self._tick(now_s)  # a full batch: drain
+        if self._until_idle and not self._promotion.oldest_pending_lag_ms:
+            return self._finish(now_s)
+        if self._woken and not moved:
+            return self._gather(now_s)
+        return self._rest(now_s)
+
+    def _gather(self, now_s: float) -> Decision:
+        """A wake found nothing due: pause before listening again, longer while wakes keep coming."""
+        self._woken = False
+        self._churn = 0 if self._churn is None else min(self._churn + 1, len(GATHER_MS) - 1)
+        pause_s = min(GATHER_MS[self._churn] / 1000, self._leader_wait(now_s).seconds)
+        return self._decide(Wait(pause_s, Reason.GATHER, self._lease), now_s)
+
+    def _rest(self, now_s: float) -> Decision:
+        self._woken = False
+        return self._decide(self._leader_wait(now_s), now_s)
+
+    def _leader_wait(self, now_s: float) -> Wait:
+        """Until the next due time, the lease's renewal or a change, whichever comes first."""
+        seconds, reason = self._renew_s - now_s, Reason.RENEW
+        bounds = []
+        if self._promotion.held_back:
+            bounds.append((self._settings.poll_interval_ms / 1000, Reason.FULL))
+        elif self._promotion.next_due_ms is not None:
+            ahead_s = (self._promotion.next_due_ms - self._promotion.now_ms) / 1000
+            bounds.append((self._asked_s + ahead_s - now_s, Reason.NEXT_DUE))
+        if self.polls:
+            bounds.append((self._settings.poll_interval_ms / 1000, Reason.POLL))
+        for bound_s, why in bounds:
+            if bound_s < seconds:
+                seconds, reason = bound_s, why
+        return Wait(max(seconds, MIN_WAIT_S), reason, self._lease)
+
+    def _follower_wait(self, remaining_ms: int | None) -> Wait:
+        """Until the other's lease can end, bounded by how often a follower looks at all."""
+        wait_ms, reason = self._settings.follower_poll_ms, Reason.POLL
+        if self.polls:
+            wait_ms = min(wait_ms, self._settings.poll_interval_ms)
+        if remaining_ms is not None and remaining_ms < wait_ms:
+            wait_ms, reason = remaining_ms, Reason.HELD
+        return Wait(max(wait_ms / 1000, 0) + MIN_WAIT_S, reason, None)
+
+    def _waited(self, reason: Reason, changed: bool, now_s: float) -> Decision:
+        if self.state is State.FOLLOWER:
+            return self._decide(Lock(), now_s)
+        if reason is Reason.GATHER:
+            return self._rest(now_s)
+        self._woken = changed
+        at_once = now_s - self._began_s < MIN_WAIT_S
+        if not (changed and at_once):
+            self._churn = None
+        return self._tick(now_s)
+
+    def _demote(self, now_s: float) -> Decision:
+        self.state = State.FOLLOWER
+        self._report_lock(LockOutcome.HELD)
+        return self._decide(Lock(), now_s)
+
+    def _failed(self, error: BackendError, now_s: float) -> Decision:
+        self._reports.append(error)
+        if isinstance(error, PermanentError):
+            self._error = error
+            return self._finish(now_s)
+        if isinstance(self._action, Cleanup | Emit):
+            return self._next_phase(now_s)  # the jobs are in the stream: these two are best effort
+        backoff_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
+        self._failures += 1
+        self._woken = False
+        seconds = backoff_ms / 1000 * (1 + 0.1 * self._jitter())
+        lease = self._lease if self.state is State.LEADER else None
+        return self._decide(Wait(seconds, Reason.BACKOFF, lease), now_s)
+
+    def _finish(self, now_s: float) -> Decision:
+        """Release the lock if it may be ours, then stop."""
+        if not self._may_hold:
+            return self._stop(now_s)
+        self._ending = True
+        return self._give(Unlock(self._lease), now_s)
+
+    def _stop(self, now_s: float) -> Decision:
+        self.state = State.STOPPED
+        self._ending = True
+        self._may_hold = False
+        return self._give(Stop(self._error), now_s)
+
+    def _decide(self, action: Action, now_s: float) -> Decision:
+        """Give `action` out, unless a shutdown was asked for: then only what a tick still owes is done."""
+        if self._shutdown and not isinstance(action, Cleanup | Emit):
+            return self._finish(now_s)
+        if isinstance(action, Lock):
+            self._may_hold = True  # its reply may be lost
+        return self._give(action, now_s)
+
+    def _give(self, action: Action, now_s: float) -> Decision:
+        self._action, self._began_s = action, now_s
+        reports, self._reports = tuple(self._reports), []
+        return Decision(action, reports)
+
+    def _report_lock(self, outcome: LockOutcome) -> None:
+        if outcome is not self._reported:
+            self._reported = outcome
+            self._reports.append(outcome)

@@ -1,0 +1,199 @@
+"""The frozen values that cross a contract. They hold data and no behaviour.
+
+Times are integers of Unix milliseconds on the *store's* clock (`_ms`); intervals are milliseconds (`_ms`) or
+seconds (`_s`). Ids and names are text; bytes that are not UTF-8 travel as surrogate escapes and come back
+byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class LockOutcome(StrEnum):
+    """What became of the leader lock, reported on transitions only."""
+
+    ACQUIRED = "acquired"
+    HELD = "held"
+
+
+class Overflow(StrEnum):
+    """What to do with due jobs when the stream has reached `max_stream_len`."""
+
+    HOLD = "hold"  # keep them in the sorted set until there is room: nothing unread is ever dropped
+    TRIM = "trim"  # add them and drop the oldest entries of the stream, read or not
+
+
+class CancelOutcome(StrEnum):
+    """What `cancel` found."""
+
+    REMOVED = "removed"
+    NOT_FOUND = "not-found"  # never scheduled, promoted already, or scheduled without an index
+
+
+class StreamName(StrEnum):
+    """The append-only streams of a queue."""
+
+    JOBS = "stream"  # promoted jobs: fields `d` (envelope) and `n` (name, when there is one)
+    EVENTS = "events"  # fields `e`, `id`, `ts`, `n`
+    DLQ = "dlq"  # quarantined members: fields `source_id`, `reason`, `detail`, `d`
+
+
+class Wake(StrEnum):
+    """How a backend's `wait` learns that something changed."""
+
+    ANY_WRITE = "any-write"  # from every writer, in any language
+    ANNOUNCED = "announced"  # from writers that announce, as this library does
+    POLL = "poll"  # not at all, beyond its own process: the promoter polls
+
+
+class Phase(StrEnum):
+    """The two phases after promotion that a backend may fuse into `promote`."""
+
+    CLEANUP = "cleanup"
+    EMIT = "emit"
+
+
+class Ties(StrEnum):
+    """The order of jobs that are due in the same millisecond."""
+
+    INSERTION = "insertion"
+    MEMBER = "member"  # byte order of the stored member, as a Redis sorted set has it
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, as data. `wake` may change while it runs; the rest may not."""
+
+    wake: Wake
+    fused: frozenset[Phase] = frozenset()
+    ties: Ties = Ties.INSERTION
+    durable: bool = False  # jobs outlive the process that scheduled them
+    shared: bool = False  # several processes can work on one queue
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to promote one queue until the lock expires. Fenced: a stale lease promotes nothing."""
+
+    queue: str
+    holder: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHeld:
+    """The lock is another's. `remaining_ms` is what is left of its lease; None when it never ends by itself."""
+
+    remaining_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The lock is not ours any more. Nothing was promoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRequest:
+    """What one tick asks of `Backend.promote`."""
+
+    limit: int  # jobs at most
+    max_stream_len: int  # entries in the stream
+    overflow: Overflow = Overflow.HOLD
+    events: bool = True  # a backend that fuses EMIT writes `waiting` events
+    events_max_stream_len: int = 100_000
+    renew: bool = True  # extend the lease to its full `ttl_ms`
+    want_jobs: bool = True  # fill `Promotion.jobs`
+
+
+@dataclass(frozen=True, slots=True)
+class PromotedJob:
+    """One job that went from the sorted set to the stream. Lateness is `promoted_ms - due_ms`."""
+
+    id: str | None  # None when the envelope could not be decoded
+    name: str
+    due_ms: int
+    promoted_ms: int
+    stream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What one tick did. `promoted`, `depth` and `oldest_pending_lag_ms` are those of ChasquiMQ's promoter."""
+
+    promoted: int = 0
+    depth: int = 0  # jobs still in the sorted set
+    oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
+    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none
+    now_ms: int = 0  # the store's clock when it promoted
+    quarantined: int = 0  # malformed members moved to the DLQ
+    held_back: int = 0  # due jobs that stayed because the stream is full
+    jobs: tuple[PromotedJob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A good tick, as metrics sinks see it."""
+
+    promotion: Promotion
+    duration_s: float  # of the `promote` call, by the local monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job to schedule. Exactly one of `delay_ms` (from the store's clock) and `due_ms` (absolute) is given."""
+
+    id: str
+    payload: bytes  # the user's data, packed
+    name: str = ""
+    delay_ms: int | None = None
+    due_ms: int | None = None
+    unique: bool = False  # a second request with this id is a no-op
+    index: bool = True  # can be cancelled by id
+    created_at_ms: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The answer to a `JobRequest`. `created` is False when the id had been taken and nothing was done."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """A consistent look at one queue."""
+
+    now_ms: int
+    depth: int  # jobs in the sorted set
+    due: int  # those of them that are due
+    oldest_pending_lag_ms: int
+    next_due_ms: int | None
+    stream_len: int
+    events_len: int
+    dlq_len: int
+    holder: str | None  # who holds the lock
+    lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One entry of a queue's stream: its id and its fields, values as bytes."""
+
+    id: str
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a promoter is doing, for a liveness or readiness check."""
+
+    queue: str
+    state: str  # "follower", "leader" or "stopped"
+    leads: bool
+    last_tick_age_s: float | None  # since the last good tick; None before the first
+    last_error: str | None  # None once a later step has gone well
