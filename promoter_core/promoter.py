@@ -142,7 +142,7 @@ class Promoter:
         while not isinstance(decision.action, Stop):
             self._report(decision)
             outcome = await self._do(decision.action, stopper)
-            if self._last_error is not None and not isinstance(outcome, Failed | Waited):
+            if self._last_error is not None and not isinstance(outcome, Failed | Waited | Done):
                 log.info("queue %r: recovered from %s", self.settings.queue, self._last_error.code)
                 self._last_error = None
             machine.polls = self._backend.capabilities.wake is not Wake.ANY_WRITE

@@ -1,0 +1,51 @@
+"""Sinks that remember what they were told."""
+
+from __future__ import annotations
+
+from promoter_core.errors import BackendError
+from promoter_core.model import LockOutcome, PromotedJob, Tick
+
+
+class RecordingEvents:
+    """An event sink: `batches` as they came, `jobs` all together."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, tuple[PromotedJob, ...]]] = []
+        self.closed = False
+
+    @property
+    def jobs(self) -> list[PromotedJob]:
+        return [job for _, batch in self.batches for job in batch]
+
+    @property
+    def ids(self) -> list[str | None]:
+        return [job.id for job in self.jobs]
+
+    async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+        self.batches.append((queue, jobs))
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class RecordingMetrics:
+    """A metrics sink: `ticks`, `outcomes` and `errors` as they came, with their queue."""
+
+    def __init__(self, *, wants_jobs: bool = False) -> None:
+        self.wants_jobs = wants_jobs
+        self.ticks: list[tuple[str, Tick]] = []
+        self.outcomes: list[tuple[str, LockOutcome]] = []
+        self.errors: list[tuple[str, BackendError]] = []
+
+    @property
+    def promoted(self) -> int:
+        return sum(tick.promotion.promoted for _, tick in self.ticks)
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        self.ticks.append((queue, tick))
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        self.outcomes.append((queue, outcome))
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        self.errors.append((queue, error))

@@ -1,0 +1,406 @@
+"""The runner, against the memory backend on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from promoter_core import DelayedQueue, Job, PermanentError, Promoter, PromoterSettings, TransientError
+from promoter_core.errors import ConfigError
+from promoter_core.model import LockOutcome, StreamName
+from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
+from promoter_memory.backend import MemoryBackend, MemoryStore
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+async def backend(clock):
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    return backend
+
+
+@pytest.fixture
+def queue(backend, clock):
+    return DelayedQueue(backend, "q", clock=clock)
+
+
+def promoter(backend, clock, *, metrics=(), events=(), **settings):
+    return Promoter(
+        backend, PromoterSettings(queue="q", holder_id="me", **settings), clock=clock, metrics=metrics, events=events
+    )
+
+
+async def streamed(backend, stream=StreamName.JOBS):
+    return await backend.read("q", stream, "", 10_000)
+
+
+async def test_jobs_are_promoted_at_their_due_time_and_told_to_sinks(backend, clock, queue):
+    sink, metrics = RecordingEvents(), RecordingMetrics()
+    await queue.schedule_many([Job(data=i, delay=i, name=f"n{i}", job_id=f"j{i}") for i in (3, 1, 2)])
+    async with promoter(backend, clock, events=[sink], metrics=[metrics]).running():
+        await clock.sleep(4)
+    assert sink.ids == ["j1", "j2", "j3"]
+    assert [job.name for job in sink.jobs] == ["n1", "n2", "n3"]
+    assert [job.promoted_ms - job.due_ms for job in sink.jobs] == [0, 0, 0]
+    assert metrics.promoted == 3
+    assert sink.closed
+
+
+async def test_a_job_due_in_thirty_days_takes_no_time_to_test(backend, clock, queue):
+    sink = RecordingEvents()
+    await queue.schedule("later", delay=30 * 86_400)
+    async with promoter(backend, clock, events=[sink], lock_ttl_ms=3_600_000).running():
+        await clock.sleep(30 * 86_400 + 1)
+    assert [job.promoted_ms - job.due_ms for job in sink.jobs] == [0]
+
+
+async def test_a_new_earlier_job_ends_the_wait(backend, clock, queue):
+    sink = RecordingEvents()
+    await queue.schedule("late", delay=60)
+    async with promoter(backend, clock, events=[sink], lock_ttl_ms=600_000).running():
+        await clock.sleep(1)
+        await queue.schedule("soon", delay=0.5)
+        await clock.sleep(1)
+        assert len(sink.jobs) == 1
+        assert sink.jobs[0].promoted_ms - sink.jobs[0].due_ms == 0
+
+
+async def test_a_full_batch_drains_without_sleeping(backend, clock, queue):
+    metrics = RecordingMetrics()
+    await queue.schedule_many([Job(data=i, delay=1) for i in range(25)])
+    async with promoter(backend, clock, metrics=[metrics], promote_batch=10).running():
+        await clock.sleep(1.5)
+    busy = [t.promotion for _, t in metrics.ticks if t.promotion.promoted]
+    assert [p.promoted for p in busy] == [10, 10, 5]
+    assert len({p.now_ms for p in busy}) == 1, "no time passed between the batches"
+    assert [p.depth for p in busy] == [15, 5, 0]
+    assert [p.oldest_pending_lag_ms for p in busy] == [0, 0, 0]
+
+
+async def test_a_tick_is_reported_every_tick_and_the_lock_on_transitions_only(backend, clock):
+    metrics = RecordingMetrics()
+    async with promoter(backend, clock, metrics=[metrics], lock_ttl_ms=3_000).running():
+        await clock.sleep(10.5)
+    assert len(metrics.ticks) == 11
+    assert metrics.outcomes == [("q", LockOutcome.ACQUIRED)]
+
+
+async def test_cleanup_and_emit_are_done_where_they_are_not_fused(backend, clock, queue):
+    await queue.schedule("x", delay=1, job_id="j", name="n")
+    async with promoter(backend, clock).running():
+        await clock.sleep(2)
+    (event,) = await streamed(backend, StreamName.EVENTS)
+    assert event.fields["e"] == b"waiting"
+    assert event.fields["id"] == b"j"
+    assert event.fields["n"] == b"n"
+    assert not (await queue.schedule("x", delay=1, job_id="j")).created, "the dedup marker stays"
+
+
+async def test_no_event_is_written_when_they_are_disabled(backend, clock, queue):
+    await queue.schedule("x", delay=1)
+    async with promoter(backend, clock, events=[]).running():
+        pass
+    async with Promoter(backend, PromoterSettings(queue="q", events=False), clock=clock).running():
+        await clock.sleep(2)
+    assert len(await streamed(backend)) == 1
+    assert await streamed(backend, StreamName.EVENTS) == ()
+
+
+async def test_the_lock_is_released_on_stop(backend, clock):
+    async with promoter(backend, clock).running():
+        await clock.sleep(1)
+        assert (await backend.stats("q")).holder == "me"
+    assert (await backend.stats("q")).holder is None
+
+
+async def test_the_lock_is_released_when_the_task_is_cancelled(backend, clock):
+    task = asyncio.create_task(promoter(backend, clock).run())
+    await clock.sleep(1)
+    assert (await backend.stats("q")).holder == "me"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await backend.stats("q")).holder is None
+
+
+async def test_another_holders_lock_is_never_released(backend, clock):
+    await backend.lock("q", "other", 60_000)
+    async with promoter(backend, clock).running() as p:
+        await clock.sleep(1)
+        assert p.health().state == "follower"
+    assert (await backend.stats("q")).holder == "other"
+
+
+async def test_shutdown_interrupts_every_wait(backend, clock):
+    p = promoter(backend, clock, lock_ttl_ms=3_600_000)
+    task = asyncio.create_task(p.run())
+    await clock.sleep(1)
+    before_s = clock.monotonic()
+    p.stop()
+    await task
+    assert clock.monotonic() == before_s
+
+
+async def test_stop_before_run_ends_it_at_once(backend, clock):
+    p = promoter(backend, clock)
+    p.stop()
+    await p.run()
+    assert not p.health().leads
+
+
+async def test_it_can_run_again_after_it_was_stopped(backend, clock, queue):
+    p = promoter(backend, clock)
+    for _ in range(2):
+        await queue.schedule("x", delay=1)
+        async with p.running():
+            await clock.sleep(2)
+    assert len(await streamed(backend)) == 2
+
+
+async def test_it_cannot_run_twice_at_once(backend, clock):
+    p = promoter(backend, clock)
+    async with p.running():
+        await clock.sleep(1)
+        with pytest.raises(ConfigError, match="running already"):
+            await p.run()
+
+
+async def test_transient_errors_are_waited_out_and_reported(backend, clock, queue):
+    metrics = RecordingMetrics()
+    await queue.schedule("x", delay=1)
+    faulty = FaultyBackend(backend, Fault("promote", nth=1), Fault("promote", nth=2))
+    async with promoter(faulty, clock, metrics=[metrics]).running() as p:
+        await clock.sleep(0.01)
+        assert p.health().last_error.startswith("CONNECTION")
+        await clock.sleep(2)
+        assert p.health().last_error is None
+    assert [e.code for _, e in metrics.errors] == ["CONNECTION", "CONNECTION"]
+    assert len(await streamed(backend)) == 1
+
+
+async def test_an_outage_is_logged_once_and_its_end_too(backend, clock, caplog):
+    caplog.set_level(logging.INFO, "promoter")
+    faulty = FaultyBackend(backend)
+    async with promoter(faulty, clock).running():
+        await clock.sleep(1)
+        faulty.disconnected = True
+        await clock.sleep(60)
+        faulty.disconnected = False
+        await clock.sleep(1)
+    assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+    assert len([r for r in caplog.records if "recovered" in r.message]) == 1
+
+
+async def test_a_lost_reply_of_promote_loses_no_job_and_repeats_none(backend, clock, queue):
+    await queue.schedule_many([Job(data=i, delay=1) for i in range(5)])
+    faulty = FaultyBackend(backend, Fault("promote", nth=2, after_effect=True))
+    async with promoter(faulty, clock).running():
+        await clock.sleep(3)
+    assert len(await streamed(backend)) == 5
+
+
+async def test_a_permanent_error_ends_run_with_it_and_releases_the_lock(backend, clock):
+    refused = PermanentError("no", code="NOPERM")
+    faulty = FaultyBackend(backend, Fault("promote", nth=2, error=lambda: refused))
+    metrics = RecordingMetrics()
+    p = promoter(faulty, clock, metrics=[metrics])
+    with pytest.raises(PermanentError) as raised:
+        await p.run()
+    assert raised.value is refused
+    assert metrics.errors == [("q", refused)]
+    assert (await backend.stats("q")).holder is None
+    assert p.health().state == "stopped"
+    assert p.health().last_error == "NOPERM: no"
+
+
+async def test_a_backends_own_exception_ends_run_as_a_permanent_error(backend, clock):
+    class Broken(FaultyBackend):
+        async def promote(self, lease, request):
+            raise KeyError("oops")
+
+    with pytest.raises(PermanentError, match=r"unexpected KeyError.*oops") as raised:
+        await promoter(Broken(backend), clock).run()
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+async def test_running_raises_the_error_that_ended_it_on_exit(backend, clock):
+    faulty = FaultyBackend(backend, Fault("lock", error=lambda: PermanentError("no", code="NOPERM")))
+    with pytest.raises(PermanentError):
+        async with promoter(faulty, clock).running():
+            await clock.sleep(1)
+
+
+async def test_until_idle_promotes_what_is_due_and_ends(backend, clock, queue):
+    await queue.schedule_many([Job(data=i, delay=1) for i in range(20)])
+    await queue.schedule("later", delay=50)
+    clock.jump(2)
+    await promoter(backend, clock, promote_batch=6).run(until_idle=True)
+    assert len(await streamed(backend)) == 20
+    stats = await backend.stats("q")
+    assert (stats.depth, stats.holder) == (1, None)
+
+
+async def test_until_idle_a_follower_ends_once_the_leader_has_drained_the_queue(backend, clock, queue):
+    await queue.schedule("x", delay=1)
+    clock.jump(2)
+    await backend.lock("q", "other", 60_000)
+    task = asyncio.create_task(promoter(backend, clock, lock_ttl_ms=1_000).run(until_idle=True))
+    await clock.sleep(1)
+    assert not task.done()
+    async with promoter(backend, clock).running():
+        await backend.unlock(type(await backend.lock("q", "other", 1))("q", "other", 1))
+        await clock.sleep(5)
+    await task
+
+
+async def test_health_tells_state_and_age(backend, clock):
+    p = promoter(backend, clock, lock_ttl_ms=3_600_000)
+    assert p.health().state == "stopped"
+    assert p.health().last_tick_age_s is None
+    async with p.running():
+        await clock.sleep(5)
+        health = p.health()
+        assert (health.state, health.leads, health.last_error) == ("leader", True, None)
+        assert health.last_tick_age_s == pytest.approx(5, abs=0.1)
+
+
+async def test_a_second_promoter_follows_and_takes_over_at_once_on_a_clean_stop(clock):
+    store = MemoryStore(clock)
+    one, two = MemoryBackend(store), MemoryBackend(store)
+    await one.open()
+    await two.open()
+    first = Promoter(one, PromoterSettings(queue="q", holder_id="one"), clock=clock)
+    second = Promoter(two, PromoterSettings(queue="q", holder_id="two"), clock=clock)
+    leading = asyncio.create_task(first.run())
+    await clock.sleep(1)
+    async with second.running():
+        await clock.sleep(1)
+        assert not second.health().leads
+        first.stop()
+        await leading
+        at_s = clock.monotonic()
+        while not second.health().leads:
+            await clock.sleep(0.001)
+        assert clock.monotonic() - at_s < 0.05
+
+
+async def test_three_promoters_on_one_queue_of_1000_jobs_promote_each_exactly_once(clock):
+    store = MemoryStore(clock)
+    backends = [MemoryBackend(store) for _ in range(3)]
+    for backend in backends:
+        await backend.open()
+    await DelayedQueue(backends[0], "q", clock=clock).schedule_many(
+        [Job(data=i, delay=1 + i / 500, job_id=f"j{i}") for i in range(1000)]
+    )
+    promoters = [
+        Promoter(b, PromoterSettings(queue="q", lock_ttl_ms=300, promote_batch=7), clock=clock) for b in backends
+    ]
+    tasks = [asyncio.create_task(p.run()) for p in promoters]
+    for _ in range(10):  # leadership goes round
+        await clock.sleep(0.35)
+        leader = next(p for p in promoters if p.health().leads)
+        i = promoters.index(leader)
+        leader.stop()
+        await tasks[i]
+        tasks[i] = asyncio.create_task(leader.run())
+    await clock.sleep(2)
+    for p in promoters:
+        p.stop()
+    await asyncio.gather(*tasks)
+    ids = [e.fields["d"] for e in await backends[0].read("q", StreamName.JOBS, "", 2000)]
+    assert len(ids) == len(set(ids)) == 1000
+
+
+async def test_a_stalled_leader_promotes_nothing_once_another_has_taken_over(clock):
+    """200 rounds of: the leader is suspended beyond its lease, another takes over and drains, the first goes on."""
+    store = MemoryStore(clock)
+    for round_ in range(200):
+        stale, fresh = MemoryBackend(store), MemoryBackend(store)
+        await stale.open()
+        await fresh.open()
+        queue = f"q{round_}"
+        jobs = DelayedQueue(fresh, queue, clock=clock)
+        await jobs.schedule_many([Job(data=i, delay=2) for i in range(3)])
+        metrics = RecordingMetrics()
+        # The stale leader's promote call is on its way (suspended) while its lease runs out.
+        stuck = FaultyBackend(stale, Fault("promote", nth=2 + round_ % 2, error=None, delay_s=5.0), clock=clock)
+        first = Promoter(stuck, PromoterSettings(queue=queue, lock_ttl_ms=900), clock=clock, metrics=[metrics])
+        second = Promoter(fresh, PromoterSettings(queue=queue, lock_ttl_ms=900), clock=clock)
+        one = asyncio.create_task(first.run())
+        await clock.sleep(0.1)
+        async with second.running():
+            await clock.sleep(4)
+            assert second.health().leads
+            await clock.sleep(4)
+            assert not first.health().leads
+            assert metrics.promoted == 0
+            assert metrics.outcomes == [(queue, LockOutcome.ACQUIRED), (queue, LockOutcome.HELD)]
+            assert len(await fresh.read(queue, StreamName.JOBS, "", 10)) == 3
+            first.stop()
+            await one
+
+
+class Raises(RecordingEvents, RecordingMetrics):
+    def __init__(self):
+        RecordingEvents.__init__(self)
+        RecordingMetrics.__init__(self)
+
+    async def emit(self, queue, jobs):
+        raise RuntimeError("sink is broken")
+
+    def on_tick(self, queue, tick):
+        raise RuntimeError("sink is broken")
+
+
+@pytest.mark.parametrize("kind", ["events", "metrics"])
+async def test_a_sink_that_raises_is_logged_once_as_an_error_then_warned_with_a_count(backend, clock, queue, caplog, kind):
+    healthy = RecordingEvents()
+    options = {"events": [healthy], "metrics": []}
+    options[kind] = [Raises(), *options[kind]]
+    await queue.schedule_many([Job(data=i, delay=i + 1) for i in range(4)])
+    async with promoter(backend, clock, **options).running():
+        await clock.sleep(6)
+    assert len(healthy.jobs) == 4
+    failures = [r for r in caplog.records if r.name == "promoter.sinks"]
+    assert [r.levelno for r in failures].count(logging.ERROR) == 1
+    assert failures[0].levelno == logging.ERROR
+    assert failures[0].exc_info
+    assert "(2 times)" in failures[1].getMessage()
+    assert len(failures) >= 3
+
+
+async def test_a_slow_event_sink_loses_batches_and_slows_nothing_else(backend, clock, queue, caplog):
+    class Slow(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await clock.sleep(3600)
+            await super().emit(queue, jobs)
+
+    slow, quick = Slow(), RecordingEvents()
+    await queue.schedule_many([Job(data=i, delay=1 + i) for i in range(400)])
+    p = promoter(backend, clock, events=[slow, quick])
+    task = asyncio.create_task(p.run())
+    await clock.sleep(402)
+    assert len(quick.jobs) == 400
+    assert max(j.promoted_ms - j.due_ms for j in quick.jobs) == 0
+    p.stop()
+    # the slow sink gets its grace by the real clock; do not wait for it here
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert p.dropped_batches == 400 - 256 - 1
+    assert "batches dropped" in caplog.text
+
+
+async def test_a_transient_error_of_wait_is_waited_out(backend, clock, queue):
+    await queue.schedule("x", delay=1)
+    lost = lambda: TransientError("gone", code="CONNECTION")  # noqa: E731
+    faulty = FaultyBackend(backend, Fault("wait", nth=1, error=lost))
+    async with promoter(faulty, clock).running():
+        await clock.sleep(2)
+    assert len(await streamed(backend)) == 1
