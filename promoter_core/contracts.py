@@ -54,7 +54,10 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give up all connections and tasks. A `wait` under way returns or raises TransientError. Idempotent."""
+        """Give up all connections and tasks. A `wait` under way returns or raises TransientError.
+
+        Afterwards every method but `open` and `close` raises TransientError. Idempotent.
+        """
         ...
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakValueDictionary
 
-from fakeredis import FakeServer
-from fakeredis.aioredis import FakeConnection
+from fakeredis import FakeServer, aioredis
 
 from promoter_core.urls import BackendUrl
 from promoter_redis.connect import COMMAND_TIMEOUT_MS, make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
+
+# Renamed in fakeredis 2.30; the old name warns there.
+_Connection: Any = getattr(aioredis, "FakeAsyncRedisConnection", None) or aioredis.FakeConnection
 
 
 class FakeDriver(RedisDriver):
@@ -24,7 +26,7 @@ class FakeDriver(RedisDriver):
         self.server = server  # held here: named servers live as long as a driver uses them
         timeout_s = COMMAND_TIMEOUT_MS / 1000
         super().__init__(
-            make_pool(FakeConnection, timeout_s, server=server), where="fake://", timeout_s=timeout_s, tracks=False
+            make_pool(_Connection, timeout_s, server=server), where="fake://", timeout_s=timeout_s, tracks=False
         )
 
 

@@ -1,8 +1,8 @@
 """Doubles and conformance contracts, shipped for users' own tests. Nothing of the core imports this.
 
-    clock.py        VirtualClock: time passes only when everything waits
-    doubles.py      RecordingEvents, RecordingMetrics
-    faults.py       FaultyBackend: any backend, with failures where you want them
+clock.py        VirtualClock: time passes only when everything waits
+doubles.py      RecordingEvents, RecordingMetrics
+faults.py       FaultyBackend: any backend, with failures where you want them
 """
 
 from promoter_core.testing.clock import VirtualClock

@@ -46,7 +46,13 @@ class Bench:
     """A machine and the time, with what it has said so far."""
 
     def __init__(self, *, fused: frozenset[Phase] = FUSED, **options: object) -> None:
-        settings = {"queue": "q", "holder_id": "me", "lock_ttl_ms": 6_000, "promote_batch": 10, "follower_poll_ms": 2_000}
+        settings = {
+            "queue": "q",
+            "holder_id": "me",
+            "lock_ttl_ms": 6_000,
+            "promote_batch": 10,
+            "follower_poll_ms": 2_000,
+        }
         known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle")}
         self.machine = Machine(PromoterSettings(**settings | known), fused=fused, jitter=lambda: 0.0, **options)
         self.now_s = 100.0

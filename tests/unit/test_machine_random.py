@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Stop, Unlock, Wait, Waited

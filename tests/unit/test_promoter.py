@@ -360,7 +360,9 @@ class Raises(RecordingEvents, RecordingMetrics):
 
 
 @pytest.mark.parametrize("kind", ["events", "metrics"])
-async def test_a_sink_that_raises_is_logged_once_as_an_error_then_warned_with_a_count(backend, clock, queue, caplog, kind):
+async def test_a_sink_that_raises_is_logged_once_as_an_error_then_warned_with_a_count(
+    backend, clock, queue, caplog, kind
+):
     healthy = RecordingEvents()
     options = {"events": [healthy], "metrics": []}
     options[kind] = [Raises(), *options[kind]]

@@ -1,0 +1,88 @@
+"""`EventSinkContract` and `MetricsSinkContract`: what a sink owes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import Any
+
+import pytest
+
+from promoter_core.contracts import EventSink, MetricsSink
+from promoter_core.errors import PermanentError, TransientError
+from promoter_core.model import LockOutcome, PromotedJob, Promotion, Tick
+from promoter_core.testing.contract.base import Guarded, missing
+from promoter_core.testing.obligations import obliges
+
+JOBS = (
+    PromotedJob("a", "", 1_000, 1_001, "1001-0"),
+    PromotedJob("ü \x00 \udcff", "näme", 1_000, 1_001, "1001-1"),
+    PromotedJob(None, "no id", 1_000, 61_001, "1001-2"),
+)
+BLOCKED_S = 0.5  # far more than a call that "returns at once" takes, far less than one that waits for something
+
+
+@pytest.mark.asyncio
+class EventSinkContract(Guarded):
+    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's."""
+
+    sink: Any = missing("sink", "give your contract class a fixture `sink`")
+
+    async def test_it_has_the_shape_of_an_event_sink(self, sink: Any) -> None:
+        assert isinstance(sink, EventSink), f"{type(sink).__name__} lacks emit or close"
+        for name in ("emit", "close"):
+            assert inspect.iscoroutinefunction(getattr(sink, name)), f"EventSink.{name} must be `async def`"
+        await sink.close()
+
+    async def test_it_takes_any_batch(self, sink: Any) -> None:
+        for batch in (JOBS[:1], JOBS, JOBS * 500):
+            await sink.emit("queue – ünïcode", batch)
+        await sink.close()
+
+    async def test_it_keeps_no_hold_of_the_loop(self, sink: Any) -> None:
+        longest_s, last_s, done = 0.0, time.monotonic(), False
+
+        async def beat() -> None:
+            nonlocal longest_s, last_s
+            while not done:
+                await asyncio.sleep(0)
+                longest_s, last_s = max(longest_s, time.monotonic() - last_s), time.monotonic()
+
+        beating = asyncio.ensure_future(beat())
+        await sink.emit("q", JOBS[:1])
+        done = True
+        await beating
+        await sink.close()
+        obliges("EventSink", "slows nothing else", longest_s < BLOCKED_S, longest_s=longest_s)
+
+    async def test_it_closes_without_having_been_used(self, sink: Any) -> None:
+        await sink.close()
+
+
+class MetricsSinkContract(Guarded):
+    """A subclass gives a fixture `sink`."""
+
+    sink: Any = missing("sink", "give your contract class a fixture `sink`")
+
+    def test_it_has_the_shape_of_a_metrics_sink(self, sink: Any) -> None:
+        assert isinstance(sink, MetricsSink), f"{type(sink).__name__} lacks wants_jobs, on_tick, on_lock or on_error"
+        assert isinstance(sink.wants_jobs, bool), "MetricsSink.wants_jobs must be True or False"
+        for name in ("on_tick", "on_lock", "on_error"):
+            assert not inspect.iscoroutinefunction(getattr(sink, name)), f"MetricsSink.{name} must not be `async def`"
+
+    def test_it_takes_whatever_a_promoter_tells(self, sink: Any) -> None:
+        for queue in ("q", "queue – ünïcode"):
+            sink.on_lock(queue, LockOutcome.ACQUIRED)
+            sink.on_tick(queue, Tick(Promotion(), 0.0))
+            sink.on_tick(queue, Tick(Promotion(3, 2**40, 5_000, 7_000, 2_000, 1, 9, JOBS), 0.25))
+            sink.on_error(queue, TransientError("gone", code="CONNECTION"))
+            sink.on_error(queue, PermanentError("no", code="NOPERM"))
+            sink.on_lock(queue, LockOutcome.HELD)
+
+    def test_it_returns_at_once(self, sink: Any) -> None:
+        began_s = time.monotonic()
+        for _ in range(3):
+            sink.on_tick("q", Tick(Promotion(promoted=1, jobs=JOBS), 0.001))
+        took_s = (time.monotonic() - began_s) / 3
+        obliges("MetricsSink", "it must return at once and never block", took_s < BLOCKED_S, took_s=took_s)

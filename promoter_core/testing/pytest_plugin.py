@@ -1,0 +1,48 @@
+"""Fixtures for applications' own tests. Opt in, in your top conftest.py:
+
+pytest_plugins = ["promoter_core.testing.pytest_plugin"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from promoter_core.registry import Registry
+from promoter_core.testing.clock import VirtualClock
+from promoter_core.testing.doubles import RecordingEvents, RecordingMetrics
+from promoter_core.testing.faults import FaultyBackend
+
+
+@pytest.fixture
+def promoter_clock() -> VirtualClock:
+    """A clock on which time passes only when everything waits."""
+    return VirtualClock()
+
+
+@pytest_asyncio.fixture
+async def promoter_memory_backend(promoter_clock: VirtualClock) -> AsyncIterator[Any]:
+    """An open memory backend that lives by `promoter_clock`."""
+    backend: Any = type(Registry().backend("memory://"))(clock=promoter_clock)  # type: ignore[call-arg]
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+def promoter_faulty_backend(promoter_memory_backend: Any, promoter_clock: VirtualClock) -> FaultyBackend:
+    """`promoter_memory_backend`, with failures where the test wants them: append to its `faults`."""
+    return FaultyBackend(promoter_memory_backend, clock=promoter_clock)
+
+
+@pytest.fixture
+def promoter_events() -> RecordingEvents:
+    return RecordingEvents()
+
+
+@pytest.fixture
+def promoter_metrics() -> RecordingMetrics:
+    return RecordingMetrics()

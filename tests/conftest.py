@@ -1,0 +1,72 @@
+"""Servers for all tests, and the matrix of backends and servers that closes a run."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import BINARIES, Server, find, required
+
+
+def start_or_skip(name: str) -> Iterator[Server]:
+    """A running server; skips where it is not installed, and fails where PROMOTER_REQUIRE names it."""
+    if find(name) is None:
+        if name in required():
+            pytest.fail(f"PROMOTER_REQUIRE names {name}, which is not installed", pytrace=False)
+        pytest.skip(f"{name} is not installed")
+    with Server(name) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Server]:
+    """The server that most tests use."""
+    yield from start_or_skip("valkey-9.1")
+
+
+@pytest.fixture(scope="session", params=list(BINARIES))
+def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each server in turn."""
+    yield from start_or_skip(request.param)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of the test's own, to be killed, filled or reconfigured."""
+    yield from start_or_skip("valkey-9.1")
+
+
+# The matrix: a contract test says which backend runs on which server, the summary counts.
+
+MATRIX = pytest.StashKey[tuple[str, str]]()
+_results: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+_skips: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    backend = getattr(getattr(item, "cls", None), "matrix_backend", None)
+    if backend is None or (report.when != "call" and report.passed):
+        return
+    callspec = getattr(item, "callspec", None)
+    cell = (backend, callspec.params.get("any_server", "–") if callspec else "–")
+    _results[cell][report.outcome] += 1
+    if report.skipped:
+        _skips[cell][str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not _results:
+        return
+    terminalreporter.section("backends and servers")
+    terminalreporter.line(f"{'backend':<12} {'server':<12} {'passed':>7} {'skipped':>8} {'failed':>7}")
+    for cell in sorted(_results):
+        n = _results[cell]
+        terminalreporter.line(f"{cell[0]:<12} {cell[1]:<12} {n['passed']:>7} {n['skipped']:>8} {n['failed']:>7}")
+        for reason, times in sorted(_skips[cell].items()):
+            terminalreporter.line(f"{'':<25} {times} skipped: {reason}")

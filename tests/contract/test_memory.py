@@ -1,0 +1,35 @@
+"""The kit on the memory backend, on the virtual clock: it takes no real time."""
+
+from __future__ import annotations
+
+import pytest
+
+from promoter_core.testing import VirtualClock
+from promoter_core.testing.contract import BackendContract
+from promoter_memory.backend import MemoryBackend, MemoryStore
+
+
+class TestMemory(BackendContract):
+    matrix_backend = "memory"
+
+    @pytest.fixture
+    def clock(self):
+        return VirtualClock()
+
+    @pytest.fixture
+    def store(self, clock):
+        return MemoryStore(clock)
+
+    @pytest.fixture
+    async def backend(self, store):
+        backend = MemoryBackend(store)
+        await backend.open()
+        yield backend
+        await backend.close()
+
+    @pytest.fixture
+    async def pair(self, backend, store):
+        second = MemoryBackend(store)
+        await second.open()
+        yield backend, second
+        await second.close()

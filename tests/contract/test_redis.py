@@ -1,0 +1,47 @@
+"""The kit on redis-py: against every server, against fakeredis, and against an embedded server."""
+
+from __future__ import annotations
+
+import pytest
+
+from promoter_core import Registry, connect
+from promoter_core.testing.contract import BackendContract
+from tests.servers import free_port
+
+pytestmark = pytest.mark.server
+
+
+class TestRedisPy(BackendContract):
+    matrix_backend = "redis-py"
+
+    @pytest.fixture
+    async def backend(self, any_server):
+        async with connect(any_server.url) as backend:
+            yield backend
+
+    @pytest.fixture
+    async def pair(self, backend, any_server):
+        async with connect(any_server.url) as second:
+            yield backend, second
+
+    @pytest.fixture
+    def unreachable(self):
+        return Registry().backend(f"redis://127.0.0.1:{free_port()}")
+
+
+class TestFake(BackendContract):
+    matrix_backend = "fakeredis"
+
+    @pytest.fixture
+    def url(self, request):
+        return f"fake://{id(request)}"
+
+    @pytest.fixture
+    async def backend(self, url):
+        async with connect(url) as backend:
+            yield backend
+
+    @pytest.fixture
+    async def pair(self, backend, url):
+        async with connect(url) as second:
+            yield backend, second
