@@ -59,8 +59,8 @@ def pack_data(data: object) -> bytes:
 
 
 def _culprit(value: object, where: str, depth: int) -> tuple[str, str] | None:
-    if depth > 511:
-        return where[:60] + "…", "nested more than 511 deep"
+    if depth > 500:
+        return where[:60] + "…", "nested more than 500 deep"
     if isinstance(value, dict):
         for key, item in value.items():
             found = _culprit(key, f"{where} key {key!r}", depth + 1) or _culprit(item, f"{where}[{key!r}]", depth + 1)

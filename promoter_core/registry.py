@@ -223,7 +223,7 @@ def _misspelt(manager: pluggy.PluginManager, plugin: object, name: str, source: 
             near = difflib.get_close_matches(attribute, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; hooks are: {', '.join(known)}"
             return f"plugin {name!r} of {source} implements an unknown hook {attribute!r}{hint}"
-    return f"plugin {name!r} of {source} cannot be registered: {exc}"
+    return f"plugin {name!r} of {source} cannot be registered: {' '.join(str(exc).split())}"
 
 
 def _install(spec: Spec) -> str:

@@ -23,6 +23,8 @@ from promoter_resp.keys import QueueKeys
 
 log = logging.getLogger("promoter.redis")
 
+MIND_S = 0.1  # how often the idle tick connection is looked at
+
 
 class RedisDriver:
     """One server through redis-py.
@@ -44,6 +46,7 @@ class RedisDriver:
         self._tracked_by: int | None = None  # the watcher that the tick connection's reads are announced to
         self._changed: Changed | None = None
         self._watcher: Watcher | None = None
+        self._minder: asyncio.Task[None] | None = None
         self._tracks = tracks
         self._closed = False
 
@@ -61,6 +64,10 @@ class RedisDriver:
         if self._watcher is not None:
             await self._watcher.stop()
             self._watcher = None
+        if self._minder is not None:
+            self._minder.cancel()
+            await asyncio.gather(self._minder, return_exceptions=True)
+            self._minder = None
         if self._ticker is not None:
             await self._ticker.disconnect(nowait=True)
             self._ticker = None
@@ -82,7 +89,21 @@ class RedisDriver:
             return
         self._changed = changed
         self._watcher = Watcher(self._make_connection, changed)
+        self._minder = asyncio.create_task(self._mind_ticker(changed), name="promoter-tick-minder")
         await self._watcher.start()
+
+    async def _mind_ticker(self, changed: Changed) -> None:
+        """Notice that the server has closed the idle tick connection, and with it forgotten what to announce.
+
+        Looks at local state only and sends nothing. A connection that dies without a word is found by the next tick.
+        """
+        while True:
+            await asyncio.sleep(MIND_S)
+            reader = getattr(self._ticker, "_reader", None)  # redis-py has no public way to ask without reading
+            if reader is not None and reader.at_eof() and not self._ticker_lock.locked():
+                await self._ticker.disconnect(nowait=True)
+                self._tracked_by = None
+                changed(None)
 
     async def _guard(self, call: Any) -> Any:
         """Bound `call` in time, and raise what redis-py raises as our errors."""

@@ -45,9 +45,13 @@ _CODE = re.compile(r"^-?([A-Z][A-Z0-9_]*)\b")
 
 
 def code_of(message: str) -> str:
-    """The leading word of a server's error, `ERR` where it has none."""
+    """The leading word of a server's error, `ERR` where it has none.
+
+    Clients cut `ERR` off, so a short capital word may be the message's own ("DB index is out of range").
+    """
     found = _CODE.match(message)
-    return found[1] if found else "ERR"
+    word = found[1] if found else "ERR"
+    return word if word in TRANSIENT or word in HINTS or len(word) > 5 else "ERR"
 
 
 def server_error(message: str, code: str | None = None) -> BackendError:
@@ -55,7 +59,7 @@ def server_error(message: str, code: str | None = None) -> BackendError:
     code = code or code_of(message)
     cls = TransientError if code in TRANSIENT else PermanentError
     text = message.strip() or code
-    if code in ("ERR", "WRONGPASS") and "DB index is out of range" in message:
+    if "DB index is out of range" in message:
         text += " (the database number of the URL is too high for this server)"
     hint = HINTS.get(code)
     return cls(f"{text} ({hint})" if hint else text, code=code)

@@ -117,8 +117,8 @@ class Kit:
 def job(id: str, **fields: Any) -> JobRequest:
     if fields.get("due_ms") is not None:
         fields["delay_ms"] = None
-    fields = {"payload": b"\xa4data", "created_at_ms": 1_700_000_000_000} | fields
-    return JobRequest(id, **fields)
+    defaults: dict[str, Any] = {"payload": b"\xa4data", "created_at_ms": 1_700_000_000_000}
+    return JobRequest(id, **(defaults | fields))
 
 
 def _text(value: bytes) -> str:

@@ -28,35 +28,35 @@ if hold then
   room = math.min(limit, cap - redis.call('XLEN', stream))
 end
 
--- The id at the head of a msgpack envelope, or nil: an array of any size whose first element is a string.
-local function id_at(member, at)
-  local b = byte(member, at)
-  if not b then return nil end
-  if b >= 0x91 and b <= 0x9f then at = at + 1
-  elseif b == 0xdc then at = at + 3
-  elseif b == 0xdd then at = at + 5
-  else return nil end
-  local tag = byte(member, at)
-  if not tag then return nil end
-  local from, length
-  if tag >= 0xa0 and tag <= 0xbf then
-    from, length = at + 1, tag - 0xa0
-  elseif tag == 0xd9 then
-    from, length = at + 2, byte(member, at + 1)
-  elseif tag == 0xda then
-    local h, l = byte(member, at + 1, at + 2)
-    from, length = at + 3, l and h * 256 + l
-  elseif tag == 0xdb then
-    local b1, b2, b3, b4 = byte(member, at + 1, at + 4)
-    from, length = at + 5, b4 and ((b1 * 256 + b2) * 256 + b3) * 256 + b4
+-- Where the id is in a member whose msgpack envelope starts at `at`: the first element of an array, if it is a string.
+-- The two leading ifs are nearly every job: an array of up to 15 elements, an id of up to 31 bytes.
+local function id_range(member, at)
+  local array, tag = byte(member, at, at + 1)
+  if array >= 0x91 and array <= 0x9f then
+    if tag and tag >= 0xa0 and tag <= 0xbf then
+      return at + 2, at + 1 + tag - 0xa0
+    end
+    at = at + 1
+  elseif array == 0xdc then
+    at = at + 3
+  elseif array == 0xdd then
+    at = at + 5
+  else
+    return nil
   end
-  -- an envelope has more elements behind the id
-  if not length or from + length > #member then return nil end
-  return sub(member, from, from + length - 1)
+  local b1, b2, b3, b4
+  tag, b1, b2, b3, b4 = byte(member, at, at + 4)
+  if not tag then return nil end
+  if tag >= 0xa0 and tag <= 0xbf then return at + 1, at + tag - 0xa0 end
+  if tag == 0xd9 and b1 then return at + 2, at + 1 + b1 end
+  if tag == 0xda and b2 then return at + 3, at + 2 + b1 * 256 + b2 end
+  if tag == 0xdb and b4 then return at + 5, at + 4 + ((b1 * 256 + b2) * 256 + b3) * 256 + b4 end
+  return nil
 end
 
 local promoted, quarantined, failure = 0, 0, nil
-local ids, names, jobs = {}, {}, {}
+local index_keys, decoded = {}, 0
+local ids, names, jobs, told = {}, {}, {}, 0
 if room > 0 then
   local batch, step
   if want_jobs then
@@ -68,32 +68,39 @@ if room > 0 then
     local member = batch[i]
     local b1, b2, b3, b4 = byte(member, 1, 4)
     local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
+    local length = #member
     local added
-    if not start or start > #member then
+    if not start or start > length then
       local detail = not start and 'shorter than its header'
-        or start == #member + 1 and 'empty payload' or 'the name runs past the end'
-      added = redis.pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', detail,
-        'd', member)
+        or start == length + 1 and 'empty payload' or 'the name runs past the end'
+      added = redis.pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', detail, 'd', member)
       if type(added) == 'table' then failure = added break end
       quarantined = quarantined + 1
     else
-      local name = start > 5 and sub(member, 5, start - 1)
-      if name then
-        added = redis.pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name)
+      local name = false
+      if start == 5 then
+        added = redis.pcall('XADD', stream, '*', 'd', sub(member, 5))
       else
-        added = redis.pcall('XADD', stream, '*', 'd', sub(member, start))
+        name = sub(member, 5, start - 1)
+        added = redis.pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name)
       end
       if type(added) == 'table' then failure = added break end
       promoted = promoted + 1
-      local id = id_at(member, start)
-      if id then
-        ids[#ids + 1] = id
-        names[#ids] = name
+      local from, to = id_range(member, start)
+      local id = false
+      if from and to < length then -- an envelope has more elements behind the id
+        id = sub(member, from, to)
+        decoded = decoded + 1
+        index_keys[decoded] = index_prefix .. id
+        if write_events then
+          ids[decoded], names[decoded] = id, name
+        end
       end
       if want_jobs then
-        local due, n = tonumber(batch[i + 1]) or 0, #jobs
+        local due = tonumber(batch[i + 1]) or 0
         if due < 0 or due > 9e15 then due = 0 end
-        jobs[n + 1], jobs[n + 2], jobs[n + 3], jobs[n + 4] = id or false, name or '', floor(due), added
+        jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id, name or '', floor(due), added
+        told = told + 4
       end
     end
   end
@@ -112,17 +119,11 @@ if promoted > 0 and not hold then
 end
 
 -- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
-local last = #ids
-for from = 1, last, 500 do
-  local keys, n = {}, 0
-  for i = from, math.min(from + 499, last) do
-    n = n + 1
-    keys[n] = index_prefix .. ids[i]
-  end
-  redis.pcall('DEL', unpack(keys))
+for from = 1, decoded, 1000 do
+  redis.pcall('DEL', unpack(index_keys, from, math.min(from + 999, decoded)))
 end
-if write_events then
-  for i = 1, last do
+if write_events and decoded > 0 then
+  for i = 1, decoded do
     local name, added = names[i], nil
     if name then
       added = redis.pcall('XADD', events, '*', 'e', 'waiting', 'id', ids[i], 'ts', now_text, 'n', name)
@@ -131,9 +132,7 @@ if write_events then
     end
     if type(added) == 'table' then break end
   end
-  if last > 0 then
-    redis.pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])
-  end
+  redis.pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])
 end
 
 local held_back = 0

@@ -1,0 +1,109 @@
+"""Together with the real ChasquiMQ: its producer and its event reader, on the same queue as ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from redis.asyncio import Redis
+from ulid import ULID
+
+from promoter_core import CancelOutcome, DelayedQueue, Promoter, PromoterSettings, connect, unpack_envelope
+from promoter_core.model import StreamName
+from promoter_resp.keys import keys_of
+from promoter_resp.member import decode_member
+
+chasquimq = pytest.importorskip("chasquimq")
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def name():
+    return f"q-{ULID()}"
+
+
+@pytest.fixture
+async def client(valkey):
+    async with Redis.from_url(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def backend(valkey):
+    async with connect(valkey.url) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def theirs(valkey, name):
+    queue = chasquimq.Queue(name, redis_url=valkey.url)
+    yield queue
+    await queue.close()
+
+
+async def state(client, name, id):
+    """What a scheduled job leaves on the server."""
+    k = keys_of(name)
+    ((member, score),) = await client.zrange(k.delayed, 0, -1, withscores=True)
+    index, marker = k.index + id.encode(), k.marker + id.encode()
+    keys = {key: (await client.get(key), await client.ttl(key)) for key in (index, marker)}
+    return member, score, keys
+
+
+async def test_our_member_is_theirs_but_for_the_time(backend, client, theirs, name):
+    data = {"to": "a@b.c", "n": 1, "deep": [None, 2.5, "ä"]}
+    await theirs.add("send-email", data, job_id="my-id-1", delay_ms=60_000)
+    their_member, their_score, their_keys = await state(client, name, "my-id-1")
+    await client.flushall()
+    await DelayedQueue(backend, name).schedule(data, name="send-email", job_id="my-id-1", delay=60)
+    our_member, our_score, our_keys = await state(client, name, "my-id-1")
+
+    def without_time(member):
+        job_name, envelope = decode_member(member)
+        created = unpack_envelope(envelope).created_at_ms.to_bytes(8, "big")
+        assert b"\xcf" + created in envelope
+        return job_name, envelope.replace(created, b"")
+
+    assert without_time(our_member) == without_time(their_member)
+    assert abs(our_score - their_score) < 5_000
+    for (key, (ours, our_ttl)), (their_key, (their_value, their_ttl)) in zip(
+        our_keys.items(), their_keys.items(), strict=True
+    ):
+        assert key == their_key
+        assert abs(our_ttl - their_ttl) <= 1
+        assert ours == (our_member if key.endswith(b"didx:my-id-1") else b"1")
+        assert their_value == (their_member if key.endswith(b"didx:my-id-1") else b"1")
+
+
+async def test_our_promoter_promotes_what_their_producer_schedules(backend, client, theirs, name):
+    jobs = [await theirs.add("task", {"i": i}, delay_ms=30 + i, **({"job_id": f"j{i}"} if i % 2 else {})) for i in range(40)]
+    async with Promoter(backend, PromoterSettings(queue=name)).running():
+        async with asyncio.timeout(10):
+            while await client.xlen(keys_of(name).stream) < 40:
+                await asyncio.sleep(0.01)
+    entries = await backend.read(name, StreamName.JOBS, "", 100)
+    assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == sorted(job.id for job in jobs)
+    assert {e.fields["n"] for e in entries} == {b"task"}
+    assert unpack_envelope(entries[0].fields["d"]).data() == {"i": 0}
+
+
+async def test_their_idempotence_and_ours_share_the_marker(backend, theirs, name):
+    await theirs.add("task", 1, job_id="j", delay_ms=60_000)
+    queue = DelayedQueue(backend, name)
+    assert not (await queue.schedule(2, delay=60, job_id="j")).created
+    assert await queue.cancel("j") is CancelOutcome.REMOVED
+    assert (await queue.schedule(2, delay=60, job_id="j")).created
+
+
+async def test_their_queue_events_reads_our_waiting_events(valkey, backend, theirs, name):
+    events = chasquimq.QueueEvents(name, redis_url=valkey.url, last_event_id="0", block_ms=100)
+    await DelayedQueue(backend, name).schedule(1, name="invoice", job_id="j", delay=0.02)
+    async with Promoter(backend, PromoterSettings(queue=name)).running():
+        async with asyncio.timeout(10):
+            async for event in events:
+                assert (event.name, event.job_id, event.job_name) == ("waiting", "j", "invoice")
+                assert isinstance(event.fields["ts"], int)
+                break
+    with contextlib.suppress(Exception):
+        await events.close()

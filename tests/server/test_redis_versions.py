@@ -1,0 +1,33 @@
+"""Old and new versions of redis-py: peers pin old ones, so users have all. `make` puts some into .venv/redis-py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".venv" / "redis-py"
+VERSIONS = sorted(p.name for p in FOLDER.iterdir()) if FOLDER.is_dir() else []
+
+pytestmark = pytest.mark.server
+
+
+@pytest.mark.skipif(not VERSIONS, reason="no other versions of redis-py in .venv/redis-py")
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.timeout(300)
+def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
+    here = [str(ROOT / "tests" / "server" / "test_behaviours.py"), str(ROOT / "tests" / "contract" / "test_redis.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *here]
+    command += ["-k", "test_behaviours or (RedisPy and valkey-9.1)"]
+    env = os.environ | {"PYTHONPATH": str(FOLDER / version)}
+    shown = subprocess.run(
+        [sys.executable, "-c", "import redis; print(redis.__version__)"], env=env, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == version
+    run = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-5000:]
+    assert " passed" in run.stdout

@@ -1,0 +1,166 @@
+"""DelayedQueue: what it accepts, what it refuses, and that a refusal writes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+
+import msgpack
+import pytest
+
+from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, PromoterError, Scheduled
+from promoter_core.model import StreamName
+from promoter_core.testing import VirtualClock
+from promoter_memory.backend import MemoryBackend
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+async def backend(clock):
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    return backend
+
+
+@pytest.fixture
+def queue(backend, clock):
+    return DelayedQueue(backend, "q", clock=clock)
+
+
+async def next_due(queue):
+    return (await queue.stats()).next_due_ms
+
+
+@pytest.mark.parametrize(
+    ("delay", "ms"),
+    [(5, 5_000), (0.25, 250), (timedelta(minutes=1), 60_000), (timedelta(microseconds=1500), 2), (1.0000001, 1_001)],
+)
+async def test_a_delay_is_a_timedelta_or_seconds_and_never_shortened(queue, clock, delay, ms):
+    await queue.schedule("x", delay=delay)
+    assert await next_due(queue) == clock.time_ms() + ms
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=30))])
+async def test_at_is_an_aware_datetime_in_any_zone(queue, zone):
+    at = datetime(2030, 1, 31, 9, 0, 0, 123_000, tzinfo=UTC).astimezone(zone)
+    await queue.schedule("x", at=at)
+    assert await next_due(queue) == 1_896_080_400_123
+
+
+@pytest.mark.parametrize("when", [{}, {"delay": 0}, {"at": datetime(2020, 1, 1, tzinfo=UTC)}])
+async def test_a_job_that_is_due_goes_straight_to_the_stream(queue, backend, when):
+    await queue.schedule("x", **when)
+    assert len(await backend.read("q", StreamName.JOBS, "", 9)) == 1
+    assert (await queue.stats()).depth == 0
+
+
+async def test_the_answer_says_whether_the_job_is_new(queue):
+    assert await queue.schedule(1, delay=1, job_id="a") == Scheduled("a", True)
+    assert await queue.schedule(2, delay=9, job_id="a") == Scheduled("a", False)
+
+
+async def test_without_an_id_each_job_gets_a_ulid_of_its_own(queue):
+    one, two = await queue.schedule_many([Job(data=1, delay=1)] * 2)
+    assert len(one.id) == len(two.id) == 26
+    assert one.id != two.id
+
+
+async def test_cancel_takes_an_id_or_what_schedule_answered(queue):
+    a, b = await queue.schedule("a", delay=1), await queue.schedule("b", delay=1)
+    assert await queue.cancel(a) is CancelOutcome.REMOVED
+    assert await queue.cancel(b.id) is CancelOutcome.REMOVED
+    assert await queue.cancel(b.id) is CancelOutcome.NOT_FOUND
+    assert await queue.cancel_many([]) == ()
+
+
+async def test_the_payload_is_msgpack_of_the_data(queue, backend):
+    data = {"to": "ä", "n": [1, None, 2.5, b"\x00"], "deep": {"x": {"y": True}}}
+    await queue.schedule(data)
+    (entry,) = await backend.read("q", StreamName.JOBS, "", 1)
+    _, payload, _, attempt = msgpack.unpackb(entry.fields["d"])
+    assert msgpack.unpackb(payload) == data
+    assert attempt == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        ("a{b", "'{'"),
+        ("a}b", "'}'"),
+        ("a\nb", "control characters"),
+        ("a\x7fb", "control characters"),
+        ("a\x85b", "control characters"),
+        ("x" * 201, "201 bytes"),
+        ("ü" * 101, "202 bytes"),
+        (None, "must be text, not NoneType"),
+        (b"q", "must be text, not bytes"),
+        ("\ud800", "not valid Unicode"),
+    ],
+)
+def test_a_bad_queue_name_is_refused(backend, name, problem):
+    with pytest.raises(ConfigError, match=problem):
+        DelayedQueue(backend, name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"name": "x" * 257}, "257 bytes long, at most 256"),
+        ({"name": None}, "name must be text, not NoneType"),
+        ({"name": "\ud800"}, "name .* not valid Unicode"),
+        ({"job_id": ""}, "1 to 512 bytes"),
+        ({"job_id": "  "}, "more than white space"),
+        ({"job_id": "x" * 513}, "not 513 bytes"),
+        ({"job_id": 7}, "job id must be text, not int"),
+        ({"at": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001  # that is the point
+        ({"at": date(2030, 1, 1)}, "must be a datetime with a time zone, not date"),
+        ({"at": datetime(1960, 1, 1, tzinfo=UTC)}, "out of range"),
+        ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, "not both"),
+        ({"delay": float("nan")}, "nan s is out of range"),
+        ({"delay": float("inf")}, "out of range"),
+        ({"delay": -1}, "-1 s is out of range"),
+        ({"delay": timedelta(seconds=-0.001)}, "out of range"),
+        ({"delay": 1e13}, "out of range"),
+        ({"delay": "5s"}, "timedelta or a number of seconds, not str"),
+        ({"delay": True}, "not bool"),
+        ({"delay": Decimal(5)}, "not Decimal"),
+    ],
+)
+async def test_a_job_that_cannot_be_is_refused_before_anything_is_written(queue, fields, problem):
+    with pytest.raises(JobError, match=problem):
+        await queue.schedule_many([Job(data=1, delay=1), Job(data=2, **fields)])
+    assert (await queue.stats()).depth == 0
+
+
+deep: list[object] = []
+for _ in range(1200):
+    deep = [deep]
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (object(), r"data cannot be packed .* a builtins\.object"),
+        ({"to": ["a", {1, 2}]}, r"data\['to'\]\[1\] .* a builtins\.set"),
+        ({"when": datetime(2030, 1, 1, tzinfo=UTC)}, r"data\['when'\] .* a datetime\.datetime"),
+        ([1, 2**64], r"data\[1\] .* 18446744073709551616 does not fit 64 bits"),
+        ({("a", object()): 1}, r"data key .* a builtins\.object"),
+        (["\ud800"], r"data\[0\] .* not valid Unicode"),
+        (deep, "nested more than 500 deep"),
+    ],
+)
+async def test_data_that_cannot_be_packed_is_named_with_its_place(queue, data, where):
+    with pytest.raises(JobError, match=where):
+        await queue.schedule(data, delay=1)
+    assert (await queue.stats()).depth == 0
+
+
+def test_bad_input_is_a_value_error_too():
+    assert issubclass(JobError, ValueError)
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(JobError, PromoterError)

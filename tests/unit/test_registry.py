@@ -1,0 +1,243 @@
+"""The registry and each of its failure messages, with real entry points of fake distributions on disk."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+
+import pytest
+
+from promoter_core import BackendSpec, ConfigError, PluginError, Registry, SinkSpec, hookimpl
+
+GOOD = """
+from promoter_core import BackendSpec, SinkSpec, hookimpl
+
+@hookimpl
+def promoter_register_backends():
+    yield BackendSpec(name="toy", schemes=("toy",), summary="a toy", target="{module}:open_toy")
+
+@hookimpl
+def promoter_register_event_sinks():
+    return [SinkSpec(name="box", summary="a box", target="{module}:Box", options=("size", "colour"))]
+
+def open_toy(url):
+    return url
+
+class Box:
+    def __init__(self, size="1", colour="red"):
+        self.size, self.colour = size, colour
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on sys.path in which distributions can be installed."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        if name.startswith("plug_"):
+            del sys.modules[name]
+
+
+def install(site, dist, version, entry, source):
+    """A distribution with one module `plug_<entry>` and one entry point of the group `promoter`."""
+    module = f"plug_{dist}_{entry}".replace("-", "_")
+    (site / f"{module}.py").write_text(source.replace("{module}", module))
+    info = site / f"{dist.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[promoter]\n{entry} = {module}\n")
+    return module
+
+
+def test_first_party_plugins_come_through_entry_points():
+    found = {(r.kind, r.spec.name): r.source for r in Registry().all()}
+    assert {("backend", "memory"), ("backend", "redis"), ("backend", "embedded"), ("backend", "fake")} <= found.keys()
+    assert all(source.startswith("promoter-core ") for source in found.values())
+
+
+def test_a_third_partys_plugin_is_found_the_same_way(site):
+    install(site, "toy-store", "1.2", "toy", GOOD)
+    registry = Registry()
+    (toy,) = [r for r in registry.all() if r.spec.name == "toy"]
+    assert toy.source == "toy-store 1.2"
+    assert registry.backend("toy://host/path").path == "/path"
+    sink = registry.event_sink("box:size=3,colour=blue")
+    assert (sink.size, sink.colour) == ("3", "blue")
+
+
+def test_a_plugin_that_fails_to_import_is_a_warning(site, caplog):
+    install(site, "bad-store", "0.1", "bad", "raise RuntimeError('no such luck')")
+    with caplog.at_level(logging.WARNING, "promoter.registry"):
+        registry = Registry()
+        assert registry.backend("memory://")
+    assert "plugin 'bad' of bad-store 0.1 is broken and left out" in caplog.text
+    assert [b.name for b in registry.broken()] == ["bad"]
+
+
+def test_a_broken_plugin_that_is_asked_for_is_an_error_with_its_cause(site):
+    install(site, "bad-store", "0.1", "bad", "raise RuntimeError('no such luck')")
+    with pytest.raises(PluginError, match="plugin 'bad' of bad-store 0.1 is broken: RuntimeError") as raised:
+        Registry().backend("bad://")
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+def test_a_hook_that_raises_or_gives_nonsense_breaks_its_plugin_only(site):
+    install(site, "a-dist", "1", "raises", "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    1/0\n")
+    install(site, "b-dist", "1", "odd", "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    return ['x']\n")
+    registry = Registry()
+    assert registry.backend("memory://")
+    problems = {b.name: repr(b.error) for b in registry.broken()}
+    assert "ZeroDivisionError" in problems["raises"]
+    assert "promoter_register_backends gave 'x', expected BackendSpec" in problems["odd"]
+
+
+def test_two_backends_of_one_name_name_both_distributions_and_versions(site):
+    install(site, "toy-store", "1.2", "toy", GOOD)
+    install(site, "other-toys", "3.4", "toy2", GOOD)
+    with pytest.raises(PluginError, match="two backends are named 'toy': one of toy-store 1.2, one of other-toys 3.4"):
+        Registry().all()
+
+
+def test_two_plugins_of_one_entry_point_name_are_an_error(site):
+    install(site, "toy-store", "1.2", "toy", GOOD)
+    install(site, "other-toys", "3.4", "toy", GOOD)
+    with pytest.raises(PluginError, match=r"two plugins are named 'toy': (toy-store 1.2|other-toys 3.4) and "):
+        Registry().all()
+
+
+def test_two_backends_that_claim_one_scheme_are_an_error(site):
+    install(site, "toy-store", "1.2", "toy", GOOD)
+    install(site, "other-toys", "3.4", "toys", GOOD.replace('name="toy"', 'name="toys"').replace('name="box"', 'name="x"'))
+    with pytest.raises(PluginError, match="claim the URL scheme 'toy': 'toy' of toy-store 1.2 and 'toys' of other-toys 3.4"):
+        Registry().all()
+
+
+def test_a_conflict_is_told_every_time(site):
+    install(site, "toy-store", "1.2", "toy", GOOD)
+    install(site, "other-toys", "3.4", "toy", GOOD)
+    registry = Registry()
+    for _ in range(2):
+        with pytest.raises(PluginError, match="two plugins"):
+            registry.all()
+
+
+def test_a_misspelt_hook_is_an_error_with_a_suggestion(site):
+    source = "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backend():\n    return ()\n"
+    install(site, "typo-store", "1", "typo", source)
+    message = "plugin 'typo' of typo-store 1 implements an unknown hook 'promoter_register_backend'; did you mean"
+    with pytest.raises(PluginError, match=message):
+        Registry().all()
+
+
+def test_a_hook_with_an_argument_that_there_is_not_is_an_error(site):
+    source = "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends(config):\n    return ()\n"
+    install(site, "args-store", "1", "args", source)
+    with pytest.raises(PluginError, match=r"plugin 'args' of args-store 1 cannot be registered.*config"):
+        Registry().all()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda r: r.backend("rediss2://x"), r"unknown URL scheme 'rediss2'; did you mean 'rediss'\? Choices: .*memory"),
+        (lambda r: r.backend("zzz://x"), r"unknown URL scheme 'zzz' Choices"),
+        (lambda r: r.event_sink("loging"), r"unknown event sink 'loging'; did you mean 'logging'\?"),
+        (lambda r: r.metrics_sink("nope"), r"unknown metrics sink 'nope' Choices: .*logging"),
+    ],
+)
+def test_an_unknown_name_lists_the_choices_and_suggests_the_nearest(ask, message):
+    with pytest.raises(PluginError, match=message):
+        ask(Registry())
+
+
+@pytest.mark.parametrize("text", ["logging:colour=red", "logging:level", "logging:=x"])
+def test_an_unknown_option_of_a_sink_lists_the_choices(text):
+    with pytest.raises(ConfigError, match=r"event sink 'logging': no option .* options are: logger, level"):
+        Registry().event_sink(text)
+
+
+class Plugin:
+    """A plugin of a test's own."""
+
+    def __init__(self, *specs):
+        self.specs = specs
+
+    @hookimpl
+    def promoter_register_backends(self):
+        return [s for s in self.specs if isinstance(s, BackendSpec)]
+
+    @hookimpl
+    def promoter_register_metrics_sinks(self):
+        return [s for s in self.specs if isinstance(s, SinkSpec)]
+
+
+def test_a_missing_driver_says_how_to_get_it():
+    spec = BackendSpec(
+        name="glide", schemes=("glide",), summary="", target="x:y", requires=("no_such_module",), install="promoter-core[glide]"
+    )
+    registry = Registry([Plugin(spec)], entry_points=False)
+    with pytest.raises(PluginError, match=r"backend 'glide' needs the module no_such_module.* pip install 'promoter-core\[glide\]'"):
+        registry.backend("glide://localhost")
+    assert registry.all()[0].missing == ("no_such_module",)
+
+
+def test_a_target_that_cannot_be_loaded_is_an_error_with_its_cause():
+    registry = Registry([Plugin(BackendSpec("x", ("x",), "", "no_such_package.here:open"))], entry_points=False)
+    with pytest.raises(PluginError, match=r"backend 'x' of plugins=\[…\] cannot be loaded from 'no_such_package") as raised:
+        registry.backend("x://")
+    assert isinstance(raised.value.__cause__, ModuleNotFoundError)
+
+
+def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
+    spec = BackendSpec("x", ("x",), "", "promoter_memory.backend:open_url")
+    assert [r.spec for r in Registry([Plugin(spec)], entry_points=False).all()] == [spec]
+    assert Registry(entry_points=False).all() == []
+    module = types.ModuleType("a_plugin_module")
+    assert Registry([module], entry_points=False).all() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "is no backend URL: expected scheme"),
+        ("localhost", "'localhost' is no backend URL"),
+        (None, "what was given is no backend URL"),
+        ("redis://localhost:port/0", "redis:// URL cannot be read"),
+        ("redis://localhost:99999", "redis:// URL cannot be read"),
+        ("redis://[::1/0", "redis:// URL cannot be read"),
+        ("redis://localhost/zero", "path must be the number of a database"),
+        ("redis://localhost?colour=red", r"unknown option 'colour'; options are: command_timeout_ms, db"),
+        ("redis://localhost?command_timeout_ms=soon", "option 'command_timeout_ms' must be a whole number, not 'soon'"),
+        ("redis://localhost?command_timeout_ms=0", "command_timeout_ms must be at least 1"),
+        ("unix://", "expected the path of a socket"),
+        ("memory://?x=1", "unknown option 'x'; options are: none"),
+        ("embedded://host", "expected embedded:// or embedded:///absolute/path"),
+    ],
+)
+def test_a_url_that_cannot_work_is_one_clear_error(url, message):
+    with pytest.raises(ConfigError, match=message):
+        Registry().backend(url)
+
+
+SECRETS = [
+    "redis://user:s3cret@localhost:99999",
+    "redis://user:s3cret@localhost/zero",
+    "redis://user:s3cret@local host?colour=red",
+    "s3cret@nowhere",
+    "rediss2://:s3cret@localhost",
+    "redis://:s3cret@[bad",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_url_is_never_shown_with_its_password(url):
+    with pytest.raises((ConfigError, PluginError)) as raised:
+        Registry().backend(url)
+    shown, error = "", raised.value
+    while error is not None:
+        shown += str(error) + repr(error)
+        error = error.__cause__
+    assert "s3cret" not in shown

@@ -1,0 +1,86 @@
+"""Short, legacy or odd replies of scripts read as zeros and empty; nothing ever raises."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from promoter_core.model import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion
+from promoter_resp import replies
+
+LEASE = Lease("q", "me", 1_000)
+
+
+def test_a_full_promote_reply():
+    flat = [b"a", b"n", 900, b"1000-0", None, b"", 901, b"1000-1"]
+    assert replies.promote_reply([2, 5, 7, 993, 1_000, 1, 3, flat]) == Promotion(
+        promoted=2,
+        depth=5,
+        oldest_pending_lag_ms=7,
+        next_due_ms=993,
+        now_ms=1_000,
+        quarantined=1,
+        held_back=3,
+        jobs=(PromotedJob("a", "n", 900, 1_000, "1000-0"), PromotedJob(None, "", 901, 1_000, "1000-1")),
+    )
+
+
+def test_minus_one_is_a_lost_lease():
+    assert replies.promote_reply([-1]) == LeaseLost()
+
+
+@pytest.mark.parametrize(
+    ("reply", "promotion"),
+    [
+        ([3], Promotion(promoted=3)),
+        ([7, 42, 1500], Promotion(promoted=7, depth=42, oldest_pending_lag_ms=1500)),
+        (11, Promotion(promoted=11)),  # the reference's oldest script
+        (-5, Promotion()),
+        ([-3, -1, 0], Promotion()),
+        (None, Promotion()),
+        (b"OK", Promotion()),
+        ([], Promotion()),
+        ([5, b"oops", 99], Promotion(promoted=5, oldest_pending_lag_ms=99)),
+        ([1, 0, 0, None, 9, 0, 0, [b"a", b"n"]], Promotion(promoted=1, now_ms=9)),
+        ([1, 0, 0, None, 9, 0, 0, b"jobs"], Promotion(promoted=1, now_ms=9)),
+    ],
+)
+def test_short_legacy_and_odd_promote_replies(reply, promotion):
+    assert replies.promote_reply(reply) == promotion
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ([1], LEASE),
+        (1, LEASE),
+        ([0, 700], LeaseHeld(700)),
+        ([0, -1], LeaseHeld(None)),  # a lock that never ends by itself
+        ([0], LeaseHeld(None)),
+        (0, LeaseHeld(None)),
+        (None, LeaseHeld(None)),
+        (b"x", LeaseHeld(None)),
+    ],
+)
+def test_lock_replies(reply, answer):
+    assert replies.lock_reply(reply, LEASE) == answer
+
+
+anything = st.recursive(
+    st.none() | st.integers() | st.binary(max_size=9) | st.text(max_size=9), lambda x: st.lists(x, max_size=9), max_leaves=20
+)
+
+
+@given(anything)
+def test_no_reply_raises(reply):
+    replies.promote_reply(reply)
+    replies.lock_reply(reply, LEASE)
+    replies.stats_reply(reply)
+    assert len(replies.integers(reply, 3)) == 3
+
+
+def test_stream_entries_of_both_clients():
+    expected = [("1-0", {"d": b"x", "n": b"y"})]
+    for reply in ([[b"1-0", [b"d", b"x", b"n", b"y"]]], {b"1-0": [[b"d", b"x"], [b"n", b"y"]]}, [(b"1-0", {b"d": b"x", b"n": b"y"})]):
+        assert [(e.id, e.fields) for e in replies.stream_entries(reply)] == expected
+    assert replies.stream_entries(None) == ()

@@ -1,0 +1,54 @@
+"""PromoterSettings: the reference's defaults, and one clear error for what cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from promoter_core import ConfigError, PromoterSettings
+from promoter_core.model import Overflow
+
+
+def test_the_defaults_are_those_of_the_reference():
+    s = PromoterSettings(queue="q")
+    assert (s.poll_interval_ms, s.promote_batch, s.max_stream_len, s.lock_ttl_ms) == (100, 256, 1_000_000, 5_000)
+    assert (s.events, s.events_max_stream_len, s.overflow) == (True, 100_000, Overflow.HOLD)
+
+
+def test_each_promoter_has_a_holder_id_of_its_own():
+    assert PromoterSettings(queue="q").holder_id != PromoterSettings(queue="q").holder_id
+
+
+def test_overflow_is_taken_as_text():
+    assert PromoterSettings(queue="q", overflow="trim").overflow is Overflow.TRIM
+
+
+NUMBERS = [f.name for f in dataclasses.fields(PromoterSettings) if "range" in f.metadata]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "7", None, True, 2**60])
+def test_a_number_that_cannot_work_is_named_with_what_is_allowed(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must be a whole number from \d+ to \d+, not "):
+        PromoterSettings(queue="q", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("queue", "a{b}", "queue name"),
+        ("overflow", "drop", "overflow must be 'hold' or 'trim', not 'drop'"),
+        ("events", "yes", "events must be True or False"),
+        ("holder_id", "", "holder_id must be text of 1 to 512 bytes"),
+        ("holder_id", "x" * 513, "holder_id must be text of 1 to 512 bytes"),
+    ],
+)
+def test_other_settings_are_checked_too(field, value, problem):
+    with pytest.raises(ConfigError, match=problem):
+        PromoterSettings(**({"queue": "q"} | {field: value}))
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PromoterSettings(queue="q").queue = "other"

@@ -1,0 +1,94 @@
+"""The wire format, byte for byte, and what is made of bytes that do not keep to it."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given, strategies as st
+
+from promoter_core.envelope import Envelope, pack_envelope, unpack_envelope
+from promoter_resp.keys import keys_of
+from promoter_resp.member import decode_member, encode_member
+
+# As ChasquiMQ 1.3 writes Queue.add("send-email", {"to": "a@b.c", "n": 1}, job_id="my-id-1", delay_ms=…).
+SEEN = (
+    b"\n\x00\x00\x00send-email\x94\xa7my-id-1\xc4\r\x82\xa2to\xa5a@b.c\xa1n\x01\xcf\x00\x00\x01\xa2\x0b[\xb1\xd9\x00"
+)
+CREATED_MS = 0x01A20B5BB1D9
+
+
+def test_a_member_is_what_chasquimq_writes():
+    envelope = pack_envelope("my-id-1", msgpack.packb({"to": "a@b.c", "n": 1}), CREATED_MS, 0)
+    assert encode_member("send-email", envelope) == SEEN
+
+
+def test_a_member_without_name_has_a_length_of_zero():
+    assert encode_member("", b"x") == b"\0\0\0\0x"
+
+
+def test_what_chasquimq_writes_can_be_read():
+    name, envelope = decode_member(SEEN)
+    e = unpack_envelope(envelope)
+    assert (name, e.id, e.created_at_ms, e.attempt) == ("send-email", "my-id-1", CREATED_MS, 0)
+    assert e.data() == {"to": "a@b.c", "n": 1}
+
+
+def test_retry_overrides_are_read_over():
+    packed = msgpack.packb(["a", b"\x01", 5, 2, [3, ["fixed", 100, None, None, None]]])
+    assert unpack_envelope(packed) == Envelope("a", b"\x01", 5, 2)
+
+
+def test_a_payload_that_is_not_bin_is_packed_again():
+    assert unpack_envelope(msgpack.packb(["a", {"x": 1}, 5, 0])).data() == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [
+        (b"", "shorter than its header"),
+        (b"\1\0\0", "shorter than its header"),
+        (b"\5\0\0\0abc", "runs past the end"),
+        (b"\xff\xff\xff\xffabc", "runs past the end"),
+        (b"\3\0\0\0abc", "empty payload"),
+        (b"\0\0\0\0", "empty payload"),
+    ],
+)
+def test_a_malformed_member_is_told_apart(member, problem):
+    with pytest.raises(ValueError, match=problem):
+        decode_member(member)
+
+
+@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x94", msgpack.packb([1, b"", 2, 3]), msgpack.packb("x"), b"\x93\xa1a"])
+def test_what_is_no_envelope_is_a_value_error(packed):
+    with pytest.raises(ValueError, match="envelope"):
+        unpack_envelope(packed)
+
+
+texts = st.text() | st.binary().map(lambda b: b.decode("utf-8", "surrogateescape"))
+
+
+@given(name=texts.filter(lambda t: "\ud800" > max(t, default="") or max(t) > "\udbff"), payload=st.binary())
+def test_members_round_trip(name, payload):
+    try:
+        member = encode_member(name, payload + b"x")
+    except UnicodeEncodeError:
+        return  # a lone surrogate that stands for no byte: refused before it comes here
+    assert decode_member(member)[1] == payload + b"x"
+    assert encode_member(*decode_member(member)) == member
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_never_raise_anything_but_value_error(data):
+    for read in (decode_member, unpack_envelope):
+        try:
+            read(data)
+        except ValueError:
+            pass
+
+
+def test_all_keys_of_a_queue_share_a_hash_tag():
+    k = keys_of("emäils")
+    tag = "{chasqui:emäils}:".encode()
+    assert all(key.startswith(tag) for key in (k.delayed, k.stream, k.lock, k.events, k.dlq, k.index, k.marker, k.wake))
+    assert k.delayed == tag + b"delayed"
+    assert (k.lock, k.index, k.marker) == (tag + b"promoter:lock", tag + b"didx:", tag + b"dlid:")
