@@ -1,6 +1,6 @@
 """Drain of due jobs: ours against the reference's sequence of commands, on one embedded Valkey, in one run.
 
-    python -m benchmarks.drain [--jobs 200000] [--rounds 1]
+python -m benchmarks.drain [--jobs 200000] [--rounds 1]
 """
 
 from __future__ import annotations

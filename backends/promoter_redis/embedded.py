@@ -104,13 +104,14 @@ def _pidfile(data: Path) -> Path:
 
 def _end_orphan(data: Path) -> None:
     """End the server that a killed process has left behind: we hold the lock, so nobody uses it."""
-    pidfile = _pidfile(data)
     with contextlib.suppress(OSError, ValueError):
-        pid = int(pidfile.read_text())
-        if str(data.resolve()).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGTERM)
-            for _ in range(200):
-                os.kill(pid, 0)
+        pid = int(_pidfile(data).read_text())
+        works_in = Path(f"/proc/{pid}/cwd")
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for _ in range(250):
+                if works_in.readlink() != data.resolve():  # another process; none any more is an OSError
+                    return
+                os.kill(pid, sign)
                 time.sleep(0.02)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from promoter_core import contracts
@@ -14,6 +15,8 @@ def obliges(where: str, obligation: str, holds: bool, **seen: Any) -> None:
     docstring, word for word; `seen` is what the test saw.
     """
     __tracebackhide__ = True
+    if " ".join(obligation.split()) not in docstring(where):
+        raise LookupError(f"promoter_core.contracts.{where} does not say {obligation!r}")
     if not holds:
         shown = "".join(f"\n  {name}: {_short(value)}" for name, value in seen.items())
         raise AssertionError(
@@ -21,6 +24,7 @@ def obliges(where: str, obligation: str, holds: bool, **seen: Any) -> None:
         )
 
 
+@cache
 def docstring(where: str) -> str:
     """The docstring of `where`, white space folded."""
     target: Any = contracts

@@ -6,33 +6,14 @@ import asyncio
 import contextlib
 
 import pytest
-from redis.asyncio import Redis
-from ulid import ULID
 
-from promoter_core import CancelOutcome, DelayedQueue, Promoter, PromoterSettings, connect, unpack_envelope
+from promoter_core import CancelOutcome, DelayedQueue, Promoter, PromoterSettings, unpack_envelope
 from promoter_core.model import StreamName
 from promoter_resp.keys import keys_of
 from promoter_resp.member import decode_member
 
 chasquimq = pytest.importorskip("chasquimq")
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def name():
-    return f"q-{ULID()}"
-
-
-@pytest.fixture
-async def client(valkey):
-    async with Redis.from_url(valkey.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def backend(valkey):
-    async with connect(valkey.url) as backend:
-        yield backend
 
 
 @pytest.fixture
@@ -77,7 +58,9 @@ async def test_our_member_is_theirs_but_for_the_time(backend, client, theirs, na
 
 
 async def test_our_promoter_promotes_what_their_producer_schedules(backend, client, theirs, name):
-    jobs = [await theirs.add("task", {"i": i}, delay_ms=30 + i, **({"job_id": f"j{i}"} if i % 2 else {})) for i in range(40)]
+    jobs = [
+        await theirs.add("task", {"i": i}, delay_ms=30 + i, **({"job_id": f"j{i}"} if i % 2 else {})) for i in range(40)
+    ]
     async with Promoter(backend, PromoterSettings(queue=name)).running():
         async with asyncio.timeout(10):
             while await client.xlen(keys_of(name).stream) < 40:

@@ -103,8 +103,12 @@ def test_one_process_promotes_several_queues(valkey, name):
 
 
 def test_the_logging_sinks_can_be_chosen(valkey, name):
-    assert promoter("schedule", "--url", valkey.url, "--queue", name, "--delay", "1ms", "--id", "x7", "1").returncode == 0
-    run = promoter("run", "--url", valkey.url, "--queue", name, "--until-idle", "--event-sink", "logging", "--metrics", "logging")
+    assert (
+        promoter("schedule", "--url", valkey.url, "--queue", name, "--delay", "1ms", "--id", "x7", "1").returncode == 0
+    )
+    run = promoter(
+        "run", "--url", valkey.url, "--queue", name, "--until-idle", "--event-sink", "logging", "--metrics", "logging"
+    )
     assert "waiting x7" in run.stderr
     assert "promoted 1" in run.stderr
 

@@ -20,12 +20,19 @@ pytestmark = pytest.mark.server
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.timeout(300)
 def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
-    here = [str(ROOT / "tests" / "server" / "test_behaviours.py"), str(ROOT / "tests" / "contract" / "test_redis.py")]
+    here = [
+        str(ROOT / "tests" / f)
+        for f in ("server/test_behaviours.py", "server/test_running.py", "contract/test_redis.py")
+    ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *here]
-    command += ["-k", "test_behaviours or (RedisPy and valkey-9.1)"]
+    command += ["-k", "test_behaviours or test_running or (RedisPy and valkey-9.1)"]
     env = os.environ | {"PYTHONPATH": str(FOLDER / version)}
     shown = subprocess.run(
-        [sys.executable, "-c", "import redis; print(redis.__version__)"], env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import redis; print(redis.__version__)"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert shown.stdout.strip() == version
     run = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)

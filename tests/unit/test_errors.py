@@ -9,8 +9,9 @@ from promoter_core import PermanentError, TransientError
 from promoter_redis.errors import translate
 from promoter_resp.errors import server_error
 
-TRANSIENT = "READONLY LOADING MASTERDOWN CLUSTERDOWN TRYAGAIN MOVED ASK BUSY OOM MISCONF NOREPLICAS".split()
-PERMANENT = "NOAUTH WRONGPASS NOPERM WRONGTYPE ERR CROSSSLOT UNKNOWNCODE".split()
+TRANSIENT = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY"]
+TRANSIENT += ["OOM", "MISCONF", "NOREPLICAS"]
+PERMANENT = ["NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE", "ERR", "CROSSSLOT", "UNKNOWNCODE"]
 
 
 @pytest.mark.parametrize("code", TRANSIENT)

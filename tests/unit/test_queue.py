@@ -10,25 +10,6 @@ import pytest
 
 from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, PromoterError, Scheduled
 from promoter_core.model import StreamName
-from promoter_core.testing import VirtualClock
-from promoter_memory.backend import MemoryBackend
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-async def backend(clock):
-    backend = MemoryBackend(clock=clock)
-    await backend.open()
-    return backend
-
-
-@pytest.fixture
-def queue(backend, clock):
-    return DelayedQueue(backend, "q", clock=clock)
 
 
 async def next_due(queue):

@@ -85,8 +85,20 @@ def test_a_broken_plugin_that_is_asked_for_is_an_error_with_its_cause(site):
 
 
 def test_a_hook_that_raises_or_gives_nonsense_breaks_its_plugin_only(site):
-    install(site, "a-dist", "1", "raises", "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    1/0\n")
-    install(site, "b-dist", "1", "odd", "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    return ['x']\n")
+    install(
+        site,
+        "a-dist",
+        "1",
+        "raises",
+        "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    1/0\n",
+    )
+    install(
+        site,
+        "b-dist",
+        "1",
+        "odd",
+        "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    return ['x']\n",
+    )
     registry = Registry()
     assert registry.backend("memory://")
     problems = {b.name: repr(b.error) for b in registry.broken()}
@@ -110,8 +122,12 @@ def test_two_plugins_of_one_entry_point_name_are_an_error(site):
 
 def test_two_backends_that_claim_one_scheme_are_an_error(site):
     install(site, "toy-store", "1.2", "toy", GOOD)
-    install(site, "other-toys", "3.4", "toys", GOOD.replace('name="toy"', 'name="toys"').replace('name="box"', 'name="x"'))
-    with pytest.raises(PluginError, match="claim the URL scheme 'toy': 'toy' of toy-store 1.2 and 'toys' of other-toys 3.4"):
+    install(
+        site, "other-toys", "3.4", "toys", GOOD.replace('name="toy"', 'name="toys"').replace('name="box"', 'name="x"')
+    )
+    with pytest.raises(
+        PluginError, match="claim the URL scheme 'toy': 'toy' of toy-store 1.2 and 'toys' of other-toys 3.4"
+    ):
         Registry().all()
 
 
@@ -142,7 +158,10 @@ def test_a_hook_with_an_argument_that_there_is_not_is_an_error(site):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda r: r.backend("rediss2://x"), r"unknown URL scheme 'rediss2'; did you mean 'rediss'\? Choices: .*memory"),
+        (
+            lambda r: r.backend("rediss2://x"),
+            r"unknown URL scheme 'rediss2'; did you mean 'rediss'\? Choices: .*memory",
+        ),
         (lambda r: r.backend("zzz://x"), r"unknown URL scheme 'zzz' Choices"),
         (lambda r: r.event_sink("loging"), r"unknown event sink 'loging'; did you mean 'logging'\?"),
         (lambda r: r.metrics_sink("nope"), r"unknown metrics sink 'nope' Choices: .*logging"),
@@ -176,17 +195,26 @@ class Plugin:
 
 def test_a_missing_driver_says_how_to_get_it():
     spec = BackendSpec(
-        name="glide", schemes=("glide",), summary="", target="x:y", requires=("no_such_module",), install="promoter-core[glide]"
+        name="glide",
+        schemes=("glide",),
+        summary="",
+        target="x:y",
+        requires=("no_such_module",),
+        install="promoter-core[glide]",
     )
     registry = Registry([Plugin(spec)], entry_points=False)
-    with pytest.raises(PluginError, match=r"backend 'glide' needs the module no_such_module.* pip install 'promoter-core\[glide\]'"):
+    with pytest.raises(
+        PluginError, match=r"backend 'glide' needs the module no_such_module.* pip install 'promoter-core\[glide\]'"
+    ):
         registry.backend("glide://localhost")
     assert registry.all()[0].missing == ("no_such_module",)
 
 
 def test_a_target_that_cannot_be_loaded_is_an_error_with_its_cause():
     registry = Registry([Plugin(BackendSpec("x", ("x",), "", "no_such_package.here:open"))], entry_points=False)
-    with pytest.raises(PluginError, match=r"backend 'x' of plugins=\[…\] cannot be loaded from 'no_such_package") as raised:
+    with pytest.raises(
+        PluginError, match=r"backend 'x' of plugins=\[…\] cannot be loaded from 'no_such_package"
+    ) as raised:
         registry.backend("x://")
     assert isinstance(raised.value.__cause__, ModuleNotFoundError)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promoter_core.model import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion
 from promoter_resp import replies
@@ -67,7 +68,9 @@ def test_lock_replies(reply, answer):
 
 
 anything = st.recursive(
-    st.none() | st.integers() | st.binary(max_size=9) | st.text(max_size=9), lambda x: st.lists(x, max_size=9), max_leaves=20
+    st.none() | st.integers() | st.binary(max_size=9) | st.text(max_size=9),
+    lambda x: st.lists(x, max_size=9),
+    max_leaves=20,
 )
 
 
@@ -81,6 +84,10 @@ def test_no_reply_raises(reply):
 
 def test_stream_entries_of_both_clients():
     expected = [("1-0", {"d": b"x", "n": b"y"})]
-    for reply in ([[b"1-0", [b"d", b"x", b"n", b"y"]]], {b"1-0": [[b"d", b"x"], [b"n", b"y"]]}, [(b"1-0", {b"d": b"x", b"n": b"y"})]):
+    for reply in (
+        [[b"1-0", [b"d", b"x", b"n", b"y"]]],
+        {b"1-0": [[b"d", b"x"], [b"n", b"y"]]},
+        [(b"1-0", {b"d": b"x", b"n": b"y"})],
+    ):
         assert [(e.id, e.fields) for e in replies.stream_entries(reply)] == expected
     assert replies.stream_entries(None) == ()

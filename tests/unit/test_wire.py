@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgpack
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promoter_core.envelope import Envelope, pack_envelope, unpack_envelope
 from promoter_resp.keys import keys_of
 from promoter_resp.member import decode_member, encode_member
 
 # As ChasquiMQ 1.3 writes Queue.add("send-email", {"to": "a@b.c", "n": 1}, job_id="my-id-1", delay_ms=…).
-SEEN = (
-    b"\n\x00\x00\x00send-email\x94\xa7my-id-1\xc4\r\x82\xa2to\xa5a@b.c\xa1n\x01\xcf\x00\x00\x01\xa2\x0b[\xb1\xd9\x00"
-)
+SEEN = b"\n\x00\x00\x00send-email\x94\xa7my-id-1\xc4\r\x82\xa2to\xa5a@b.c\xa1n\x01\xcf\x00\x00\x01\xa2\x0b[\xb1\xd9\x00"
 CREATED_MS = 0x01A20B5BB1D9
 
 
@@ -58,7 +59,9 @@ def test_a_malformed_member_is_told_apart(member, problem):
         decode_member(member)
 
 
-@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x94", msgpack.packb([1, b"", 2, 3]), msgpack.packb("x"), b"\x93\xa1a"])
+@pytest.mark.parametrize(
+    "packed", [b"", b"\xc1", b"\x94", msgpack.packb([1, b"", 2, 3]), msgpack.packb("x"), b"\x93\xa1a"]
+)
 def test_what_is_no_envelope_is_a_value_error(packed):
     with pytest.raises(ValueError, match="envelope"):
         unpack_envelope(packed)
@@ -67,7 +70,7 @@ def test_what_is_no_envelope_is_a_value_error(packed):
 texts = st.text() | st.binary().map(lambda b: b.decode("utf-8", "surrogateescape"))
 
 
-@given(name=texts.filter(lambda t: "\ud800" > max(t, default="") or max(t) > "\udbff"), payload=st.binary())
+@given(name=texts.filter(lambda t: max(t, default="") < "\ud800" or max(t) > "\udbff"), payload=st.binary())
 def test_members_round_trip(name, payload):
     try:
         member = encode_member(name, payload + b"x")
@@ -80,10 +83,8 @@ def test_members_round_trip(name, payload):
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_but_value_error(data):
     for read in (decode_member, unpack_envelope):
-        try:
+        with contextlib.suppress(ValueError):
             read(data)
-        except ValueError:
-            pass
 
 
 def test_all_keys_of_a_queue_share_a_hash_tag():

@@ -1,0 +1,60 @@
+"""The minimal ACL of the docs is the one that works, and what is missing from it is degraded or clearly told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from ulid import ULID
+
+from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
+from promoter_core.testing import RecordingEvents
+
+pytestmark = pytest.mark.server
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs/reference/wire-format.md").read_text()
+
+
+@pytest.fixture
+async def admin(any_server):
+    async with Redis.from_url(any_server.url) as client:
+        yield client
+
+
+def documented(server):
+    """The words of the documented ACL SETUSER command."""
+    (text,) = re.findall(r"ACL SETUSER (promoter .*?)```", DOCUMENTED, re.S)
+    return [word for word in text.split() if server != "redis-7.0" or word != "+client|setinfo"]
+
+
+async def test_the_documented_acl_is_enough(any_server, admin):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name))
+    queue, events = f"q-{ULID()}", RecordingEvents()
+    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+        jobs = DelayedQueue(backend, queue)
+        async with Promoter(backend, PromoterSettings(queue=queue), events=[events]).running():
+            await jobs.schedule(1, delay=0.05, job_id="a")
+            cancelled = await jobs.schedule(2, delay=60)
+            await jobs.cancel(cancelled)
+            await jobs.schedule(3)
+            async with asyncio.timeout(10):
+                while events.ids != ["a"]:
+                    await asyncio.sleep(0.01)
+            assert backend.capabilities.wake == "any-write"
+            assert (await jobs.stats()).stream_len == 2
+    refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
+    assert [entry for entry in refused if "setinfo" not in entry] == []
+
+
+async def test_a_missing_permission_is_a_permanent_error_that_names_the_command(any_server, admin):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-evalsha", "-eval")
+    with pytest.raises(PermanentError, match="evalsha") as raised:
+        async with connect(f"redis://promoter:password@{any_server.address}") as backend:
+            await DelayedQueue(backend, "q").schedule(1, delay=1)
+    assert raised.value.code == "NOPERM"
+    assert "password" not in str(raised.value)
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")

@@ -1,0 +1,66 @@
+"""A machine on the bench: told outcomes, asked what it does."""
+
+from __future__ import annotations
+
+from promoter_core.actions import (
+    Decision,
+    Outcome,
+    Wait,
+)
+from promoter_core.errors import PermanentError, TransientError
+from promoter_core.machine import Machine
+from promoter_core.model import (
+    Lease,
+    Phase,
+    PromotedJob,
+    Promotion,
+    Tick,
+)
+from promoter_core.settings import PromoterSettings
+
+FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})
+LEASE = Lease("q", "me", 6_000)
+JOB = PromotedJob("a", "", 1_000, 1_001, "1001-0")
+LOST_TOUCH = TransientError("gone", code="CONNECTION")
+REFUSED = PermanentError("no", code="NOPERM")
+
+
+class Bench:
+    """A machine and the time, with what it has said so far."""
+
+    def __init__(self, *, fused: frozenset[Phase] = FUSED, **options: object) -> None:
+        settings = {
+            "queue": "q",
+            "holder_id": "me",
+            "lock_ttl_ms": 6_000,
+            "promote_batch": 10,
+            "follower_poll_ms": 2_000,
+        }
+        known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle")}
+        self.machine = Machine(PromoterSettings(**settings | known), fused=fused, jitter=lambda: 0.0, **options)
+        self.now_s = 100.0
+        self.decision: Decision = self.machine.start(self.now_s)
+
+    @property
+    def action(self) -> object:
+        return self.decision.action
+
+    @property
+    def wait(self) -> Wait:
+        assert isinstance(self.action, Wait)
+        return self.action
+
+    def then(self, outcome: Outcome, after_s: float = 0.0) -> Bench:
+        self.now_s += after_s
+        self.decision = self.machine.handle(outcome, self.now_s)
+        return self
+
+    def leads(self, promotion: Promotion | None = None) -> Bench:
+        """Win the lock; with a promotion, have the first tick give it."""
+        self.then(LEASE)
+        return self.then(promotion) if promotion else self
+
+
+def tick_of(decision: Decision) -> Promotion:
+    (tick,) = [r for r in decision.reports if isinstance(r, Tick)]
+    return tick.promotion

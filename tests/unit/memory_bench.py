@@ -1,0 +1,16 @@
+"""Short words for a promoter on the memory backend."""
+
+from __future__ import annotations
+
+from promoter_core import Promoter, PromoterSettings
+from promoter_core.model import StreamName
+
+
+def promoter(backend, clock, *, metrics=(), events=(), **settings):
+    return Promoter(
+        backend, PromoterSettings(queue="q", holder_id="me", **settings), clock=clock, metrics=metrics, events=events
+    )
+
+
+async def streamed(backend, stream=StreamName.JOBS):
+    return await backend.read("q", stream, "", 10_000)

@@ -1,0 +1,166 @@
+"""Every transition of the state machine, by name: errors, shutdown, until idle, and what is asked of a backend."""
+
+from __future__ import annotations
+
+import pytest
+
+from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Look, Promote, Reason, Stop, Unlock, Wait, Waited
+from promoter_core.machine import Machine, State
+from promoter_core.model import LeaseHeld, Promotion, QueueStats
+from promoter_core.settings import PromoterSettings
+from tests.unit.machine_bench import FUSED, JOB, LEASE, LOST_TOUCH, REFUSED, Bench
+
+# Errors
+
+
+def test_transient_errors_back_off_50_100_200_400_and_then_400_ms():
+    bench = Bench()
+    waits = []
+    for _ in range(6):
+        bench.then(Failed(LOST_TOUCH))
+        assert bench.decision.reports == (LOST_TOUCH,)
+        assert bench.wait.reason is Reason.BACKOFF
+        assert bench.wait.deaf
+        waits.append(round(bench.wait.seconds * 1000))
+        assert bench.then(Waited(False)).action == Lock()
+    assert waits == [50, 100, 200, 400, 400, 400]
+
+
+def test_the_backoff_is_jittered_by_a_tenth_at_most():
+    machine = Machine(PromoterSettings(queue="q"), fused=FUSED, jitter=lambda: 1.0)
+    machine.start(0.0)
+    wait = machine.handle(Failed(LOST_TOUCH), 0.0).action
+    assert wait.seconds == pytest.approx(0.055)
+
+
+def test_a_good_tick_resets_the_backoff():
+    bench = Bench().leads()
+    for _ in range(3):
+        bench.then(Failed(LOST_TOUCH)).then(Waited(False), bench.wait.seconds)
+    bench.then(Promotion()).then(Waited(False)).then(Failed(LOST_TOUCH))
+    assert bench.wait.seconds == pytest.approx(0.05)
+
+
+def test_a_leader_tries_to_promote_again_after_a_transient_error():
+    bench = Bench().leads().then(Failed(LOST_TOUCH)).then(Waited(False), 0.05)
+    assert isinstance(bench.action, Promote)
+
+
+@pytest.mark.parametrize("phase", [Cleanup, Emit])
+def test_a_failed_cleanup_or_emit_is_reported_and_the_tick_goes_on(phase):
+    bench = Bench(fused=frozenset()).leads(Promotion(promoted=1, jobs=(JOB,)))
+    if phase is Emit:
+        bench.then(Done())
+    assert isinstance(bench.action, phase)
+    bench.then(Failed(LOST_TOUCH))
+    assert bench.decision.reports == (LOST_TOUCH,)
+    assert isinstance(bench.action, Emit if phase is Cleanup else Wait)
+
+
+def test_a_permanent_error_of_a_leader_releases_the_lock_and_stops_with_it():
+    bench = Bench().leads().then(Failed(REFUSED))
+    assert bench.decision.reports == (REFUSED,)
+    assert bench.action == Unlock(LEASE)
+    assert bench.then(Done()).action == Stop(REFUSED)
+    assert bench.machine.state is State.STOPPED
+
+
+def test_a_permanent_error_of_a_follower_stops_with_it():
+    bench = Bench().then(LeaseHeld(100)).then(Failed(REFUSED))
+    assert bench.action == Stop(REFUSED)
+
+
+# Shutdown
+
+
+def test_shutdown_before_the_start_stops_at_once():
+    machine = Machine(PromoterSettings(queue="q"))
+    machine.shutdown()
+    assert machine.start(0.0).action == Stop(None)
+
+
+def test_shutdown_of_a_waiting_leader_releases_the_lock():
+    bench = Bench().leads(Promotion())
+    bench.machine.shutdown()
+    assert bench.then(Waited(False)).action == Unlock(LEASE)
+    assert bench.then(Done()).action == Stop(None)
+
+
+def test_shutdown_of_a_waiting_follower_just_stops():
+    bench = Bench().then(LeaseHeld(500))
+    bench.machine.shutdown()
+    assert bench.then(Waited(False)).action == Stop(None)
+
+
+def test_shutdown_finishes_the_tick_under_way():
+    bench = Bench(fused=frozenset()).then(LEASE)
+    bench.machine.shutdown()
+    bench.then(Promotion(promoted=10, jobs=(JOB,) * 10))
+    assert bench.action == Cleanup((JOB,) * 10)
+    assert bench.then(Done()).action == Emit((JOB,) * 10)
+    assert bench.then(Done()).action == Unlock(LEASE)
+
+
+def test_a_lock_granted_after_shutdown_is_released_again():
+    bench = Bench()
+    bench.machine.shutdown()
+    assert bench.then(LEASE).action == Unlock(LEASE)
+
+
+def test_a_lock_whose_reply_was_lost_is_released_too():
+    bench = Bench()
+    bench.machine.shutdown()
+    assert bench.then(Failed(LOST_TOUCH)).action == Unlock(LEASE)
+
+
+def test_a_failed_release_stops_all_the_same():
+    bench = Bench().leads()
+    bench.machine.shutdown()
+    bench.then(Promotion())
+    assert bench.then(Failed(LOST_TOUCH)).action == Stop(None)
+
+
+# Until idle
+
+
+def test_until_idle_ends_when_nothing_is_due():
+    bench = Bench(until_idle=True).leads(Promotion(promoted=10))
+    assert isinstance(bench.action, Promote)
+    bench.then(Promotion(promoted=2, depth=1, next_due_ms=2_000, now_ms=1_000))
+    assert bench.action == Unlock(LEASE)
+
+
+def test_until_idle_goes_on_while_due_jobs_are_held_back():
+    bench = Bench(until_idle=True).leads(Promotion(held_back=1, oldest_pending_lag_ms=5))
+    assert isinstance(bench.action, Wait)
+
+
+def test_until_idle_a_follower_looks_whether_anything_is_due():
+    bench = Bench(until_idle=True).then(LeaseHeld(5_000))
+    assert bench.action == Look()
+    assert isinstance(bench.then(stats(due=1)).action, Wait)
+    assert bench.then(Waited(False)).action == Lock()
+    assert bench.then(LeaseHeld(5_000)).then(stats(due=0)).action == Stop(None)
+
+
+def stats(due: int) -> QueueStats:
+    return QueueStats(1, due, due, 0, None, 0, 0, 0, "other", 5_000)
+
+
+# What is asked of the backend
+
+
+def test_the_request_says_what_the_settings_say():
+    bench = Bench(want_jobs=False, events=False, max_stream_len=7, overflow="trim", events_max_stream_len=9).leads()
+    request = bench.action.request
+    assert (request.limit, request.max_stream_len, request.overflow) == (10, 7, "trim")
+    assert (request.events, request.events_max_stream_len, request.want_jobs) == (False, 9, False)
+
+
+def test_jobs_are_asked_for_when_a_phase_needs_them():
+    assert Bench(fused=frozenset(), want_jobs=False).leads().action.request.want_jobs
+
+
+def test_an_outcome_that_does_not_belong_to_the_action_is_refused():
+    with pytest.raises(TypeError, match="no outcome of"):
+        Bench().then(Promotion())
