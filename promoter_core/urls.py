@@ -15,20 +15,41 @@ class BackendUrl:
     """`scheme://user:password@host:port/path?option=value`, with everything percent-decoded."""
 
     scheme: str
-    host: str | None = None
-    port: int | None = None
+    hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
     path: str = ""  # with its leading slash
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     options: dict[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
-    netloc: str = field(default="", repr=False)  # as given, for URLs that name several hosts
+
+    @property
+    def host(self) -> str | None:
+        return self.hosts[0][0] if self.hosts else None
+
+    @property
+    def port(self) -> int | None:
+        return self.hosts[0][1] if self.hosts else None
 
     def __str__(self) -> str:
         user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
         user = user or (f"{self.username}@" if self.username else "")
-        host = f"[{self.host}]" if self.host and ":" in self.host else self.host or ""
-        port = f":{self.port}" if self.port is not None else ""
-        return f"{self.scheme}://{user}{host}{port}{self.path}"
+        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{self.path}"
+
+    def addresses(self, port: int) -> list[tuple[str, int]]:
+        """The hosts with `port` where none is given; localhost when there is none."""
+        return [(name, port if given is None else given) for name, given in self.hosts or (("localhost", None),)]
+
+    def database(self) -> int:
+        """The number of a database, from the path or the option `db`. Raises ConfigError."""
+        text = self.path.removeprefix("/") or self.options.get("db", "0")
+        if not (text.isascii() and text.isdigit()):
+            raise ConfigError(f"{self}: the path must be the number of a database, such as /0, not {self.path!r}")
+        return int(text)
+
+    def one_host(self) -> BackendUrl:
+        """This URL. Raises ConfigError when it names several hosts."""
+        if len(self.hosts) > 1:
+            raise ConfigError(f"{self}: {self.scheme}:// takes one host, not {len(self.hosts)}")
+        return self
 
     def take(self, **known: type[int] | type[str]) -> dict[str, int | str]:
         """The options, converted. Raises ConfigError on an option that is not among `known`, or not of its type."""
@@ -51,20 +72,28 @@ def parse_url(url: object) -> BackendUrl:
         raise ConfigError(f"{shown} is no backend URL: expected scheme://…, such as redis://localhost:6379")
     try:
         parts = urlsplit(url)
-        many_hosts = "," in parts.netloc
-        port = None if many_hosts else parts.port
-        host = None if many_hosts else parts.hostname
+        hosts = tuple(_host(part) for part in parts.netloc.rpartition("@")[2].split(",") if part)
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError as exc:
         reason = str(exc) if "@" not in str(exc) else "it is malformed"
         raise ConfigError(f"the {url.split('://')[0]}:// URL cannot be read: {reason}") from None
     return BackendUrl(
         scheme=parts.scheme.lower(),
-        host=unquote(host) if host else None,
-        port=port,
+        hosts=hosts,
         path=unquote(parts.path),
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password is not None else None,
         options=options,
-        netloc=parts.netloc,
     )
+
+
+def _host(text: str) -> tuple[str, int | None]:
+    """`host`, `host:port` or `[address]:port`. Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return unquote(parts.hostname), parts.port
+
+
+def _show(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")

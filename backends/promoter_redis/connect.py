@@ -26,27 +26,23 @@ def open_redis(url: BackendUrl) -> RespBackend:
     timeout_s = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS)) / 1000
     if timeout_s <= 0:
         raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
-    kwargs: dict[str, Any] = {"username": url.username, "password": url.password, "db": _database(url, options)}
+    kwargs: dict[str, Any] = {
+        "username": url.username,
+        "password": url.password,
+        "db": 0 if url.scheme == "unix" else url.database(),
+    }
     if url.scheme == "unix":
         if not url.path:
             raise ConfigError(f"{url}: expected the path of a socket, as unix:///run/redis.sock")
         connection: Any = UnixDomainSocketConnection
         where = url.path
-        kwargs["path"] = url.path
+        kwargs |= {"path": url.path, "db": int(options.get("db", 0))}
     else:
         connection = SSLConnection if url.scheme in TLS else Connection
-        kwargs |= {"host": url.host or "localhost", "port": url.port or 6379, "socket_keepalive": True}
+        host, port = url.one_host().addresses(6379)[0]
+        kwargs |= {"host": host, "port": port, "socket_keepalive": True}
         where = f"{kwargs['host']}:{kwargs['port']}"
     return RespBackend(RedisDriver(make_pool(connection, timeout_s, **kwargs), where=where, timeout_s=timeout_s))
-
-
-def _database(url: BackendUrl, options: dict[str, int | str]) -> int:
-    if url.scheme == "unix" or url.path in ("", "/"):
-        return int(options.get("db", 0))
-    text = url.path.removeprefix("/")
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{url}: the path must be the number of a database, such as /0, not {url.path!r}")
-    return int(text)
 
 
 def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:

@@ -21,6 +21,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (rx.TryAgainError, "TRYAGAIN"),
     (rx.MovedError, "MOVED"),
     (rx.AskError, "ASK"),
+    (rx.ClusterCrossSlotError, "CROSSSLOT"),
 )
 
 

@@ -1,0 +1,194 @@
+"""`GlideDriver`: `promoter_resp.driver.Driver` on Valkey GLIDE's asyncio client, for one server or a cluster.
+
+GLIDE does not hand out the pushes of client tracking, so changes are announced: scripts PUBLISH when they make a new
+head or release a lock, and the leader's subscribing client hears of it. Who does not announce (a plain ZADD) is polled
+for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import glide
+
+from promoter_core.errors import ConfigError, PermanentError
+from promoter_core.model import Wake
+from promoter_core.urls import BackendUrl
+from promoter_glide.errors import translate
+from promoter_resp.backend import RespBackend
+from promoter_resp.driver import Arg, Call, Changed
+from promoter_resp.errors import closed_error
+from promoter_resp.keys import QueueKeys
+
+log = logging.getLogger("promoter.glide")
+
+COMMAND_TIMEOUT_MS = 5_000
+GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
+CHANNELS = "{chasqui:*"  # of every queue; also the pattern that an ACL has to allow, word for word
+
+
+class GlideDriver:
+    """One server, or a cluster, through GLIDE's multiplexed connection, and a second client that subscribes."""
+
+    durable = True
+    shared = True
+
+    def __init__(self, settings: dict[str, Any], *, cluster: bool, where: str, timeout_ms: int) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._where = where
+        self._timeout_s = timeout_ms / 1000 + GRACE_S
+        self._client: Any = None
+        self._subscriber: Any = None
+        self._scripts: dict[str, glide.Script] = {}
+        self._refused = False
+        self._closed = False
+        self._making = asyncio.Lock()  # callers at the same time must not make a client each
+
+    @property
+    def wake(self) -> Wake:
+        return Wake.POLL if self._refused else Wake.ANNOUNCED
+
+    async def open(self) -> None:
+        self._closed = False
+        await self._guard(self._ping())
+
+    async def close(self) -> None:
+        self._closed = True
+        clients, self._client, self._subscriber = (self._client, self._subscriber), None, None
+        for client in clients:
+            if client is not None:
+                await client.close()
+
+    async def tick(self, call: Call) -> Any:
+        return await self._guard(self._invoke(call))
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = await self._guard(self._batch(calls) if len(calls) > 1 else self._one(calls))
+        return replies
+
+    async def command(self, key: bytes, *args: Arg) -> Any:
+        return await self._guard(self._command(args))
+
+    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+        if self._subscriber is None and not self._refused:
+            async with self._making:
+                if self._subscriber is None:
+                    await self._guard(self._subscribe(changed))
+
+    async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Bound `call` in time, and raise what GLIDE raises as our errors."""
+        if self._closed:
+            call.close()
+            raise closed_error()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except Exception as exc:
+            if isinstance(exc, glide.ClosingError):  # that client will not come back
+                self._client = self._subscriber = None
+            raise translate(exc, self._where) from exc
+
+    async def _made(self, **more: Any) -> Any:
+        """A new client. It connects with its first command: `create` would block the event loop."""
+        kinds = (glide.GlideClusterClient, glide.GlideClusterClientConfiguration)
+        client, configuration = kinds if self._cluster else (glide.GlideClient, glide.GlideClientConfiguration)
+        return await client.create(configuration(**(self._settings | more), lazy_connect=True))
+
+    async def _connected(self) -> Any:
+        if self._client is None:
+            async with self._making:
+                self._client = self._client or await self._made()
+        return self._client
+
+    async def _ping(self) -> None:
+        try:
+            await (await self._connected()).ping()
+        except Exception:
+            await self._try_database()
+            raise
+
+    async def _try_database(self) -> None:
+        """GLIDE tells a database that there is not as a time-out. Ask the server itself, which says so."""
+        if (database := self._settings.get("database_id")) is not None:
+            client = await self._made(database_id=None)
+            try:
+                await client.custom_command(["SELECT", str(database)])
+            finally:
+                await client.close()
+
+    async def _invoke(self, call: Call) -> Any:
+        script = self._scripts.get(call.script.name)
+        if script is None:
+            script = self._scripts[call.script.name] = glide.Script(call.script.source)  # type: ignore[no-untyped-call]
+        return await (await self._connected()).invoke_script(script, keys=list(call.keys), args=_texts(call.args))
+
+    async def _one(self, calls: Sequence[Call]) -> list[Any]:
+        return [await self._invoke(call) for call in calls]
+
+    async def _batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Several calls in one round trip, in order."""
+        batch: Any = glide.ClusterBatch(is_atomic=False) if self._cluster else glide.Batch(is_atomic=False)
+        for call in calls:
+            batch.custom_command(["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)])
+        replies = await (await self._connected()).exec(batch, raise_on_error=False)
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, Exception):
+                error = translate(reply, self._where)
+                if error.code != "NOSCRIPT":
+                    raise error
+                replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
+        return list(replies)
+
+    async def _command(self, args: Sequence[Arg]) -> Any:
+        return await (await self._connected()).custom_command(_texts(args))
+
+    async def _subscribe(self, changed: Changed) -> None:
+        def heard(message: Any, context: Any) -> None:
+            changed(bytes(message.message))
+
+        configuration: Any = glide.GlideClusterClientConfiguration if self._cluster else glide.GlideClientConfiguration
+        modes = configuration.PubSubChannelModes
+        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHANNELS}}, heard, None)
+        subscriber = await self._made(pubsub_subscriptions=wanted)
+        try:
+            await subscriber.ping()
+        except Exception as exc:
+            await subscriber.close()
+            error = translate(exc, self._where)
+            if not isinstance(error, PermanentError):
+                raise error from exc
+            log.warning("the server does not let us subscribe (%s): polling instead", error)
+            self._refused = True
+            return
+        self._subscriber = subscriber
+
+
+def _texts(args: Sequence[Arg]) -> list[bytes | str]:
+    return [str(arg) if isinstance(arg, int) else arg for arg in args]
+
+
+def open_glide(url: BackendUrl) -> RespBackend:
+    """`glide://[user:password@]host[:port][/db]`, `glides://` for TLS, `glide+cluster://host:port,host:port`."""
+    options = url.take(command_timeout_ms=int, db=int, tls=int)
+    timeout_ms = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS))
+    if timeout_ms < 1:
+        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
+    cluster = url.scheme == "glide+cluster"
+    addresses = (url if cluster else url.one_host()).addresses(6379)
+    settings: dict[str, Any] = {
+        "addresses": [glide.NodeAddress(host, port) for host, port in addresses],
+        "request_timeout": timeout_ms,
+        "use_tls": url.scheme == "glides" or bool(options.get("tls", 0)),
+        "client_name": "promoter",
+    }
+    if url.password is not None:
+        settings["credentials"] = glide.ServerCredentials(url.password, url.username)
+    if database := url.database():
+        settings["database_id"] = database
+    glide.Logger.init(glide.LogLevel.ERROR)  # what goes wrong is raised; a logger set up before stays as it is
+    where = ",".join(f"{host}:{port}" for host, port in addresses)
+    return RespBackend(GlideDriver(settings, cluster=cluster, where=where, timeout_ms=timeout_ms))

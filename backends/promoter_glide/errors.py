@@ -1,0 +1,48 @@
+"""GLIDE's exceptions, as ours. It keeps the server's code in the text; the decision is `promoter_resp.errors`'."""
+
+from __future__ import annotations
+
+import re
+
+from glide import ClosingError, ConfigurationError, GlideError
+from glide import ConnectionError as GlideConnectionError
+from glide import TimeoutError as GlideTimeoutError
+
+from promoter_core.errors import BackendError, PermanentError
+from promoter_resp.errors import connection_error, server_error, timeout_error
+
+_SAID = re.compile(r"(?:An error was signalled by the server: - )?(\w+): (.*)", re.S)
+_NAMES = {
+    "BusyLoadingError": "LOADING",
+    "PermissionDenied": "NOPERM",
+    "ResponseError": "ERR",
+    "NoScriptError": "NOSCRIPT",
+}
+_LOST = re.compile(r"IoError|FatalReceiveError|FatalSendError|BrokenPipe|[Cc]onnection|[Dd]isconnected|timed out")
+_AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed)\W*(.*)", re.S)
+
+
+def translate(exc: BaseException, where: str) -> BackendError:
+    """The error to raise for what GLIDE raised while talking to the server at `where`."""
+    if isinstance(exc, BackendError):
+        return exc
+    text = str(exc)
+    if isinstance(exc, GlideTimeoutError | TimeoutError):
+        return timeout_error(where)
+    if isinstance(exc, GlideConnectionError | ClosingError) or "connect failed" in text:
+        # What the server refused while connecting is in the text as well.
+        if refused := _AUTH.search(text):
+            code = "WRONGPASS" if refused[1] == "AuthenticationFailed" else refused[1]
+            return server_error(refused[2].strip() or code, code)
+        if "DB index" in text:
+            return server_error("DB index is out of range", "ERR")
+        return connection_error(where, exc)
+    if said := _SAID.fullmatch(text):
+        name, message = said.groups()
+        if not _LOST.search(name):
+            return server_error(message, _NAMES.get(name, name.upper()))
+    if isinstance(exc, ConfigurationError):
+        return PermanentError(f"GLIDE cannot work with this configuration: {text}", code="UNEXPECTED")
+    if isinstance(exc, GlideError) and _LOST.search(text):
+        return connection_error(where, exc)
+    return PermanentError(f"unexpected {type(exc).__name__} from GLIDE: {exc}", code="UNEXPECTED")

@@ -1,0 +1,17 @@
+"""Registers the backend that stands on Valkey GLIDE."""
+
+from collections.abc import Iterable
+
+from promoter_core.hookspecs import BackendSpec, hookimpl
+
+
+@hookimpl
+def promoter_register_backends() -> Iterable[BackendSpec]:
+    yield BackendSpec(
+        name="glide",
+        schemes=("glide", "glides", "glide+cluster"),
+        summary="a Valkey or Redis server or cluster, by Valkey GLIDE",
+        target="promoter_glide.driver:open_glide",
+        requires=("glide",),
+        install="promoter-core[glide]",
+    )

@@ -1,0 +1,30 @@
+"""The kit on Valkey GLIDE, against every server."""
+
+from __future__ import annotations
+
+import pytest
+
+from promoter_core import Registry, connect
+from promoter_core.testing.contract import BackendContract
+from tests.servers import free_port
+
+pytest.importorskip("glide")
+pytestmark = pytest.mark.server
+
+
+class TestGlide(BackendContract):
+    matrix_backend = "glide"
+
+    @pytest.fixture
+    async def backend(self, any_server):
+        async with connect(f"glide://{any_server.address}") as backend:
+            yield backend
+
+    @pytest.fixture
+    async def pair(self, backend, any_server):
+        async with connect(f"glide://{any_server.address}") as second:
+            yield backend, second
+
+    @pytest.fixture
+    def unreachable(self):
+        return Registry().backend(f"glide://127.0.0.1:{free_port()}?command_timeout_ms=1000")
