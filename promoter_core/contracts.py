@@ -37,8 +37,8 @@ class Backend(Protocol):
 
     One backend serves any number of queues and of concurrent callers in one event loop. Queues never see one
     another. It raises only `TransientError` and `PermanentError`, never its driver's own exceptions, and it never
-    blocks the event loop. A method that raises `TransientError` may have taken effect or not (a reply can be lost),
-    but never half.
+    blocks the event loop. A method that raises `TransientError`, or is cancelled, may have taken effect or not (a reply
+    can be lost), but never half.
     """
 
     @property

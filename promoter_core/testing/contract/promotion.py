@@ -36,6 +36,7 @@ class PromotionContract(ContractBase):
 
     async def test_a_job_due_in_a_moment_is_not_promoted_before_it(self, kit: Kit) -> None:
         lease = await kit.lead()
+        earliest_ms = (await kit.backend.stats(kit.queue)).now_ms + SOON_MS * 4
         await kit.schedule("a", delay_ms=SOON_MS * 4)
         rule = "Due: a job whose due time is at or before the store's clock."
         for _ in range(200):
@@ -43,6 +44,8 @@ class PromotionContract(ContractBase):
             for got in p.jobs:
                 obliges("Backend.promote", rule, got.due_ms <= p.now_ms, job=got, now_ms=p.now_ms)
             if p.promoted:
+                now_ms = (await kit.backend.stats(kit.queue)).now_ms
+                obliges("Backend.promote", rule, now_ms >= earliest_ms, now_ms=now_ms, earliest_ms=earliest_ms)
                 return
             obliges("Backend.promote", rule, p.next_due_ms is not None and p.next_due_ms > p.now_ms, promotion=p)
             await kit.sleep_ms(1)
@@ -180,6 +183,22 @@ class PromotionContract(ContractBase):
         arrived = await kit.arrived()
         obliges("Backend.promote", "in one atomic step", sorted(arrived) == ids, arrived=arrived)
         obliges("Backend.promote", "in one atomic step", sum(p.promoted for p in promotions) == 200)
+
+    async def test_a_promote_that_is_cancelled_loses_nothing(self, kit: Kit) -> None:
+        ids = [f"j{i:02}" for i in range(40)]
+        lease = await kit.lead()
+        await kit.due(*ids, delay_ms=SOON_MS)
+        for rounds in range(12):
+            under_way = asyncio.ensure_future(kit.promote(lease, limit=2))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
+        while (await kit.promote(lease)).depth:
+            await kit.sleep_ms(1)
+        arrived = await kit.arrived()
+        rule = "or is cancelled, may have taken effect or not (a reply can be lost), but never half"
+        obliges("Backend", rule, sorted(arrived) == ids, missing=set(ids) - set(arrived), arrived=len(arrived))
 
     async def test_the_clock_is_the_stores_and_goes_on(self, kit: Kit) -> None:
         lease = await kit.lead()

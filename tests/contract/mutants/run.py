@@ -1,0 +1,51 @@
+"""The kit on every mutant and on the honest backend, one class each. Run by `test_mutants.py`, never collected."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import pytest
+
+from promoter_core.testing import VirtualClock
+from promoter_core.testing.contract import BackendContract
+from promoter_memory.backend import MemoryBackend, MemoryStore
+from tests.contract.mutants import locks, manners, promoting, scheduling
+
+MUTANTS = {
+    name: cls
+    for module in (locks, promoting, scheduling, manners)
+    for name, cls in inspect.getmembers(module, inspect.isclass)
+    if "killed_by" in vars(cls)
+}
+
+
+def contract(backend_class):
+    class Contract(BackendContract):
+        @pytest.fixture
+        def clock(self):
+            return VirtualClock()
+
+        @pytest.fixture
+        def store(self, clock):
+            return MemoryStore(clock)
+
+        @pytest.fixture
+        async def backend(self, store):
+            backend = backend_class(store)
+            await backend.open()
+            return backend
+
+        @pytest.fixture
+        async def pair(self, backend, store):
+            second = backend_class(store)
+            await second.open()
+            return backend, second
+
+    return Contract
+
+
+# PART=0/2 takes the first half: two processes use two cores.
+part, parts = map(int, os.environ.get("PART", "0/1").split("/"))
+for name, cls in list({"Honest": MemoryBackend, **MUTANTS}.items())[part::parts]:
+    globals()[f"Test{name}"] = contract(cls)
