@@ -52,7 +52,9 @@ async def produce(url: str, queue: str, jobs: int, seconds: float) -> None:
     await client.aclose()
 
 
-async def measure(url: str, queue: str, jobs: int, seconds: float, poll_ms: int | None) -> Lateness:
+async def measure(
+    url: str, queue: str, jobs: int, seconds: float, poll_ms: int | None, producer_url: str | None = None
+) -> Lateness:
     """Lateness of a run; `poll_ms` holds the promoter to polling."""
     late: list[int] = []
 
@@ -66,7 +68,16 @@ async def measure(url: str, queue: str, jobs: int, seconds: float, poll_ms: int 
         if poll_ms is not None:
             backend._driver._tracks = False  # type: ignore[attr-defined]  # what a server without tracking comes to
         settings = PromoterSettings(queue=queue, poll_interval_ms=poll_ms or 100)
-        command = [sys.executable, "-m", "benchmarks.lateness", "--produce", url, queue, str(jobs), str(seconds)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.lateness",
+            "--produce",
+            producer_url or url,
+            queue,
+            str(jobs),
+            str(seconds),
+        ]
         producer = await asyncio.create_subprocess_exec(*command)
         if poll_ms is None:
             async with Promoter(backend, settings, events=[Sink()]).running():

@@ -10,9 +10,10 @@ The map of the tree:
     settings.py, errors.py   what can be set, what can go wrong
     hookspecs.py, registry.py, urls.py   plugins: the hooks, loading them, opening a backend by URL
     cli/                     the `promoter` command, one file a command
+    testing/                 shipped: the conformance kit, doubles, a virtual clock; nothing here imports it
 
-Drivers live outside of it: `backends/` has the packages `promoter_memory`, `promoter_resp` and `promoter_redis`,
-`plugins/` has sinks and commands. They are found through entry points, as anybody's are.
+Drivers live outside of it: `backends/` has the packages `promoter_memory`, `promoter_resp`, `promoter_redis`
+and `promoter_glide`, `plugins/` has sinks and commands. They are found through entry points, as anybody's are.
 """
 
 from __future__ import annotations

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def run(*command, cwd, check=True):
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PROMOTER_URL")}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT, cwd=ROOT)
-    (built,) = out.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory, wheel):
-    """The Python of an environment with the wheel and no extra."""
-    folder = tmp_path_factory.mktemp("env")
-    venv.create(folder, with_pip=True)
-    run(folder / "bin" / "pip", "install", "-q", wheel, cwd=folder)
-    return folder / "bin" / "python"
+from tests.packaging.conftest import ROOT, run
 
 
 def test_the_wheel_holds_each_package_under_its_import_name(wheel):

@@ -116,7 +116,7 @@ def examples():
             prints = text[match.end(1) + 3 :].lstrip().startswith(("It prints ", "prints "))
             yield pytest.param(
                 code,
-                re.findall(r"`([^`]+)`", after) if prints else [],
+                re.findall(r"`([^`]+)`", after.split(". ")[0]) if prints else [],
                 id=f"{source.stem}:{text[: match.start()].count(chr(10))}",
             )
 

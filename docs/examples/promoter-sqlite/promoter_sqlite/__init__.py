@@ -1,0 +1,1 @@
+"""Delayed jobs in one SQLite file. `backend.py` is the contract, `database.py` the file and its thread."""

@@ -1,0 +1,279 @@
+"""`SqliteBackend`: the contract of `promoter_core.contracts.Backend`, a transaction a method.
+
+The cancel index is the job's own row, and events are written in the promotion's transaction, so both phases are fused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+
+import msgpack
+
+from promoter_core import ConfigError
+from promoter_core.clock import SystemClock
+from promoter_core.envelope import pack_envelope
+from promoter_core.model import (
+    CancelOutcome,
+    Capabilities,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Overflow,
+    Phase,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    Ties,
+    Wake,
+)
+from promoter_core.signals import Signals
+from promoter_core.urls import BackendUrl
+from promoter_sqlite.database import Database
+
+MARKER_GRACE_MS = 3_600_000
+LOOK_S = 0.02  # how often a wait looks for commits of other processes
+
+
+class SqliteBackend:
+    capabilities = Capabilities(
+        wake=Wake.ANY_WRITE,
+        fused=frozenset({Phase.CLEANUP, Phase.EMIT}),
+        ties=Ties.INSERTION,
+        durable=True,
+        shared=True,
+    )
+
+    def __init__(self, path: str) -> None:
+        self._db = Database(path)
+        self._own = Signals(SystemClock())  # commits of our own connection do not show in its data_version
+        self._seen: dict[tuple[str, str], int] = {}
+
+    async def open(self) -> None:
+        await self._db.open()
+
+    async def close(self) -> None:
+        self._own.set_all()
+        await self._db.close()
+
+    async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        await self._look(queue, "lock")
+
+        def work(db: sqlite3.Connection) -> Lease | LeaseHeld:
+            now_ms = _now_ms()
+            held = _holder(db, queue, now_ms)
+            if held is not None and held[0] != _bytes(holder):
+                return LeaseHeld(held[1] - now_ms)
+            _hold(db, queue, holder, now_ms + ttl_ms)
+            return Lease(queue, holder, ttl_ms)
+
+        return await self._db.run(work)
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        await self._look(lease.queue, "set")
+        return await self._db.run(lambda db: _promote(db, lease, request))
+
+    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
+        """Fused: the row has gone with the promotion."""
+
+    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
+        await self._db.run(lambda db: _emit(db, queue, jobs, max_stream_len))
+
+    async def unlock(self, lease: Lease) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            held = _holder(db, lease.queue, _now_ms())
+            if held is None or held[0] != _bytes(lease.holder):
+                return False
+            db.execute("DELETE FROM locks WHERE queue = ?", (lease.queue,))
+            return True
+
+        released = await self._db.run(work)
+        if released:
+            self._own.set((lease.queue, "lock"))
+        return released
+
+    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
+        key = (queue, "set" if lease else "lock")
+        until_s = time.monotonic() + timeout_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if await self._own.wait(key, min(left_s, LOOK_S)) or await self._db.version() != self._seen.get(key):
+                return True
+        return False
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        created = await self._db.run(lambda db: [_schedule(db, queue, job) for job in jobs])
+        self._own.set((queue, "set"))
+        return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+        def work(db: sqlite3.Connection) -> list[bool]:
+            return [_cancel(db, queue, _bytes(id)) for id in ids]
+
+        removed = await self._db.run(work)
+        return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
+
+    async def stats(self, queue: str) -> QueueStats:
+        return await self._db.run(lambda db: _stats(db, queue))
+
+    async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
+        low = int(after.partition("-")[2]) if after else 0
+        sql = "SELECT ms, seq, fields FROM entries WHERE queue = ? AND stream = ? AND seq > ? ORDER BY seq LIMIT ?"
+        rows = await self._db.run(lambda db: db.execute(sql, (queue, stream.value, low, limit)).fetchall())
+        return tuple(StreamEntry(f"{ms}-{seq}", msgpack.unpackb(fields)) for ms, seq, fields in rows)
+
+    async def _look(self, queue: str, what: str) -> None:
+        """Before reading the set or the lock: changes from now on end the next wait."""
+        self._own.clear((queue, what))
+        self._seen[queue, what] = await self._db.version()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000  # the store's clock: all its processes are on this machine
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _holder(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[bytes, int] | None:
+    sql = "SELECT holder, expires_ms FROM locks WHERE queue = ? AND expires_ms > ?"
+    row: tuple[bytes, int] | None = db.execute(sql, (queue, now_ms)).fetchone()
+    return row
+
+
+def _hold(db: sqlite3.Connection, queue: str, holder: str, expires_ms: int) -> None:
+    db.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?)", (queue, _bytes(holder), expires_ms))
+
+
+def _append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, fields: dict[str, bytes]) -> str:
+    sql = "INSERT INTO entries (queue, stream, ms, fields) VALUES (?, ?, ?, ?)"
+    return f"{now_ms}-{db.execute(sql, (queue, stream.value, now_ms, msgpack.packb(fields))).lastrowid}"
+
+
+def _add_job(db: sqlite3.Connection, queue: str, now_ms: int, envelope: bytes, name: bytes) -> str:
+    return _append(db, queue, StreamName.JOBS, now_ms, {"d": envelope} | ({"n": name} if name else {}))
+
+
+def _length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
+    sql = "SELECT count(*) FROM entries WHERE queue = ? AND stream = ?"
+    return int(db.execute(sql, (queue, stream.value)).fetchone()[0])
+
+
+def _trim(db: sqlite3.Connection, queue: str, stream: StreamName, length: int) -> None:
+    sql = (
+        "DELETE FROM entries WHERE queue = ?1 AND stream = ?2 AND seq <= "
+        "(SELECT seq FROM entries WHERE queue = ?1 AND stream = ?2 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
+    )
+    db.execute(sql, (queue, stream.value, length))
+
+
+def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int, int | None, int]:
+    """Depth, due, next due time and lag."""
+    sql = "SELECT count(*), coalesce(sum(due_ms <= ?2), 0), min(due_ms) FROM jobs WHERE queue = ?1"
+    depth, due, next_ms = db.execute(sql, (queue, now_ms)).fetchone()
+    return depth, due, next_ms, max(now_ms - next_ms, 0) if next_ms is not None else 0
+
+
+def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+    queue, now_ms = lease.queue, _now_ms()
+    held = _holder(db, queue, now_ms)
+    if held is None or held[0] != _bytes(lease.holder):
+        return LeaseLost()
+    if request.renew:
+        _hold(db, queue, lease.holder, now_ms + lease.ttl_ms)
+    room = request.limit
+    if request.overflow is Overflow.HOLD:
+        room = min(room, max(request.max_stream_len - _length(db, queue, StreamName.JOBS), 0))
+    sql = (
+        "SELECT seq, id, name, envelope, due_ms FROM jobs WHERE queue = ? AND due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
+    )
+    jobs = []
+    for seq, id, name, envelope, due_ms in db.execute(sql, (queue, now_ms, room)).fetchall():
+        stream_id = _add_job(db, queue, now_ms, envelope, name)
+        db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
+        jobs.append(PromotedJob(_text(id), _text(name), due_ms, now_ms, stream_id))
+    if request.overflow is Overflow.TRIM:
+        _trim(db, queue, StreamName.JOBS, request.max_stream_len)
+    if request.events and jobs:
+        _emit(db, queue, jobs, request.events_max_stream_len)
+    depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
+    return Promotion(
+        promoted=len(jobs),
+        depth=depth,
+        oldest_pending_lag_ms=lag_ms,
+        next_due_ms=next_ms,
+        now_ms=now_ms,
+        held_back=due if room < request.limit else 0,
+        jobs=tuple(jobs) if request.want_jobs else (),
+    )
+
+
+def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_stream_len: int) -> None:
+    for job in jobs:
+        if job.id is not None:
+            fields = {"e": b"waiting", "id": _bytes(job.id), "ts": b"%d" % job.promoted_ms}
+            _append(
+                db, queue, StreamName.EVENTS, job.promoted_ms, fields | ({"n": _bytes(job.name)} if job.name else {})
+            )
+    _trim(db, queue, StreamName.EVENTS, max_stream_len)
+
+
+def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest) -> bool:
+    now_ms, id, name = _now_ms(), _bytes(job.id), _bytes(job.name)
+    due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
+    if job.unique:
+        db.execute("DELETE FROM markers WHERE queue = ? AND id = ? AND expires_ms <= ?", (queue, id, now_ms))
+        expires_ms = max(due_ms, now_ms) + MARKER_GRACE_MS
+        if not db.execute("INSERT OR IGNORE INTO markers VALUES (?, ?, ?)", (queue, id, expires_ms)).rowcount:
+            return False
+    envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
+    if due_ms <= now_ms:
+        _add_job(db, queue, now_ms, envelope, name)
+    else:
+        sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, indexed) VALUES (?, ?, ?, ?, ?, ?)"
+        db.execute(sql, (queue, id, name, envelope, due_ms, job.index))
+    return True
+
+
+def _cancel(db: sqlite3.Connection, queue: str, id: bytes) -> bool:
+    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ? AND indexed)"
+    if not db.execute(sql, (queue, id)).rowcount:
+        return False
+    db.execute("DELETE FROM markers WHERE queue = ? AND id = ?", (queue, id))
+    return True
+
+
+def _stats(db: sqlite3.Connection, queue: str) -> QueueStats:
+    now_ms = _now_ms()
+    held = _holder(db, queue, now_ms)
+    depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
+    return QueueStats(
+        now_ms=now_ms,
+        depth=depth,
+        due=due,
+        oldest_pending_lag_ms=lag_ms,
+        next_due_ms=next_ms,
+        stream_len=_length(db, queue, StreamName.JOBS),
+        events_len=_length(db, queue, StreamName.EVENTS),
+        dlq_len=_length(db, queue, StreamName.DLQ),
+        holder=_text(held[0]) if held else None,
+        lease_remaining_ms=held[1] - now_ms if held else None,
+    )
+
+
+def open_url(url: BackendUrl) -> SqliteBackend:
+    """`sqlite:///path/to/file.db`."""
+    url.take()
+    if url.host or not url.path.strip("/"):
+        raise ConfigError(f"{url}: expected sqlite:///path/to/file.db")
+    return SqliteBackend(url.path)

@@ -1,0 +1,27 @@
+"""What is particular to a file: it lasts, and a path that cannot be used is a clear error."""
+
+import pytest
+
+from promoter_core import ConfigError, DelayedQueue, PermanentError, connect
+
+
+async def test_jobs_outlive_the_process_that_scheduled_them(tmp_path):
+    url = f"sqlite://{tmp_path / 'jobs.db'}"
+    for n in range(3):
+        async with connect(url) as backend:
+            queue = DelayedQueue(backend, "q")
+            assert (await queue.stats()).depth == n
+            await queue.schedule(n, delay=60)
+
+
+async def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(PermanentError, match="unable to open database file"):
+        async with connect(f"sqlite://{tmp_path / 'no' / 'jobs.db'}"):
+            pass
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?mode=ro"])
+async def test_a_url_that_cannot_work_is_a_clear_error(url):
+    with pytest.raises(ConfigError):
+        async with connect(url):
+            pass

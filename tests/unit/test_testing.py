@@ -1,0 +1,265 @@
+"""The doubles, and what the kit says of a backend that is not even the right shape."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+
+from promoter_core import TransientError
+from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink
+from promoter_core.model import Capabilities, Lease, Promotion, Wake
+from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
+from promoter_core.testing.checked import CheckedBackend, shape_problems
+from promoter_core.testing.contract import BackendContract, EventSinkContract
+from promoter_memory.backend import MemoryBackend
+
+# VirtualClock
+
+
+async def test_time_passes_only_when_everything_waits():
+    clock, seen = VirtualClock(), []
+
+    async def sleeper(name, seconds):
+        await clock.sleep(seconds)
+        seen.append((name, clock.monotonic()))
+
+    async def busy():
+        for _ in range(500):
+            await asyncio.sleep(0)
+        seen.append(("busy", clock.monotonic()))
+
+    await asyncio.gather(sleeper("b", 2), sleeper("a", 1), busy(), sleeper("year", 31_536_000))
+    assert seen == [("busy", 0.0), ("a", 1.0), ("b", 2.0), ("year", 31_536_000.0)]
+
+
+async def test_a_cancelled_sleep_holds_nobody_up():
+    clock = VirtualClock()
+    task = asyncio.ensure_future(clock.sleep(5))
+    await asyncio.sleep(0)
+    task.cancel()
+    await clock.sleep(60)
+    assert clock.monotonic() == 60
+    assert task.cancelled()
+
+
+async def test_a_sleep_is_never_too_short_and_ms_follow():
+    clock = VirtualClock(start_ms=1_000)
+    for seconds in (0.001, 0.1, 1 / 3, 2.5e-7):
+        before = clock.monotonic()
+        await clock.sleep(seconds)
+        assert clock.monotonic() - before >= seconds - 1e-8
+    assert clock.time_ms() == 1_000 + int(clock.monotonic() * 1000)
+
+
+async def test_a_jump_wakes_sleepers_late_and_once():
+    clock = VirtualClock()
+    task = asyncio.ensure_future(clock.sleep(1))
+    await asyncio.sleep(0)
+    clock.jump(100)
+    await task
+    assert clock.monotonic() == 100
+
+
+async def test_thirty_days_take_less_time_than_a_second_of_them():
+    clock, began = VirtualClock(), time.monotonic()
+    await clock.sleep(30 * 86_400)
+    assert time.monotonic() - began < 1 * 86_400
+
+
+# FaultyBackend
+
+
+@pytest.fixture
+async def memory():
+    backend = MemoryBackend()
+    await backend.open()
+    return backend
+
+
+async def test_a_fault_hits_the_nth_call_only(memory):
+    faulty = FaultyBackend(memory, Fault("stats", nth=2))
+    await faulty.stats("q")
+    with pytest.raises(TransientError, match="injected"):
+        await faulty.stats("q")
+    await faulty.stats("q")
+    assert faulty.calls["stats"] == 3
+
+
+async def test_a_fault_can_hit_all_calls_from_the_nth_on(memory):
+    faulty = FaultyBackend(memory, Fault("stats", nth=2, onwards=True))
+    await faulty.stats("q")
+    for _ in range(3):
+        with pytest.raises(TransientError):
+            await faulty.stats("q")
+
+
+async def test_a_reply_can_be_lost_after_the_effect(memory):
+    faulty = FaultyBackend(memory, Fault("lock", after_effect=True))
+    with pytest.raises(TransientError):
+        await faulty.lock("q", "me", 1_000)
+    assert (await memory.stats("q")).holder == "me"
+
+
+async def test_without_after_effect_nothing_happens(memory):
+    faulty = FaultyBackend(memory, Fault("lock"))
+    with pytest.raises(TransientError):
+        await faulty.lock("q", "me", 1_000)
+    assert (await memory.stats("q")).holder is None
+
+
+async def test_a_call_can_be_delayed():
+    clock = VirtualClock()
+    memory = MemoryBackend(clock=clock)
+    await memory.open()
+    faulty = FaultyBackend(memory, Fault("stats", error=None, delay_s=7), clock=clock)
+    await faulty.stats("q")
+    assert clock.monotonic() == 7
+
+
+async def test_a_dropped_connection_fails_everything_until_it_is_back(memory):
+    faulty = FaultyBackend(memory)
+    faulty.disconnected = True
+    with pytest.raises(TransientError):
+        await faulty.lock("q", "me", 1_000)
+    faulty.disconnected = False
+    assert await faulty.lock("q", "me", 1_000) == Lease("q", "me", 1_000)
+
+
+def test_a_fault_of_a_method_that_there_is_not_is_refused(memory):
+    with pytest.raises(ValueError, match="Backend has no method 'promotes'"):
+        FaultyBackend(memory, Fault("promotes"))
+
+
+def test_the_doubles_fulfil_the_protocols(memory):
+    assert isinstance(FaultyBackend(memory), Backend)
+    assert isinstance(memory, Backend)
+    assert isinstance(RecordingEvents(), EventSink)
+    assert isinstance(RecordingMetrics(), MetricsSink)
+    assert isinstance(VirtualClock(), Clock)
+
+
+# What the kit says, in one sentence
+
+
+class Odd:
+    capabilities = Capabilities(wake=Wake.POLL)
+
+    async def lock(self, queue, holder, ttl_ms):
+        return True
+
+    async def promote(self, lease, request):
+        return Promotion(promoted="three")
+
+    def unlock(self, lease):
+        return True
+
+    async def wait(self, queue):
+        return True
+
+    async def stats(self, queue):
+        raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda b: b.cancel("q", ["a"]),
+            r"the backend lacks the method 'cancel'; see promoter_core\.contracts\.Backend\.cancel",
+        ),
+        (lambda b: b.wait("q", 1.0, None), "Backend.wait cannot be called as the contract says: .*positional"),
+        (lambda b: b.unlock(None), "Backend.unlock must be `async def`; it returned bool"),
+        (lambda b: b.lock("q", "me", 1), "Backend.lock must return Lease or LeaseHeld, not bool: True"),
+        (lambda b: b.promote(None, None), "Promotion.promoted must be a whole number from 0, not 'three'"),
+        (lambda b: b.stats("q"), r"Backend.stats raised builtins.KeyError \('mine'\): a backend raises only"),
+    ],
+)
+async def test_what_is_wrong_is_told_in_one_sentence(call, sentence):
+    with pytest.raises(AssertionError, match=sentence) as raised:
+        await call(CheckedBackend(Odd()))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_shape_of_a_backend_is_told_as_a_whole():
+    problems = shape_problems(Odd())
+    assert "it lacks the method 'schedule'" in problems
+    assert "'unlock' must be `async def`" in problems
+    assert any(p.startswith("'wait' must take (queue, timeout_s, lease)") for p in problems)
+    assert shape_problems(MemoryBackend()) == []
+
+
+def test_a_standard_test_cannot_be_replaced_in_silence():
+    with pytest.raises(TypeError, match="Mine replaces the standard test test_a_free_lock_is_granted: .*xfail"):
+
+        class Mine(BackendContract):
+            async def test_a_free_lock_is_granted(self, kit):
+                pass
+
+
+def test_a_standard_test_cannot_be_deleted_in_silence():
+    with pytest.raises(TypeError, match="replaces the standard test"):
+
+        class Mine(EventSinkContract):
+            test_it_takes_any_batch = None
+
+
+def test_an_xfail_needs_a_reason():
+    with pytest.raises(TypeError, match="replaces the standard test"):
+
+        class Mine(BackendContract):
+            @pytest.mark.xfail
+            async def test_a_free_lock_is_granted(self, kit):
+                pass
+
+
+def test_an_xfail_with_a_reason_is_allowed():
+    class Mine(BackendContract):
+        @pytest.mark.xfail(reason="known")
+        async def test_a_free_lock_is_granted(self, kit):
+            await super().test_a_free_lock_is_granted(kit)
+
+        async def test_of_my_own(self, kit):
+            pass
+
+
+def test_the_kit_has_at_least_fifty_tests():
+    assert len([name for name in dir(BackendContract) if name.startswith("test_")]) >= 50
+
+
+def test_the_pytest_plugin_gives_its_fixtures_when_asked(tmp_path):
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["promoter_core.testing.pytest_plugin"]\n')
+    (tmp_path / "test_it.py").write_text(
+        """
+import pytest
+from promoter_core import DelayedQueue, Promoter, PromoterSettings
+from promoter_core.testing import Fault
+
+@pytest.mark.asyncio
+async def test_it(promoter_clock, promoter_memory_backend, promoter_faulty_backend, promoter_events, promoter_metrics):
+    promoter_faulty_backend.faults.append(Fault("promote", nth=2))
+    queue = DelayedQueue(promoter_memory_backend, "q", clock=promoter_clock)
+    await queue.schedule("x", delay=60, job_id="a")
+    promoter = Promoter(promoter_faulty_backend, PromoterSettings(queue="q"), events=[promoter_events],
+                        metrics=[promoter_metrics], clock=promoter_clock)
+    async with promoter.running():
+        await promoter_clock.sleep(61)
+    assert promoter_events.ids == ["a"]
+    assert len(promoter_metrics.errors) == 1
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(tmp_path)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_the_page_of_the_contracts_is_what_the_docstrings_say():
+    from tests.unit.test_docs import ROOT
+
+    page = ROOT / "docs/reference/render_contracts.py"
+    done = subprocess.run([sys.executable, str(page), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
