@@ -66,7 +66,7 @@ async def measure(
 
     async with connect(url) as backend:
         if poll_ms is not None:
-            backend._driver._tracks = False  # type: ignore[attr-defined]  # what a server without tracking comes to
+            backend._driver._ticker._tracks = False  # type: ignore[attr-defined]  # what a server without tracking comes to
         settings = PromoterSettings(queue=queue, poll_interval_ms=poll_ms or 100)
         command = [
             sys.executable,

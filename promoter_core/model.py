@@ -165,6 +165,17 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerGroup:
+    """A group of consumers of the stream, and what it keeps there."""
+
+    name: str
+    pending: int  # delivered and not acknowledged
+    undelivered: int | None  # not delivered yet; None when the server cannot tell
+    oldest_pending_id: str | None
+    oldest_pending_consumer: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStats:
     """A consistent look at one queue."""
 
@@ -178,6 +189,7 @@ class QueueStats:
     dlq_len: int
     holder: str | None  # who holds the lock
     lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
+    groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
 
 
 @dataclass(frozen=True, slots=True)

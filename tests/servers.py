@@ -88,10 +88,18 @@ class Server:
         command = [self.binary, "--port", str(self.port), "--dir", str(self.dir)]
         for key, value in self.options.items():
             command += [f"--{key.replace('_', '-')}", *(value.split(" ") if value else [""])]
-        with (self.dir / "server.log").open("ab") as log:
-            self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=subprocess.STDOUT)
-        self.wait_ready()
+        self._launch([*command, *arguments])
         return self
+
+    def start_with(self, *arguments: str) -> Server:
+        """Start with these arguments alone, as a sentinel with its configuration file."""
+        self._launch([self.binary, *arguments])
+        return self
+
+    def _launch(self, command: list[str]) -> None:
+        with (self.dir / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self.wait_ready()
 
     def wait_ready(self, timeout_s: float = 20) -> None:
         until = time.monotonic() + timeout_s

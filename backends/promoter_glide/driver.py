@@ -66,9 +66,9 @@ class GlideDriver:
     async def tick(self, call: Call) -> Any:
         return await self._guard(self._invoke(call))
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         replies: list[Any] = await self._guard(self._batch(calls) if len(calls) > 1 else self._one(calls))
-        return replies
+        return [*replies, await self._guard(self._command(after))] if after else replies
 
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))

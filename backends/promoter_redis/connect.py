@@ -1,20 +1,32 @@
-"""`redis://` and its kin: the URL, read once, becomes a pool of connections."""
+"""`redis://` and its kin: the URL, read once, becomes connections."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from promoter_core.errors import ConfigError
 from promoter_core.urls import BackendUrl
+from promoter_redis.cluster import ClusterDriver
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
 
 COMMAND_TIMEOUT_MS = 5_000
-TLS = ("rediss", "valkeys")
+OPTIONS: dict[str, type[int] | type[str]] = {
+    "command_timeout_ms": int,
+    "db": int,
+    "wait_replicas": int,
+    "tls": int,
+    "tls_ca": str,
+    "tls_cert": str,
+    "tls_key": str,
+}
 
 
 def open_redis(url: BackendUrl) -> RespBackend:
@@ -22,38 +34,109 @@ def open_redis(url: BackendUrl) -> RespBackend:
 
     `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     """
-    options = url.take(command_timeout_ms=int, db=int)
-    timeout_s = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS)) / 1000
-    if timeout_s <= 0:
-        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
-    kwargs: dict[str, Any] = {
-        "username": url.username,
-        "password": url.password,
-        "db": 0 if url.scheme == "unix" else url.database(),
-    }
+    options, timeout_s = _options(url)
+    kwargs = _login(url) | _tls(url, options)
     if url.scheme == "unix":
         if not url.path:
             raise ConfigError(f"{url}: expected the path of a socket, as unix:///run/redis.sock")
-        connection: Any = UnixDomainSocketConnection
-        where = url.path
-        kwargs |= {"path": url.path, "db": int(options.get("db", 0))}
-    else:
-        connection = SSLConnection if url.scheme in TLS else Connection
-        host, port = url.one_host().addresses(6379)[0]
-        kwargs |= {"host": host, "port": port, "socket_keepalive": True}
-        where = f"{kwargs['host']}:{kwargs['port']}"
-    return RespBackend(RedisDriver(make_pool(connection, timeout_s, **kwargs), where=where, timeout_s=timeout_s))
+        pool = make_pool(UnixDomainSocketConnection, timeout_s, path=url.path, db=int(options.get("db", 0)), **kwargs)
+        return _backend(RedisDriver(pool, where=url.path, timeout_s=timeout_s), options)
+    host, port = url.one_host().addresses(6379)[0]
+    kwargs |= {"host": host, "port": port, "db": url.database(), "socket_keepalive": True}
+    pool = make_pool(SSLConnection if _is_tls(url, options) else Connection, timeout_s, **kwargs)
+    return _backend(RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s), options)
+
+
+def open_sentinel(url: BackendUrl) -> RespBackend:
+    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name."""
+    options, timeout_s = _options(url)
+    service, _, database = url.path.strip("/").partition("/")
+    if not service or not (database or "0").isdigit():
+        raise ConfigError(f"{url}: expected redis+sentinel://host:26379,host:26379/service, or …/service/0")
+    login, tls = _login(url), _tls(url, options)
+    sentinel_tls = {"ssl": True, **tls} if tls or _is_tls(url, options) else {}
+    sentinel = Sentinel(
+        url.addresses(26379),
+        sentinel_kwargs=plain(timeout_s) | sentinel_tls,
+    )
+    pool = SentinelConnectionPool(
+        service,
+        sentinel,
+        ssl=_is_tls(url, options),
+        db=int(database or options.get("db", 0)),
+        socket_keepalive=True,
+        **plain(timeout_s),
+        **login,
+        **tls,
+    )
+    where = f"the primary of {service!r}"
+    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, owns=sentinel.sentinels), options)
+
+
+def open_cluster(url: BackendUrl) -> RespBackend:
+    """`redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes of a cluster; the others are found."""
+    options, timeout_s = _options(url)
+    if url.database():
+        raise ConfigError(f"{url}: a cluster has the database 0 only")
+    addresses = url.addresses(6379)
+    tls = _is_tls(url, options)
+    kwargs = _login(url) | _tls(url, options)
+
+    def make_client() -> Any:
+        nodes = [ClusterNode(host, port) for host, port in addresses]
+        return RedisCluster(startup_nodes=nodes, ssl=tls, **plain(timeout_s), **kwargs)
+
+    def make_node(host: str, port: int) -> RedisDriver:
+        pool = make_pool(SSLConnection if tls else Connection, timeout_s, host=host, port=port, **kwargs)
+        return RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s)
+
+    where = ",".join(f"{host}:{port}" for host, port in addresses)
+    return _backend(ClusterDriver(make_client, make_node, where=where, timeout_s=timeout_s), options)
+
+
+def plain(timeout_s: float) -> dict[str, Any]:
+    """RESP2, bytes, timeouts, and no retries: a write whose reply was lost must not be sent again below us."""
+    return {
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
 
 
 def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
-    """RESP2, bytes, timeouts, and no retries: a write whose reply was lost must not be sent again below us."""
-    return ConnectionPool(
-        connection_class=connection_class,
-        protocol=2,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        retry_on_error=[],
-        **kwargs,
-    )
+    return ConnectionPool(connection_class=connection_class, **plain(timeout_s), **kwargs)
+
+
+def _backend(driver: Any, options: dict[str, int | str]) -> RespBackend:
+    return RespBackend(driver, wait_replicas=int(options.get("wait_replicas", 0)))
+
+
+def _options(url: BackendUrl) -> tuple[dict[str, int | str], float]:
+    options = url.take(**OPTIONS)
+    timeout_ms = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS))
+    if timeout_ms < 1:
+        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
+    if int(options.get("wait_replicas", 0)) < 0:
+        raise ConfigError(f"{url}: wait_replicas must be 0 or more")
+    return options, timeout_ms / 1000
+
+
+def _login(url: BackendUrl) -> dict[str, Any]:
+    return {"username": url.username, "password": url.password}
+
+
+def _is_tls(url: BackendUrl, options: dict[str, int | str]) -> bool:
+    return url.scheme in ("rediss", "valkeys") or bool(options.get("tls", 0))
+
+
+def _tls(url: BackendUrl, options: dict[str, int | str]) -> dict[str, Any]:
+    """redis-py's options for TLS. The server's certificate is always checked, against `tls_ca` if it is given."""
+    files = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
+    given = {theirs: str(options[ours]) for ours, theirs in files.items() if ours in options}
+    if given and not _is_tls(url, options):
+        raise ConfigError(f"{url}: TLS options need a URL with TLS, such as rediss://, or tls=1")
+    for file in given.values():
+        if not Path(file).is_file():
+            raise ConfigError(f"{url}: there is no file {file}")
+    return given

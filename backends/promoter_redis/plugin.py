@@ -16,6 +16,22 @@ def promoter_register_backends() -> Iterable[BackendSpec]:
         install="promoter-core[redis]",
     )
     yield BackendSpec(
+        name="sentinel",
+        schemes=("redis+sentinel",),
+        summary="the primary that sentinels name, followed through fail-overs",
+        target="promoter_redis.connect:open_sentinel",
+        requires=("redis",),
+        install="promoter-core[redis]",
+    )
+    yield BackendSpec(
+        name="cluster",
+        schemes=("redis+cluster",),
+        summary="a Redis or Valkey cluster, by redis-py",
+        target="promoter_redis.connect:open_cluster",
+        requires=("redis",),
+        install="promoter-core[redis]",
+    )
+    yield BackendSpec(
         name="embedded",
         schemes=("embedded",),
         summary="a real Valkey server started for this process; embedded:///path keeps its data",

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from promoter_resp.driver import Changed
 
@@ -24,24 +24,21 @@ PROBE_S = 5.0  # a PING after this much silence, and a new connection when it st
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Connection(Protocol):
-    """What is used of a redis-py connection."""
-
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = ...) -> None: ...
-    async def send_command(self, *args: Any, check_health: bool = ...) -> None: ...
-    async def read_response(self, *, timeout: float | None = ...) -> Any: ...
+def peer_of(connection: Any) -> tuple[Any, ...]:
+    """What a connection is connected to."""
+    return (getattr(connection, "host", None), getattr(connection, "port", None), getattr(connection, "path", None))
 
 
 class Watcher:
     """Keeps one subscribed connection alive and hands what it hears to `changed`."""
 
-    def __init__(self, make: Callable[[], Awaitable[Connection]], changed: Changed) -> None:
+    def __init__(self, make: Callable[[], Any], changed: Changed) -> None:
         self.client_id: int | None = None  # None while there is no connection
-        self.refused = False  # the server, or a proxy, does not let us: no use trying again
+        self.peer: tuple[Any, ...] = ()  # what it is connected to
         self._make = make
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
 
     async def start(self) -> None:
@@ -57,37 +54,49 @@ class Watcher:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def reconnect(self) -> None:
+        """Give up the present connection, in the background: it is with the wrong server, or not known there."""
+        if self._listening is not None:
+            self.client_id = None
+            self._listening.cancel()
+
     async def _keep(self) -> None:
         failures = 0
-        while not self.refused:
+        while True:
+            connection = self._make()
             try:
-                connection = await self._make()
-                try:
-                    await connection.connect()
-                    await self._subscribe(connection)
-                    failures = 0
-                    await self._listen(connection)
-                finally:
-                    with contextlib.suppress(Exception):
-                        await connection.disconnect(nowait=True)
+                await connection.connect()
+                await self._subscribe(connection)
+                failures = 0
+                self._listening = asyncio.create_task(self._listen(connection))
+                await asyncio.wait((self._listening,))
+                if not self._listening.cancelled():  # by `reconnect`
+                    self._listening.result()
             except Exception as exc:
                 log.log(logging.DEBUG if failures else logging.INFO, "watching for changes is interrupted: %s", exc)
-            self.client_id = None
+            finally:
+                self.client_id = None
+                if self._listening is not None:
+                    self._listening.cancel()
+                    self._listening = None
+                with contextlib.suppress(Exception):
+                    await connection.disconnect(nowait=True)
             self._tried.set()
             self._changed(None)
             await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
             failures += 1
 
-    async def _subscribe(self, connection: Connection) -> None:
+    async def _subscribe(self, connection: Any) -> None:
         await connection.send_command("CLIENT", "ID", check_health=False)
         client_id = int(await connection.read_response())
         await connection.send_command("SUBSCRIBE", CHANNEL, check_health=False)
         await connection.read_response()
+        self.peer = peer_of(connection)
         self.client_id = client_id
         self._tried.set()
         self._changed(None)  # what was written while nobody listened
 
-    async def _listen(self, connection: Connection) -> None:
+    async def _listen(self, connection: Any) -> None:
         probed = False
         while True:
             push = await connection.read_response(timeout=PROBE_S)

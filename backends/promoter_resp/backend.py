@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
+from promoter_core.errors import PermanentError, TransientError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -32,12 +35,17 @@ from promoter_resp.errors import closed_error
 from promoter_resp.keys import keys_of
 from promoter_resp.member import encode_member
 
+log = logging.getLogger("promoter.resp")
+
 LOCK, UNLOCK, PROMOTE = Script("lock"), Script("unlock"), Script("promote")
-SCHEDULE, CANCEL, STATS = Script("schedule"), Script("cancel"), Script("stats")
+SCHEDULE, CANCEL, STATS, RECLAIM = Script("schedule"), Script("cancel"), Script("stats"), Script("reclaim")
 
 CHUNK_JOBS = 100  # scheduled by one call of the script, so that none of them holds the server for long
 CHUNK_BYTES = 256 * 1024
 PIPELINED_CALLS = 16
+WAIT_MS = 2_000  # for replicas to acknowledge what was scheduled
+REFUSED_S = 60.0  # before that is tried again when it was refused
+RECLAIM_S = (0.05, 1.0)  # from and to, between looks for acknowledged entries that found none
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
 
@@ -45,10 +53,13 @@ FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomicall
 class RespBackend:
     """One backend for every client: the driver moves bytes, the scripts do the work."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, *, wait_replicas: int = 0) -> None:
+        """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT)."""
         self._driver = driver
+        self._wait_replicas = wait_replicas
         self._signals = Signals(SystemClock())
         self._open = False
+        self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     @property
     def capabilities(self) -> Capabilities:
@@ -94,7 +105,31 @@ class RespBackend:
             k.index,
         )
         reply = await self._driver.tick(Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args))
-        return replies.promote_reply(reply)
+        answer = replies.promote_reply(reply)
+        if isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
+            await self._reclaim(lease.queue)
+        return answer
+
+    async def _reclaim(self, queue: str) -> None:
+        """Make room in a full stream: trim what every consumer group has acknowledged.
+
+        Looking costs the server time, so after it found nothing it looks again later and later, up to a second.
+        """
+        k, now_s = keys_of(queue), time.monotonic()
+        again_s, pause_s = self._reclaims.get(queue, (0.0, RECLAIM_S[0]))
+        if now_s < again_s:
+            return
+        try:
+            (trimmed,) = await self._driver.run([Call(RECLAIM, (k.stream,), ())])
+        except PermanentError as exc:  # what is due stays held; promotion itself has not failed
+            log.warning("queue %r: the full stream cannot be looked through for acknowledged entries: %s", queue, exc)
+            self._reclaims[queue] = (now_s + REFUSED_S, pause_s)
+            return
+        if trimmed:
+            self._reclaims.pop(queue, None)
+            self._changed(k.delayed)  # there is room: have the held jobs promoted at once
+        else:
+            self._reclaims[queue] = (now_s + pause_s, min(pause_s * 2, RECLAIM_S[1]))
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Fused into `promote`; here for a caller that asks all the same."""
@@ -136,9 +171,21 @@ class RespBackend:
         for i in range(0, len(chunks), PIPELINED_CALLS):
             some = chunks[i : i + PIPELINED_CALLS]
             calls = [Call(SCHEDULE, (k.delayed, k.stream), (k.index, k.marker, k.wake, *args)) for _, args in some]
-            for (count, _), reply in zip(some, await self._driver.run(calls), strict=True):
+            wait = (b"WAIT", self._wait_replicas, WAIT_MS) if self._wait_replicas else ()
+            answers = await self._driver.run(calls, wait)
+            if wait:
+                self._check_replicas(answers.pop())
+            for (count, _), reply in zip(some, answers, strict=True):
                 created += replies.integers(reply, count)
         return tuple(Scheduled(job.id, bool(made)) for job, made in zip(jobs, created, strict=True))
+
+    def _check_replicas(self, reached: Any) -> None:
+        if not isinstance(reached, int) or reached < self._wait_replicas:
+            raise TransientError(
+                f"scheduled, but only {reached} replicas have it, not wait_replicas={self._wait_replicas}: "
+                "give a job_id, and schedule it again to be sure",
+                code="NOREPLICAS",
+            )
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         self._check_open()

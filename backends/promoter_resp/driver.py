@@ -65,8 +65,11 @@ class Driver(Protocol):
         """Run `lock` or `promote`. With tracking, on the connection whose reads the server remembers."""
         ...
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip, never on the connection of `tick`. Raises when one of them fails."""
+    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+        """Run scripts in one round trip and in order, never on the connection of `tick`. Raises when one fails.
+
+        With `after`, that command follows on the same connection, and its reply is the last.
+        """
         ...
 
     async def command(self, key: bytes, *args: Arg) -> Any:

@@ -41,6 +41,9 @@ HINTS = {
     "BUSY": "somebody's script has been running for too long",
 }
 
+# What a script's own commands are refused with has no code of its own.
+_REFUSED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't run")
+
 _CODE = re.compile(r"^-?([A-Z][A-Z0-9_]*)\b")
 
 
@@ -49,6 +52,8 @@ def code_of(message: str) -> str:
 
     Clients cut `ERR` off, so a short capital word may be the message's own ("DB index is out of range").
     """
+    if _REFUSED_IN_SCRIPT.search(message):
+        return "NOPERM"
     found = _CODE.match(message)
     word = found[1] if found else "ERR"
     return word if word in TRANSIENT or word in HINTS or len(word) > 5 else "ERR"

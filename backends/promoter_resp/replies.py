@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promoter_core.model import (
+    ConsumerGroup,
     Lease,
     LeaseHeld,
     LeaseLost,
@@ -50,7 +51,7 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
 
 
 def stats_reply(reply: Any) -> QueueStats:
-    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL]`."""
+    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups]`."""
     now_ms, next_due, holder, remaining = _count(_at(reply, 0)), _at(reply, 3), _at(reply, 7), _at(reply, 8)
     next_due = next_due if isinstance(next_due, int) else None
     return QueueStats(
@@ -64,6 +65,20 @@ def stats_reply(reply: Any) -> QueueStats:
         dlq_len=_count(_at(reply, 6)),
         holder=_text(holder) if holder is not None else None,
         lease_remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
+        groups=_groups(_at(reply, 9)),
+    )
+
+
+def _groups(reply: Any) -> tuple[ConsumerGroup, ...]:
+    return tuple(
+        ConsumerGroup(
+            name=_text(_at(group, 0)),
+            pending=_count(_at(group, 1)),
+            undelivered=group[2] if isinstance(_at(group, 2), int) else None,
+            oldest_pending_id=_text(_at(group, 3)) or None,
+            oldest_pending_consumer=_text(_at(group, 4)) or None,
+        )
+        for group in (reply if isinstance(reply, list) else ())
     )
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from promoter_core.cli import common
 from promoter_core.contracts import Backend
-from promoter_core.model import QueueStats
+from promoter_core.model import ConsumerGroup, QueueStats
 from promoter_core.queue import DelayedQueue
 
 
@@ -28,6 +28,15 @@ def inspect(url: common.Url, queue: common.Queue, json: common.Json = False) -> 
     common.out.print(table)
 
 
+def _group(g: ConsumerGroup) -> str:
+    text = f"{g.pending:,} unacknowledged"
+    if g.undelivered is not None:
+        text += f", {g.undelivered:,} not delivered"
+    if g.oldest_pending_id is not None:
+        text += f"; the oldest, {g.oldest_pending_id}, is with consumer {g.oldest_pending_consumer}"
+    return text
+
+
 def _rows(s: QueueStats) -> list[tuple[str, str]]:
     if s.next_due_ms is None:
         next_due = "–"
@@ -44,6 +53,7 @@ def _rows(s: QueueStats) -> list[tuple[str, str]]:
         ("stream", f"{s.stream_len:,} entries"),
         ("events", f"{s.events_len:,} entries"),
         ("quarantine (DLQ)", f"{s.dlq_len:,} entries"),
+        *((f"group {g.name}", _group(g)) for g in s.groups),
         ("leader", f"{s.holder}{lease}" if s.holder is not None else "none: start one with `promoter run`"),
         ("server time", common.show_time(s.now_ms)),
     ]

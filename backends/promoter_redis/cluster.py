@@ -1,0 +1,149 @@
+"""`ClusterDriver`: a `RedisDriver` for each primary of a cluster, and redis-py's knowledge of which slot is where.
+
+All keys of a queue are in one slot, so each call goes to one node. What a node answers when a slot has moved, or is on
+its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError, and the slots are learnt anew before the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.model import Wake
+from promoter_redis.driver import RedisDriver
+from promoter_redis.errors import translate
+from promoter_resp.driver import Arg, Call, Changed
+from promoter_resp.errors import closed_error
+from promoter_resp.keys import QueueKeys
+
+RELEARN = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TIMEOUT", "LOADING", "MASTERDOWN"})
+
+
+class ClusterDriver:
+    """`make_client` gives a RedisCluster, used for its topology only; `make_node` a driver for one node."""
+
+    durable = True
+    shared = True
+
+    def __init__(
+        self,
+        make_client: Callable[[], Any],
+        make_node: Callable[[str, int], RedisDriver],
+        *,
+        where: str,
+        timeout_s: float,
+    ) -> None:
+        self._make_client = make_client
+        self._make_node = make_node
+        self._where = where
+        self._timeout_s = timeout_s
+        self._topology: Any = None
+        self._nodes: dict[tuple[str, int], RedisDriver] = {}
+        self._changed: Changed | None = None
+        self._learning = asyncio.Lock()
+        self._stale = False
+        self._closed = False
+
+    @property
+    def wake(self) -> Wake:
+        """As good as that of the worst node in use."""
+        polls = any(node.wake is Wake.POLL for node in self._nodes.values())
+        return Wake.POLL if polls else Wake.ANY_WRITE
+
+    async def open(self) -> None:
+        self._closed = False
+        await self._learn()
+
+    async def close(self) -> None:
+        self._closed = True
+        nodes, self._nodes = self._nodes, {}
+        for node in nodes.values():
+            await node.close()
+        topology, self._topology = self._topology, None
+        if topology is not None:
+            await topology.aclose()
+
+    async def tick(self, call: Call) -> Any:
+        node = await self._node(call.keys[0])
+        try:
+            return await node.tick(call)
+        except BackendError as error:
+            self._judge(error)
+            raise
+
+    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+        """All calls are of one queue, and so for one node."""
+        node = await self._node(calls[0].keys[0])
+        try:
+            return await node.run(calls, after)
+        except BackendError as error:
+            self._judge(error)
+            raise
+
+    async def command(self, key: bytes, *args: Arg) -> Any:
+        node = await self._node(key)
+        try:
+            return await node.command(key, *args)
+        except BackendError as error:
+            self._judge(error)
+            raise
+
+    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+        self._changed = changed
+        await self._node(keys.lock)
+
+    def _judge(self, error: BackendError) -> None:
+        """After an error that may mean another topology: learn it anew, and look at everything again."""
+        if error.code in RELEARN:
+            self._stale = True
+            if self._changed is not None:
+                self._changed(None)
+
+    async def _node(self, key: bytes) -> RedisDriver:
+        if self._closed:
+            raise closed_error()
+        if self._stale or self._topology is None:
+            await self._learn()
+        found = self._topology.get_node_from_key(key.decode("utf-8", "surrogateescape"))
+        if found is None:
+            self._stale = True
+            raise TransientError(
+                f"no node of the cluster at {self._where} serves this queue's slot", code="CLUSTERDOWN"
+            )
+        address = (str(found.host), int(found.port))
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._make_node(*address)
+        if self._changed is not None:  # a queue that has moved here is watched here
+            await node.listen(self._changed)
+        return node
+
+    async def _learn(self) -> None:
+        async with self._learning:
+            if not self._stale and self._topology is not None:
+                return
+            old, client = self._topology, self._make_client()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await client.initialize()
+            except BaseException as exc:
+                await client.aclose()
+                if not isinstance(exc, Exception):
+                    raise
+                error = translate(exc, self._where)
+                if isinstance(exc, RedisError) and isinstance(error, PermanentError) and error.code == "UNEXPECTED":
+                    error = TransientError(f"the cluster at {self._where} cannot be used: {exc}", code="CLUSTERDOWN")
+                raise error from exc
+            self._topology, self._stale = client, False
+            if old is not None:
+                await old.aclose()
+            await self._forget_lost_nodes()
+
+    async def _forget_lost_nodes(self) -> None:
+        primaries = {(str(n.host), int(n.port)) for n in self._topology.get_primaries()}
+        for address in [a for a in self._nodes if a not in primaries]:
+            await self._nodes.pop(address).close()

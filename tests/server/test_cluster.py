@@ -1,0 +1,111 @@
+"""Clusters: queues on every node, a slot that moves while its queue drains, a primary that is failed over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
+from promoter_core.model import StreamName
+from promoter_core.testing import RecordingEvents, RecordingMetrics
+from promoter_resp.keys import keys_of
+from tests.server.bench import until
+from tests.servers import find
+from tests.topologies import Cluster
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed"),
+    pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"]),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()
+
+
+def queue_on(cluster, node, prefix):
+    names = (f"{prefix}-{i}" for i in range(999))
+    return next(name for name in names if cluster.owner(keys_of(name).lock) == node)
+
+
+async def arrived(backend, queue):
+    return [e.fields["d"] for e in await backend.read(queue, StreamName.JOBS, "", 10_000)]
+
+
+async def test_one_process_serves_queues_on_every_node(cluster, scheme):
+    queues = [queue_on(cluster, node, scheme) for node in range(3)]
+    settings = {"poll_interval_ms": 3_600_000, "lock_ttl_ms": 600_000}
+    events = RecordingEvents()
+    async with connect(cluster.urls(scheme)) as backend:
+        promoters = [Promoter(backend, PromoterSettings(queue=q, **settings), events=[events]) for q in queues]
+        tasks = [asyncio.create_task(p.run()) for p in promoters]
+        await until(lambda: all((p.health().last_tick_age_s or 0) > 0.3 for p in promoters))
+        for q in queues:
+            await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
+        await until(lambda: sorted(events.ids) == sorted(queues))
+        for p in promoters:
+            p.stop()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
+    queue = f"moving-{scheme}"
+    k = keys_of(queue)
+    slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
+    target = (source + 1) % 3
+    metrics = RecordingMetrics()
+    async with connect(cluster.urls(scheme)) as backend:
+        jobs = DelayedQueue(backend, queue)
+        await jobs.schedule_many([Job(data=i, delay=0.2 + i / 250, job_id=f"j{i}") for i in range(500)])
+        settings = PromoterSettings(queue=queue, promote_batch=4, lock_ttl_ms=1_000)
+        async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
+            await until(lambda: metrics.promoted > 50)
+            await asyncio.to_thread(cluster.begin_migration, slot, source, target)
+            await asyncio.to_thread(cluster.move_keys, slot, source, target, 3)
+            await asyncio.sleep(0.5)  # half-way: the queue may pause
+            while await asyncio.to_thread(cluster.move_keys, slot, source, target):
+                pass
+            await asyncio.to_thread(cluster.end_migration, slot, source, target)
+            await until(lambda: promoter.health().leads and promoter.health().last_error is None, 20)
+
+            async def drained():
+                return (await backend.stats(queue)).depth == 0
+
+            await until(drained, 20)
+            await jobs.schedule(1, delay=0.05, job_id="after")
+            await until(drained, 10)
+        there = await arrived(backend, queue)
+        assert len(there) == len(set(there)) == 501
+    cluster.begin_migration(slot, target, source)  # and back, for the next test
+    while cluster.move_keys(slot, target, source):
+        pass
+    cluster.end_migration(slot, target, source)
+
+
+async def test_a_primary_is_failed_over(scheme):
+    cluster = await asyncio.to_thread(lambda: Cluster(replicas=True))
+    try:
+        queue, metrics = "failing", RecordingMetrics()
+        node = cluster.owner(keys_of(queue).lock)
+        url = cluster.urls(scheme) + ("?wait_replicas=1" if scheme.startswith("redis") else "")
+        async with connect(url) as backend:
+            jobs = DelayedQueue(backend, queue)
+            await jobs.schedule_many([Job(data=i, delay=0.1, job_id=f"before-{i}") for i in range(30)])
+            await jobs.schedule_many([Job(data=i, delay=12, job_id=f"across-{i}") for i in range(30)])
+            settings = PromoterSettings(queue=queue, lock_ttl_ms=1_000)
+            async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
+                await until(lambda: metrics.promoted == 30)
+                await asyncio.sleep(0.5)
+                cluster.servers[node].kill()
+                await until(lambda: promoter.health().last_error is not None, 20)
+                await until(lambda: promoter.health().leads and promoter.health().last_error is None, 30)
+                await until(lambda: metrics.promoted == 60, 30)
+            there = await arrived(backend, queue)
+            assert len(there) == len(set(there)) == 60
+    finally:
+        await asyncio.to_thread(cluster.stop)

@@ -1,0 +1,154 @@
+"""Several servers as one: a cluster of three primaries with replicas, and a primary with a replica and sentinels."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.servers import Server, free_port
+
+NODE_TIMEOUT_MS = 1_000
+
+
+def until(condition: Any, timeout_s: float = 30) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if value := condition():
+                return value
+        except RedisError:
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def raw(client: Redis, *words: str | int) -> Any:
+    """The reply as it came: what redis-py makes of these commands differs between its versions."""
+    connection = client.connection_pool.make_connection()
+    try:
+        connection.connect()
+        connection.send_command(*words)
+        return connection.read_response()
+    finally:
+        connection.disconnect()
+
+
+def master(client: Redis, service: str) -> dict[str, str]:
+    flat = [word.decode() for word in raw(client, "SENTINEL", "MASTER", service)]
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+class Cluster:
+    """Three primaries with a third of the slots each, and a replica of each with `replicas=True`."""
+
+    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1") -> None:
+        options = {
+            "cluster_enabled": "yes",
+            "cluster_node_timeout": str(NODE_TIMEOUT_MS),
+            "cluster_replica_validity_factor": "0",
+        }
+        count = 6 if replicas else 3
+        self.servers = [Server(name, cluster_port=str(free_port()), **options) for _ in range(count)]
+        for server in self.servers:
+            server.start()
+        self.clients = [Redis(port=s.port) for s in self.servers]
+        first = self.servers[0]
+        for server, client in zip(self.servers[1:], self.clients[1:], strict=True):
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster_port"])
+            del server
+        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+            self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
+        if replicas:
+            for i in range(3):
+                until(lambda i=i: self.clients[3 + i].execute_command("CLUSTER", "REPLICATE", self.id(i)))
+        until(lambda: all(b"cluster_state:ok" in raw(c, "CLUSTER", "INFO") for c in self.clients))
+        if replicas:
+            until(lambda: all(c.info("replication")["master_link_status"] == "up" for c in self.clients[3:]))
+        until(lambda: all(raw(c, "CLUSTER", "NODES").count(b"\n") == count for c in self.clients))
+
+    def id(self, i: int) -> str:
+        return str(raw(self.clients[i], "CLUSTER", "MYID").decode())
+
+    def urls(self, scheme: str) -> str:
+        return f"{scheme}://" + ",".join(s.address for s in self.servers[:3])
+
+    def owner(self, key: bytes) -> int:
+        """Which of the servers has the key's slot."""
+        slot = self.clients[0].execute_command("CLUSTER", "KEYSLOT", key)
+        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+            if low <= slot <= high:
+                return i
+        raise AssertionError(slot)
+
+    def slot(self, key: bytes) -> int:
+        return int(self.clients[0].execute_command("CLUSTER", "KEYSLOT", key))
+
+    def begin_migration(self, slot: int, source: int, target: int) -> None:
+        self.clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
+        self.clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id(target))
+
+    def move_keys(self, slot: int, source: int, target: int, at_most: int = 10**6) -> int:
+        """Move some of the slot's keys; how many were moved."""
+        keys = self.clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, at_most)
+        for key in keys:
+            self.clients[source].execute_command("MIGRATE", "127.0.0.1", self.servers[target].port, key, 0, 5000)
+        return len(keys)
+
+    def end_migration(self, slot: int, source: int, target: int) -> None:
+        for i in (target, source, *range(3)):
+            self.clients[i].execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
+
+    def stop(self) -> None:
+        for client in self.clients:
+            client.close()
+        for server in self.servers:
+            server.stop()
+
+
+class Sentinels:
+    """A primary, a replica and three sentinels that watch them, as `service`."""
+
+    service = "main"
+
+    def __init__(self, name: str = "valkey-9.1") -> None:
+        self.primary = Server(name).start()
+        self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}").start()
+        with Redis(port=self.replica.port) as client:
+            until(lambda: client.info("replication")["master_link_status"] == "up")
+        self.sentinels = []
+        for _ in range(3):
+            sentinel = Server(name)
+            config = sentinel.dir / "sentinel.conf"
+            config.write_text(
+                f"port {sentinel.port}\nbind 127.0.0.1\ndir {sentinel.dir}\n"
+                f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2\n"
+                f"sentinel down-after-milliseconds {self.service} 500\n"
+                f"sentinel failover-timeout {self.service} 3000\n"
+            )
+            sentinel.start_with(str(config), "--sentinel")
+            self.sentinels.append(sentinel)
+        with Redis(port=self.sentinels[0].port) as client:
+            until(lambda: master(client, self.service)["num-other-sentinels"] == "2")
+            until(lambda: master(client, self.service)["num-slaves"] == "1")
+
+    @property
+    def url(self) -> str:
+        return "redis+sentinel://" + ",".join(s.address for s in self.sentinels) + f"/{self.service}"
+
+    def fail_over(self) -> None:
+        """Have the replica promoted; the old primary lives on as a replica."""
+        with Redis(port=self.sentinels[0].port) as client:
+            until(lambda: raw(client, "SENTINEL", "FAILOVER", self.service))
+            until(lambda: master(client, self.service)["port"] == str(self.replica.port))
+
+    def wait_for_new_primary(self) -> None:
+        with Redis(port=self.sentinels[0].port) as client:
+            until(lambda: master(client, self.service)["port"] == str(self.replica.port))
+
+    def stop(self) -> None:
+        for server in (*self.sentinels, self.replica, self.primary):
+            server.stop()
