@@ -15,6 +15,7 @@ from promoter_core.errors import BackendError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
+    Finding,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -150,6 +151,31 @@ class Backend(Protocol):
 
         For inspection and tests; it is no consumer and acknowledges nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Quarantine(Protocol):
+    """What a backend offers besides when malformed members can come to it: its DLQ can be worked through.
+
+    Optional: `promoter quarantine` asks for it. The entries are read with `Backend.read(queue, StreamName.DLQ, …)`.
+    """
+
+    async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
+        """Move an entry of the DLQ to the stream, with this envelope and name, atomically. False when it is gone."""
+        ...
+
+    async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
+        """Delete entries of the DLQ; how many there were."""
+        ...
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """What a backend offers besides when there is a server to look at. Optional: `promoter doctor` asks for it."""
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Look at everything that could lose jobs or not work, and say what to do. Leaves nothing behind."""
         ...
 
 

@@ -192,6 +192,23 @@ class QueueStats:
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
 
 
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"  # something would lose jobs, or does not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a look at a store has shown, in plain words, and what to do about it."""
+
+    severity: Severity
+    what: str
+    advice: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
     """One entry of a queue's stream: its id and its fields, values as bytes."""

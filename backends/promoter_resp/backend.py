@@ -9,10 +9,11 @@ from typing import Any
 
 from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
-from promoter_core.errors import PermanentError, TransientError
+from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
+    Finding,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -24,12 +25,14 @@ from promoter_core.model import (
     PromotionRequest,
     QueueStats,
     Scheduled,
+    Severity,
     StreamEntry,
     StreamName,
     Ties,
 )
 from promoter_core.signals import Signals
 from promoter_resp import replies
+from promoter_resp.diagnose import diagnose, woken
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.errors import closed_error
 from promoter_resp.keys import keys_of
@@ -39,6 +42,9 @@ log = logging.getLogger("promoter.resp")
 
 LOCK, UNLOCK, PROMOTE = Script("lock"), Script("unlock"), Script("promote")
 SCHEDULE, CANCEL, STATS, RECLAIM = Script("schedule"), Script("cancel"), Script("stats"), Script("reclaim")
+REQUEUE = Script("requeue")
+
+SCRATCH = "promoter-doctor"  # the queue on which the doctor tries everything
 
 CHUNK_JOBS = 100  # scheduled by one call of the script, so that none of them holds the server for long
 CHUNK_BYTES = 256 * 1024
@@ -205,6 +211,40 @@ class RespBackend:
         key = keys_of(queue).prefix + stream.value.encode()
         low = f"({after}" if after else "-"
         return replies.stream_entries(await self._driver.command(key, b"XRANGE", key, low, b"+", b"COUNT", limit))
+
+    async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
+        self._check_open()
+        k = keys_of(queue)
+        (moved,) = await self._driver.run([Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, _bytes(name)))])
+        return bool(moved == 1)
+
+    async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
+        self._check_open()
+        k = keys_of(queue)
+        return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
+
+    async def diagnose(self) -> Sequence[Finding]:
+        self._check_open()
+        findings = await diagnose(lambda *command: self._driver.command(keys_of(SCRATCH).lock, *command))
+        return [*findings, *await self._try_everything()]
+
+    async def _try_everything(self) -> list[Finding]:
+        """The whole life of a job on a queue of our own: what is not permitted shows, and nothing is left behind."""
+        try:
+            lease = await self.lock(SCRATCH, "promoter doctor", 5_000)
+            if isinstance(lease, LeaseHeld):
+                return [Finding(Severity.WARNING, "another doctor is at work", "try again in a moment")]
+            await self.schedule(SCRATCH, [JobRequest("doctor", b"", delay_ms=60_000, unique=True)])
+            await self.promote(lease, PromotionRequest(limit=1, max_stream_len=1))
+            wake = self._driver.wake
+            await self.cancel(SCRATCH, ["doctor"])
+            await self.stats(SCRATCH)
+            await self.unlock(lease)
+        except BackendError as error:
+            return [
+                Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
+            ]
+        return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
 
     def _changed(self, key: bytes | None) -> None:
         if key is None:

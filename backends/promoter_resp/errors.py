@@ -63,7 +63,9 @@ def server_error(message: str, code: str | None = None) -> BackendError:
     """The error for what the server said; `code` where the client has cut it off the message."""
     code = code or code_of(message)
     cls = TransientError if code in TRANSIENT else PermanentError
-    text = message.strip() or code
+    text = message.strip().removeprefix(code).lstrip(": ") or "no reason given"
+    if code != "ERR":
+        text = f"{code}: {text}"
     if "DB index is out of range" in message:
         text += " (the database number of the URL is too high for this server)"
     hint = HINTS.get(code)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from promoter_core import __version__
-from promoter_core.cli import cancel, common, inspect, plugins, schedule
+from promoter_core.cli import cancel, common, doctor, inspect, plugins, quarantine, schedule
 from promoter_core.cli import run as run_command
 from promoter_core.errors import ConfigError, JobError, PluginError, PromoterError
 from promoter_core.registry import Registered, Registry
@@ -41,7 +41,9 @@ def build(registry: Registry) -> typer.Typer:
     app.command("cancel")(cancel.cancel)
     app.command("inspect")(inspect.inspect)
     app.command("plugins")(plugins.plugins)
-    taken = {command.name for command in app.registered_commands}
+    app.command("doctor")(doctor.doctor)
+    app.add_typer(quarantine.app, name="quarantine")
+    taken = {command.name for command in app.registered_commands} | {"quarantine"}
     for registered in registry.all():
         name = registered.spec.name
         if registered.kind == "command":

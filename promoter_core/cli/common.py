@@ -56,7 +56,7 @@ def with_backend(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
 
 
 def fail(message: str) -> None:
-    err.print(f"[bold red]Error:[/] {_plain(message)}", soft_wrap=True, highlight=False)
+    err.print(f"[bold red]Error:[/] {plain(message)}", soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -108,7 +108,7 @@ def show_ms(ms: float) -> str:
     return " ".join(f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 

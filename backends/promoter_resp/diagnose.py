@@ -1,0 +1,153 @@
+"""What `promoter doctor` asks a server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from promoter_core.errors import BackendError
+from promoter_core.model import Finding, Severity, Wake
+
+Ask = Callable[..., Awaitable[Any]]
+
+LOSSY = "allkeys-"  # policies that evict keys without a time to live as well
+CLOCK_S = 1.0
+
+
+async def diagnose(ask: Ask) -> list[Finding]:
+    """`ask(*command)` sends a command to the server."""
+    findings: list[Finding] = []
+    for check in (_version, _role, _clock, _memory, _persistence, _replicas, _cluster):
+        try:
+            found = await check(ask)
+        except BackendError as error:
+            what = f"{check.__name__.strip('_')} could not be looked at: {error}"
+            found = Finding(Severity.WARNING, what, "allow INFO, CONFIG GET and TIME to see it")
+        if found is not None:
+            findings.append(found)
+    return findings
+
+
+def woken(wake: Wake) -> Finding:
+    """How a promoter hears of changes on this server."""
+    if wake is Wake.ANY_WRITE:
+        return Finding(Severity.OK, "the server announces every write (client tracking)")
+    if wake is Wake.ANNOUNCED:
+        return Finding(Severity.OK, "jobs of this library are announced; for others the promoter polls")
+    advice = "allow CLIENT TRACKING and SUBSCRIBE to its user"
+    return Finding(Severity.WARNING, "changes are not announced: the promoter polls", advice)
+
+
+async def _version(ask: Ask) -> Finding:
+    info = await _info(ask, "server")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "0")
+    major = int(version.split(".")[0] or 0)
+    if major < 7:
+        return Finding(Severity.PROBLEM, f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")
+    return Finding(Severity.OK, f"{name} {version}")
+
+
+async def _role(ask: Ask) -> Finding:
+    role = (await _info(ask, "replication")).get("role", "unknown")
+    if role not in ("master", "primary"):
+        return Finding(
+            Severity.PROBLEM,
+            f"the server is a {role}: it refuses writes",
+            "give the primary, or redis+sentinel:// or a cluster URL",
+        )
+    return Finding(Severity.OK, "the server is a primary")
+
+
+async def _clock(ask: Ask) -> Finding:
+    before = time.time()
+    seconds, micros = await ask(b"TIME")
+    now = (before + time.time()) / 2
+    ahead = int(seconds) + int(micros) / 1e6 - now
+    if abs(ahead) > CLOCK_S:
+        return Finding(
+            Severity.WARNING,
+            f"the server's clock is {ahead:+.1f} s from this machine's",
+            "delays are right all the same; set both by NTP for absolute times to be",
+        )
+    return Finding(Severity.OK, f"clocks agree to {abs(ahead) * 1000:.0f} ms")
+
+
+async def _memory(ask: Ask) -> Finding:
+    info = await _info(ask, "memory")
+    policy, limit = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
+    if policy.startswith(LOSSY):
+        return Finding(
+            Severity.PROBLEM,
+            f"maxmemory-policy is {policy}: the server may evict whole queues",
+            "CONFIG SET maxmemory-policy noeviction",
+        )
+    if policy != "noeviction":
+        return Finding(
+            Severity.WARNING,
+            f"maxmemory-policy is {policy}: locks, cancel indexes and dedup markers may be evicted",
+            "CONFIG SET maxmemory-policy noeviction",
+        )
+    if limit and int(info.get("used_memory", 0)) > limit * 0.9:
+        return Finding(Severity.WARNING, "memory is nearly full: writes will be refused", "raise maxmemory")
+    return Finding(Severity.OK, "nothing is evicted (noeviction)")
+
+
+async def _persistence(ask: Ask) -> Finding:
+    info = await _info(ask, "persistence")
+    if info.get("aof_enabled") == "1":
+        return Finding(Severity.OK, "the append-only file is on")
+    try:
+        reply = await ask(b"CONFIG", b"GET", b"save")
+        save = _text(next(iter(reply.values())) if isinstance(reply, dict) else reply[1])
+    except (BackendError, IndexError):
+        save = "?"
+    if save == "":
+        return Finding(
+            Severity.PROBLEM, "nothing is written to disk: a restart loses every job", "CONFIG SET appendonly yes"
+        )
+    return Finding(
+        Severity.WARNING,
+        "only snapshots are written: a crash loses what came after the last",
+        "CONFIG SET appendonly yes",
+    )
+
+
+async def _replicas(ask: Ask) -> Finding:
+    count = int((await _info(ask, "replication")).get("connected_slaves", 0))
+    if not count:
+        return Finding(
+            Severity.WARNING,
+            "no replica is connected",
+            "a lost disk loses the jobs; with replicas, ?wait_replicas=1 is safer",
+        )
+    return Finding(Severity.OK, f"{count} replicas are connected")
+
+
+async def _cluster(ask: Ask) -> Finding | None:
+    if (await _info(ask, "cluster")).get("cluster_enabled") != "1":
+        return None
+    state = _parse(await ask(b"CLUSTER", b"INFO")).get("cluster_state")
+    if state != "ok":
+        return Finding(Severity.PROBLEM, f"the cluster's state is {state}", "see CLUSTER NODES for what has failed")
+    return Finding(Severity.OK, "the cluster's state is ok")
+
+
+async def _info(ask: Ask, section: str) -> dict[str, str]:
+    return _parse(await ask(b"INFO", section))
+
+
+def _parse(reply: Any) -> dict[str, str]:
+    """INFO's text; redis-py has parsed it into a mapping, a cluster client may give one for each node."""
+    if isinstance(reply, dict):
+        if reply and all(isinstance(v, bytes | str) and "\r\n" in _text(v) for v in reply.values()):
+            reply = next(iter(reply.values()))
+        else:
+            return {_text(k): _text(v) for k, v in reply.items()}
+    lines = (line.partition(":") for line in _text(reply).splitlines() if not line.startswith("#"))
+    return {key: value.strip() for key, colon, value in lines if colon}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,73 @@
+"""`promoter doctor`: look at a store and say in plain words what would lose jobs, or would not work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from promoter_core.cli import common
+from promoter_core.contracts import Backend, Diagnosable
+from promoter_core.model import Finding, QueueStats, Severity
+from promoter_core.queue import DelayedQueue
+
+MARKS = {Severity.OK: "[green]ok[/]     ", Severity.WARNING: "[yellow]warning[/]", Severity.PROBLEM: "[red]problem[/]"}
+
+
+def doctor(
+    url: common.Url,
+    queue: Annotated[
+        str | None, typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.")
+    ] = None,
+    json: common.Json = False,
+) -> None:
+    """Check a server for whatever would lose jobs or stop a promoter. Exits with 1 when something would."""
+
+    async def go(backend: Backend) -> list[Finding]:
+        findings = [Finding(Severity.OK, "the store can be reached")]
+        if isinstance(backend, Diagnosable):
+            findings += await backend.diagnose()
+        elif not backend.capabilities.durable:
+            findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
+        if queue is not None:
+            findings += _queue(await DelayedQueue(backend, queue).stats())
+        return findings
+
+    findings = common.with_backend(url, go)
+    if json:
+        common.print_json([asdict(f) for f in findings])
+    else:
+        _print(findings)
+    if any(f.severity is Severity.PROBLEM for f in findings):
+        raise typer.Exit(1)
+
+
+def _queue(s: QueueStats) -> list[Finding]:
+    findings = []
+    if s.holder is None:
+        findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
+    if s.dlq_len:
+        findings.append(
+            Finding(Severity.WARNING, f"{s.dlq_len} entries are in quarantine", "see `promoter quarantine list`")
+        )
+    if s.stream_len and not s.groups:
+        findings.append(
+            Finding(Severity.WARNING, "the stream has no consumer group", "nothing is ever trimmed; start a consumer")
+        )
+    for g in s.groups:
+        if g.pending or g.undelivered:
+            who = f", the oldest with consumer {g.oldest_pending_consumer}" if g.oldest_pending_consumer else ""
+            what = f"group {g.name} holds the stream: {g.pending} unacknowledged{who}, {g.undelivered} not delivered"
+            late = s.due and s.oldest_pending_lag_ms > 1_000
+            advice = "jobs are held back until it acknowledges: see its consumers" if late else ""
+            findings.append(Finding(Severity.WARNING if late else Severity.OK, what, advice))
+    return findings
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    for f in findings:
+        common.out.print(f"{MARKS[f.severity]}  {common.plain(f.what)}", highlight=False, soft_wrap=True)
+        if f.advice:
+            common.out.print(f"         → {common.plain(f.advice)}", style="dim", highlight=False, soft_wrap=True)

@@ -1,0 +1,163 @@
+"""`promoter doctor` and `promoter quarantine`, as an operator uses them."""
+
+from __future__ import annotations
+
+import json
+
+import msgpack
+import pytest
+from redis.asyncio import Redis
+
+from promoter_core import DelayedQueue, connect
+from promoter_resp.keys import keys_of
+from tests.server.bench import member, promote
+from tests.server.test_cli import promoter
+
+pytestmark = pytest.mark.server
+
+
+def doctor(url, *more):
+    run = promoter("doctor", "--url", url, "--json", *more)
+    return run.returncode, {f["what"]: (f["severity"], f["advice"]) for f in json.loads(run.stdout)}
+
+
+def find(findings, text):
+    (what,) = [what for what in findings if text in what]
+    return what, findings[what]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+def test_a_sound_server_gets_a_clean_bill(server, scheme):
+    server.stop()
+    server.dir.mkdir(exist_ok=True)
+    server.options |= {"appendonly": "yes"}
+    server.start()
+    code, findings = doctor(f"{scheme}://{server.address}")
+    assert code == 0
+    assert find(findings, "Valkey 9.1")[1][0] == "ok"
+    assert find(findings, "nothing is evicted")[1][0] == "ok"
+    assert find(findings, "append-only file is on")[1][0] == "ok"
+    assert find(findings, "scripts and all their commands are permitted")[1][0] == "ok"
+    assert find(findings, "announce")[1][0] == "ok"
+    assert server.ask("KEYS", "*") == b"*0\r\n", "it leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"maxmemory-policy": "allkeys-lru"}, "may evict whole queues"),
+        ({"appendonly": "no", "save": ""}, "a restart loses every job"),
+    ],
+)
+async def test_what_would_lose_jobs_is_a_problem_and_exit_code_1(server, settings, problem):
+    async with Redis(port=server.port) as client:
+        await client.config_set("appendonly", "yes")
+        for name, value in settings.items():
+            await client.config_set(name, value)
+    code, findings = doctor(server.url)
+    what, (severity, advice) = find(findings, problem)
+    assert (code, severity) == (1, "problem"), what
+    assert "CONFIG SET" in advice
+
+
+async def test_a_replica_is_told(server):
+    async with Redis(port=server.port) as client:
+        await client.replicaof("127.0.0.1", "1")
+    run = promoter("doctor", "--url", server.url)
+    assert run.returncode == 1
+    assert "it refuses writes" in run.stdout
+    assert "READONLY" in run.stdout
+
+
+async def test_a_missing_permission_is_named(server):
+    async with Redis(port=server.port) as client:
+        await client.execute_command(
+            "ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-zremrangebyrank", "-zrem"
+        )
+    code, findings = doctor(f"redis://poor:pw@{server.address}")
+    what, (severity, _) = find(findings, "cannot go the whole way")
+    assert (code, severity) == (1, "problem")
+    assert "zrem" in what
+    assert "pw" not in json.dumps(list(findings))
+
+
+def test_a_server_that_is_not_there_is_one_line():
+    run = promoter("doctor", "--url", "redis://127.0.0.1:1")
+    assert run.returncode == 1
+    assert run.stderr.startswith("Error: cannot reach the server at 127.0.0.1:1")
+
+
+async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys):
+    await client.zadd(keys.delayed, {member(f"{i}"): 1 for i in range(20)})
+    await client.xgroup_create(keys.stream, "mailers", id="0", mkstream=True)
+    await promote(backend, name, max_stream_len=10)
+    await client.xreadgroup("mailers", "worker-7", {keys.stream: ">"}, count=4)
+    _, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, advice) = find(findings, "group mailers holds the stream")
+    assert "4 unacknowledged, the oldest with consumer worker-7" in what
+    assert severity == "warning"
+    assert "held back" in advice
+    shown = promoter("inspect", "--url", valkey.url, "--queue", name).stdout
+    assert "group mailers" in shown
+    assert "worker-7" in shown
+
+
+# Quarantine
+
+
+async def malformed(backend, client, name, keys):
+    legacy = msgpack.packb(["old-1", msgpack.packb({"to": "ada"}), 1, 0])  # a member from before names had a header
+    await client.zadd(keys.delayed, {b"\x01": 1, legacy: 2, member("good"): 3})
+    assert (await promote(backend, name)).quarantined == 2
+    return legacy
+
+
+async def test_the_quarantine_can_be_listed_shown_requeued_and_dropped(valkey, backend, client, name, keys):
+    legacy = await malformed(backend, client, name, keys)
+    at = ("--url", valkey.url, "--queue", name)
+    listed = json.loads(promoter("quarantine", "list", *at, "--json").stdout)
+    assert [(e["reason"], e["detail"], e["bytes"]) for e in listed] == [
+        ("malformed", "shorter than its header", 1),
+        ("malformed", "the name runs past the end", len(legacy)),
+    ]
+    broken, old = (e["entry"] for e in listed)
+    assert "shorter than its header" in promoter("quarantine", "list", *at).stdout
+    shown = promoter("quarantine", "show", old, *at).stdout
+    assert "job:       old-1" in shown
+    assert "{'to': 'ada'}" in shown
+    refused = promoter("quarantine", "requeue", broken, old, *at)
+    assert refused.returncode == 1
+    assert f"{broken}: no job can be read in it" in refused.stderr
+    assert refused.stdout == f"{old}\trequeued\n"
+    stream = [fields for _, fields in await client.xrange(keys.stream)]
+    assert stream[-1] == {b"d": legacy}
+    dropped = promoter("quarantine", "drop", broken, "9-9", *at)
+    assert dropped.returncode == 1
+    assert "9-9: no such entry" in dropped.stderr
+    assert await client.xlen(keys.dlq) == 0
+
+
+async def test_what_consumers_gave_up_on_can_be_requeued_too(valkey, client, name, keys):
+    envelope = msgpack.packb(["a", b"\xc0", 1, 3])
+    entry = await client.xadd(keys.dlq, {"source_id": "1-1", "reason": "retries_exhausted", "d": envelope, "n": "mail"})
+    done = promoter("quarantine", "requeue", entry.decode(), "--url", valkey.url, "--queue", name)
+    assert done.returncode == 0
+    assert [f for _, f in await client.xrange(keys.stream)] == [{b"d": envelope, b"n": b"mail"}]
+
+
+async def test_an_entry_that_has_gone_is_not_requeued(backend, name):
+    assert await backend.requeue(name, "1-1", b"x", "") is False
+    assert await backend.drop(name, ["1-1"]) == 0
+
+
+def test_a_backend_without_quarantine_says_so():
+    run = promoter("quarantine", "drop", "1-1", "--url", "memory://", "--queue", "q")
+    assert run.returncode == 2
+    assert "has no quarantine" in run.stderr
+
+
+async def test_inspect_counts_the_quarantine(valkey, backend, client, name, keys):
+    await malformed(backend, client, name, keys)
+    async with connect(valkey.url) as other:
+        assert (await DelayedQueue(other, name).stats()).dlq_len == 2
+    assert keys == keys_of(name)
