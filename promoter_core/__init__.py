@@ -38,17 +38,23 @@ from promoter_core.promoter import Promoter
 from promoter_core.queue import DelayedQueue, Job
 from promoter_core.registry import Registry
 from promoter_core.settings import PromoterSettings
+from promoter_core.urls import Credentials
 
 __version__ = metadata.version("promoter-core")
 
 
-def connect(url: str, *, registry: Registry | None = None) -> AbstractAsyncContextManager[Backend]:
+def connect(
+    url: str, *, credentials: Credentials | None = None, registry: Registry | None = None
+) -> AbstractAsyncContextManager[Backend]:
     """`async with connect("redis://localhost:6379") as backend:` opens the backend that the URL names.
+
+    `credentials` is an async callable that gives `(user or None, password)`; it is asked whenever a connection is made,
+    for passwords that rotate.
 
     Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
     when the store cannot be reached, PermanentError when it refuses us.
     """
-    return (registry or Registry()).connect(url)
+    return (registry or Registry()).connect(url, credentials=credentials)
 
 
 __all__ = [
@@ -59,6 +65,7 @@ __all__ = [
     "Clock",
     "CommandSpec",
     "ConfigError",
+    "Credentials",
     "DelayedQueue",
     "Envelope",
     "EventSink",

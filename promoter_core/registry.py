@@ -8,7 +8,7 @@ import importlib.util
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from promoter_core import hookspecs
 from promoter_core.contracts import Backend, EventSink, MetricsSink
 from promoter_core.errors import ConfigError, PluginError
 from promoter_core.hookspecs import BackendSpec, CommandSpec, SinkSpec
-from promoter_core.urls import parse_url
+from promoter_core.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
@@ -74,9 +74,14 @@ class Registry:
         self._load()
         return self._broken
 
-    def backend(self, url: str) -> Backend:
-        """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (cannot be had)."""
-        parsed = parse_url(url)
+    def backend(self, url: str, *, credentials: Credentials | None = None) -> Backend:
+        """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (cannot be had).
+
+        `credentials` is asked for user and password whenever a connection is made, instead of the URL.
+        """
+        parsed = replace(parse_url(url), credentials=credentials)
+        if credentials is not None and (parsed.username or parsed.password):
+            raise ConfigError(f"{parsed}: give either credentials= or a user and password in the URL, not both")
         self._load()
         registered = self._schemes.get(parsed.scheme)
         if registered is None:
@@ -85,9 +90,9 @@ class Registry:
         return backend
 
     @asynccontextmanager
-    async def connect(self, url: str) -> AsyncIterator[Backend]:
+    async def connect(self, url: str, *, credentials: Credentials | None = None) -> AsyncIterator[Backend]:
         """The backend for `url`, open for the length of an `async with`. Raises as `backend` and `Backend.open`."""
-        backend = self.backend(url)
+        backend = self.backend(url, credentials=credentials)
         try:
             await backend.open()
             yield backend

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from promoter_core.errors import ConfigError
 
 _HIDDEN = "***"
+
+# Called whenever a connection is made, for passwords that rotate: the user (None for the default one) and the password.
+Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class BackendUrl:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     options: dict[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+    credentials: Credentials | None = field(default=None, repr=False)  # instead of username and password
 
     @property
     def host(self) -> str | None:

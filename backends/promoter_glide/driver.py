@@ -14,11 +14,10 @@ from typing import Any
 
 import glide
 
-from promoter_core.errors import ConfigError, PermanentError
+from promoter_core.errors import PermanentError
 from promoter_core.model import Wake
-from promoter_core.urls import BackendUrl
+from promoter_core.urls import Credentials
 from promoter_glide.errors import translate
-from promoter_resp.backend import RespBackend
 from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error
 from promoter_resp.keys import QueueKeys
@@ -36,8 +35,11 @@ class GlideDriver:
     durable = True
     shared = True
 
-    def __init__(self, settings: dict[str, Any], *, cluster: bool, where: str, timeout_ms: int) -> None:
+    def __init__(
+        self, settings: dict[str, Any], *, cluster: bool, where: str, timeout_ms: int, login: Credentials | None = None
+    ) -> None:
         self._settings = settings
+        self._login = login
         self._cluster = cluster
         self._where = where
         self._timeout_s = timeout_ms / 1000 + GRACE_S
@@ -96,6 +98,9 @@ class GlideDriver:
         """A new client. It connects with its first command: `create` would block the event loop."""
         kinds = (glide.GlideClusterClient, glide.GlideClusterClientConfiguration)
         client, configuration = kinds if self._cluster else (glide.GlideClient, glide.GlideClientConfiguration)
+        if self._login is not None:  # GLIDE keeps a password for as long as the client lives
+            user, password = await self._login()
+            more["credentials"] = glide.ServerCredentials(password, user)
         return await client.create(configuration(**(self._settings | more), lazy_connect=True))
 
     async def _connected(self) -> Any:
@@ -169,26 +174,3 @@ class GlideDriver:
 
 def _texts(args: Sequence[Arg]) -> list[bytes | str]:
     return [str(arg) if isinstance(arg, int) else arg for arg in args]
-
-
-def open_glide(url: BackendUrl) -> RespBackend:
-    """`glide://[user:password@]host[:port][/db]`, `glides://` for TLS, `glide+cluster://host:port,host:port`."""
-    options = url.take(command_timeout_ms=int, db=int, tls=int)
-    timeout_ms = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS))
-    if timeout_ms < 1:
-        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
-    cluster = url.scheme == "glide+cluster"
-    addresses = (url if cluster else url.one_host()).addresses(6379)
-    settings: dict[str, Any] = {
-        "addresses": [glide.NodeAddress(host, port) for host, port in addresses],
-        "request_timeout": timeout_ms,
-        "use_tls": url.scheme == "glides" or bool(options.get("tls", 0)),
-        "client_name": "promoter",
-    }
-    if url.password is not None:
-        settings["credentials"] = glide.ServerCredentials(url.password, url.username)
-    if database := url.database():
-        settings["database_id"] = database
-    glide.Logger.init(glide.LogLevel.ERROR)  # what goes wrong is raised; a logger set up before stays as it is
-    where = ",".join(f"{host}:{port}" for host, port in addresses)
-    return RespBackend(GlideDriver(settings, cluster=cluster, where=where, timeout_ms=timeout_ms))

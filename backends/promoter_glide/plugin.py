@@ -11,7 +11,7 @@ def promoter_register_backends() -> Iterable[BackendSpec]:
         name="glide",
         schemes=("glide", "glides", "glide+cluster"),
         summary="a Valkey or Redis server or cluster, by Valkey GLIDE",
-        target="promoter_glide.driver:open_glide",
+        target="promoter_glide.connect:open_glide",
         requires=("glide",),
         install="promoter-core[glide]",
     )
