@@ -24,6 +24,10 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.lateness
 
+# Ten minutes of 50 queues, 3 promoters and faults; SOAK_ARGS='--seconds 60' for less.
+soak: $(VENV)/.ready
+	$(BIN)/python -m tests.soak --seconds 600 $(SOAK_ARGS)
+
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml Makefile
