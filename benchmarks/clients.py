@@ -38,7 +38,7 @@ async def announced(url: str, queue: str, jobs: int, seconds: float) -> Lateness
             for i in range(jobs):
                 await delayed.schedule_many([Job(data=i, delay=0.05 + (i * 37 % 200) / 1000)])
                 await asyncio.sleep(seconds / jobs)
-            while len(events.jobs) < jobs:  # noqa: ASYNC110  # filled by the promoter
+            while len(events.jobs) < jobs:  # filled by the promoter
                 await asyncio.sleep(0.02)
     return Lateness.of([job.promoted_ms - job.due_ms for job in events.jobs])
 

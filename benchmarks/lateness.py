@@ -89,7 +89,7 @@ async def measure(
 
 async def _all(late: list[int], jobs: int, producer: asyncio.subprocess.Process) -> None:
     await producer.wait()
-    while len(late) < jobs:  # noqa: ASYNC110  # filled by the sink
+    while len(late) < jobs:  # filled by the sink
         await asyncio.sleep(0.05)
 
 

@@ -31,6 +31,10 @@ def open_glide(url: BackendUrl) -> RespBackend:
     if timeout_ms < 1:
         raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
     cluster = url.scheme == "glide+cluster"
+    if cluster and int(options.get("wait_replicas", 0)):
+        raise ConfigError(
+            f"{url}: GLIDE does not say which node a WAIT goes to: for wait_replicas use redis+cluster://"
+        )
     addresses = (url if cluster else url.one_host()).addresses(6379)
     settings: dict[str, Any] = {
         "addresses": [glide.NodeAddress(host, port) for host, port in addresses],

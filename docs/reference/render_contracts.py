@@ -15,6 +15,14 @@ from pathlib import Path
 
 from promoter_core import contracts, model
 
+CONTRACTS = (
+    contracts.Backend,
+    contracts.Quarantine,
+    contracts.Diagnosable,
+    contracts.EventSink,
+    contracts.MetricsSink,
+    contracts.Clock,
+)
 PAGE = Path(__file__).parent / "contracts.md"
 HEAD = """# The contracts
 
@@ -27,7 +35,7 @@ inherit from anything.
 
 def render() -> str:
     parts = [HEAD]
-    for cls in (contracts.Backend, contracts.EventSink, contracts.MetricsSink, contracts.Clock):
+    for cls in CONTRACTS:
         parts.append(f"## `{cls.__name__}`\n\n{inspect.getdoc(cls)}\n\n")
         for name, member in vars(cls).items():
             function = member.fget if isinstance(member, property) else member

@@ -41,7 +41,10 @@ def test_every_spec_is_documented_with_its_fields(spec):
 
 
 def test_every_setting_is_documented_with_its_default_and_range():
-    rows = {m[1]: m[0] for m in re.finditer(r"^\| `(\w+)` \|.*$", page("reference/settings.md"), re.M)}
+    rows = {
+        m[1]: m[0]
+        for m in re.finditer(r"^\| `(\w+)` \|.*$", page("reference/settings.md").split("## Backend URLs")[0], re.M)
+    }
     assert [f.name for f in dataclasses.fields(PromoterSettings)] == list(rows)
     for f in dataclasses.fields(PromoterSettings):
         if "range" in f.metadata:
@@ -75,6 +78,32 @@ def test_every_pinned_behaviour_names_a_test_that_exists():
     assert len(rows) >= 23
     for where, name in rows:
         assert any(f"def {name}(" in (ROOT / f).read_text() for f in folders[where]), name
+
+
+def test_every_fault_in_the_reliability_table_names_a_test_that_exists():
+    rows = re.findall(r"\| S `(test_\w+\.py)::(test_\w+)`", page("explanation/reliability.md"))
+    assert len(rows) >= 15
+    for file, name in rows:
+        assert f"def {name}(" in (ROOT / "tests/server" / file).read_text(), name
+
+
+def test_every_option_of_a_url_is_documented():
+    from promoter_glide import connect as glide_connect
+    from promoter_redis import connect as redis_connect
+
+    assert glide_connect.OPTIONS == redis_connect.OPTIONS
+    for option in redis_connect.OPTIONS:
+        assert f"`{option}`" in page("reference/settings.md")
+
+
+def test_every_command_is_documented():
+    from promoter_core.cli.app import build
+    from promoter_core.registry import Registry
+
+    app = build(Registry())
+    names = [c.name for c in app.registered_commands] + [g.name for g in app.registered_groups]
+    for name in names:
+        assert f"`promoter {name} " in page("reference/command-line.md"), name
 
 
 def test_links_between_pages_lead_somewhere():

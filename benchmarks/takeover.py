@@ -1,0 +1,68 @@
+"""How soon a standby leads: after a clean stop (SIGTERM), and after kill -9, when the lease has ended.
+
+    python -m benchmarks.takeover [--rounds 10]
+
+The standby is another process, as it is in production; both are `promoter run`. Times are of this machine's clock, from
+the signal (or the lease's end, by PTTL just before the kill) to the lock having the standby's name, polled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+
+from redis.asyncio import Redis
+
+from benchmarks.servers import valkey
+from promoter_resp.keys import keys_of
+
+LEASE_MS = 2_000
+LOCK = keys_of("takeover").lock
+
+
+async def start(url: str, holder: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--queue", "takeover", "--holder-id", holder]
+    return await asyncio.create_subprocess_exec(
+        *command, "--lock-ttl-ms", str(LEASE_MS), stderr=asyncio.subprocess.DEVNULL
+    )
+
+
+async def led_by(client: Redis, holder: str) -> None:
+    while await client.get(LOCK) != holder.encode():
+        await asyncio.sleep(0.0005)
+
+
+async def one(url: str, client: Redis, i: int, sign: int) -> float:
+    """Milliseconds from the stop, or from the end of the lease, to the standby's lead."""
+    leader = await start(url, f"leader-{i}")
+    await led_by(client, f"leader-{i}")
+    standby = await start(url, f"standby-{i}")
+    await asyncio.sleep(1.5)
+    left_ms = await client.pttl(LOCK) if sign == signal.SIGKILL else 0
+    began = time.perf_counter()
+    leader.send_signal(sign)
+    await led_by(client, f"standby-{i}")
+    took_ms = (time.perf_counter() - began) * 1000 - left_ms
+    for process in (leader, standby):
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+    return took_ms
+
+
+async def main(rounds: int) -> None:
+    with valkey() as url:
+        client = Redis.from_url(url)
+        for what, sign in (("clean stop", signal.SIGTERM), ("kill -9, from the lease's end", signal.SIGKILL)):
+            took = sorted([await one(url, client, i, sign) for i in range(rounds)])
+            print(f"{what}: median {took[len(took) // 2]:.0f} ms, max {took[-1]:.0f} ms over {rounds} rounds")
+        await client.aclose()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    asyncio.run(main(parser.parse_args().rounds))
