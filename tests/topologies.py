@@ -53,13 +53,19 @@ class Cluster:
         }
         count = 6 if replicas else 3
         self.servers = [Server(name, cluster_port=str(free_port()), **options) for _ in range(count)]
+        self.clients = [Redis(port=s.port) for s in self.servers]
+        try:
+            self._start(replicas, count)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, replicas: bool, count: int) -> None:
         for server in self.servers:
             server.start()
-        self.clients = [Redis(port=s.port) for s in self.servers]
         first = self.servers[0]
-        for server, client in zip(self.servers[1:], self.clients[1:], strict=True):
+        for client in self.clients[1:]:
             client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster_port"])
-            del server
         for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
             self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
         if replicas:
@@ -115,13 +121,23 @@ class Sentinels:
     service = "main"
 
     def __init__(self, name: str = "valkey-9.1") -> None:
-        self.primary = Server(name).start()
-        self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}").start()
+        self.primary = Server(name)
+        self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}")
+        self.sentinels: list[Server] = []
+        try:
+            self._start(name)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, name: str) -> None:
+        self.primary.start()
+        self.replica.start()
         with Redis(port=self.replica.port) as client:
             until(lambda: client.info("replication")["master_link_status"] == "up")
-        self.sentinels = []
         for _ in range(3):
             sentinel = Server(name)
+            self.sentinels.append(sentinel)
             config = sentinel.dir / "sentinel.conf"
             config.write_text(
                 f"port {sentinel.port}\nbind 127.0.0.1\ndir {sentinel.dir}\n"
@@ -130,7 +146,6 @@ class Sentinels:
                 f"sentinel failover-timeout {self.service} 3000\n"
             )
             sentinel.start_with(str(config), "--sentinel")
-            self.sentinels.append(sentinel)
         with Redis(port=self.sentinels[0].port) as client:
             until(lambda: master(client, self.service)["num-other-sentinels"] == "2")
             until(lambda: master(client, self.service)["num-slaves"] == "1")

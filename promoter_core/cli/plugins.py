@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 from promoter_core.cli import common
 from promoter_core.hookspecs import BackendSpec
 from promoter_core.registry import Broken, Registered
@@ -17,18 +15,16 @@ def plugins(json: common.Json = False) -> None:
     if json:
         common.print_json({"plugins": [_row(r) for r in found], "broken": [_broken(b) for b in broken]})
         return
-    table = Table(title="Plugins", title_justify="left")
-    for column in ("kind", "name", "URLs", "what", "from", "state"):
-        table.add_column(column)
+    kind = ""
     for row in map(_row, found):
-        state = (
-            f"[yellow]needs {', '.join(row['missing'])}: {_escape(row['install'])}[/]"
-            if row["missing"]
-            else "[green]ready[/]"
-        )
-        schemes = " ".join(f"{s}://" for s in row["schemes"])
-        table.add_row(row["kind"], row["name"], schemes, row["summary"], row["source"], state)
-    common.out.print(table)
+        if row["kind"] != kind:
+            kind = row["kind"]
+            common.out.print(f"[bold]{kind}s[/]")
+        needs = f"needs {', '.join(row['missing'])}: {row['install']}"
+        state = f"[yellow]{common.plain(needs)}[/]" if row["missing"] else "[green]ready[/]"
+        schemes = "".join(f" {s}://" for s in row["schemes"])
+        _line(f"  [bold]{row['name']}[/]{common.plain(schemes)}  {state}")
+        _line(f"      [dim]{common.plain(row['summary'])} ({row['source']})[/]")
     for b in broken:
         common.fail(f"plugin {b.name!r} of {b.source} is broken: {b.error!r}")
 
@@ -50,5 +46,5 @@ def _broken(broken: Broken) -> dict[str, str]:
     return {"name": broken.name, "source": broken.source, "error": repr(broken.error)}
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _line(text: str) -> None:
+    common.out.print(text, highlight=False, soft_wrap=True)

@@ -25,6 +25,14 @@ def sentinels():
     sentinels.stop()
 
 
+@pytest.fixture(scope="module")
+def standing():
+    """Sentinels that no test fails over."""
+    sentinels = Sentinels()
+    yield sentinels
+    sentinels.stop()
+
+
 async def ids(server):
     async with Redis(port=server.port) as client:
         return [msgpack.unpackb(f[b"d"])[0] for _, f in await client.xrange(keys_of("q").stream)]
@@ -60,17 +68,17 @@ async def test_the_promoter_follows_a_fail_over(sentinels, how):
     assert set(there) == expected
 
 
-async def test_what_no_replica_has_acknowledged_is_told(sentinels):
-    sentinels.replica.kill()
-    async with connect(sentinels.url + "?wait_replicas=1") as backend:
-        with pytest.raises(TransientError, match="scheduled, but only 0 replicas have it") as raised:
-            await DelayedQueue(backend, "q").schedule(1, delay=60, job_id="a")
-        assert raised.value.code == "NOREPLICAS"
-
-
-async def test_no_sentinel_and_no_service_are_clear_errors(sentinels):
+async def test_no_sentinel_and_no_service_are_clear_errors(standing):
     with pytest.raises(ConfigError, match="expected redis\\+sentinel://host:26379,host:26379/service"):
         Registry().backend("redis+sentinel://localhost:26379")
     with pytest.raises(TransientError, match="cannot reach the server at the primary of 'other'"):
-        async with connect(sentinels.url.replace("/main", "/other")):
+        async with connect(standing.url.replace("/main", "/other")):
             pass
+
+
+async def test_what_no_replica_has_acknowledged_is_told(standing):
+    standing.replica.kill()
+    async with connect(standing.url + "?wait_replicas=1") as backend:
+        with pytest.raises(TransientError, match="scheduled, but only 0 replicas have it") as raised:
+            await DelayedQueue(backend, "q").schedule(1, delay=60, job_id="a")
+        assert raised.value.code == "NOREPLICAS"
