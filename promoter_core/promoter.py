@@ -127,7 +127,7 @@ class Promoter:
     def health(self) -> Health:
         state = self._machine.state if self._machine else State.STOPPED
         age = None if self._last_tick_s is None else self._clock.monotonic() - self._last_tick_s
-        error = None if self._last_error is None else f"{self._last_error.code}: {self._last_error}"
+        error = None if self._last_error is None else _shown(self._last_error)
         return Health(self.settings.queue, str(state), state is State.LEADER, age, error)
 
     @property
@@ -149,7 +149,7 @@ class Promoter:
             decision = machine.handle(outcome, self._clock.monotonic())
         self._report(decision)
         if decision.action.error is not None:
-            log.error("promoter of queue %r stops: %s", self.settings.queue, decision.action.error)
+            log.error("promoter of queue %r stops: %s", self.settings.queue, _shown(decision.action.error))
             raise decision.action.error
 
     async def _do(self, action: Action, stopper: asyncio.Task[bool]) -> Outcome:
@@ -211,7 +211,7 @@ class Promoter:
                 case BackendError():
                     again = self._last_error is not None and self._last_error.code == report.code
                     level = logging.DEBUG if again else logging.WARNING  # an outage is logged once, not every 400 ms
-                    log.log(level, "queue %r: %s (%s)", queue, report, report.code)
+                    log.log(level, "queue %r: %s", queue, _shown(report))
                     self._last_error = report
                     self._metrics.on_error(queue, report)
 
@@ -225,3 +225,9 @@ class Promoter:
                 await self._backend.unlock(Lease(s.queue, s.holder_id, s.lock_ttl_ms))
         except Exception as exc:
             log.warning("queue %r: the lock could not be released (%r); it ends with its lease", s.queue, exc)
+
+
+def _shown(error: BackendError) -> str:
+    """The error with its code in front; a server's own message has it there already."""
+    text = str(error)
+    return text if text.startswith(error.code) else f"{error.code}: {text}"

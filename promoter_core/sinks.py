@@ -14,6 +14,7 @@ from promoter_core.model import LockOutcome, PromotedJob, Tick
 
 log = logging.getLogger("promoter.sinks")
 
+LAST_WORDS_S = 1.0  # for the `close` of a sink that has had its time already
 QUEUED_BATCHES = 256  # of one event sink; beyond that its newest batches are dropped and counted
 
 
@@ -95,6 +96,9 @@ class EventFeed:
         log.warning("sink %s did not finish in %g s; what it had queued is lost", self._guard.name, timeout_s)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._closed()
 
     async def _serve(self) -> None:
         while (batch := await self._batches.get()) is not None:

@@ -136,3 +136,21 @@ async def test_a_transient_error_of_wait_is_waited_out(backend, clock, queue):
     async with promoter(faulty, clock).running():
         await clock.sleep(2)
     assert len(await streamed(backend)) == 1
+
+
+async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
+    from promoter_core.model import PromotedJob
+    from promoter_core.sinks import EventFeed
+
+    class Stuck(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await asyncio.Event().wait()
+
+    sink = Stuck()
+    feed = EventFeed(sink)
+    feed.start()
+    for _ in range(3):
+        feed.offer("q", (PromotedJob("a", "", 1, 2, "2-0"),))
+    await feed.close(timeout_s=0.05)
+    assert sink.closed
+    assert "did not finish" in caplog.text
