@@ -141,6 +141,17 @@ async def test_an_add_that_fails_midway_leaves_the_rest_in_the_set(backend, clie
     assert await client.zcard(keys.delayed) == 2
 
 
+async def test_a_stream_that_takes_no_more_entries_keeps_the_rest_in_the_set(backend, client, name, keys):
+    await client.xadd(keys.stream, {"d": "x"}, id="18446744073709551615-18446744073709551614")
+    await client.zadd(keys.delayed, {member("a"): 1, member("b"): 2, member("c"): 3})
+    p = await promote(backend, name)  # one id is left
+    assert (p.promoted, p.depth, [j.id for j in p.jobs]) == (1, 2, ["a"])
+    assert await client.xlen(keys.events) == 1
+    with pytest.raises(PermanentError, match="exhausted"):
+        await promote(backend, name)
+    assert await client.zcard(keys.delayed) == 2
+
+
 async def test_a_lock_key_without_end_is_held_for_an_unknown_time(backend, client, name, keys):
     await client.set(keys.lock, "foreign")
     assert await backend.lock(name, "me", 1_000) == LeaseHeld(None)

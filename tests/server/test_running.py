@@ -144,6 +144,17 @@ async def test_a_storm_of_writes_is_no_storm_of_ticks(backend, client, name, key
     assert ticks < 3000 / 10, f"{ticks} ticks for 3000 writes, each of a new head"
 
 
+async def test_a_leader_that_was_woken_goes_back_to_sleep(backend, client, name, keys):
+    metrics = RecordingMetrics()
+    async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running():
+        await until(lambda: metrics.ticks)
+        await client.zadd(keys.delayed, {member("later"): await now_ms(client) + 600_000})
+        await asyncio.sleep(0.2)
+        before = len(metrics.ticks)
+        await asyncio.sleep(1.0)
+        assert len(metrics.ticks) - before <= 2, "an idle leader renews its lease and does no more"
+
+
 async def test_the_lock_is_released_on_exit_and_never_another_holders(backend, client, name, keys):
     async with Promoter(backend, PromoterSettings(queue=name)).running() as promoter:
         await until(lambda: promoter.health().leads)
