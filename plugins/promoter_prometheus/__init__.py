@@ -1,0 +1,1 @@
+"""The `prometheus` metrics sink. See `sink.py`."""

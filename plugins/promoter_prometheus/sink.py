@@ -1,0 +1,130 @@
+"""`PrometheusMetrics`: what a promoter does, as Prometheus metrics, each with a `queue` label.
+
+Sinks of one registry share their instruments, so a process may run many promoters.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from promoter_core.errors import BackendError, ConfigError
+from promoter_core.model import LockOutcome, Tick
+
+LATENESS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+TICK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class Instruments:
+    """The metrics of one registry and namespace."""
+
+    def __init__(self, registry: CollectorRegistry, namespace: str) -> None:
+        queue = ["queue"]
+        where: dict[str, Any] = {"namespace": namespace, "registry": registry}
+        self.promoted = Counter("promoted", "Jobs moved from the sorted set to the stream.", queue, **where)
+        self.quarantined = Counter("quarantined", "Malformed members moved to the DLQ.", queue, **where)
+        self.errors = Counter("errors", "Failed steps, by error code.", [*queue, "code"], **where)
+        self.outcomes = Counter("lock_outcomes", "Lock transitions.", [*queue, "outcome"], **where)
+        self.depth = Gauge("delayed_jobs", "Jobs in the sorted set.", queue, **where)
+        self.lag = Gauge("oldest_pending_lag_seconds", "How late the oldest job still pending is.", queue, **where)
+        self.held_back = Gauge("held_back_jobs", "Due jobs that wait for room in the stream.", queue, **where)
+        self.leads = Gauge("leads", "1 while this process leads the queue.", queue, **where)
+        self.lateness = Histogram(
+            "lateness_seconds", "From due to promoted, by the store's clock.", queue, buckets=LATENESS_S, **where
+        )
+        self.tick = Histogram("tick_duration_seconds", "Of the promote call.", queue, buckets=TICK_S, **where)
+
+
+class Compat:
+    """The names of ChasquiMQ's own promoter, so that existing dashboards go on working."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        queue = ["queue"]
+        self.promoted = Counter("chasquimq_promoter_promoted", "Jobs promoted.", queue, registry=registry)
+        self.depth = Gauge("chasquimq_delayed_zset_depth", "Jobs in the sorted set.", queue, registry=registry)
+        self.lag = Gauge("chasquimq_promoter_oldest_pending_lag_ms", "Lag, in ms.", queue, registry=registry)
+        self.acquired = Counter("chasquimq_promoter_lock_acquired", "Locks won.", queue, registry=registry)
+        self.lost = Counter("chasquimq_promoter_lock_lost", "Locks found held or lost.", queue, registry=registry)
+
+
+_instruments: WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = WeakKeyDictionary()
+_compat: WeakKeyDictionary[CollectorRegistry, Compat] = WeakKeyDictionary()
+_served: set[tuple[str, int]] = set()  # addresses on which this process answers
+
+
+class PrometheusMetrics:
+    """A metrics sink for Prometheus.
+
+    `registry` is prometheus-client's global one unless given. `compat="chasquimq"` adds the reference's names. `port`
+    answers GET /metrics on `addr` (127.0.0.1) for as long as the process lives.
+    """
+
+    wants_jobs = True  # for the histogram of lateness
+
+    def __init__(
+        self,
+        namespace: str = "promoter",
+        compat: str = "",
+        port: str = "",
+        addr: str = "127.0.0.1",
+        *,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        """Raises ConfigError: a namespace that is no metric name, an unknown compat, a port that cannot be had."""
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", namespace):
+            raise ConfigError(f"prometheus: namespace {namespace!r} must be letters, digits and underscores")
+        if compat not in ("", "chasquimq"):
+            raise ConfigError(f"prometheus: unknown compat {compat!r}; it can be 'chasquimq'")
+        made = _instruments.setdefault(registry, {})
+        if namespace not in made:
+            made[namespace] = Instruments(registry, namespace)
+        self._to = made[namespace]
+        self._compat: Compat | None = None
+        if compat:
+            if registry not in _compat:
+                _compat[registry] = Compat(registry)
+            self._compat = _compat[registry]
+        if port:
+            _serve(addr, port, registry)
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        p, to = tick.promotion, self._to
+        to.promoted.labels(queue).inc(p.promoted)
+        to.quarantined.labels(queue).inc(p.quarantined)
+        to.depth.labels(queue).set(p.depth)
+        to.lag.labels(queue).set(p.oldest_pending_lag_ms / 1000)
+        to.held_back.labels(queue).set(p.held_back)
+        to.tick.labels(queue).observe(tick.duration_s)
+        if p.jobs:
+            lateness = to.lateness.labels(queue)
+            for job in p.jobs:
+                lateness.observe(max(job.promoted_ms - job.due_ms, 0) / 1000)
+        if self._compat is not None:
+            self._compat.promoted.labels(queue).inc(p.promoted)
+            self._compat.depth.labels(queue).set(p.depth)
+            self._compat.lag.labels(queue).set(p.oldest_pending_lag_ms)
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        won = outcome is LockOutcome.ACQUIRED
+        self._to.outcomes.labels(queue, outcome.value).inc()
+        self._to.leads.labels(queue).set(1 if won else 0)
+        if self._compat is not None:
+            (self._compat.acquired if won else self._compat.lost).labels(queue).inc()
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        self._to.errors.labels(queue, error.code).inc()
+
+
+def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
+    if not (port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f"prometheus: port must be a number from 1 to 65535, not {port!r}")
+    if (addr, int(port)) in _served:
+        return
+    try:
+        start_http_server(int(port), addr, registry)
+    except OSError as exc:
+        raise ConfigError(f"prometheus: {addr}:{port} cannot be had: {exc.strerror}") from exc
+    _served.add((addr, int(port)))
