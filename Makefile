@@ -23,6 +23,8 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.lateness
+	$(BIN)/python -m benchmarks.clients
+	$(BIN)/python -m benchmarks.takeover
 
 # Ten minutes of 50 queues, 3 promoters and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready

@@ -80,6 +80,8 @@ async def _watch(
     killer: asyncio.Task[None] | None = None
     while checker.arrived < jobs and time.monotonic() < deadline_s:
         await checker.consume()
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError  # Ctrl-C, should a client have swallowed it while it read
         progress.update(bar, completed=checker.arrived)
         if killer is None and checker.arrived >= jobs / 2:
             killer = asyncio.create_task(_kill_leader(checker, promoters, outcome))
