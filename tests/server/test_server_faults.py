@@ -101,8 +101,9 @@ async def test_what_a_server_refuses_for_a_while_is_waited_out(server, admin, co
 
 async def test_somebodys_endless_script_is_waited_out(server, admin):
     await admin.config_set("busy-reply-threshold", "50")
-    async with promoting(server.url + "?command_timeout_ms=500", lock_ttl_ms=1_000) as (promoter, metrics):
-        hog = asyncio.create_task(Redis(port=server.port).eval("while true do end", 0))
+    url = server.url + "?command_timeout_ms=500"
+    async with Redis(port=server.port) as hogging, promoting(url, lock_ttl_ms=1_000) as (promoter, metrics):
+        hog = asyncio.create_task(hogging.eval("while true do end", 0))
         await until(lambda: any(e.code in ("BUSY", "TIMEOUT") for _, e in metrics.errors), 20)
         await admin.script_kill()
         await asyncio.gather(hog, return_exceptions=True)
