@@ -7,7 +7,7 @@ its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError, and the slots 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -68,26 +68,21 @@ class ClusterDriver:
             await topology.aclose()
 
     async def tick(self, call: Call) -> Any:
-        node = await self._node(call.keys[0])
-        try:
-            return await node.tick(call)
-        except BackendError as error:
-            self._judge(error)
-            raise
+        return await self._at(call.keys[0], lambda node: node.tick(call))
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         """All calls are of one queue, and so for one node."""
-        node = await self._node(calls[0].keys[0])
-        try:
-            return await node.run(calls, after)
-        except BackendError as error:
-            self._judge(error)
-            raise
+        replies: list[Any] = await self._at(calls[0].keys[0], lambda node: node.run(calls, after))
+        return replies
 
     async def command(self, key: bytes, *args: Arg) -> Any:
+        return await self._at(key, lambda node: node.command(key, *args))
+
+    async def _at(self, key: bytes, use: Callable[[RedisDriver], Awaitable[Any]]) -> Any:
+        """Use the node that has the key's slot. An error that may mean another topology has it learnt anew."""
         node = await self._node(key)
         try:
-            return await node.command(key, *args)
+            return await use(node)
         except BackendError as error:
             self._judge(error)
             raise
