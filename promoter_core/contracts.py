@@ -76,6 +76,8 @@ class Backend(Protocol):
         - Fenced: unless the lock is `lease.holder`'s and has not expired, nothing changes and the answer is
           `LeaseLost`. With `request.renew` the lease starts anew.
         - Due: a job whose due time is at or before the store's clock. At most `request.limit` jobs.
+          Fewer when they are so large that moving them would hold up the store: `oldest_pending_lag_ms` tells of
+          the rest.
         - Order: by due time; among equals, by `capabilities.ties`.
         - Nothing is lost: a job is in the stream before it has left the set. If adding fails midway, just the jobs
           that were added leave the set.

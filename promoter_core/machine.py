@@ -33,6 +33,7 @@ from promoter_core.actions import (
     Wait,
     Waited,
 )
+from promoter_core.batch import BatchSize
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.model import (
     Lease,
@@ -45,11 +46,8 @@ from promoter_core.model import (
     QueueStats,
     Tick,
 )
+from promoter_core.pacing import MIN_WAIT_S, Backoff, Gather, LeaseTimer
 from promoter_core.settings import PromoterSettings
-
-BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
-GATHER_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
-MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
 
 
 class State(StrEnum):
@@ -75,13 +73,14 @@ class Machine:
         self.polls = False  # set by the runner: the backend cannot tell of every change
         self._settings = settings
         self._lease = Lease(settings.queue, settings.holder_id, settings.lock_ttl_ms)
-        self._ttl_s = settings.lock_ttl_ms / 1000
+        self._timer = LeaseTimer(settings.lock_ttl_ms)
         self._phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
         if not settings.events and Phase.EMIT in self._phases:
             self._phases.remove(Phase.EMIT)
         self._want_jobs = want_jobs or bool(self._phases)
         self._until_idle = until_idle
-        self._jitter = jitter
+        self._backoff, self._gathering = Backoff(jitter), Gather()
+        self._batch = BatchSize(settings.promote_batch, settings.max_tick_ms)
 
         self._action: Action | None = None
         self._began_s = 0.0  # when the action was given out
@@ -91,14 +90,11 @@ class Machine:
         self._error: PermanentError | None = None
         self._reported: LockOutcome | None = None
         self._may_hold = False  # the lock may be ours, so it must be released at the end
-        self._deadline_s = 0.0  # our lease has ended by then, if no tick renews it
-        self._renew_s = 0.0
-        self._failures = 0
         self._promotion = Promotion()
+        self._full = False  # that promotion moved all that was asked for
         self._asked_s = 0.0  # when that promotion was asked for: the store's clock showed at most its `now_ms`
         self._todo: list[Phase] = []
         self._woken = False  # the tick under way was caused by a change
-        self._churn: int | None = None  # index into GATHER_MS of the last pause, while wakes keep coming
 
     def start(self, now_s: float) -> Decision:
         return self._decide(Lock(), now_s)
@@ -136,16 +132,17 @@ class Machine:
     # Each of these answers one row of the table in docs/reference/state-machine.md.
 
     def _granted(self, now_s: float) -> Decision:
-        self._failures = 0
+        self._backoff.reset()
+        self._batch.travelled(now_s - self._began_s)
         self.state = State.LEADER
         self._report_lock(LockOutcome.ACQUIRED)
-        self._deadline_s = self._began_s + self._ttl_s
-        self._renew_s = self._began_s + self._ttl_s / 3
-        self._woken, self._churn = False, None
+        self._timer.began(self._began_s)
+        self._woken = False
+        self._gathering.reset()
         return self._tick(now_s)
 
     def _held(self, remaining_ms: int | None, now_s: float) -> Decision:
-        self._failures = 0
+        self._backoff.reset()
         self._may_hold = False
         self._report_lock(LockOutcome.HELD)
         if self._until_idle:
@@ -153,28 +150,28 @@ class Machine:
         return self._decide(self._follower_wait(remaining_ms), now_s)
 
     def _tick(self, now_s: float) -> Decision:
-        if now_s >= self._deadline_s:
+        if self._timer.ended(now_s):
             return self._demote(now_s)
         s = self._settings
-        renew = now_s >= self._renew_s - MIN_WAIT_S
         request = PromotionRequest(
-            limit=s.promote_batch,
+            limit=self._batch.limit,
             max_stream_len=s.max_stream_len,
             overflow=s.overflow,
             events=s.events,
             events_max_stream_len=s.events_max_stream_len,
-            renew=renew,
+            renew=self._timer.wants_renewal(now_s),
             want_jobs=self._want_jobs,
         )
         return self._decide(Promote(self._lease, request), now_s)
 
     def _promoted(self, request: PromotionRequest, promotion: Promotion, now_s: float) -> Decision:
-        self._failures = 0
+        self._backoff.reset()
         self._promotion = promotion
         self._asked_s = self._began_s
         if request.renew:
-            self._deadline_s = self._began_s + self._ttl_s
-            self._renew_s = self._began_s + self._ttl_s / 3
+            self._timer.began(self._began_s)
+        self._full = promotion.promoted + promotion.quarantined >= request.limit
+        self._batch.ticked(promotion.promoted + promotion.quarantined, now_s - self._began_s)
         self._reports.append(Tick(promotion, now_s - self._began_s))
         self._todo = list(self._phases) if promotion.jobs else []
         return self._next_phase(now_s)
@@ -185,8 +182,8 @@ class Machine:
             phase = self._todo.pop(0)
             return self._decide(Cleanup(jobs) if phase is Phase.CLEANUP else Emit(jobs), now_s)
         moved = self._promotion.promoted + self._promotion.quarantined
-        if moved >= self._settings.promote_batch:
-            return self._tick(now_s)  # a full batch: drain
+        if self._full or (moved and self._promotion.oldest_pending_lag_ms and not self._promotion.held_back):
+            return self._tick(now_s)  # a full batch, in jobs or in bytes: drain
         if self._until_idle and not self._promotion.oldest_pending_lag_ms:
             return self._finish(now_s)
         if self._woken and not moved:
@@ -196,8 +193,7 @@ class Machine:
     def _gather(self, now_s: float) -> Decision:
         """A wake found nothing due: pause before listening again, longer while wakes keep coming."""
         self._woken = False
-        self._churn = 0 if self._churn is None else min(self._churn + 1, len(GATHER_MS) - 1)
-        pause_s = min(GATHER_MS[self._churn] / 1000, self._leader_wait(now_s).seconds)
+        pause_s = min(self._gathering.next_s(), self._leader_wait(now_s).seconds)
         return self._decide(Wait(pause_s, Reason.GATHER, self._lease), now_s)
 
     def _rest(self, now_s: float) -> Decision:
@@ -206,7 +202,7 @@ class Machine:
 
     def _leader_wait(self, now_s: float) -> Wait:
         """Until the next due time, the lease's renewal or a change, whichever comes first."""
-        seconds, reason = self._renew_s - now_s, Reason.RENEW
+        seconds, reason = self._timer.renew_s - now_s, Reason.RENEW
         bounds = []
         if self._promotion.held_back:
             bounds.append((self._settings.poll_interval_ms / 1000, Reason.FULL))
@@ -237,7 +233,7 @@ class Machine:
         self._woken = changed
         at_once = now_s - self._began_s < MIN_WAIT_S
         if not (changed and at_once):
-            self._churn = None
+            self._gathering.reset()
         return self._tick(now_s)
 
     def _demote(self, now_s: float) -> Decision:
@@ -252,12 +248,9 @@ class Machine:
             return self._finish(now_s)
         if isinstance(self._action, Cleanup | Emit):
             return self._next_phase(now_s)  # the jobs are in the stream: these two are best effort
-        backoff_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
-        self._failures += 1
         self._woken = False
-        seconds = backoff_ms / 1000 * (1 + 0.1 * self._jitter())
         lease = self._lease if self.state is State.LEADER else None
-        return self._decide(Wait(seconds, Reason.BACKOFF, lease), now_s)
+        return self._decide(Wait(self._backoff.next_s(), Reason.BACKOFF, lease), now_s)
 
     def _finish(self, now_s: float) -> Decision:
         """Release the lock if it may be ours, then stop."""

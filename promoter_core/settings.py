@@ -55,7 +55,8 @@ class PromoterSettings:
 
     queue: str
     poll_interval_ms: int = _whole(1, 3_600_000, 100)  # between ticks, where the backend can only poll
-    promote_batch: int = _whole(1, 10_000, 256)  # jobs a tick, at most
+    promote_batch: int = _whole(1, 10_000, 256)  # jobs a tick, to start with
+    max_tick_ms: int = _whole(0, 10_000, 5)  # the batch grows and shrinks so that a tick takes no longer; 0: it stays
     max_stream_len: int = _whole(1, 2**53, 1_000_000)  # entries in the stream
     overflow: Overflow = Overflow.HOLD  # "hold" or "trim" once the stream is that long
     lock_ttl_ms: int = _whole(100, 3_600_000, 5_000)  # the lease: how long a dead leader blocks the queue

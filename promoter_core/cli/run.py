@@ -41,7 +41,10 @@ def run(
     poll_interval_ms: Annotated[
         int, typer.Option(envvar="PROMOTER_POLL_INTERVAL_MS", help="Between ticks, where the backend can only poll.")
     ] = 100,
-    batch: Annotated[int, typer.Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, at most.")] = 256,
+    batch: Annotated[int, typer.Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, to start with.")] = 256,
+    max_tick_ms: Annotated[
+        int, typer.Option(envvar="PROMOTER_MAX_TICK_MS", help="The batch adapts so that a tick takes no longer; 0: no.")
+    ] = 5,
     lock_ttl_ms: Annotated[int, typer.Option(envvar="PROMOTER_LOCK_TTL_MS", help="The leader's lease.")] = 5_000,
     holder_id: Annotated[
         str | None,
@@ -81,6 +84,7 @@ def run(
             queue=name,
             poll_interval_ms=poll_interval_ms,
             promote_batch=batch,
+            max_tick_ms=max_tick_ms,
             max_stream_len=max_stream_len,
             overflow=overflow,
             lock_ttl_ms=lock_ttl_ms,

@@ -114,6 +114,23 @@ async def test_a_malformed_member_goes_to_the_dlq_and_the_batch_goes_on(backend,
     assert fields == {b"source_id": b"delayed", b"reason": b"malformed", b"detail": detail, b"d": bad}
 
 
+async def test_large_jobs_are_moved_a_few_at_a_time_and_the_rest_is_told_of(backend, client, name, keys):
+    small = {member(f"s{i}"): i for i in range(40)}
+    large = {member(f"l{i}", data=b"x" * 2**19): 100 + i for i in range(20)}
+    await client.zadd(keys.delayed, small | large)
+    first = await promote(backend, name)
+    assert 40 < first.promoted < 50  # not the 60 that the limit allows: half a MiB each
+    assert first.depth == 60 - first.promoted
+    assert first.oldest_pending_lag_ms > 0
+    moved = first.promoted
+    while moved < 60:
+        p = await promote(backend, name)
+        assert 1 <= p.promoted <= 3
+        moved += p.promoted
+    assert await client.xlen(keys.stream) == 60
+    assert await client.xlen(keys.events) == 60
+
+
 async def test_a_stream_of_the_wrong_type_is_a_permanent_error_and_nothing_leaves_the_set(backend, client, name, keys):
     await client.zadd(keys.delayed, {member("a"): 1})
     await client.set(keys.stream, "x")

@@ -34,6 +34,7 @@ class Bench:
             "holder_id": "me",
             "lock_ttl_ms": 6_000,
             "promote_batch": 10,
+            "max_tick_ms": 0,  # the batch stays what it is
             "follower_poll_ms": 2_000,
         }
         known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle")}

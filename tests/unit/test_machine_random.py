@@ -8,8 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Stop, Unlock, Wait, Waited
 from promoter_core.errors import PermanentError, TransientError
-from promoter_core.machine import BACKOFF_MS, Machine, State
+from promoter_core.machine import Machine, State
 from promoter_core.model import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion
+from promoter_core.pacing import BACKOFF_MS
 from promoter_core.settings import PromoterSettings
 
 JOB = PromotedJob("a", "", 1, 2, "2-0")

@@ -48,7 +48,7 @@ async def test_a_new_earlier_job_ends_the_wait(backend, clock, queue):
 async def test_a_full_batch_drains_without_sleeping(backend, clock, queue):
     metrics = RecordingMetrics()
     await queue.schedule_many([Job(data=i, delay=1) for i in range(25)])
-    async with promoter(backend, clock, metrics=[metrics], promote_batch=10).running():
+    async with promoter(backend, clock, metrics=[metrics], promote_batch=10, max_tick_ms=0).running():
         await clock.sleep(1.5)
     busy = [t.promotion for _, t in metrics.ticks if t.promotion.promoted]
     assert [p.promoted for p in busy] == [10, 10, 5]

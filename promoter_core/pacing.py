@@ -1,0 +1,58 @@
+"""When the machine acts again: by the lease, on the local clock; after errors; and while wakes keep coming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
+GATHER_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
+MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
+
+
+class LeaseTimer:
+    """The lease, counted from when it was asked for: the store's own count began no earlier."""
+
+    def __init__(self, ttl_ms: int) -> None:
+        self.deadline_s = 0.0  # by then the lease has ended, if nothing renewed it
+        self.renew_s = 0.0  # it wants renewing: a third of it is used
+        self._ttl_s = ttl_ms / 1000
+
+    def began(self, asked_s: float) -> None:
+        self.deadline_s = asked_s + self._ttl_s
+        self.renew_s = asked_s + self._ttl_s / 3
+
+    def ended(self, now_s: float) -> bool:
+        return now_s >= self.deadline_s
+
+    def wants_renewal(self, now_s: float) -> bool:
+        return now_s >= self.renew_s - MIN_WAIT_S
+
+
+class Backoff:
+    """Pauses after transient errors that follow one another, up to a tenth longer by `jitter` (0 to 1)."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._failures = 0
+
+    def reset(self) -> None:
+        self._failures = 0
+
+    def next_s(self) -> float:
+        pause_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
+        self._failures += 1
+        return pause_ms / 1000 * (1 + 0.1 * self._jitter())
+
+
+class Gather:
+    """Pauses after wakes that found nothing due, growing while wakes keep coming."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None  # index into GATHER_MS
+
+    def reset(self) -> None:
+        self._last = None
+
+    def next_s(self) -> float:
+        self._last = 0 if self._last is None else min(self._last + 1, len(GATHER_MS) - 1)
+        return GATHER_MS[self._last] / 1000
