@@ -3,8 +3,10 @@
 The map of the tree:
 
     machine.py, actions.py   READ FIRST: the state machine lock → promote → cleanup → emit, without any I/O
-    contracts.py             the Protocols that backends, sinks and clocks fulfil
-    promoter.py, sinks.py    run one machine against one backend and its sinks
+    contracts/               the Protocols that backends, sinks and clocks fulfil
+    promoter.py, doing.py    run one machine against one backend
+    fleet/                   many queues in one process: many machines, one loop
+    reports.py, sinks.py     what machines report, to the log, metrics and event sinks
     queue.py, envelope.py    DelayedQueue: schedule and cancel; the job's wire envelope
     model.py                 the frozen values that cross a contract
     settings.py, errors.py   what can be set, what can go wrong
@@ -32,6 +34,7 @@ from promoter_core.errors import (
     PromoterError,
     TransientError,
 )
+from promoter_core.fleet import PromoterFleet
 from promoter_core.hookspecs import BackendSpec, CommandSpec, SinkSpec, hookimpl
 from promoter_core.model import CancelOutcome, Health, PromotedJob, Promotion, QueueStats, Scheduled
 from promoter_core.promoter import Promoter
@@ -78,6 +81,7 @@ __all__ = [
     "PromotedJob",
     "Promoter",
     "PromoterError",
+    "PromoterFleet",
     "PromoterSettings",
     "Promotion",
     "QueueStats",

@@ -27,7 +27,7 @@ class BatchSize:
 
     def ticked(self, moved: int, seconds: float) -> None:
         """A tick moved `moved` jobs in this time: double after a full batch well under the target, and when over it
-        shrink to what would have fitted. A tick that was slow for a reason of its own costs a few small batches, no more.
+        shrink to what would have fitted. One that was slow for a reason of its own costs a few small batches, no more.
         """
         if not moved or self._way_s is None or seconds < self._way_s:
             self.travelled(seconds)

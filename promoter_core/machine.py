@@ -103,6 +103,23 @@ class Machine:
         """Finish the step under way, then release the lock and stop. The next `handle` sees to it."""
         self._shutdown = True
 
+    def started(self, now_s: float) -> None:
+        """The action that was given out is being done only now: a fleet serves its queues in turn."""
+        self._began_s = now_s
+
+    def renewed(self, asked_s: float) -> None:
+        """The lease was renewed for us, when this was asked for: a fleet renews those of all its queues at once."""
+        self._timer.began(asked_s)
+
+    def wait_on(self, now_s: float) -> Wait | None:
+        """When a wait for the renewal is over: what is left to wait for if it was `renewed`, None if it was not."""
+        waits = isinstance(self._action, Wait) and self._action.reason is Reason.RENEW
+        if not waits or self._shutdown or self._timer.wants_renewal(now_s):
+            return None
+        wait = self._leader_wait(now_s)
+        self._action, self._began_s = wait, now_s
+        return wait
+
     def handle(self, outcome: Outcome, now_s: float) -> Decision:
         """Take the outcome of the last action at `now_s` seconds of a monotonic clock; say what to do next."""
         if self._ending:

@@ -142,6 +142,24 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed in the queues of a backend, or may have."""
+
+    everything: bool = False  # then the rest does not matter
+    sets: frozenset[str] = frozenset()  # queues whose sorted set changed
+    locks: frozenset[str] = frozenset()  # queues whose lock changed
+    members: bool = False  # of a group
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The processes that share the work on a group of queues."""
+
+    names: frozenset[str]
+    next_expiry_ms: int | None  # in how many milliseconds the first of the others is one no longer; None without others
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """A job to schedule. Exactly one of `delay_ms` (from the store's clock) and `due_ms` (absolute) is given."""
 

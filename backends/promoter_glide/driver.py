@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import glide
 
-from promoter_core.errors import PermanentError
+from promoter_core.errors import BackendError, PermanentError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
 from promoter_glide.errors import translate
 from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import QueueKeys
+from promoter_resp.keys import CHANNELS, QueueKeys
 
 log = logging.getLogger("promoter.glide")
 
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
-CHANNELS = "{chasqui:*"  # of every queue; also the pattern that an ACL has to allow, word for word
+SCANNED = 500  # keys looked at in one step
 
 
 class GlideDriver:
@@ -33,13 +33,14 @@ class GlideDriver:
 
     durable = True
     shared = True
+    clustered: bool
 
     def __init__(
         self, settings: dict[str, Any], *, cluster: bool, where: str, timeout_ms: int, login: Credentials | None = None
     ) -> None:
         self._settings = settings
         self._login = login
-        self._cluster = cluster
+        self.clustered = cluster
         self._where = where
         self._timeout_s = timeout_ms / 1000 + GRACE_S
         self._client: Any = None
@@ -64,21 +65,42 @@ class GlideDriver:
             if client is not None:
                 await client.close()
 
-    async def tick(self, call: Call) -> Any:
-        return await self._guard(self._invoke(call))
+    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._guard(self._invoke(calls[0]))]
+        replies: list[Any] = await self._guard(self._batch(calls))
+        return replies
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        replies: list[Any] = await self._guard(self._batch(calls) if len(calls) > 1 else self._one(calls))
+        replies = await self.ticks(calls)
+        if error := next((reply for reply in replies if isinstance(reply, BackendError)), None):
+            raise error
         return [*replies, await self._guard(self._command(after))] if after else replies
 
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))
 
     async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+        await self._listen(changed)
+
+    async def _listen(self, changed: Changed) -> None:
         if self._subscriber is None and not self._refused:
             async with self._making:
                 if self._subscriber is None:
                     await self._guard(self._subscribe(changed))
+
+    async def hear(self, changed: Changed) -> None:
+        await self._listen(changed)
+
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        client: Any = await self._connected()
+        cursor: Any = glide.ClusterScanCursor() if self.clustered else b"0"  # type: ignore[no-untyped-call]
+        options = {"match": match, "count": SCANNED, "type": glide.ObjectType.ZSET}
+        while True:
+            cursor, page = await self._guard(client.scan(cursor, **options))
+            yield page
+            if cursor.is_finished() if self.clustered else cursor == b"0":
+                return
 
     async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Bound `call` in time, and raise what GLIDE raises as our errors."""
@@ -96,7 +118,7 @@ class GlideDriver:
     async def _made(self, **more: Any) -> Any:
         """A new client. It connects with its first command: `create` would block the event loop."""
         kinds = (glide.GlideClusterClient, glide.GlideClusterClientConfiguration)
-        client, configuration = kinds if self._cluster else (glide.GlideClient, glide.GlideClientConfiguration)
+        client, configuration = kinds if self.clustered else (glide.GlideClient, glide.GlideClientConfiguration)
         if self._login is not None:  # GLIDE keeps a password for as long as the client lives
             user, password = await self._login()
             more["credentials"] = glide.ServerCredentials(password, user)
@@ -130,21 +152,17 @@ class GlideDriver:
             script = self._scripts[call.script.name] = glide.Script(call.script.source)  # type: ignore[no-untyped-call]
         return await (await self._connected()).invoke_script(script, keys=list(call.keys), args=_texts(call.args))
 
-    async def _one(self, calls: Sequence[Call]) -> list[Any]:
-        return [await self._invoke(call) for call in calls]
-
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
-        """Several calls in one round trip, in order."""
-        batch: Any = glide.ClusterBatch(is_atomic=False) if self._cluster else glide.Batch(is_atomic=False)
+        """Several calls in one round trip, in order; the reply of one that failed is its error."""
+        batch: Any = glide.ClusterBatch(is_atomic=False) if self.clustered else glide.Batch(is_atomic=False)
         for call in calls:
             batch.custom_command(["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)])
         replies = await (await self._connected()).exec(batch, raise_on_error=False)
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, Exception):
                 error = translate(reply, self._where)
-                if error.code != "NOSCRIPT":
-                    raise error
-                replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
+                again = error.code == "NOSCRIPT"  # it has not run, so running it now is no repetition
+                replies[i] = await self._invoke(call) if again else error
         return list(replies)
 
     async def _command(self, args: Sequence[Arg]) -> Any:
@@ -154,7 +172,7 @@ class GlideDriver:
         def heard(message: Any, context: Any) -> None:
             changed(bytes(message.message))
 
-        configuration: Any = glide.GlideClusterClientConfiguration if self._cluster else glide.GlideClientConfiguration
+        configuration: Any = glide.GlideClusterClientConfiguration if self.clustered else glide.GlideClientConfiguration
         modes = configuration.PubSubChannelModes
         wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHANNELS}}, heard, None)
         subscriber = await self._made(pubsub_subscriptions=wanted)

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.envelope import pack_envelope
-from promoter_core.errors import TransientError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -30,8 +29,9 @@ from promoter_core.model import (
     Ties,
     Wake,
 )
-from promoter_core.signals import Signals
+from promoter_core.signals import Signals, What
 from promoter_core.urls import BackendUrl
+from promoter_memory.many import MemoryQueues
 from promoter_memory.store import Pending, QueueStore
 
 MARKER_GRACE_MS = 3_600_000  # a dedup marker outlives the due time by an hour
@@ -43,13 +43,19 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self.signals = Signals(self.clock)
+        self.groups: dict[str, dict[str, int]] = {}  # of processes: when each is a member no longer
         self._queues: dict[str, QueueStore] = {}
 
     def __getitem__(self, queue: str) -> QueueStore:
-        return self._queues.setdefault(queue, QueueStore())
+        if (store := self._queues.get(queue)) is None:
+            store = self._queues[queue] = QueueStore()
+        return store
+
+    def queues(self) -> list[tuple[str, QueueStore]]:
+        return list(self._queues.items())
 
 
-class MemoryBackend:
+class MemoryBackend(MemoryQueues):
     """A backend on a `MemoryStore`. Backends on the same store see the same queues."""
 
     capabilities = Capabilities(wake=Wake.ANY_WRITE, ties=Ties.INSERTION)
@@ -68,7 +74,7 @@ class MemoryBackend:
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         q, now_ms = self._queue(queue)
-        self._store.signals.clear((queue, "lock"))
+        self._store.signals.clear((queue, What.LOCK))
         other = q.holder(now_ms)
         if other not in (None, holder):
             assert q.lock is not None
@@ -78,7 +84,7 @@ class MemoryBackend:
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         q, now_ms = self._queue(lease.queue)
-        self._store.signals.clear((lease.queue, "set"))
+        self._store.signals.clear((lease.queue, What.SET))
         if q.holder(now_ms) != lease.holder:
             return LeaseLost()
         if request.renew:
@@ -125,12 +131,12 @@ class MemoryBackend:
         if q.holder(now_ms) != lease.holder:
             return False
         q.lock = None
-        self._store.signals.set((lease.queue, "lock"))
+        self._store.signals.set((lease.queue, What.LOCK))
         return True
 
     async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
         self._queue(queue)
-        changed = await self._store.signals.wait((queue, "set" if lease else "lock"), timeout_s)
+        changed = await self._store.signals.wait((queue, What.SET if lease else What.LOCK), timeout_s)
         self._queue(queue)  # closed while waiting
         return changed
 
@@ -151,7 +157,7 @@ class MemoryBackend:
         if job.index:
             q.index[job.id] = pending
         if q.head() is pending:
-            self._store.signals.set((queue, "set"))
+            self._store.signals.set((queue, What.SET))
         return True
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
@@ -165,7 +171,7 @@ class MemoryBackend:
             q.cancel(job)
             del q.index[id]
             q.unmark(id)
-            self._store.signals.set((queue, "set"))
+            self._store.signals.set((queue, What.SET))
             outcomes.append(CancelOutcome.REMOVED)
         return tuple(outcomes)
 
@@ -191,9 +197,8 @@ class MemoryBackend:
         return q.streams[stream].after(after, limit)
 
     def _queue(self, queue: str) -> tuple[QueueStore, int]:
-        if not self._open:
-            raise TransientError("the memory backend is closed: use it inside `async with connect(…)`", code="CLOSED")
-        return self._store[queue], self._clock.time_ms()
+        now_ms = self._now_ms()
+        return self._store[queue], now_ms
 
 
 def _lag(next_ms: int | None, now_ms: int) -> int:

@@ -7,7 +7,7 @@ its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError, and the slots 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from promoter_redis.driver import RedisDriver
 from promoter_redis.errors import translate
 from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import QueueKeys
+from promoter_resp.keys import START, QueueKeys
 
 RELEARN = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TIMEOUT", "LOADING", "MASTERDOWN"})
 
@@ -28,6 +28,7 @@ class ClusterDriver:
 
     durable = True
     shared = True
+    clustered = True
 
     def __init__(
         self,
@@ -67,8 +68,25 @@ class ClusterDriver:
         if topology is not None:
             await topology.aclose()
 
-    async def tick(self, call: Call) -> Any:
-        return await self._at(call.keys[0], lambda node: node.tick(call))
+    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+        """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""
+        by_node: dict[RedisDriver, list[int]] = {}
+        replies: list[Any] = [None] * len(calls)
+        for i, call in enumerate(calls):
+            try:
+                by_node.setdefault(await self._node(call.keys[0]), []).append(i)
+            except BackendError as error:
+                replies[i] = error
+        nodes = [node.ticks([calls[i] for i in which]) for node, which in by_node.items()]
+        answers = await asyncio.gather(*nodes, return_exceptions=True)
+        for which, answer in zip(by_node.values(), answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, BackendError):
+                raise answer
+            for n, i in enumerate(which):
+                replies[i] = answer if isinstance(answer, BackendError) else answer[n]
+        for failed in {id(r): r for r in replies if isinstance(r, BackendError)}.values():
+            self._judge(failed)
+        return replies
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         """All calls are of one queue, and so for one node."""
@@ -91,6 +109,19 @@ class ClusterDriver:
         self._changed = changed
         await self._node(keys.lock)
 
+    async def hear(self, changed: Changed) -> None:
+        """From one node: a cluster passes what is published on to all of them."""
+        self._changed = changed
+        await (await self._node(START)).hear(changed)
+
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        if self._stale or self._topology is None:
+            await self._learn()
+        for primary in self._topology.get_primaries():
+            node = self._node_at(str(primary.host), int(primary.port))
+            async for page in node.scan(match):
+                yield page
+
     def _judge(self, error: BackendError) -> None:
         """After an error that may mean another topology: learn it anew, and look at everything again."""
         if error.code in RELEARN:
@@ -109,12 +140,15 @@ class ClusterDriver:
             raise TransientError(
                 f"no node of the cluster at {self._where} serves this queue's slot", code="CLUSTERDOWN"
             )
-        address = (str(found.host), int(found.port))
-        node = self._nodes.get(address)
-        if node is None:
-            node = self._nodes[address] = self._make_node(*address)
+        node = self._node_at(str(found.host), int(found.port))
         if self._changed is not None:  # a queue that has moved here is watched here
             await node.listen(self._changed)
+        return node
+
+    def _node_at(self, host: str, port: int) -> RedisDriver:
+        node = self._nodes.get((host, port))
+        if node is None:
+            node = self._nodes[host, port] = self._make_node(host, port)
         return node
 
     async def _learn(self) -> None:

@@ -7,7 +7,7 @@ A pool of connections serves schedule, cancel and the like; ticks have a connect
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +21,8 @@ from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error, timeout_error
 from promoter_resp.keys import QueueKeys
 
+SCANNED = 500  # keys looked at in one step
+
 
 class RedisDriver:
     """One server, or the primary that sentinels name, through redis-py.
@@ -31,6 +33,7 @@ class RedisDriver:
 
     durable = True
     shared = True
+    clustered = False
 
     def __init__(
         self, pool: Any, *, where: str, timeout_s: float, tracks: bool = True, owns: Sequence[Any] = ()
@@ -60,8 +63,9 @@ class RedisDriver:
         for client in self._owns:
             await client.aclose()
 
-    async def tick(self, call: Call) -> Any:
-        return await self._guard(self._ticker.tick(call))
+    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+        replies = await self._guard(self._ticker.ticks(calls))
+        return [await self._error(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         replies: list[Any] = await self._guard(self._run(calls, after))
@@ -76,6 +80,18 @@ class RedisDriver:
     async def listen(self, changed: Changed) -> None:
         await self._ticker.watch(changed)
 
+    async def hear(self, changed: Changed) -> None:
+        await self._ticker.hear(changed)
+
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        cursor: bytes | int = 0
+        while True:
+            command = self._client.execute_command("SCAN", cursor, "MATCH", match, "COUNT", SCANNED, "TYPE", "zset")
+            cursor, page = await self._guard(command)
+            yield page
+            if int(cursor) == 0:
+                return
+
     async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Bound `call` in time, and raise what redis-py raises as our errors."""
         if self._closed:
@@ -89,9 +105,12 @@ class RedisDriver:
         except TimeoutError:
             raise timeout_error(self._where) from None
         except Exception as exc:
-            if isinstance(exc, ReadOnlyError):  # demoted: have the next call connect anew
-                await self._pool.disconnect(inuse_connections=False)
-            raise translate(exc, self._where) from exc
+            raise await self._error(exc) from exc
+
+    async def _error(self, exc: Exception) -> BackendError:
+        if isinstance(exc, ReadOnlyError):  # demoted: have the next call connect anew
+            await self._pool.disconnect(inuse_connections=False)
+        return translate(exc, self._where)
 
     async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
@@ -30,6 +30,7 @@ class Ticker:
         self._tracks = tracks
         self._connection: Any = None
         self._lock = asyncio.Lock()
+        self._hears = False  # the watcher subscribes to announcements too
         self._tracked_by: int | None = None  # the watcher that this connection's reads are announced to
         self._watcher: Watcher | None = None
         self._minder: asyncio.Task[None] | None = None
@@ -48,8 +49,17 @@ class Ticker:
         """Start to listen for changes; returns once that has succeeded or failed. Quick when it is set up."""
         if self._tracks and self._watcher is None:
             self._watcher = Watcher(self._make, changed)
+            self._watcher.hears = self._hears
             self._minder = asyncio.create_task(self._mind(changed), name="promoter-tick-minder")
             await self._watcher.start()
+
+    async def hear(self, changed: Changed) -> None:
+        """As `watch`, and for announcements too."""
+        self._hears = True
+        await self.watch(changed)
+        if self._watcher is not None and not self._watcher.hears:
+            self._watcher.hears = True
+            self._watcher.reconnect()
 
     async def close(self) -> None:
         if self._watcher is not None:
@@ -62,31 +72,36 @@ class Ticker:
         await self._disconnect()
         self._connection = None
 
-    async def tick(self, call: Call) -> Any:
+    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies, in order; that of a call which failed is a ResponseError."""
         async with self._lock:
             if self._connection is None:
                 self._connection = self._make()
             try:
-                return await self._run(self._connection, call)
-            except ReadOnlyError:  # demoted: what took its place may answer at the same address
-                await self._disconnect()
-                raise
+                replies = await self._run(self._connection, calls)
             except ResponseError:
                 raise
             except BaseException:  # a reply may still be on its way: never read it as the next call's
                 await self._disconnect()
                 raise
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await self._disconnect()  # demoted: what took its place may answer at the same address
+            return replies
 
-    async def _run(self, connection: Any, call: Call) -> Any:
+    async def _run(self, connection: Any, calls: Sequence[Call]) -> list[Any]:
         if not connection.is_connected:
             self._tracked_by = None
             await connection.connect()
         await self._track(connection)
-        arguments = (len(call.keys), *call.keys, *call.args)
-        try:
-            return await ask(connection, "EVALSHA", call.script.sha, *arguments)
-        except NoScriptError:
-            return await ask(connection, "EVAL", call.script.source, *arguments)
+        commands = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        replies = [await _reply(connection) for _ in calls]
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
+                arguments = (len(call.keys), *call.keys, *call.args)
+                await connection.send_command("EVAL", call.script.source, *arguments, check_health=False)
+                replies[i] = await _reply(connection)
+        return replies
 
     async def _track(self, connection: Any) -> None:
         """Have the server announce what this connection reads to the watcher, if that is not so already."""
@@ -124,6 +139,13 @@ class Ticker:
         self._tracked_by = None
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 async def ask(connection: Any, *args: Any) -> Any:

@@ -15,7 +15,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from promoter_resp.driver import Changed
+from promoter_resp.keys import CHANNELS
 
 log = logging.getLogger("promoter.redis")
 
@@ -35,6 +38,7 @@ class Watcher:
     def __init__(self, make: Callable[[], Any], changed: Changed) -> None:
         self.client_id: int | None = None  # None while there is no connection
         self.peer: tuple[Any, ...] = ()  # what it is connected to
+        self.hears = False  # subscribe to what processes announce, too; from the next connection on
         self._make = make
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
@@ -91,10 +95,20 @@ class Watcher:
         client_id = int(await connection.read_response())
         await connection.send_command("SUBSCRIBE", CHANNEL, check_health=False)
         await connection.read_response()
+        if self.hears:
+            await self._subscribe_to_announcements(connection)
         self.peer = peer_of(connection)
         self.client_id = client_id
         self._tried.set()
         self._changed(None)  # what was written while nobody listened
+
+    async def _subscribe_to_announcements(self, connection: Any) -> None:
+        await connection.send_command("PSUBSCRIBE", CHANNELS, check_health=False)
+        try:
+            await connection.read_response()
+        except ResponseError as exc:  # an ACL does not allow it; tracking is what matters
+            self.hears = False
+            log.warning("announcements cannot be heard (%s): new queues and processes are found later", exc)
 
     async def _listen(self, connection: Any) -> None:
         probed = False
@@ -113,3 +127,5 @@ class Watcher:
                 else:
                     for key in push[2]:
                         self._changed(key)
+            elif isinstance(push, list) and len(push) == 4:  # pmessage, pattern, channel, key
+                self._changed(push[3])

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import (
@@ -18,7 +17,6 @@ from promoter_core.model import (
     Lease,
     LeaseHeld,
     LeaseLost,
-    Overflow,
     Phase,
     PromotedJob,
     Promotion,
@@ -30,19 +28,17 @@ from promoter_core.model import (
     StreamName,
     Ties,
 )
-from promoter_core.signals import Signals
 from promoter_resp import replies
 from promoter_resp.diagnose import diagnose, woken
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.errors import closed_error
 from promoter_resp.keys import keys_of
+from promoter_resp.many import RespQueues, text_bytes
 from promoter_resp.member import encode_member
 
 log = logging.getLogger("promoter.resp")
 
-LOCK, UNLOCK, PROMOTE = Script("lock"), Script("unlock"), Script("promote")
-SCHEDULE, CANCEL, STATS, RECLAIM = Script("schedule"), Script("cancel"), Script("stats"), Script("reclaim")
-REQUEUE = Script("requeue")
+UNLOCK, SCHEDULE, CANCEL, STATS = Script("unlock"), Script("schedule"), Script("cancel"), Script("stats")
+RECLAIM, REQUEUE = Script("reclaim"), Script("requeue")
 
 SCRATCH = "promoter-doctor"  # the queue on which the doctor tries everything
 
@@ -56,15 +52,13 @@ RECLAIM_S = (0.05, 1.0)  # from and to, between looks for acknowledged entries t
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
 
 
-class RespBackend:
+class RespBackend(RespQueues):
     """One backend for every client: the driver moves bytes, the scripts do the work."""
 
     def __init__(self, driver: Driver, *, wait_replicas: int = 0) -> None:
         """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT)."""
-        self._driver = driver
+        super().__init__(driver)
         self._wait_replicas = wait_replicas
-        self._signals = Signals(SystemClock())
-        self._open = False
         self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     @property
@@ -88,32 +82,15 @@ class RespBackend:
         await self._driver.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
-        self._check_open()
-        k = keys_of(queue)
-        await self._driver.watch(k, self._changed)
-        self._signals.clear(k.lock)
-        reply = await self._driver.tick(Call(LOCK, (k.lock,), (_bytes(holder), ttl_ms)))
-        return replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
+        (answer,) = await self.lock_many([queue], holder, ttl_ms)
+        if isinstance(answer, BackendError):
+            raise answer
+        return answer
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
-        self._check_open()
-        k = keys_of(lease.queue)
-        self._signals.clear(k.delayed)
-        args: tuple[Arg, ...] = (
-            _bytes(lease.holder),
-            lease.ttl_ms if request.renew else 0,
-            request.limit,
-            request.max_stream_len,
-            int(request.overflow is Overflow.HOLD),
-            int(request.events),
-            request.events_max_stream_len,
-            int(request.want_jobs),
-            k.index,
-        )
-        reply = await self._driver.tick(Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args))
-        answer = replies.promote_reply(reply)
-        if isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
-            await self._reclaim(lease.queue)
+        (answer,) = await self.promote_many([(lease, request)])
+        if isinstance(answer, BackendError):
+            raise answer
         return answer
 
     async def _reclaim(self, queue: str) -> None:
@@ -127,6 +104,8 @@ class RespBackend:
             return
         try:
             (trimmed,) = await self._driver.run([Call(RECLAIM, (k.stream,), ())])
+        except TransientError:
+            return  # the next tick will tell of it
         except PermanentError as exc:  # what is due stays held; promotion itself has not failed
             log.warning("queue %r: the full stream cannot be looked through for acknowledged entries: %s", queue, exc)
             self._reclaims[queue] = (now_s + REFUSED_S, pause_s)
@@ -140,7 +119,7 @@ class RespBackend:
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Fused into `promote`; here for a caller that asks all the same."""
         k = keys_of(queue)
-        if indexed := [k.index + _bytes(job.id) for job in jobs if job.id is not None]:
+        if indexed := [k.index + text_bytes(job.id) for job in jobs if job.id is not None]:
             self._check_open()
             await self._driver.command(k.delayed, b"DEL", *indexed)
 
@@ -150,14 +129,14 @@ class RespBackend:
         k = keys_of(queue)
         for job in jobs:
             if job.id is not None:
-                fields: list[Arg] = [b"e", b"waiting", b"id", _bytes(job.id), b"ts", job.promoted_ms]
-                fields += [b"n", _bytes(job.name)] if job.name else []
+                fields: list[Arg] = [b"e", b"waiting", b"id", text_bytes(job.id), b"ts", job.promoted_ms]
+                fields += [b"n", text_bytes(job.name)] if job.name else []
                 await self._driver.command(k.events, b"XADD", k.events, b"MAXLEN", b"~", max_stream_len, b"*", *fields)
 
     async def unlock(self, lease: Lease) -> bool:
         self._check_open()
         k = keys_of(lease.queue)
-        (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (_bytes(lease.holder), k.wake))])
+        (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (text_bytes(lease.holder), k.wake))])
         if released == 1:
             self._changed(k.lock)  # followers on this very connection are not told by the server
         return bool(released == 1)
@@ -196,7 +175,7 @@ class RespBackend:
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         self._check_open()
         k = keys_of(queue)
-        (reply,) = await self._driver.run([Call(CANCEL, (k.delayed,), (k.index, k.marker, *map(_bytes, ids)))])
+        (reply,) = await self._driver.run([Call(CANCEL, (k.delayed,), (k.index, k.marker, *map(text_bytes, ids)))])
         removed = replies.integers(reply, len(ids))
         return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
 
@@ -215,7 +194,7 @@ class RespBackend:
     async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
         self._check_open()
         k = keys_of(queue)
-        (moved,) = await self._driver.run([Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, _bytes(name)))])
+        (moved,) = await self._driver.run([Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, text_bytes(name)))])
         return bool(moved == 1)
 
     async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
@@ -246,16 +225,6 @@ class RespBackend:
             ]
         return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
 
-    def _changed(self, key: bytes | None) -> None:
-        if key is None:
-            self._signals.set_all()
-        else:
-            self._signals.set(key)
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise closed_error()
-
 
 def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
     """The script's arguments for some jobs at a time, with their number."""
@@ -265,14 +234,10 @@ def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
         envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
         when = f"+{job.delay_ms or 0}" if job.due_ms is None else str(job.due_ms)
         member = encode_member(job.name, envelope)
-        args += (_bytes(job.id), when, int(job.unique) + 2 * int(job.index), member)
+        args += (text_bytes(job.id), when, int(job.unique) + 2 * int(job.index), member)
         size += len(member)
         if len(args) >= 4 * CHUNK_JOBS or size >= CHUNK_BYTES:
             yield len(args) // 4, args
             args, size = [], 0
     if args:
         yield len(args) // 4, args
-
-
-def _bytes(text: Any) -> bytes:
-    return str(text).encode("utf-8", "surrogateescape")

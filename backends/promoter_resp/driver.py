@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
@@ -49,6 +49,7 @@ class Driver(Protocol):
 
     durable: bool
     shared: bool
+    clustered: bool  # keys of different slots cannot be in one call
 
     @property
     def wake(self) -> Wake:
@@ -61,8 +62,12 @@ class Driver(Protocol):
 
     async def close(self) -> None: ...
 
-    async def tick(self, call: Call) -> Any:
-        """Run `lock` or `promote`. With tracking, on the connection whose reads the server remembers."""
+    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+        """Run `lock`, `promote` or `renew`, for several queues in one round trip to each server.
+
+        With tracking, on the connection whose reads the server remembers. A call that fails has its error, a
+        BackendError, in the place of its reply; what concerns all of them is raised.
+        """
         ...
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
@@ -82,4 +87,12 @@ class Driver(Protocol):
         Called before every `lock`, so it must be quick when all is set up. Never raises for lack of support: then
         `wake` is POLL.
         """
+        ...
+
+    async def hear(self, changed: Changed) -> None:
+        """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
+        ...
+
+    def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        """Keys of sorted sets that match a glob pattern, some hundred looked at in each step, on all servers."""
         ...

@@ -13,6 +13,7 @@ from promoter_core.model import (
     Lease,
     LeaseHeld,
     LeaseLost,
+    Members,
     PromotedJob,
     Promotion,
     QueueStats,
@@ -48,6 +49,13 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         held_back=_count(_at(reply, 6)),
         jobs=_jobs(_at(reply, 7), now_ms),
     )
+
+
+def members_reply(reply: Any) -> Members:
+    """`[ms until the first of the others goes | -1, member, …]`."""
+    first = _at(reply, 0)
+    names = frozenset(_text(name) for name in (reply[1:] if isinstance(reply, list) else ()))
+    return Members(names, first if isinstance(first, int) and first >= 0 else None)
 
 
 def stats_reply(reply: Any) -> QueueStats:

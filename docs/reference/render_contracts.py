@@ -17,6 +17,8 @@ from promoter_core import contracts, model
 
 CONTRACTS = (
     contracts.Backend,
+    contracts.ManyQueues,
+    contracts.ChangeFeed,
     contracts.Quarantine,
     contracts.Diagnosable,
     contracts.EventSink,
@@ -26,7 +28,7 @@ CONTRACTS = (
 PAGE = Path(__file__).parent / "contracts.md"
 HEAD = """# The contracts
 
-Made from the docstrings of `promoter_core/contracts.py` and the values of `promoter_core/model.py` by
+Made from the docstrings of `promoter_core/contracts/` and the values of `promoter_core/model.py` by
 `python docs/reference/render_contracts.py`. A backend, sink or clock is any object with these methods; it need not
 inherit from anything.
 

@@ -8,13 +8,15 @@ import signal
 import time
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from promoter_core.cli import common
-from promoter_core.contracts import Backend
+from promoter_core.contracts import Backend, ManyQueues
 from promoter_core.errors import ConfigError, TransientError
+from promoter_core.fleet import PromoterFleet
+from promoter_core.fleet.discovery import is_pattern
 from promoter_core.model import Overflow
 from promoter_core.promoter import Promoter
 from promoter_core.settings import PromoterSettings, new_holder_id
@@ -34,7 +36,11 @@ def run(
     queue: Annotated[
         list[str],
         typer.Option(
-            "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue; give it again for more.", show_default=False
+            "--queue",
+            "-q",
+            envvar="PROMOTER_QUEUE",
+            help="A queue, or a pattern such as 'mail-*'; give it again for more.",
+            show_default=False,
         ),
     ],
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing is due any more.")] = False,
@@ -79,6 +85,8 @@ def run(
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
     holder = holder_id if holder_id is not None else new_holder_id()
+    names = [name for name in queue if not is_pattern(name)]
+    patterns = [name for name in queue if is_pattern(name)]
     settings = [
         PromoterSettings(
             queue=name,
@@ -97,15 +105,24 @@ def run(
     backend = registry.backend(url)
 
     async def go() -> None:
-        promoters = [
-            Promoter(backend, s, metrics=metrics or (), events=event_sink or (), registry=registry) for s in settings
-        ]
-        await _run(backend, promoters, connect_timeout, until_idle)
+        sinks: dict[str, Any] = {"metrics": metrics or (), "events": event_sink or (), "registry": registry}
+        runners: list[Promoter | PromoterFleet]
+        if (len(queue) > 1 and isinstance(backend, ManyQueues)) or patterns:
+            runners = [PromoterFleet(backend, names, patterns=patterns, settings=settings[0], **sinks)]
+        else:
+            runners = [Promoter(backend, s, **sinks) for s in settings]
+        await _run(backend, runners, queue, connect_timeout, until_idle)
 
     asyncio.run(go())
 
 
-async def _run(backend: Backend, promoters: list[Promoter], connect_timeout_s: float, until_idle: bool) -> None:
+async def _run(
+    backend: Backend,
+    runners: list[Promoter | PromoterFleet],
+    queues: list[str],
+    connect_timeout_s: float,
+    until_idle: bool,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -115,12 +132,12 @@ async def _run(backend: Backend, promoters: list[Promoter], connect_timeout_s: f
         stack.push_async_callback(backend.close)
         if not await _open(backend, connect_timeout_s, stop):
             return
-        log.info("promoting %s", ", ".join(repr(p.settings.queue) for p in promoters))
+        log.info("promoting %s", ", ".join(map(repr, queues)))
         try:
-            # One queue's permanent error ends the process, with exit code 1, so that its supervisor sees it.
+            # An error that lasts ends the process, with exit code 1, so that its supervisor sees it.
             async with asyncio.TaskGroup() as group:
-                stopper = group.create_task(_stop_all(stop, promoters))
-                runs = [group.create_task(p.run(until_idle=until_idle)) for p in promoters]
+                stopper = group.create_task(_stop_all(stop, runners))
+                runs = [group.create_task(p.run(until_idle=until_idle)) for p in runners]
                 await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
                 stopper.cancel()
         except ExceptionGroup as failed:
@@ -128,10 +145,10 @@ async def _run(backend: Backend, promoters: list[Promoter], connect_timeout_s: f
     log.info("stopped")
 
 
-async def _stop_all(stop: asyncio.Event, promoters: list[Promoter]) -> None:
+async def _stop_all(stop: asyncio.Event, runners: list[Promoter | PromoterFleet]) -> None:
     await stop.wait()
-    for promoter in promoters:
-        promoter.stop()
+    for runner in runners:
+        runner.stop()
 
 
 async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock
+from promoter_core.contracts import Backend, Clock, ManyQueues
 from promoter_core.errors import BackendError, TransientError
 from promoter_core.model import (
     CancelOutcome,
@@ -37,8 +38,8 @@ def connection_lost() -> BackendError:
 class Fault:
     """What happens to some calls of one method.
 
-    `method` is a method of Backend. It happens to the `nth` call (from 1), to it and all after it with `onwards`.
-    `error` makes the exception; with `after_effect` the call takes effect first and only its reply is lost.
+    `method` is a method of Backend or ManyQueues. It happens to the `nth` call (from 1), to it and all after it with
+    `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and only its reply is lost.
     `delay_s` makes the call slow; alone, it fails nothing.
     """
 
@@ -57,7 +58,7 @@ class FaultyBackend:
     """Passes every call on to `backend`, but for what its faults and `disconnected` say. `calls` counts by method."""
 
     def __init__(self, backend: Backend, *faults: Fault, clock: Clock | None = None) -> None:
-        unknown = [f.method for f in faults if not hasattr(Backend, f.method)]
+        unknown = [f.method for f in faults if not hasattr(Backend, f.method) and not hasattr(ManyQueues, f.method)]
         if unknown:
             raise ValueError(f"Backend has no method {unknown[0]!r}")
         self.backend = backend
@@ -122,5 +123,8 @@ class FaultyBackend:
         return await self._pass("read", lambda: self.backend.read(queue, stream, after, limit))
 
     def __getattr__(self, name: str) -> Any:
-        """What a backend has beyond the contract."""
-        return getattr(self.backend, name)
+        """What a backend has beyond the contract; what it offers for many queues can fail too."""
+        found = getattr(self.backend, name)
+        if not inspect.iscoroutinefunction(getattr(ManyQueues, name, None)):
+            return found
+        return lambda *args, **kwargs: self._pass(name, lambda: found(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""How a conformance test says what was broken: the obligation, where it stands in `contracts.py`, and what was seen."""
+"""How a conformance test says what was broken: the obligation, where it stands in `contracts/`, and what was seen."""
 
 from __future__ import annotations
 

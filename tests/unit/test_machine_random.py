@@ -74,14 +74,16 @@ class RandomRuns(RuleBasedStateMachine):
         assert self.doing(Wait, Stop)
 
     @precondition(lambda self: self.doing(Promote))
-    @rule(n=st.integers(0, 2), took=st.floats(0, 1), due=st.none() | st.integers(1, 5_000))
+    @rule(n=st.integers(0, 4), took=st.floats(0, 1), due=st.none() | st.integers(1, 5_000))
     def promotes(self, n, took, due):
         self.failures = 0
+        full = n >= self.action.request.limit
+        n = min(n, self.action.request.limit)
         self.jobs = (JOB,) * n
         self.owed = [c for p, c in ((Phase.CLEANUP, Cleanup), (Phase.EMIT, Emit)) if p not in self.fused] if n else []
         before = self.shutdown_steps
         self.answer(Promotion(promoted=n, jobs=self.jobs, next_due_ms=due and 1_000 + due, now_ms=1_000), took)
-        if n == 2 and before is None and not self.owed and not self.doing(Cleanup, Emit):
+        if full and before is None and not self.owed and not self.doing(Cleanup, Emit):
             assert self.doing(Promote, Lock), "a full batch drains without waiting"
 
     @precondition(lambda self: self.doing(Promote))
@@ -102,6 +104,19 @@ class RandomRuns(RuleBasedStateMachine):
         wait = self.action
         changed = changed and not wait.deaf
         self.answer(Waited(changed), (wait.seconds * part if changed else wait.seconds) + paused)
+
+    @precondition(
+        lambda self: self.doing(Wait) and self.action.reason is Reason.RENEW and self.shutdown_steps is None
+    )
+    @rule(late=st.sampled_from([0.0, 0.5]))
+    def a_fleet_renews_the_lease(self, late):
+        self.now_s += self.action.seconds
+        assert self.machine.wait_on(self.now_s) is None, "it wants renewing by now"
+        self.machine.renewed(self.now_s)
+        self.now_s += late
+        wait = self.machine.wait_on(self.now_s)
+        assert wait is not None
+        self.action = wait
 
     @precondition(lambda self: not self.doing(Stop))
     @rule()

@@ -6,6 +6,7 @@ promotion.py   promote: due, order, bound, fencing, lag
 delivery.py    what a consumer finds: payloads, names, events, the stream's bound
 scheduling.py  schedule, cancel, stats, read
 waiting.py     wait, close, shape, faults
+many.py        ManyQueues: several queues in one call, where a backend offers it
 model.py       random programs, side by side with a model
 sinks.py       EventSinkContract, MetricsSinkContract
 """
@@ -13,6 +14,7 @@ sinks.py       EventSinkContract, MetricsSinkContract
 from promoter_core.testing.contract.base import ContractBase
 from promoter_core.testing.contract.delivery import DeliveryContract
 from promoter_core.testing.contract.lock import LockContract
+from promoter_core.testing.contract.many import ManyQueuesContract
 from promoter_core.testing.contract.model import ModelContract
 from promoter_core.testing.contract.promotion import PromotionContract
 from promoter_core.testing.contract.scheduling import SchedulingContract
@@ -21,7 +23,13 @@ from promoter_core.testing.contract.waiting import WaitingContract
 
 
 class BackendContract(
-    LockContract, PromotionContract, DeliveryContract, SchedulingContract, WaitingContract, ModelContract
+    LockContract,
+    PromotionContract,
+    DeliveryContract,
+    SchedulingContract,
+    WaitingContract,
+    ManyQueuesContract,
+    ModelContract,
 ):
     """All of it. A subclass gives a fixture `backend`, and `pair` where two backends can share a store."""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from promoter_core.errors import PermanentError
+from promoter_core.signals import What
 from promoter_memory.backend import MemoryBackend
 
 
@@ -13,7 +14,7 @@ class WakesNobody(MemoryBackend):
     killed_by = "test_a_new_head_ends_a_leaders_wait"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, "set"))
+        self._store.signals.clear((queue, What.SET))
         signals, self._store.signals = self._store.signals, type(self._store.signals)(self._clock)
         try:
             return await self._store.signals.wait("nothing", timeout_s)
@@ -25,7 +26,7 @@ class MissesAChangeBeforeTheWait(MemoryBackend):
     killed_by = "test_a_change_between_promote_and_wait_is_not_missed"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, "set"))
+        self._store.signals.clear((queue, What.SET))
         return await super().wait(queue, timeout_s, lease)
 
 
@@ -33,7 +34,7 @@ class MissesAnUnlockBeforeTheWait(MemoryBackend):
     killed_by = "test_an_unlock_between_lock_and_wait_is_not_missed"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, "lock"))
+        self._store.signals.clear((queue, What.LOCK))
         return await super().wait(queue, timeout_s, lease)
 
 

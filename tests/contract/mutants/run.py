@@ -10,11 +10,11 @@ import pytest
 from promoter_core.testing import VirtualClock
 from promoter_core.testing.contract import BackendContract
 from promoter_memory.backend import MemoryBackend, MemoryStore
-from tests.contract.mutants import locks, manners, promoting, scheduling
+from tests.contract.mutants import locks, manners, many, promoting, scheduling
 
 MUTANTS = {
     name: cls
-    for module in (locks, promoting, scheduling, manners)
+    for module in (locks, promoting, scheduling, manners, many)
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
 }

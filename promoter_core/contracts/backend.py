@@ -1,26 +1,17 @@
-"""The Protocols between the core and everything that plugs into it.
-
-A `Backend` is a store of delayed jobs; an `EventSink` and a `MetricsSink` are told what happened; a `Clock` tells
-the time. Each docstring states obligations: what is atomic, what is bounded, in which order, by whose clock, and
-which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and is the place to look when a
-sentence here leaves a doubt.
-"""
+"""`Backend`: what every store of delayed jobs offers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from promoter_core.errors import BackendError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
-    Finding,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
-    LockOutcome,
     PromotedJob,
     Promotion,
     PromotionRequest,
@@ -28,7 +19,6 @@ from promoter_core.model import (
     Scheduled,
     StreamEntry,
     StreamName,
-    Tick,
 )
 
 
@@ -153,84 +143,4 @@ class Backend(Protocol):
 
         For inspection and tests; it is no consumer and acknowledges nothing.
         """
-        ...
-
-
-@runtime_checkable
-class Quarantine(Protocol):
-    """What a backend offers besides when malformed members can come to it: its DLQ can be worked through.
-
-    Optional: `promoter quarantine` asks for it. The entries are read with `Backend.read(queue, StreamName.DLQ, …)`.
-    """
-
-    async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
-        """Move an entry of the DLQ to the stream, with this envelope and name, atomically. False when it is gone."""
-        ...
-
-    async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
-        """Delete entries of the DLQ; how many there were."""
-        ...
-
-
-@runtime_checkable
-class Diagnosable(Protocol):
-    """What a backend offers besides when there is a server to look at. Optional: `promoter doctor` asks for it."""
-
-    async def diagnose(self) -> Sequence[Finding]:
-        """Look at everything that could lose jobs or not work, and say what to do. Leaves nothing behind."""
-        ...
-
-
-@runtime_checkable
-class EventSink(Protocol):
-    """Is told of promoted jobs, after the promotion, batch by batch and in order. Best effort.
-
-    Served from a bounded queue in a task of its own: a slow sink loses batches (counted), and slows nothing else.
-    """
-
-    async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
-        """Take one batch, never empty. An exception is logged and counted, and the next batch comes all the same."""
-        ...
-
-    async def close(self) -> None:
-        """Flush and give up resources. Called once, after the last batch."""
-        ...
-
-
-@runtime_checkable
-class MetricsSink(Protocol):
-    """Is told of ticks, lock transitions and errors. Synchronous: it must return at once and never block.
-
-    `wants_jobs` asks for `tick.promotion.jobs` to be filled, for a histogram of lateness for example.
-    """
-
-    wants_jobs: bool
-
-    def on_tick(self, queue: str, tick: Tick) -> None:
-        """After every good tick, promoted or not."""
-        ...
-
-    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
-        """When the lock was won, or is another's; on transitions only."""
-        ...
-
-    def on_error(self, queue: str, error: BackendError) -> None:
-        """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
-        ...
-
-
-@runtime_checkable
-class Clock(Protocol):
-    """Tells the time and sleeps."""
-
-    def monotonic(self) -> float:
-        """Seconds since some fixed point, never going back."""
-        ...
-
-    def time_ms(self) -> int:
-        """Unix time in whole milliseconds."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`, never earlier by `monotonic`."""
         ...

@@ -1,0 +1,113 @@
+"""What a backend may offer besides; each is asked for with `isinstance`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from promoter_core.errors import BackendError
+from promoter_core.model import (
+    Changes,
+    Finding,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Members,
+    Promotion,
+    PromotionRequest,
+)
+
+
+@runtime_checkable
+class ManyQueues(Protocol):
+    """What a backend offers besides so that one process can serve thousands of queues. Optional: `PromoterFleet` needs
+    it.
+
+    Answers come in the order asked. An answer that is an error concerns that queue alone; what concerns all of them is
+    raised.
+    """
+
+    async def lock_many(
+        self, queues: Sequence[str], holder: str, ttl_ms: int
+    ) -> Sequence[Lease | LeaseHeld | BackendError]:
+        """`lock` for each queue, in one round trip where the store can."""
+        ...
+
+    async def promote_many(
+        self, asked: Sequence[tuple[Lease, PromotionRequest]]
+    ) -> Sequence[Promotion | LeaseLost | BackendError]:
+        """`promote` for each queue, each atomic for itself, in one round trip where the store can."""
+        ...
+
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
+        """Start each lease anew whose lock is still its holder's. False where it is not: nothing changes there."""
+        ...
+
+    async def feed(self) -> ChangeFeed:
+        """Begin to collect what changes, in all queues, from now on."""
+        ...
+
+    def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+        """The queues that have delayed jobs and match a glob pattern (`*`, `?`, `[…]`), some at a time.
+
+        Each step is a small one for the store; the caller sets the pace. A queue may come twice; one that has delayed
+        jobs all the while comes at least once.
+        """
+        ...
+
+    async def announce(self, queue: str) -> None:
+        """Have the feeds of other processes tell of this queue. Best effort."""
+        ...
+
+    async def join(self, group: str, member: str, ttl_ms: int) -> Members:
+        """Be a member of a group for `ttl_ms` milliseconds of the store's clock; who else is one now, atomically.
+
+        The feeds of other members tell of a new one, where `capabilities.wake` is not POLL.
+        """
+        ...
+
+    async def leave(self, group: str, member: str) -> None:
+        """Be a member no longer. The feeds of the others tell of it as of a new one."""
+        ...
+
+
+@runtime_checkable
+class ChangeFeed(Protocol):
+    """What has changed in the queues of a backend, for one reader."""
+
+    async def next(self, timeout_s: float) -> Changes:
+        """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
+
+        Tells of everything for which `Backend.wait` would end. Telling of too much is allowed, and of queues that
+        nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Collect no longer."""
+        ...
+
+
+@runtime_checkable
+class Quarantine(Protocol):
+    """What a backend offers besides when malformed members can come to it: its DLQ can be worked through.
+
+    Optional: `promoter quarantine` asks for it. The entries are read with `Backend.read(queue, StreamName.DLQ, …)`.
+    """
+
+    async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
+        """Move an entry of the DLQ to the stream, with this envelope and name, atomically. False when it is gone."""
+        ...
+
+    async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
+        """Delete entries of the DLQ; how many there were."""
+        ...
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """What a backend offers besides when there is a server to look at. Optional: `promoter doctor` asks for it."""
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Look at everything that could lose jobs or not work, and say what to do. Leaves nothing behind."""
+        ...

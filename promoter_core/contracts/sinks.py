@@ -1,0 +1,63 @@
+"""`EventSink` and `MetricsSink`, which are told what happened, and `Clock`, which tells the time."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from promoter_core.errors import BackendError
+from promoter_core.model import LockOutcome, PromotedJob, Tick
+
+
+@runtime_checkable
+class EventSink(Protocol):
+    """Is told of promoted jobs, after the promotion, batch by batch and in order. Best effort.
+
+    Served from a bounded queue in a task of its own: a slow sink loses batches (counted), and slows nothing else.
+    """
+
+    async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+        """Take one batch, never empty. An exception is logged and counted, and the next batch comes all the same."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and give up resources. Called once, after the last batch."""
+        ...
+
+
+@runtime_checkable
+class MetricsSink(Protocol):
+    """Is told of ticks, lock transitions and errors. Synchronous: it must return at once and never block.
+
+    `wants_jobs` asks for `tick.promotion.jobs` to be filled, for a histogram of lateness for example.
+    """
+
+    wants_jobs: bool
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        """After every good tick, promoted or not."""
+        ...
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        """When the lock was won, or is another's; on transitions only."""
+        ...
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Tells the time and sleeps."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed point, never going back."""
+        ...
+
+    def time_ms(self) -> int:
+        """Unix time in whole milliseconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`, never earlier by `monotonic`."""
+        ...

@@ -1,0 +1,43 @@
+"""How an action of a machine is done on a backend, and how what goes wrong becomes an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from promoter_core.actions import Action, Cleanup, Done, Emit, Failed, Look, Outcome, Unlock
+from promoter_core.contracts import Backend
+from promoter_core.errors import BackendError, PermanentError
+from promoter_core.settings import PromoterSettings
+
+
+async def do_alone(backend: Backend, action: Action, s: PromoterSettings) -> Outcome:
+    """The actions that are one call for one queue, whoever runs the machine."""
+    match action:
+        case Cleanup(jobs):
+            await backend.cleanup(s.queue, jobs)
+        case Emit(jobs):
+            await backend.emit(s.queue, jobs, s.events_max_stream_len)
+        case Look():
+            return await backend.stats(s.queue)
+        case Unlock(lease):
+            await backend.unlock(lease)
+        case _:
+            raise TypeError(f"{action!r} is not done alone")
+    return Done()
+
+
+async def guarded(call: Awaitable[Outcome]) -> Outcome:
+    """The outcome, or what went wrong as one."""
+    try:
+        return await call
+    except Exception as exc:
+        return Failed(as_backend_error(exc))
+
+
+def as_backend_error(exc: Exception) -> BackendError:
+    """The contract allows only BackendErrors; anything else is a backend's defect, and permanent."""
+    if isinstance(exc, BackendError):
+        return exc
+    unexpected = PermanentError(f"unexpected {type(exc).__name__} from the backend: {exc}", code="UNEXPECTED")
+    unexpected.__cause__ = exc
+    return unexpected

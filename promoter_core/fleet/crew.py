@@ -1,0 +1,193 @@
+"""`Crew`: the machines of the queues that this process leads or tries to, served in turn on one backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Wait, Waited
+from promoter_core.contracts import Clock
+from promoter_core.doing import as_backend_error, do_alone, guarded
+from promoter_core.errors import BackendError, PermanentError
+from promoter_core.fleet.turns import Line, Turns, deaf
+from promoter_core.machine import Machine, State
+from promoter_core.model import Changes, Lease, Promotion, Wake
+from promoter_core.reports import Reporter
+from promoter_core.settings import PromoterSettings
+
+log = logging.getLogger("promoter.fleet")
+
+RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
+
+
+class Crew:
+    """`ended` is called with each queue whose machine has stopped, and with its error, if that is why."""
+
+    def __init__(
+        self,
+        backend: Any,
+        settings: PromoterSettings,
+        reporter: Reporter,
+        clock: Clock,
+        ended: Callable[[str, PermanentError | None], None],
+        *,
+        until_idle: bool,
+    ) -> None:
+        self.lines: dict[str, Line] = {}
+        self.renew_s = 0.0  # when the leases are renewed next, all of them at once
+        self._backend = backend
+        self._settings = settings
+        self._reporter = reporter
+        self._clock = clock
+        self._ended = ended
+        self._until_idle = until_idle
+        self._turns = Turns()
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is to be served now."""
+        return bool(self._turns)
+
+    def next_s(self) -> float:
+        """When something is to be done, if nothing changes before."""
+        due_s = self._turns.next_s()
+        return self.renew_s if due_s is None else min(due_s, self.renew_s)
+
+    def lead(self, queue: str) -> None:
+        """Try to lead the queue from now on."""
+        machine = Machine(
+            replace(self._settings, queue=queue),
+            fused=self._backend.capabilities.fused,
+            want_jobs=self._reporter.wants_jobs,
+            until_idle=self._until_idle,
+        )
+        now_s = self._clock.monotonic()
+        line = self.lines[queue] = Line(queue, machine, machine.start(now_s).action, busy_s=now_s)
+        self._turns.stand(line)
+
+    def retire(self, queue: str) -> None:
+        """Finish the step under way and release the queue's lock."""
+        line = self.lines[queue]
+        line.handed_over = True
+        line.machine.shutdown()
+        if line.due_s is not None:
+            line.due_s = None
+            self._handle(line, Waited(False), self._clock.monotonic())
+
+    def heard(self, changes: Changes) -> None:
+        """End the waits of the queues that have changed."""
+        for line in list(self.lines.values()) if changes.everything else self._told_of(changes):
+            self._poke(line)
+
+    def _told_of(self, changes: Changes) -> Iterable[Line]:
+        for queues, state in ((changes.sets, State.LEADER), (changes.locks, State.FOLLOWER)):
+            for queue in queues:
+                line = self.lines.get(queue)
+                if line is not None and line.machine.state is state:
+                    yield line
+
+    def _poke(self, line: Line) -> None:
+        """Something changed: end its wait, now or, when it is deaf, once it listens."""
+        line.changed = True
+        if line.due_s is not None and not deaf(line):
+            line.due_s = None
+            self._handle(line, Waited(True), self._clock.monotonic())
+
+    def pass_time(self) -> None:
+        """End the waits whose time is up."""
+        now_s = self._clock.monotonic()
+        for line in self._turns.due(now_s):
+            if (wait := line.machine.wait_on(now_s)) is not None:  # it was renewed with all the others
+                line.action = wait
+                self._turns.wait(line, now_s + wait.seconds)
+            else:
+                self._handle(line, Waited(False), now_s)
+
+    async def round(self) -> None:
+        """One step for each line whose turn it is, those of a kind in one round trip."""
+        locks: list[Line] = []
+        promotes: list[Line] = []
+        alone: list[Line] = []
+        for line in self._turns.round():
+            match line.action:
+                case Lock():
+                    locks.append(line)
+                case Promote():
+                    promotes.append(line)
+                case _:
+                    alone.append(line)
+        s = self._settings
+        if locks:
+            await self._together(locks, self._backend.lock_many, [x.queue for x in locks], s.holder_id, s.lock_ttl_ms)
+        if promotes:
+            asked = [(x.action.lease, x.action.request) for x in promotes if isinstance(x.action, Promote)]
+            await self._together(promotes, self._backend.promote_many, asked)
+        steps = [guarded(do_alone(self._backend, line.action, replace(s, queue=line.queue))) for line in alone]
+        for line, outcome in zip(alone, await asyncio.gather(*steps), strict=True):
+            self._handle(line, outcome, self._clock.monotonic())
+
+    async def _together(self, lines: list[Line], call: Any, *args: Any) -> None:
+        began_s = self._clock.monotonic()
+        for line in lines:
+            line.changed = False
+            line.machine.started(began_s)
+        try:
+            answers: Sequence[Any] = await call(*args)
+        except Exception as exc:
+            answers = [as_backend_error(exc)] * len(lines)
+        now_s = self._clock.monotonic()
+        for line, answer in zip(lines, answers, strict=True):
+            self._handle(line, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
+
+    async def renew(self) -> None:
+        """Renew the leases of all queues that are led, before any of their machines would."""
+        asked_s = self._clock.monotonic()
+        s = self._settings
+        self.renew_s = asked_s + s.lock_ttl_ms / 4000
+        leading = [line for line in self.lines.values() if line.machine.state is State.LEADER]
+        try:
+            renewed = await self._backend.renew_many([Lease(x.queue, s.holder_id, s.lock_ttl_ms) for x in leading])
+        except BackendError as exc:
+            log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
+            return
+        for line, ours in zip(leading, renewed, strict=True):
+            if ours:
+                line.machine.renewed(asked_s)
+            else:
+                self._poke(line)  # its next tick will find that the lease is lost
+
+    async def release(self) -> None:
+        """After a cancellation: release what may be held. What cannot be released ends with its lease."""
+        s = self._settings
+        leases = [Lease(queue, s.holder_id, s.lock_ttl_ms) for queue in self.lines]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await asyncio.gather(*map(self._backend.unlock, leases), return_exceptions=True)
+        self.lines.clear()
+
+    def _handle(self, line: Line, outcome: Outcome, now_s: float) -> None:
+        self._reporter.outcome(line.queue, outcome)
+        if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
+            line.busy_s = now_s
+        line.machine.polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
+        decision = line.machine.handle(outcome, now_s)
+        self._reporter.report(line.queue, decision)
+        drains = isinstance(decision.action, Promote) and isinstance(outcome, Promotion | Done)
+        self._place(line, decision.action, now_s, drains=drains)
+
+    def _place(self, line: Line, action: Action, now_s: float, *, drains: bool) -> None:
+        line.action = action
+        if isinstance(action, Stop):
+            del self.lines[line.queue]
+            self._reporter.stopped(line.queue, action.error)
+            self._ended(line.queue, action.error)
+        elif not isinstance(action, Wait):
+            self._turns.stand(line, drains=drains)
+        elif line.changed and not action.deaf:
+            self._handle(line, Waited(True), now_s)
+        else:
+            self._turns.wait(line, now_s + action.seconds)

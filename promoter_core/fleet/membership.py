@@ -1,0 +1,78 @@
+"""`Membership`: being one of several processes that share the work on the same queues."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+
+from promoter_core.contracts import ManyQueues
+from promoter_core.errors import BackendError
+from promoter_core.fleet.rendezvous import Rendezvous
+
+log = logging.getLogger("promoter.fleet")
+
+CALM_S = 0.05  # between beats, however often members come and go
+AGAIN_S = 0.2  # after a beat that failed
+
+
+def group_of(queues: Sequence[str], patterns: Sequence[str]) -> str:
+    """Processes that serve the same queues and patterns are one group."""
+    text = "\n".join([*sorted(set(queues)), "", *sorted(set(patterns))])
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+class Membership:
+    """Says which queues are `me`'s to lead. Membership ends with the lease, if it is not renewed in time.
+
+    A beat renews it before the locks are renewed, so that a member that has died is one no longer when its locks end,
+    and the others, who know when that is, take over then.
+    """
+
+    def __init__(self, backend: ManyQueues, group: str, me: str, ttl_ms: int) -> None:
+        self.next_s = 0.0  # when the next beat is due
+        self._backend = backend
+        self._group = group
+        self._me = me
+        self._ttl_ms = ttl_ms
+        self._rendezvous = Rendezvous()
+        self._last_s = float("-inf")
+
+    @property
+    def joined(self) -> bool:
+        return bool(self._rendezvous.members)
+
+    def mine(self, queue: str) -> bool:
+        return self._rendezvous.owner(queue) == self._me
+
+    def add_queue(self, queue: str) -> None:
+        self._rendezvous.add_queue(queue)
+
+    def drop_queue(self, queue: str) -> None:
+        self._rendezvous.drop_queue(queue)
+
+    def hurry(self) -> None:
+        """Members may have come or gone: beat soon."""
+        self.next_s = min(self.next_s, self._last_s + CALM_S)
+
+    async def beat(self, now_s: float) -> set[str]:
+        """Stay a member and see who else is one; the queues that are another's than before."""
+        self._last_s = now_s
+        try:
+            members = await self._backend.join(self._group, self._me, self._ttl_ms)
+        except BackendError as exc:
+            log.debug("membership could not be renewed: %s", exc)
+            self.next_s = now_s + AGAIN_S
+            return set()
+        beat_s = self._ttl_ms / 3000
+        if members.next_expiry_ms is not None:
+            beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)
+        self.next_s = now_s + beat_s
+        if members.names != self._rendezvous.members:
+            log.info("%d processes share the queues", len(members.names))
+        return self._rendezvous.set_members(members.names)
+
+    async def leave(self) -> None:
+        with suppress(BackendError):
+            await self._backend.leave(self._group, self._me)

@@ -1,0 +1,152 @@
+"""ManyQueues: several queues in one call, changes, finding queues, membership. Skipped where it is not offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from promoter_core.contracts import Clock, ManyQueues
+from promoter_core.model import Changes, Lease, LeaseHeld, LeaseLost, Promotion
+from promoter_core.testing.contract.base import ContractBase, needs_wake
+from promoter_core.testing.kit import LONG_MS, REQUEST, Kit
+from promoter_core.testing.obligations import obliges
+
+PATIENT_S = 5.0  # a wait that a change is to end
+ORDER = "Answers come in the order asked."
+
+
+class ManyQueuesContract(ContractBase):
+    @pytest.fixture
+    def many(self, kit: Kit) -> Any:
+        if not isinstance(kit.backend.inner, ManyQueues):
+            pytest.skip("needs a backend that offers ManyQueues")
+        return kit.backend
+
+    async def test_many_locks_are_answered_in_order(self, many: Any, kit: Kit) -> None:
+        queues = [kit.other() for _ in range(5)]
+        await many.lock(queues[1].queue, "other", LONG_MS)
+        await many.lock(queues[3].queue, "me", LONG_MS)
+        answers = await many.lock_many([k.queue for k in queues], "me", LONG_MS)
+        kinds = [type(answer) for answer in answers]
+        obliges("ManyQueues", ORDER, kinds == [Lease, LeaseHeld, Lease, Lease, Lease], answers=answers)
+        leases = [Lease(k.queue, "me", LONG_MS) for i, k in enumerate(queues) if i != 1]
+        assert [a for a in answers if isinstance(a, Lease)] == leases
+
+    async def test_many_promotions_are_each_for_their_queue(self, many: Any, kit: Kit) -> None:
+        queues = [kit.other() for _ in range(4)]
+        leases = [await k.lead() for k in queues]
+        for n, k in enumerate(queues):
+            await k.due(*(f"{n}-{i}" for i in range(n)))
+        leases[2] = Lease(leases[2].queue, "somebody else", LONG_MS)
+        answers = await many.promote_many([(lease, REQUEST) for lease in leases])
+        promoted = [a.promoted if isinstance(a, Promotion) else a for a in answers]
+        obliges("ManyQueues", ORDER, promoted == [0, 1, LeaseLost(), 3], answers=answers)
+        found = [[a.id for a in await k.arrivals()] for k in queues]
+        assert found == [[], ["1-0"], [], ["3-0", "3-1", "3-2"]]
+
+    async def test_many_leases_are_renewed_where_they_are_ours(self, many: Any, kit: Kit) -> None:
+        queues = [kit.other() for _ in range(4)]
+        await queues[0].lead("me", 2_000)
+        await queues[1].lead("other", 2_000)
+        await queues[3].lead("me", 2_000)
+        answers = await many.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
+        obliges(
+            "ManyQueues.renew_many",
+            "Start each lease anew whose lock is still its holder's.",
+            list(answers) == [True, False, False, True],
+            answers=answers,
+        )
+        left = [(await many.stats(k.queue)).lease_remaining_ms for k in queues]
+        assert left[0] > 30_000, left
+        assert left[3] > 30_000, left
+        obliges("ManyQueues.renew_many", "False where it is not: nothing changes there.", left[1] <= 2_000, left=left)
+        assert left[2] is None, left
+
+    async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, many: Any, kit: Kit, pair: Any) -> None:
+        needs_wake(kit)
+        feed = await many.feed()
+        busy, quiet, followed = kit.other(), kit.other(), kit.other()
+        for k in (busy, quiet):
+            await many.promote(await k.lead(), REQUEST)
+        writer = busy.other(pair[1])
+        other = followed.other(pair[1])
+        lease = await other.lead("other")
+        await many.lock(followed.queue, "me", LONG_MS)
+        await self._until(feed, lambda c: False, 0.3)  # all that is old
+        await writer.schedule("soon", delay_ms=50)
+        heard = await self._until(feed, lambda c: c.everything or busy.queue in c.sets)
+        obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, queue=busy.queue)
+        await many.promote(Lease(busy.queue, "leader", LONG_MS), REQUEST)
+        await other.backend.unlock(lease)
+        heard = await self._until(feed, lambda c: c.everything or followed.queue in c.locks)
+        obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, lock=True)
+        feed.close()
+
+    async def test_the_feed_sleeps_while_nothing_changes(self, many: Any, kit: Kit, clock: Clock) -> None:
+        feed = await many.feed()
+        await self._until(feed, lambda c: False, 0.2)
+        began_s = clock.monotonic()
+        changes = await feed.next(0.15)
+        took_s = clock.monotonic() - began_s
+        if changes == Changes():  # telling of too much is allowed
+            obliges("ChangeFeed.next", "Sleep for `timeout_s` seconds", took_s >= 0.149, took_s=took_s)
+        feed.close()
+        feed.close()
+
+    async def test_queues_with_delayed_jobs_are_found_by_pattern(self, many: Any, kit: Kit) -> None:
+        prefix = f"find-{ULID()}"
+        names = [f"{prefix}-{i}" for i in range(30)]
+        for name in [*names, f"other-{prefix}"]:
+            await Kit(many, kit.clock, name).schedule("later")
+        await Kit(many, kit.clock, f"{prefix}-empty").lead()
+        found = [name for page in [p async for p in many.find(f"{prefix}-*")] for name in page]
+        obliges("ManyQueues.find", "The queues that have delayed jobs and match", set(found) == set(names), found=found)
+
+    async def test_members_of_a_group_know_one_another(self, many: Any, kit: Kit) -> None:
+        group = f"group-{ULID()}"
+        alone = await many.join(group, "a", LONG_MS)
+        assert (alone.names, alone.next_expiry_ms) == (frozenset({"a"}), None)
+        members = await many.join(group, "b", 300)
+        assert members.names == {"a", "b"}
+        assert 30_000 < members.next_expiry_ms <= LONG_MS, members
+        members = await many.join(group, "a", LONG_MS)
+        assert 0 < members.next_expiry_ms <= 300, members
+        assert (await many.join(f"{group}-other", "x", 300)).names == {"x"}
+        await kit.sleep_ms(350)
+        members = await many.join(group, "a", LONG_MS)
+        obliges("ManyQueues.join", "Be a member of a group for `ttl_ms`", members.names == {"a"}, members=members)
+        await many.join(group, "c", LONG_MS)
+        await many.leave(group, "c")
+        await many.leave(group, "c")
+        assert (await many.join(group, "a", LONG_MS)).names == {"a"}
+
+    async def test_members_are_told_of_those_that_come_and_go(self, many: Any, kit: Kit, pair: Any) -> None:
+        needs_wake(kit)
+        group, feed = f"group-{ULID()}", await many.feed()
+        await many.join(group, "a", LONG_MS)
+        await self._until(feed, lambda c: False, 0.3)
+        for step in (pair[1].join(group, "b", LONG_MS), pair[1].leave(group, "b")):
+            await step
+            heard = await self._until(feed, lambda c: c.everything or c.members)
+            obliges("ManyQueues.join", "The feeds of other members tell of a new one", heard)
+        feed.close()
+
+    async def test_the_feed_tells_of_a_queue_that_is_announced(self, many: Any, kit: Kit, pair: Any) -> None:
+        needs_wake(kit)
+        feed, name = await many.feed(), f"new-{ULID()}"
+        await self._until(feed, lambda c: False, 0.3)
+        await pair[1].announce(name)
+        heard = await self._until(feed, lambda c: name in c.sets)
+        obliges("ManyQueues.announce", "Have the feeds of other processes tell of this queue.", heard, name=name)
+        feed.close()
+
+    @staticmethod
+    async def _until(feed: Any, said: Callable[[Changes], bool], timeout_s: float = PATIENT_S) -> bool:
+        """Whether the feed says it within the time."""
+        for _ in range(int(timeout_s / 0.1)):
+            if said(await feed.next(0.1)):
+                return True
+        return False
