@@ -66,14 +66,18 @@ class Machine:
         fused: frozenset[Phase] = frozenset(),
         want_jobs: bool = True,
         until_idle: bool = False,
+        in_fleet: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`jitter` gives numbers from 0 to 1; a backoff grows by up to a tenth of itself with it."""
+        """`jitter` gives numbers from 0 to 1; a backoff grows by up to a tenth of itself with it.
+
+        `in_fleet`: the lease is renewed with those of other queues, and by this machine only when that fails.
+        """
         self.state = State.FOLLOWER
         self.polls = False  # set by the runner: the backend cannot tell of every change
         self._settings = settings
-        self._lease = Lease(settings.queue, settings.holder_id, settings.lock_ttl_ms)
-        self._timer = LeaseTimer(settings.lock_ttl_ms)
+        self.lease = Lease(settings.queue, settings.holder_id, settings.lock_ttl_ms)
+        self._timer = LeaseTimer(settings.lock_ttl_ms, used=2 / 3 if in_fleet else 1 / 3)
         self._phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
         if not settings.events and Phase.EMIT in self._phases:
             self._phases.remove(Phase.EMIT)
@@ -179,7 +183,7 @@ class Machine:
             renew=self._timer.wants_renewal(now_s),
             want_jobs=self._want_jobs,
         )
-        return self._decide(Promote(self._lease, request), now_s)
+        return self._decide(Promote(self.lease, request), now_s)
 
     def _promoted(self, request: PromotionRequest, promotion: Promotion, now_s: float) -> Decision:
         self._backoff.reset()
@@ -211,7 +215,7 @@ class Machine:
         """A wake found nothing due: pause before listening again, longer while wakes keep coming."""
         self._woken = False
         pause_s = min(self._gathering.next_s(), self._leader_wait(now_s).seconds)
-        return self._decide(Wait(pause_s, Reason.GATHER, self._lease), now_s)
+        return self._decide(Wait(pause_s, Reason.GATHER, self.lease), now_s)
 
     def _rest(self, now_s: float) -> Decision:
         self._woken = False
@@ -231,7 +235,7 @@ class Machine:
         for bound_s, why in bounds:
             if bound_s < seconds:
                 seconds, reason = bound_s, why
-        return Wait(max(seconds, MIN_WAIT_S), reason, self._lease)
+        return Wait(max(seconds, MIN_WAIT_S), reason, self.lease)
 
     def _follower_wait(self, remaining_ms: int | None) -> Wait:
         """Until the other's lease can end, bounded by how often a follower looks at all."""
@@ -266,7 +270,7 @@ class Machine:
         if isinstance(self._action, Cleanup | Emit):
             return self._next_phase(now_s)  # the jobs are in the stream: these two are best effort
         self._woken = False
-        lease = self._lease if self.state is State.LEADER else None
+        lease = self.lease if self.state is State.LEADER else None
         return self._decide(Wait(self._backoff.next_s(), Reason.BACKOFF, lease), now_s)
 
     def _finish(self, now_s: float) -> Decision:
@@ -274,7 +278,7 @@ class Machine:
         if not self._may_hold:
             return self._stop(now_s)
         self._ending = True
-        return self._give(Unlock(self._lease), now_s)
+        return self._give(Unlock(self.lease), now_s)
 
     def _stop(self, now_s: float) -> Decision:
         self.state = State.STOPPED

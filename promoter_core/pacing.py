@@ -12,14 +12,16 @@ MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again soone
 class LeaseTimer:
     """The lease, counted from when it was asked for: the store's own count began no earlier."""
 
-    def __init__(self, ttl_ms: int) -> None:
+    def __init__(self, ttl_ms: int, *, used: float = 1 / 3) -> None:
+        """It wants renewing when this part of it is `used`."""
         self.deadline_s = 0.0  # by then the lease has ended, if nothing renewed it
-        self.renew_s = 0.0  # it wants renewing: a third of it is used
+        self.renew_s = 0.0
         self._ttl_s = ttl_ms / 1000
+        self._used = used
 
     def began(self, asked_s: float) -> None:
         self.deadline_s = asked_s + self._ttl_s
-        self.renew_s = asked_s + self._ttl_s / 3
+        self.renew_s = asked_s + self._ttl_s * self._used
 
     def ended(self, now_s: float) -> bool:
         return now_s >= self.deadline_s

@@ -51,8 +51,12 @@ class MemoryQueues:
         return self._store.signals.feed(_read_key)
 
     async def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        self._now_ms()
-        found = [name for name, q in self._store.queues() if q.depth and fnmatchcase(name, pattern)]
+        now_ms = self._now_ms()
+        found = [
+            name
+            for name, q in self._store.queues()
+            if (q.depth or q.holder(now_ms) is not None) and fnmatchcase(name, pattern)
+        ]
         for first in range(0, len(found), PAGE):
             yield found[first : first + PAGE]
 

@@ -93,6 +93,6 @@ class Driver(Protocol):
         """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
         ...
 
-    def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
-        """Keys of sorted sets that match a glob pattern, some hundred looked at in each step, on all servers."""
+    def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+        """Keys of one type (as TYPE names it) that match a glob pattern, on all servers, some hundred looked at a step."""
         ...

@@ -116,9 +116,9 @@ class RespQueues:
     async def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
         self._check_open()
         k = keys_of(pattern)
-        async for page in self._driver.scan(k.delayed):
-            found = [queue for key in page if (read := queue_of(key)) is not None for queue in (read[0],)]
-            yield found
+        for match, type in ((k.delayed, "zset"), (k.lock, "string")):
+            async for page in self._driver.scan(match, type):
+                yield [found[0] for key in page if (found := queue_of(key)) is not None]
 
     async def announce(self, queue: str) -> None:
         k = keys_of(queue)

@@ -48,10 +48,10 @@ class ManyQueues(Protocol):
         ...
 
     def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """The queues that have delayed jobs and match a glob pattern (`*`, `?`, `[…]`), some at a time.
+        """The queues that have delayed jobs or a leader, and match a glob pattern (`*`, `?`, `[…]`), some at a time.
 
-        Each step is a small one for the store; the caller sets the pace. A queue may come twice; one that has delayed
-        jobs all the while comes at least once.
+        Each step is a small one for the store; the caller sets the pace. A queue may come twice; one that has either
+        all the while comes at least once.
         """
         ...
 

@@ -15,12 +15,13 @@ from promoter_core.doing import as_backend_error, do_alone, guarded
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.fleet.turns import Line, Turns, deaf
 from promoter_core.machine import Machine, State
-from promoter_core.model import Changes, Lease, Promotion, Wake
+from promoter_core.model import Changes, Promotion, Wake
 from promoter_core.reports import Reporter
 from promoter_core.settings import PromoterSettings
 
 log = logging.getLogger("promoter.fleet")
 
+RENEW = 0.3  # of the lease, between renewals
 RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
 
 
@@ -64,6 +65,7 @@ class Crew:
             fused=self._backend.capabilities.fused,
             want_jobs=self._reporter.wants_jobs,
             until_idle=self._until_idle,
+            in_fleet=True,
         )
         now_s = self._clock.monotonic()
         line = self.lines[queue] = Line(queue, machine, machine.start(now_s).action, busy_s=now_s)
@@ -146,11 +148,10 @@ class Crew:
     async def renew(self) -> None:
         """Renew the leases of all queues that are led, before any of their machines would."""
         asked_s = self._clock.monotonic()
-        s = self._settings
-        self.renew_s = asked_s + s.lock_ttl_ms / 4000
+        self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
         leading = [line for line in self.lines.values() if line.machine.state is State.LEADER]
         try:
-            renewed = await self._backend.renew_many([Lease(x.queue, s.holder_id, s.lock_ttl_ms) for x in leading])
+            renewed = await self._backend.renew_many([line.machine.lease for line in leading])
         except BackendError as exc:
             log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
             return
@@ -162,8 +163,7 @@ class Crew:
 
     async def release(self) -> None:
         """After a cancellation: release what may be held. What cannot be released ends with its lease."""
-        s = self._settings
-        leases = [Lease(queue, s.holder_id, s.lock_ttl_ms) for queue in self.lines]
+        leases = [line.machine.lease for line in self.lines.values()]
         with suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await asyncio.gather(*map(self._backend.unlock, leases), return_exceptions=True)

@@ -184,7 +184,8 @@ class PromoterFleet:
         now_s = self._clock.monotonic()
         if self._membership is not None and now_s >= self._membership.next_s:
             for queue in await self._membership.beat(now_s):
-                self._assign(queue)
+                if self._assign(queue):
+                    await self._backend.announce(queue)  # its new leader may not know it
         for queue in [q for q, (_, retry_s) in self._aside.items() if retry_s <= now_s]:
             del self._aside[queue]
             self._assign(queue)
@@ -244,14 +245,16 @@ class PromoterFleet:
             self._membership.drop_queue(queue)
         self._crew.retire(queue)
 
-    def _assign(self, queue: str) -> None:
-        """Lead the queue if it is ours, and hand it over if it is not."""
+    def _assign(self, queue: str) -> bool:
+        """Lead the queue if it is ours, and hand it over if it is not: then the answer is True."""
         ours = queue in self._known and (self._membership is None or self._membership.mine(queue))
         line = self._crew.lines.get(queue)
         if ours and line is None and queue not in self._aside:
             self._crew.lead(queue)
         elif not ours and line is not None and not line.handed_over:
             self._crew.retire(queue)
+            return True
+        return False
 
     def _ended(self, queue: str, error: PermanentError | None) -> None:
         """The queue's machine has stopped: it was handed over, is idle or failed."""

@@ -152,6 +152,22 @@ async def test_a_queue_that_one_process_finds_is_led_by_the_one_that_it_belongs_
         await process.stop()
 
 
+async def test_a_process_that_comes_learns_of_queues_that_are_empty(store, clock):
+    producer = MemoryBackend(store)
+    await producer.open()
+    names = [f"mail-{i}" for i in range(20)]
+    for name in names:
+        await DelayedQueue(producer, name).schedule(1, delay=2)
+    a = await Process(store, clock, "a", [], ["mail-*"]).start()
+    await clock.sleep(10)
+    assert sum(store[name].depth for name in names) == 0
+    b = await Process(store, clock, "b", [], ["mail-*"]).start()
+    await clock.sleep(1)
+    assert set(led_by(store, clock, names)) == {"a", "b"}
+    for process in (a, b):
+        await process.stop()
+
+
 async def test_processes_with_other_queues_are_no_members_of_the_group(store, clock):
     a = await Process(store, clock, "a", QUEUES[:30]).start()
     b = await Process(store, clock, "b", QUEUES[20:]).start()

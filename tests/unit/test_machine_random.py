@@ -105,9 +105,7 @@ class RandomRuns(RuleBasedStateMachine):
         changed = changed and not wait.deaf
         self.answer(Waited(changed), (wait.seconds * part if changed else wait.seconds) + paused)
 
-    @precondition(
-        lambda self: self.doing(Wait) and self.action.reason is Reason.RENEW and self.shutdown_steps is None
-    )
+    @precondition(lambda self: self.doing(Wait) and self.action.reason is Reason.RENEW and self.shutdown_steps is None)
     @rule(late=st.sampled_from([0.0, 0.5]))
     def a_fleet_renews_the_lease(self, late):
         self.now_s += self.action.seconds

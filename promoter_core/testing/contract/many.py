@@ -96,14 +96,21 @@ class ManyQueuesContract(ContractBase):
         feed.close()
         feed.close()
 
-    async def test_queues_with_delayed_jobs_are_found_by_pattern(self, many: Any, kit: Kit) -> None:
+    async def test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern(self, many: Any, kit: Kit) -> None:
         prefix = f"find-{ULID()}"
         names = [f"{prefix}-{i}" for i in range(30)]
         for name in [*names, f"other-{prefix}"]:
             await Kit(many, kit.clock, name).schedule("later")
-        await Kit(many, kit.clock, f"{prefix}-empty").lead()
+        await Kit(many, kit.clock, f"{prefix}-led").lead()
+        await many.stats(f"{prefix}-empty")
+        names.append(f"{prefix}-led")
         found = [name for page in [p async for p in many.find(f"{prefix}-*")] for name in page]
-        obliges("ManyQueues.find", "The queues that have delayed jobs and match", set(found) == set(names), found=found)
+        obliges(
+            "ManyQueues.find",
+            "The queues that have delayed jobs or a leader, and match",
+            set(found) == set(names),
+            found=found,
+        )
 
     async def test_members_of_a_group_know_one_another(self, many: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"

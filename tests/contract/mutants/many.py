@@ -37,14 +37,14 @@ class SaysThatItRenews(MemoryBackend):
 
 
 class FindsEverything(MemoryBackend):
-    killed_by = "test_queues_with_delayed_jobs_are_found_by_pattern"
+    killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
     async def find(self, pattern):
         yield [name for name, _ in self._store.queues()]
 
 
 class FindsTheFirstPage(MemoryBackend):
-    killed_by = "test_queues_with_delayed_jobs_are_found_by_pattern"
+    killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
     async def find(self, pattern):
         async for page in super().find(pattern):

@@ -1,0 +1,185 @@
+"""Many queues in few processes: what idle queues cost, how leadership is spread and how fast it moves.
+
+    python -m benchmarks.fleet [--idle 1000] [--queues 300] [--processes 3]
+    python -m benchmarks.fleet --simulate [--processes 100] [--queues 10000]
+
+Idle: one `promoter run --queue 'idle-*'` on queues with one far job each; CPU seconds of it and of the server.
+Spread: processes on the same queues, of which one is stopped and one killed; the gap is the longest time for which a
+queue's lock has had no holder, looked at all the time. Every job scheduled in between is counted at the end.
+Simulated: the same on the memory backend and the virtual clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from benchmarks.servers import valkey
+from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings, connect
+from promoter_core.testing import VirtualClock
+from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_resp.keys import keys_of
+
+LEASE_MS = 5_000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, its own and the system's on its behalf."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+async def start(url: str, queue: str, holder: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--queue", queue, "--holder-id", holder]
+    return await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+
+
+async def holders(client: Redis, queues: list[str]) -> list[bytes | None]:
+    return list(await client.mget([keys_of(q).lock for q in queues]))
+
+
+async def led(client: Redis, queues: list[str]) -> None:
+    while None in await holders(client, queues):
+        await asyncio.sleep(0.05)
+
+
+async def idle(url: str, client: Redis, queues: int, seconds: float) -> tuple[float, float, float]:
+    """Percent of a core that an idle fleet takes, and the server for it; commands a second."""
+    names = [f"idle-{i}" for i in range(queues)]
+    async with connect(url) as backend:
+        for name in names:
+            await DelayedQueue(backend, name).schedule(1, delay=86_400)
+    process = await start(url, "idle-*", "idle")
+    await led(client, names)
+    await asyncio.sleep(3)
+    server = (await client.info("server"))["process_id"]
+    calls = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    ours, theirs = cpu_s(process.pid), cpu_s(server)
+    await asyncio.sleep(seconds)
+    ours, theirs = cpu_s(process.pid) - ours, cpu_s(server) - theirs
+    calls = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] - calls
+    process.terminate()
+    await process.wait()
+    return 100 * ours / seconds, 100 * theirs / seconds, calls / seconds
+
+
+async def spread(url: str, client: Redis, queues: int, processes: int) -> None:
+    names = [f"mail-{i}" for i in range(queues)]
+    jobs = 0
+    async with connect(url) as backend:
+        for name in names:
+            await DelayedQueue(backend, name).schedule(0, delay=86_400)
+        running = [await start(url, "mail-*", f"p{i}") for i in range(processes)]
+        await led(client, names)
+        await asyncio.sleep(2)
+        shares = Counter(await holders(client, names))
+        print(f"{processes} processes, {queues} queues: shares {sorted(shares.values())}")
+        for what, sign, victim in (("stopped", signal.SIGTERM, 0), ("killed", signal.SIGKILL, 1)):
+            jobs += 10 * queues
+            for name in names:
+                await DelayedQueue(backend, name).schedule_many([Job(data=i, delay=0.5 + i * 0.7) for i in range(10)])
+            dead = f"p{victim}".encode()
+            longest, since, led_by_dead = 0.0, {}, 0.0
+            began = time.perf_counter()
+            running[victim].send_signal(sign)
+            while time.perf_counter() - began < LEASE_MS / 1000 + 3:
+                now, found = time.perf_counter(), await holders(client, names)
+                for name, holder in zip(names, found, strict=True):
+                    if holder is None:
+                        longest = max(longest, now - since.setdefault(name, now))
+                    else:
+                        since.pop(name, None)
+                if dead in found:
+                    led_by_dead = now - began
+                await asyncio.sleep(0.001)
+            print(
+                f"  one {what}: its locks were gone after {led_by_dead * 1000:.0f} ms; "
+                f"no queue was without a holder for longer than {longest * 1000:.0f} ms"
+            )
+        await asyncio.sleep(5)
+        promoted = sum([(await backend.stats(name)).stream_len for name in names])
+        print(f"  jobs due meanwhile: {jobs}, promoted: {promoted}")
+        for process in running:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def simulate(queues: int, processes: int) -> None:
+    clock = VirtualClock()
+    store = MemoryStore(clock)
+    names = [f"q{i}" for i in range(queues)]
+    backends, fleets, tasks = [], [], []
+    began = time.perf_counter()
+    for i in range(processes):
+        backend = MemoryBackend(store)
+        await backend.open()
+        settings = PromoterSettings(queue="-", holder_id=f"p{i}", lock_ttl_ms=LEASE_MS)
+        fleet = PromoterFleet(backend, names, settings=settings, clock=clock)
+        backends.append(backend)
+        fleets.append(fleet)
+        tasks.append(asyncio.create_task(fleet.run()))
+    await clock.sleep(20)
+    print(
+        f"simulated {processes} processes, {queues} queues; started in {time.perf_counter() - began:.0f} s of real time"
+    )
+
+    def shares() -> Counter[str | None]:
+        now_ms = clock.time_ms()
+        return Counter(store[name].holder(now_ms) for name in names)
+
+    async def gap(seconds: float) -> int:
+        longest, current = 0, Counter[str]()
+        for _ in range(int(seconds * 10)):
+            now_ms = clock.time_ms()
+            for name in names:
+                current[name] = 0 if store[name].holder(now_ms) else current[name] + 100
+            longest = max(longest, max(current.values()))
+            await clock.sleep(0.1)
+        return longest
+
+    led = shares()
+    print(f"  shares from {min(led.values())} to {max(led.values())}, without a leader: {led[None]}")
+    fleets[0].stop()
+    print(f"  one stops: no queue without a leader for longer than {await gap(2)} ms")
+    await backends[1].close()
+    print(f"  one dies: no queue without a leader for longer than {await gap(LEASE_MS / 1000 + 2)} ms")
+    led = shares()
+    print(f"  then {len(led)} lead from {min(led.values())} to {max(led.values())}, without a leader: {led[None]}")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    print(f"  {clock.monotonic():.0f} s of virtual time in {time.perf_counter() - began:.0f} s")
+
+
+async def main(queues: int, processes: int, idle_queues: int, seconds: float) -> None:
+    with valkey() as url:
+        client = Redis.from_url(url)
+        ours, theirs, calls = await idle(url, client, idle_queues, seconds)
+        print(f"{idle_queues} idle queues: promoter {ours:.2f}% of a core, server {theirs:.2f}%, {calls:.1f} calls/s")
+        await client.flushall()
+        await spread(url, client, queues, processes)
+        await client.aclose()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--idle", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--queues", type=int)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--simulate", action="store_true")
+    args = parser.parse_args()
+    if args.simulate:
+        asyncio.run(simulate(args.queues or 10_000, args.processes or 100))
+    else:
+        asyncio.run(main(args.queues or 300, args.processes or 3, args.idle, args.seconds))
