@@ -46,7 +46,7 @@ from promoter_core.model import (
     QueueStats,
     Tick,
 )
-from promoter_core.pacing import MIN_WAIT_S, Backoff, Gather, LeaseTimer
+from promoter_core.pacing import MIN_WAIT_S, Backoff, Gather, LeaseTimer, follower_wait, leader_wait
 from promoter_core.settings import PromoterSettings
 
 
@@ -147,7 +147,7 @@ class Machine:
             case Look(), QueueStats(due=0):
                 return self._finish(now_s)
             case Look(), QueueStats():
-                return self._decide(self._follower_wait(self._settings.poll_interval_ms), now_s)
+                return self._decide(follower_wait(self._settings, self._settings.poll_interval_ms, self.polls), now_s)
         raise TypeError(f"{outcome!r} is no outcome of {self._action!r}")
 
     # Each of these answers one row of the table in docs/reference/state-machine.md.
@@ -168,7 +168,7 @@ class Machine:
         self._report_lock(LockOutcome.HELD)
         if self._until_idle:
             return self._decide(Look(), now_s)
-        return self._decide(self._follower_wait(remaining_ms), now_s)
+        return self._decide(follower_wait(self._settings, remaining_ms, self.polls), now_s)
 
     def _tick(self, now_s: float) -> Decision:
         if self._timer.ended(now_s):
@@ -222,29 +222,10 @@ class Machine:
         return self._decide(self._leader_wait(now_s), now_s)
 
     def _leader_wait(self, now_s: float) -> Wait:
-        """Until the next due time, the lease's renewal or a change, whichever comes first."""
-        seconds, reason = self._timer.renew_s - now_s, Reason.RENEW
-        bounds = []
-        if self._promotion.held_back:
-            bounds.append((self._settings.poll_interval_ms / 1000, Reason.FULL))
-        elif self._promotion.next_due_ms is not None:
-            ahead_s = (self._promotion.next_due_ms - self._promotion.now_ms) / 1000
-            bounds.append((self._asked_s + ahead_s - now_s, Reason.NEXT_DUE))
-        if self.polls:
-            bounds.append((self._settings.poll_interval_ms / 1000, Reason.POLL))
-        for bound_s, why in bounds:
-            if bound_s < seconds:
-                seconds, reason = bound_s, why
-        return Wait(max(seconds, MIN_WAIT_S), reason, self.lease)
-
-    def _follower_wait(self, remaining_ms: int | None) -> Wait:
-        """Until the other's lease can end, bounded by how often a follower looks at all."""
-        wait_ms, reason = self._settings.follower_poll_ms, Reason.POLL
-        if self.polls:
-            wait_ms = min(wait_ms, self._settings.poll_interval_ms)
-        if remaining_ms is not None and remaining_ms < wait_ms:
-            wait_ms, reason = remaining_ms, Reason.HELD
-        return Wait(max(wait_ms / 1000, 0) + MIN_WAIT_S, reason, None)
+        ahead_s = self._asked_s - now_s
+        return leader_wait(
+            self._settings, self.lease, self._promotion, ahead_s, self._timer.renew_s - now_s, self.polls
+        )
 
     def _waited(self, reason: Reason, changed: bool, now_s: float) -> Decision:
         if self.state is State.FOLLOWER:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from promoter_core.actions import Reason, Wait
+from promoter_core.model import Lease, Promotion
+from promoter_core.settings import PromoterSettings
+
 BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
 GATHER_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
 MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
@@ -58,3 +62,34 @@ class Gather:
     def next_s(self) -> float:
         self._last = 0 if self._last is None else min(self._last + 1, len(GATHER_MS) - 1)
         return GATHER_MS[self._last] / 1000
+
+
+def leader_wait(
+    s: PromoterSettings, lease: Lease, last: Promotion, asked_s: float, renew_s: float, polls: bool
+) -> Wait:
+    """Until the next due time, the lease's renewal or a change, whichever comes first.
+
+    `asked_s` is when `last` was asked for and `renew_s` when the lease wants renewing, in seconds from now.
+    """
+    seconds, reason = renew_s, Reason.RENEW
+    bounds = []
+    if last.held_back:
+        bounds.append((s.poll_interval_ms / 1000, Reason.FULL))
+    elif last.next_due_ms is not None:
+        bounds.append((asked_s + (last.next_due_ms - last.now_ms) / 1000, Reason.NEXT_DUE))
+    if polls:
+        bounds.append((s.poll_interval_ms / 1000, Reason.POLL))
+    for bound_s, why in bounds:
+        if bound_s < seconds:
+            seconds, reason = bound_s, why
+    return Wait(max(seconds, MIN_WAIT_S), reason, lease)
+
+
+def follower_wait(s: PromoterSettings, remaining_ms: int | None, polls: bool) -> Wait:
+    """Until the other's lease can end, bounded by how often a follower looks at all."""
+    wait_ms, reason = s.follower_poll_ms, Reason.POLL
+    if polls:
+        wait_ms = min(wait_ms, s.poll_interval_ms)
+    if remaining_ms is not None and remaining_ms < wait_ms:
+        wait_ms, reason = remaining_ms, Reason.HELD
+    return Wait(max(wait_ms / 1000, 0) + MIN_WAIT_S, reason, None)

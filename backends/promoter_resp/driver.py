@@ -94,5 +94,5 @@ class Driver(Protocol):
         ...
 
     def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
-        """Keys of a type (as TYPE names it) that match a glob pattern, on all servers, some hundred looked at a step."""
+        """Keys of a type (as TYPE names it) that match a glob, on all servers, a few hundred looked at a step."""
         ...
