@@ -20,11 +20,10 @@ lint: $(VENV)/.ready
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/check_file_length.py
 
+# A quarter of an hour; BENCH_ARGS='--quick' for a first look, '--write' keeps the figures in docs/explanation/performance.
 bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks.drain
-	$(BIN)/python -m benchmarks.lateness
-	$(BIN)/python -m benchmarks.clients
-	$(BIN)/python -m benchmarks.takeover
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.fleet
 
 # Ten minutes of 50 queues, 3 promoters and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready

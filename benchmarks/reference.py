@@ -5,11 +5,15 @@ Lock script, promote script with XADD MAXLEN and ZREM a member, one DEL a batch,
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgpack
 from redis.asyncio import Redis
 
+from promoter_bench.measures import plain_producer as produce
+from promoter_bench.store import percentiles
+from promoter_core.model import PromotionRequest
 from promoter_resp.keys import keys_of
 
 LOCK = """
@@ -66,3 +70,17 @@ async def drain(url: str, queue: str, batch: int, *, events: bool) -> int:
     await client.aclose()
     await events_client.aclose()
     return total
+
+
+async def lateness(store: Any, jobs: int, seconds: float) -> dict[str, float]:
+    """Of jobs by a plain ZADD client, under a loop that locks and promotes every 100 ms, whatever is known."""
+    queue, late = store.new_queue(), []
+    producer = asyncio.create_task(produce(store.raw_url, queue, jobs, seconds))
+    while len(late) < jobs:
+        lease = await store.backend.lock(queue, "reference", 5_000)
+        promotion = await store.backend.promote(lease, PromotionRequest(256, 1_000_000))
+        late += [job.promoted_ms - job.due_ms for job in promotion.jobs]
+        if promotion.promoted < 256:
+            await asyncio.sleep(0.1)
+    await producer
+    return percentiles(late)

@@ -1,0 +1,74 @@
+"""What no promoter can beat: a script that does nothing but the XADDs that a batch needs, on the same server.
+
+`constant` adds one and the same entry again and again; `passed` is given the batch's entries as arguments. The latter
+has to come by the bytes, as a promotion has to come by them from the set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promoter_bench.store import PAYLOAD, ServerStore, member_of
+from promoter_core.model import Lease
+from promoter_resp.driver import Script
+from promoter_resp.keys import keys_of
+
+BATCH = 1_024
+
+CONSTANT = """
+for i = 1, tonumber(ARGV[1]) do
+  redis.call('XADD', KEYS[1], '*', 'd', ARGV[2])
+  if #KEYS == 2 then redis.call('XADD', KEYS[2], '*', 'e', 'waiting', 'id', ARGV[3], 'ts', ARGV[4]) end
+end
+"""
+PASSED = """
+for i = 4, #ARGV do
+  redis.call('XADD', KEYS[1], '*', 'd', ARGV[i])
+  if #KEYS == 2 then redis.call('XADD', KEYS[2], '*', 'e', 'waiting', 'id', ARGV[2], 'ts', ARGV[3]) end
+end
+"""
+ID, TS = "01M85SFPTNPWAT758QM000000001", "1795000000000"
+
+
+async def limits(store: ServerStore, jobs: int, *, events: bool) -> dict[str, float]:
+    """Microseconds of the server a job, at batch 1,024: for `promote`, and for each limit."""
+    k = keys_of(store.new_queue())
+    streams = [k.stream, k.events][: 2 if events else 1]
+    batches = jobs // BATCH
+    envelopes = [member_of(f"01M85SFPTNPWAT758QM{i:09d}", PAYLOAD)[4:] for i in range(BATCH)]
+    constant, passed = [await store.raw.script_load(source) for source in (CONSTANT, PASSED)]
+    used = {}
+    for name, sha, args in (
+        ("constant", constant, [BATCH, envelopes[0], ID, TS]),
+        ("passed", passed, [BATCH, ID, TS, *envelopes]),
+    ):
+        before = await _script_us(store.raw)
+        for _ in range(batches):
+            await store.raw.evalsha(sha, len(streams), *streams, *args)
+        used[name] = (await _script_us(store.raw) - before) / batches / BATCH
+        await store.forget(store.queues[-1])
+    used["promote"] = await _promote(store, batches * BATCH, events=events)
+    return used
+
+
+async def _promote(store: ServerStore, jobs: int, *, events: bool) -> float:
+    queue = store.new_queue()
+    k = keys_of(queue)
+    await store.load(queue, jobs, index=events)
+    lease = await store.backend.lock(queue, "bench", 60_000)
+    assert isinstance(lease, Lease)
+    script = await store.raw.script_load(Script("promote").source)
+    args = [lease.holder, 60_000, BATCH, 10**9, 1, int(events), 10**9, 0, k.index]
+    before, moved = await _script_us(store.raw), 0
+    while moved < jobs:
+        reply = await store.raw.evalsha(script, 5, k.lock, k.delayed, k.stream, k.events, k.dlq, *args)
+        moved += reply[0]
+    used = (await _script_us(store.raw) - before) / jobs
+    await store.forget(queue)
+    return used
+
+
+async def _script_us(client: Any) -> float:
+    """Microseconds that the server has spent in scripts by EVALSHA."""
+    stats = await client.info("commandstats")
+    return float(stats.get("cmdstat_evalsha", {}).get("usec", 0))

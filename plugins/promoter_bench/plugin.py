@@ -1,0 +1,14 @@
+"""Registers `promoter bench`."""
+
+from collections.abc import Iterable
+
+from promoter_core.hookspecs import CommandSpec, hookimpl
+
+
+@hookimpl
+def promoter_register_commands() -> Iterable[CommandSpec]:
+    yield CommandSpec(
+        name="bench",
+        summary="Measure drain rate, lateness and cost on a backend, on queues of its own.",
+        target="promoter_bench.command:bench",
+    )

@@ -1,0 +1,140 @@
+"""What is measured on: a backend, and for Redis-protocol servers the server behind it, asked and filled directly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from ulid import ULID
+
+from promoter_core import DelayedQueue, Job, PluginError, connect
+from promoter_core.contracts import Backend
+from promoter_core.envelope import pack_envelope
+from promoter_resp.keys import keys_of
+from promoter_resp.member import encode_member
+
+PAYLOAD = b"\xc4\x40" + b"x" * 64  # with the envelope, about 100 bytes a member
+PAGE = 5_000
+LONG_AGO_MS = 1_600_000_000_000
+
+
+class Store:
+    """Any backend. Its queues are those of this run."""
+
+    raw: Any = None  # a redis-py client of the server, where there is one
+
+    def __init__(self, url: str, backend: Backend) -> None:
+        self.url = url
+        self.backend = backend
+        self.queues: list[str] = []
+        self._prefix = f"promoter-bench-{ULID()}"
+
+    def new_queue(self) -> str:
+        queue = f"{self._prefix}-{len(self.queues)}"
+        self.queues.append(queue)
+        return queue
+
+    async def load(self, queue: str, jobs: int, *, index: bool) -> None:
+        """Jobs that are due: scheduled for a moment ahead, which is waited for."""
+        delayed = DelayedQueue(self.backend, queue)
+        lead_s = 1.0 + jobs / 20_000
+        for first in range(0, jobs, PAGE):
+            numbers = range(first, min(first + PAGE, jobs))
+            await delayed.schedule_many([Job(data=i, delay=lead_s, index=index) for i in numbers])
+        while (await delayed.stats()).due < jobs:
+            await asyncio.sleep(0.05)
+
+    async def cpu_s(self) -> float | None:
+        """CPU seconds that the server has used; None where there is none to ask."""
+        return None
+
+    async def clean(self) -> None:
+        """Leave nothing of this run behind, where that can be done; other stores keep the streams."""
+
+
+class ServerStore(Store):
+    """A Redis-protocol server: filled by plain ZADD, and asked for its CPU and memory."""
+
+    def __init__(self, url: str, backend: Backend, raw: Any, raw_url: str) -> None:
+        super().__init__(url, backend)
+        self.raw = raw
+        self.raw_url = raw_url
+
+    async def load(self, queue: str, jobs: int, *, index: bool, first_due_ms: int = LONG_AGO_MS) -> None:
+        k = keys_of(queue)
+        for first in range(0, jobs, PAGE):
+            pipeline = self.raw.pipeline(transaction=False)
+            members = {}
+            for i in range(first, min(first + PAGE, jobs)):
+                id = f"01M85SFPTNPWAT758QM{i:09d}"
+                member = member_of(id)
+                members[member] = first_due_ms + i
+                if index:
+                    pipeline.set(k.index + id.encode(), member, ex=86_400)
+            pipeline.zadd(k.delayed, members)
+            await pipeline.execute()
+
+    async def cpu_s(self) -> float | None:
+        info = await self.raw.info("cpu")
+        return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+    async def memory(self) -> int:
+        return int((await self.raw.info("memory"))["used_memory"])
+
+    async def commands(self) -> int:
+        """Commands that clients have sent, but for INFO; those that scripts call are not counted."""
+        stats = await self.raw.info("commandstats")
+        sent = ("evalsha", "eval", "ping", "client|tracking", "subscribe")
+        return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in sent)
+
+    async def forget(self, queue: str) -> None:
+        prefix = keys_of(queue).prefix.decode()
+        async for page in _pages(self.raw, f"{prefix}*"):
+            await self.raw.unlink(*page)
+
+    async def clean(self) -> None:
+        async for page in _pages(self.raw, f"{{chasqui:{self._prefix}*"):
+            await self.raw.unlink(*page)
+
+
+async def _pages(client: Any, match: str) -> Any:
+    cursor = 0
+    while True:
+        cursor, page = await client.scan(cursor, match=match, count=5_000)
+        if page:
+            yield page
+        if not cursor:
+            return
+
+
+def member_of(id: str, payload: bytes = PAYLOAD) -> bytes:
+    return encode_member("", pack_envelope(id, payload, LONG_AGO_MS, 0))
+
+
+def server_url(url: str) -> str | None:
+    """The redis-py URL of the server behind a backend's URL; None where there is none, or more than one."""
+    scheme, _, rest = url.partition("://")
+    schemes = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
+    schemes |= {"glide": "redis", "glides": "rediss", "unix": "unix"}
+    return f"{schemes[scheme]}://{rest.partition('?')[0]}" if scheme in schemes else None
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"p50": ordered[len(ordered) // 2], "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1]}
+
+
+async def open_store(stack: Any, url: str) -> Store:
+    """Raises as `connect`."""
+    backend = await stack.enter_async_context(connect(url))
+    address = server_url(url)
+    if address is None:
+        return Store(url, backend)
+    try:
+        from redis.asyncio import Redis
+    except ModuleNotFoundError:
+        raise PluginError("promoter bench asks the server by redis-py: pip install 'promoter-core[redis]'") from None
+
+    raw = await stack.enter_async_context(Redis.from_url(address))
+    return ServerStore(url, backend, raw, address)
