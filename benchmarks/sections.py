@@ -206,8 +206,8 @@ async def others(report: Report, scale: Scale) -> None:
         f"Delayed jobs in other task queues: {spread} due over {scale.seconds:g} s, and {instant} at one instant",
         *("", "version", "late p50, ms", "p99", "max", "all started after, s"),
         note="Each with its own worker and a no-op job, one process, default settings; ours is the promoter and a "
-        "plain consumer of the stream. Lateness is from the due time to the start of the job, the last column for those due "
-        "at one instant.",
+        "plain consumer of the stream. Lateness is from the due time to the start of the job; the last column is for "
+        "those due at one instant.",
     )
     bars = {}
     with valkey() as url:

@@ -65,6 +65,7 @@ class Machine:
         *,
         fused: frozenset[Phase] = frozenset(),
         want_jobs: bool = True,
+        want_traces: bool = False,
         until_idle: bool = False,
         in_fleet: bool = False,
         jitter: Callable[[], float] = random.random,
@@ -82,6 +83,7 @@ class Machine:
         if not settings.events and Phase.EMIT in self._phases:
             self._phases.remove(Phase.EMIT)
         self._want_jobs = want_jobs or bool(self._phases)
+        self._want_traces = want_traces
         self._until_idle = until_idle
         self._backoff, self._gathering = Backoff(jitter), Gather()
         self._batch = BatchSize(settings.promote_batch, settings.max_tick_ms)
@@ -182,6 +184,7 @@ class Machine:
             events_max_stream_len=s.events_max_stream_len,
             renew=self._timer.wants_renewal(now_s),
             want_jobs=self._want_jobs,
+            want_traces=self._want_traces,
         )
         return self._decide(Promote(self.lease, request), now_s)
 

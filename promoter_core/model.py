@@ -72,6 +72,7 @@ class Capabilities:
     ties: Ties = Ties.INSERTION
     durable: bool = False  # jobs outlive the process that scheduled them
     shared: bool = False  # several processes can work on one queue
+    traces: bool = False  # keeps the producers' trace contexts until promotion
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class PromotionRequest:
     events_max_stream_len: int = 100_000
     renew: bool = True  # extend the lease to its full `ttl_ms`
     want_jobs: bool = True  # fill `Promotion.jobs`
+    want_traces: bool = False  # fill `Promotion.traces`
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Promotion:
     quarantined: int = 0  # malformed members moved to the DLQ
     held_back: int = 0  # due jobs that stayed because the stream is full
     jobs: tuple[PromotedJob, ...] = ()
+    late: tuple[int, ...] = ()  # how many of the promoted were later than each of LATENESS_MS; then zeros
+    traces: tuple[str, ...] = ()  # trace contexts of those whose producers gave one
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,7 @@ class JobRequest:
     index: bool = True  # can be cancelled by id
     created_at_ms: int = 0
     attempt: int = 0
+    traceparent: str = ""  # the producer's trace context (W3C)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,14 @@ class QueueStats:
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
 
 
+class SinkTrouble(StrEnum):
+    """What went wrong with a sink. Promotion goes on."""
+
+    FAILED = "failed"  # it raised
+    DROPPED = "dropped"  # it was too slow for a batch, which is lost to it
+    BLOCKED = "blocked"  # it did not return at once, and held up promotion
+
+
 class Severity(StrEnum):
     """How much a finding matters."""
 
@@ -243,4 +256,5 @@ class Health:
     state: str  # "follower", "leader" or "stopped"
     leads: bool
     last_tick_age_s: float | None  # since the last good tick; None before the first
+    seen_age_s: float | None  # since it was last seen to be led, by us or by another; None before that
     last_error: str | None  # None once a later step has gone well

@@ -24,7 +24,7 @@ from promoter_core.errors import ConfigError
 from promoter_core.machine import Machine, State
 from promoter_core.model import Health, Lease, Wake
 from promoter_core.registry import Registry
-from promoter_core.reports import Reporter
+from promoter_core.reports import Reporter, unready
 from promoter_core.settings import PromoterSettings
 
 log = logging.getLogger("promoter")
@@ -69,6 +69,7 @@ class Promoter:
             self.settings,
             fused=self._backend.capabilities.fused,
             want_jobs=self._reporter.wants_jobs,
+            want_traces=self._reporter.wants_traces,
             until_idle=until_idle,
         )
         self._reporter.start()
@@ -106,6 +107,14 @@ class Promoter:
 
     def health(self) -> Health:
         return self._reporter.health(self.settings.queue, self._machine.state if self._machine else State.STOPPED)
+
+    def unready(self) -> list[str]:
+        """Why this promoter is not ready: its queue has not been seen to be led, by it or another, for two leases."""
+        return unready(self.health(), self.settings)
+
+    def exposition(self) -> tuple[bytes, str] | None:
+        """The figures as a page with its content type, of the first metrics sink that has one."""
+        return self._reporter.exposition()
 
     @property
     def dropped_batches(self) -> int:

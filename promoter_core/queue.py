@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,8 @@ MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC
 
 Delay = timedelta | float  # seconds, when it is a number
 
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -33,6 +36,7 @@ class Job:
     name: str = ""
     job_id: str | None = None
     index: bool = True
+    traceparent: str = ""
 
 
 class DelayedQueue:
@@ -53,6 +57,7 @@ class DelayedQueue:
         name: str = "",
         job_id: str | None = None,
         index: bool = True,
+        traceparent: str = "",
     ) -> Scheduled:
         """Schedule one job.
 
@@ -60,11 +65,12 @@ class DelayedQueue:
         datetime; a job that is due already goes straight to the stream. `name` (≤ 256 bytes) tells consumers what to
         run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`: safe to try again after a
         lost reply. `index=False` saves a key per job and gives up `cancel`.
+        `traceparent` is the producer's trace context (W3C), which the promotion's span links to.
 
         Raises JobError before anything is written; TransientError when the store could not be asked (it may have
         taken the job: give a `job_id` to be able to repeat safely); PermanentError.
         """
-        job = Job(data=data, delay=delay, at=at, name=name, job_id=job_id, index=index)
+        job = Job(data=data, delay=delay, at=at, name=name, job_id=job_id, index=index, traceparent=traceparent)
         return (await self.schedule_many([job]))[0]
 
     async def schedule_many(self, jobs: Iterable[Job]) -> tuple[Scheduled, ...]:
@@ -101,6 +107,7 @@ def _request(job: Job, now_ms: int) -> JobRequest:
         unique=job.job_id is not None,
         index=job.index,
         created_at_ms=now_ms,
+        traceparent=_check_traceparent(job.traceparent),
     )
 
 
@@ -131,6 +138,12 @@ def _check_name(name: object) -> str:
     if size > MAX_NAME_BYTES:
         raise JobError(f"name is {size} bytes long, at most {MAX_NAME_BYTES} are allowed")
     return name
+
+
+def _check_traceparent(text: object) -> str:
+    if text and not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
+        raise JobError(f"traceparent must be as in W3C Trace Context, 00-…-…-01, not {text!r}")
+    return str(text)
 
 
 def _check_id(job_id: object) -> str:

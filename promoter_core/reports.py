@@ -11,8 +11,9 @@ from promoter_core.actions import Decision, Done, Failed, Outcome, Waited
 from promoter_core.contracts import Clock, EventSink, MetricsSink
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.machine import State
-from promoter_core.model import Health, LockOutcome, Tick
+from promoter_core.model import Health, LeaseHeld, LockOutcome, Tick
 from promoter_core.registry import Registry
+from promoter_core.settings import PromoterSettings
 from promoter_core.sinks import EventFeed, MetricsFanout
 
 log = logging.getLogger("promoter")
@@ -23,6 +24,7 @@ class _Last:
     """Of one queue."""
 
     tick_s: float | None = None
+    seen_s: float | None = None
     error: BackendError | None = None
 
 
@@ -50,13 +52,21 @@ class Reporter:
         return bool(self._sinks) or self._metrics.wants_jobs
 
     @property
+    def wants_traces(self) -> bool:
+        return self._metrics.wants_traces
+
+    def exposition(self) -> tuple[bytes, str] | None:
+        """The figures as a page, of the first metrics sink that has one."""
+        return self._metrics.exposition()
+
+    @property
     def dropped_batches(self) -> int:
         """Batches that event sinks were too slow to take, in this or the last run."""
         return sum(feed.dropped for feed in self._feeds)
 
     def start(self) -> None:
         """Begin to serve the event sinks."""
-        self._feeds = [EventFeed(sink) for sink in self._sinks]
+        self._feeds = [EventFeed(sink, self._metrics.on_sink) for sink in self._sinks]
         for feed in self._feeds:
             feed.start()
 
@@ -67,6 +77,8 @@ class Reporter:
 
     def outcome(self, queue: str, outcome: Outcome) -> None:
         """Before the machine handles it: after an error, the first thing that goes well ends the outage."""
+        if isinstance(outcome, LeaseHeld):
+            self.seen(queue)
         last = self._last.get(queue)
         if last is not None and last.error is not None and not isinstance(outcome, Failed | Waited | Done):
             if self._ended(last.error):
@@ -81,7 +93,8 @@ class Reporter:
                     log.info("queue %r: lock %s", queue, report)
                     self._metrics.on_lock(queue, report)
                 case Tick():
-                    self._of(queue).tick_s = self._clock.monotonic()
+                    last = self._of(queue)
+                    last.tick_s = last.seen_s = self._clock.monotonic()
                     self._metrics.on_tick(queue, report)
                     if report.promotion.jobs:
                         for feed in self._feeds:
@@ -89,16 +102,21 @@ class Reporter:
                 case BackendError():
                     self._error(queue, report)
 
+    def seen(self, queue: str) -> None:
+        """The queue is led, by us or by another."""
+        self._of(queue).seen_s = self._clock.monotonic()
+
     def stopped(self, queue: str, error: PermanentError | None) -> None:
         """The machine of a queue has stopped."""
         if error is not None:
             log.error("promoter of queue %r stops: %s", queue, shown(error))
 
     def health(self, queue: str, state: State) -> Health:
-        last = self._last.get(queue) or _Last()
-        age_s = None if last.tick_s is None else self._clock.monotonic() - last.tick_s
+        last, now_s = self._last.get(queue) or _Last(), self._clock.monotonic()
+        tick_age_s = None if last.tick_s is None else now_s - last.tick_s
+        seen_age_s = None if last.seen_s is None else now_s - last.seen_s
         error = None if last.error is None else shown(last.error)
-        return Health(queue, str(state), state is State.LEADER, age_s, error)
+        return Health(queue, str(state), state is State.LEADER, tick_age_s, seen_age_s, error)
 
     def forget(self, queue: str) -> None:
         """The queue is served no longer."""
@@ -131,6 +149,15 @@ class Reporter:
         if (last := self._last.get(queue)) is None:
             last = self._last[queue] = _Last()
         return last
+
+
+def unready(health: Health, s: PromoterSettings) -> list[str]:
+    """Why the queue is not known to be served: it was not seen to be led for two leases, or two looks at the lock."""
+    bound_s = 2 * max(s.lock_ttl_ms, s.follower_poll_ms) / 1000
+    if health.seen_age_s is not None and health.seen_age_s <= bound_s:
+        return []
+    seen = "never seen to be led" if health.seen_age_s is None else f"not seen to be led for {health.seen_age_s:.1f} s"
+    return [f"queue {health.queue!r}: {seen}" + (f" ({health.last_error})" if health.last_error else "")]
 
 
 def shown(error: BackendError) -> str:

@@ -5,43 +5,83 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from promoter_core.contracts import EventSink, MetricsSink
+from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
 from promoter_core.errors import BackendError
-from promoter_core.model import LockOutcome, PromotedJob, Tick
+from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
 
 log = logging.getLogger("promoter.sinks")
 
 LAST_WORDS_S = 1.0  # for the `close` of a sink that has had its time already
-QUEUED_BATCHES = 256  # of one event sink; beyond that its newest batches are dropped and counted
+QUEUED_BATCHES = 256  # of one event sink; beyond these its newest batches are dropped and counted
+QUEUED_JOBS = 100_000
+BLOCKED_S = 0.1  # a metrics sink that takes longer holds up promotion
+
+Trouble = Callable[[str, SinkTrouble], None]
 
 
 class _Guard:
-    """Logs a sink's first failure with its traceback as an error, and later ones as warnings with a count."""
+    """Tells of a sink's troubles: the 1st, 2nd, 4th, 8th … in the log, the first failure with its traceback."""
 
-    def __init__(self, sink: object) -> None:
+    def __init__(self, sink: object, told: Trouble) -> None:
         self.name = type(sink).__name__
-        self.failures = 0
+        self._told = told
+        self._counts: Counter[SinkTrouble] = Counter()
 
     def failed(self, what: str, exc: BaseException) -> None:
-        self.failures += 1
-        if self.failures == 1:
+        if self._again(SinkTrouble.FAILED) == 1:
             log.error("sink %s failed in %s; promotion goes on", self.name, what, exc_info=exc)
         else:
-            log.warning("sink %s failed in %s again (%d times): %r", self.name, what, self.failures, exc)
+            count = self._counts[SinkTrouble.FAILED]
+            self._warn(SinkTrouble.FAILED, "sink %s failed in %s again (%d times): %r", self.name, what, count, exc)
+
+    def dropped(self) -> None:
+        count = self._again(SinkTrouble.DROPPED)
+        self._warn(SinkTrouble.DROPPED, "sink %s is too slow: %d batches dropped so far", self.name, count)
+
+    def blocked(self, what: str, seconds: float) -> None:
+        self._again(SinkTrouble.BLOCKED)
+        text = "sink %s blocked for %.0f ms in %s: it holds up promotion, and must return at once"
+        self._warn(SinkTrouble.BLOCKED, text, self.name, seconds * 1000, what)
+
+    def _again(self, trouble: SinkTrouble) -> int:
+        self._counts[trouble] += 1
+        self._told(self.name, trouble)
+        return self._counts[trouble]
+
+    def _warn(self, trouble: SinkTrouble, text: str, *args: object) -> None:
+        count = self._counts[trouble]
+        if count & (count - 1) == 0:  # a dead sink must not flood the log
+            log.warning(text, *args)
 
 
 class MetricsFanout:
     """Calls every metrics sink, each on its own."""
 
     def __init__(self, sinks: Sequence[MetricsSink]) -> None:
-        self._sinks = [(sink, _Guard(sink)) for sink in sinks]
+        self._sinks = [(sink, _Guard(sink, self.on_sink)) for sink in sinks]
+        self._monitors = [sink for sink in sinks if isinstance(sink, SinkMonitor)]
 
     @property
     def wants_jobs(self) -> bool:
         return any(getattr(sink, "wants_jobs", False) for sink, _ in self._sinks)
+
+    @property
+    def wants_traces(self) -> bool:
+        return any(getattr(sink, "wants_traces", False) for sink, _ in self._sinks)
+
+    def exposition(self) -> tuple[bytes, str] | None:
+        """The page of the first sink that has one."""
+        return next((sink.exposition() for sink, _ in self._sinks if isinstance(sink, Exposable)), None)
+
+    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+        for monitor in self._monitors:
+            with contextlib.suppress(Exception):  # it has been told of already, or would be for ever
+                monitor.on_sink(sink, trouble)
 
     def on_tick(self, queue: str, tick: Tick) -> None:
         self._each("on_tick", lambda sink: sink.on_tick(queue, tick))
@@ -54,20 +94,27 @@ class MetricsFanout:
 
     def _each(self, what: str, call: Callable[[MetricsSink], Any]) -> None:
         for sink, guard in self._sinks:
+            began_s = time.perf_counter()
             try:
                 call(sink)
             except Exception as exc:
                 guard.failed(what, exc)
+            if (took_s := time.perf_counter() - began_s) > BLOCKED_S:
+                guard.blocked(what, took_s)
 
 
 class EventFeed:
     """Feeds one event sink from a bounded queue, in order, in a task of its own."""
 
-    def __init__(self, sink: EventSink, *, bound: int = QUEUED_BATCHES) -> None:
+    def __init__(
+        self, sink: EventSink, told: Trouble, *, batches: int = QUEUED_BATCHES, jobs: int = QUEUED_JOBS
+    ) -> None:
         self.dropped = 0  # batches
         self._sink = sink
-        self._guard = _Guard(sink)
-        self._batches: asyncio.Queue[tuple[str, tuple[PromotedJob, ...]] | None] = asyncio.Queue(bound)
+        self._guard = _Guard(sink, told)
+        self._batches: asyncio.Queue[tuple[str, tuple[PromotedJob, ...]] | None] = asyncio.Queue(batches)
+        self._most_jobs = jobs
+        self._jobs = 0  # in the queue
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,12 +122,12 @@ class EventFeed:
 
     def offer(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         """Hand over a batch without waiting; drop it, and say so, when the sink is too far behind."""
-        try:
-            self._batches.put_nowait((queue, jobs))
-        except asyncio.QueueFull:
+        if self._batches.full() or (self._jobs and self._jobs + len(jobs) > self._most_jobs):
             self.dropped += 1
-            if self.dropped & (self.dropped - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a dead sink must not flood the log
-                log.warning("sink %s is too slow: %d batches dropped so far", self._guard.name, self.dropped)
+            self._guard.dropped()
+        else:
+            self._jobs += len(jobs)
+            self._batches.put_nowait((queue, jobs))
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Give the sink `timeout_s` seconds for what is queued and for its own `close`."""
@@ -102,6 +149,7 @@ class EventFeed:
 
     async def _serve(self) -> None:
         while (batch := await self._batches.get()) is not None:
+            self._jobs -= len(batch[1])
             try:
                 await self._sink.emit(*batch)
             except Exception as exc:

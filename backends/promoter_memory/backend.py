@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.envelope import pack_envelope
+from promoter_core.lateness import later_than
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -58,7 +59,7 @@ class MemoryStore:
 class MemoryBackend(MemoryQueues):
     """A backend on a `MemoryStore`. Backends on the same store see the same queues."""
 
-    capabilities = Capabilities(wake=Wake.ANY_WRITE, ties=Ties.INSERTION)
+    capabilities = Capabilities(wake=Wake.ANY_WRITE, ties=Ties.INSERTION, traces=True)
 
     def __init__(self, store: MemoryStore | None = None, *, clock: Clock | None = None) -> None:
         self._store = store or MemoryStore(clock)
@@ -93,9 +94,12 @@ class MemoryBackend(MemoryQueues):
         if request.overflow is Overflow.HOLD:
             room = min(room, max(request.max_stream_len - len(stream.entries), 0))
         jobs: list[PromotedJob] = []
+        traces: list[str] = []
         while len(jobs) < room and (head := q.head()) and head.due_ms <= now_ms:
             stream_id = stream.add(now_ms, _stream_fields(head.envelope, head.name))
             jobs.append(PromotedJob(head.id, head.name, head.due_ms, now_ms, stream_id))
+            if request.want_traces and head.traceparent:
+                traces.append(head.traceparent)
             q.pop()
         if request.overflow is Overflow.TRIM:
             stream.trim(request.max_stream_len)
@@ -108,6 +112,8 @@ class MemoryBackend(MemoryQueues):
             now_ms=now_ms,
             held_back=q.due(now_ms) if room < request.limit and _lag(next_ms, now_ms + 1) else 0,
             jobs=tuple(jobs) if request.want_jobs else (),
+            late=later_than(now_ms, (job.due_ms for job in jobs)),
+            traces=tuple(traces),
         )
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
@@ -152,7 +158,7 @@ class MemoryBackend(MemoryQueues):
         if due_ms <= now_ms:
             q.streams[StreamName.JOBS].add(now_ms, _stream_fields(envelope, job.name))
             return True
-        pending = Pending(job.id, job.name, envelope, due_ms)
+        pending = Pending(job.id, job.name, envelope, due_ms, traceparent=job.traceparent)
         q.add(pending)
         if job.index:
             q.index[job.id] = pending

@@ -18,6 +18,7 @@ class Pending:
     envelope: bytes
     due_ms: int
     gone: bool = False
+    traceparent: str = ""
 
 
 @dataclass(slots=True)

@@ -69,6 +69,7 @@ class RespBackend(RespQueues):
             ties=Ties.MEMBER,
             durable=self._driver.durable,
             shared=self._driver.shared,
+            traces=True,
         )
 
     async def open(self) -> None:
@@ -155,7 +156,9 @@ class RespBackend(RespQueues):
         created: list[int] = []
         for i in range(0, len(chunks), PIPELINED_CALLS):
             some = chunks[i : i + PIPELINED_CALLS]
-            calls = [Call(SCHEDULE, (k.delayed, k.stream), (k.index, k.marker, k.wake, *args)) for _, args in some]
+            calls = [
+                Call(SCHEDULE, (k.delayed, k.stream), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some
+            ]
             wait = (b"WAIT", self._wait_replicas, WAIT_MS) if self._wait_replicas else ()
             answers = await self._driver.run(calls, wait)
             if wait:
@@ -175,7 +178,9 @@ class RespBackend(RespQueues):
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         self._check_open()
         k = keys_of(queue)
-        (reply,) = await self._driver.run([Call(CANCEL, (k.delayed,), (k.index, k.marker, *map(text_bytes, ids)))])
+        (reply,) = await self._driver.run(
+            [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *map(text_bytes, ids)))]
+        )
         removed = replies.integers(reply, len(ids))
         return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
 
@@ -229,15 +234,19 @@ class RespBackend(RespQueues):
 def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
     """The script's arguments for some jobs at a time, with their number."""
     args: list[Arg] = []
-    size = 0
+    size = count = 0
     for job in jobs:
         envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
         when = f"+{job.delay_ms or 0}" if job.due_ms is None else str(job.due_ms)
         member = encode_member(job.name, envelope)
-        args += (text_bytes(job.id), when, int(job.unique) + 2 * int(job.index), member)
+        flags = int(job.unique) + 2 * int(job.index) + 4 * bool(job.traceparent)
+        args += (text_bytes(job.id), when, flags, member)
+        if job.traceparent:
+            args.append(job.traceparent)
+        count += 1
         size += len(member)
-        if len(args) >= 4 * CHUNK_JOBS or size >= CHUNK_BYTES:
-            yield len(args) // 4, args
-            args, size = [], 0
+        if count >= CHUNK_JOBS or size >= CHUNK_BYTES:
+            yield count, args
+            args, size, count = [], 0, 0
     if args:
-        yield len(args) // 4, args
+        yield count, args

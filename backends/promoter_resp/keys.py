@@ -25,6 +25,7 @@ class QueueKeys:
     dlq: bytes
     index: bytes  # prefix of the keys that hold an id's exact member
     marker: bytes  # prefix of the dedup markers
+    trace: bytes  # prefix of the producers' trace contexts
     wake: bytes  # channel on which scripts announce a new head or a released lock, by the key's name
 
 
@@ -40,6 +41,7 @@ def keys_of(queue: str) -> QueueKeys:
         dlq=p + b"dlq",
         index=p + b"didx:",
         marker=p + b"dlid:",
+        trace=p + b"trace:",
         wake=p + b"promoter:wake",
     )
 

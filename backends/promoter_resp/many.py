@@ -79,6 +79,7 @@ class RespQueues:
             request.events_max_stream_len,
             int(request.want_jobs),
             k.index,
+            k.trace if request.want_traces else b"",
         )
         return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args)
 

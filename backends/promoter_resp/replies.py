@@ -32,7 +32,8 @@ def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
 
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:
-    """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs]]`, or `[-1]` when not ours."""
+    """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs], [late], [traces]]`,
+    or `[-1]`: not ours."""
     if isinstance(reply, int):
         return Promotion(promoted=_count(reply))
     if isinstance(reply, list) and reply and reply[0] == -1:
@@ -48,6 +49,8 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         quarantined=_count(_at(reply, 5)),
         held_back=_count(_at(reply, 6)),
         jobs=_jobs(_at(reply, 7), now_ms),
+        late=_counts(_at(reply, 8)),
+        traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
     )
 
 
@@ -130,6 +133,14 @@ def _jobs(flat: Any, now_ms: int) -> tuple[PromotedJob, ...]:
 
 def _at(reply: Any, i: int) -> Any:
     return reply[i] if isinstance(reply, list) and len(reply) > i else None
+
+
+def _counts(reply: Any) -> tuple[int, ...]:
+    """Without trailing zeros."""
+    counts = [_count(value) for value in reply] if isinstance(reply, list) else []
+    while counts and not counts[-1]:
+        counts.pop()
+    return tuple(counts)
 
 
 def _count(value: Any) -> int:

@@ -23,6 +23,8 @@ CONTRACTS = (
     contracts.Diagnosable,
     contracts.EventSink,
     contracts.MetricsSink,
+    contracts.SinkMonitor,
+    contracts.Exposable,
     contracts.Clock,
 )
 PAGE = Path(__file__).parent / "contracts.md"

@@ -11,7 +11,7 @@ def promoter_register_event_sinks() -> Iterable[SinkSpec]:
         name="logging",
         summary="a line for each promoted job",
         target="promoter_logging.sink:LoggingEvents",
-        options=("logger", "level"),
+        options=("logger", "level", "format", "per_second"),
     )
 
 
@@ -19,7 +19,7 @@ def promoter_register_event_sinks() -> Iterable[SinkSpec]:
 def promoter_register_metrics_sinks() -> Iterable[SinkSpec]:
     yield SinkSpec(
         name="logging",
-        summary="a line for each tick that promoted, and for errors",
+        summary="lines for ticks that promoted, and for errors",
         target="promoter_logging.sink:LoggingMetrics",
-        options=("logger", "level"),
+        options=("logger", "level", "format", "every_s"),
     )

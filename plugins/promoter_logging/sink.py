@@ -1,55 +1,162 @@
-"""The `logging` sinks. Options: `logger` (default promoter.events, promoter.metrics) and `level` (default info)."""
+"""The `logging` sinks: promoted jobs and ticks as lines of Python's logging, as text or JSON, and never a flood.
+
+Options: `logger` (default promoter.events, promoter.metrics), `level` (default info), `format` (text or json), and
+`per_second` (jobs told of one by one) or `every_s` (between a queue's lines).
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import dataclass, field
+from typing import Any
 
+from promoter_core.clock import SystemClock
+from promoter_core.contracts import Clock
 from promoter_core.errors import BackendError, ConfigError
-from promoter_core.model import LockOutcome, PromotedJob, Tick
+from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
+
+
+class _Lines:
+    """Writes a line from a text for people and fields for programs."""
+
+    def __init__(self, logger: str, level: str, format: str) -> None:
+        number = logging.getLevelNamesMapping().get(level.upper())
+        if number is None:
+            raise ConfigError(f"logging sink: unknown level {level!r}; levels are debug, info, warning, error")
+        if format not in ("text", "json"):
+            raise ConfigError(f"logging sink: format must be text or json, not {format!r}")
+        self._log, self._level, self._json = logging.getLogger(logger), number, format == "json"
+
+    def write(self, event: str, text: str, *, warning: bool = False, **fields: Any) -> None:
+        level = logging.WARNING if warning else self._level
+        if self._log.isEnabledFor(level):
+            self._log.log(level, "%s", json.dumps({"event": event} | fields) if self._json else text.format(**fields))
 
 
 class LoggingEvents:
-    """An event sink: one line for each promoted job."""
+    """An event sink: one line for each promoted job, up to `per_second` of them, and then one for how many more."""
 
-    def __init__(self, logger: str = "promoter.events", level: str = "info") -> None:
-        self._log, self._level = logging.getLogger(logger), _level(level)
+    def __init__(
+        self,
+        logger: str = "promoter.events",
+        level: str = "info",
+        format: str = "text",
+        per_second: str = "100",
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._lines = _Lines(logger, level, format)
+        self._clock = clock or SystemClock()
+        self._per_second = _number("per_second", per_second)
+        self._second = 0
+        self._told = 0  # in this second
+        self._more = 0  # that were not
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
-        for job in jobs:
+        second = int(self._clock.monotonic())
+        if second != self._second:
+            self._rest()
+            self._second, self._told = second, 0
+        told = jobs[: max(int(self._per_second) - self._told, 0)]
+        self._told += len(told)
+        self._more += len(jobs) - len(told)
+        for job in told:
+            text = "queue {queue!r}: waiting {id} {name}, {late_ms} ms late"
             late_ms = job.promoted_ms - job.due_ms
-            self._log.log(self._level, "queue %r: waiting %s %s, %d ms late", queue, job.id, job.name, late_ms)
+            self._lines.write("waiting", text, queue=queue, id=job.id, name=job.name, late_ms=late_ms)
 
     async def close(self) -> None:
-        """Nothing to flush."""
+        self._rest()
+
+    def _rest(self) -> None:
+        more, self._more = self._more, 0
+        if more:
+            self._lines.write("waiting-more", "and {jobs} jobs more within a second", jobs=more)
+
+
+@dataclass
+class _Sum:
+    """Of one queue, since its last line."""
+
+    line_s: float | None = None
+    promoted: int = 0
+    quarantined: int = 0
+    ticks: int = 0
+    tick_ms: float = 0.0  # the longest
+    errors: dict[str, int] = field(default_factory=dict)
+    errors_s: float | None = None
 
 
 class LoggingMetrics:
-    """A metrics sink: one line for each tick that did something. Idle ticks are silent."""
+    """A metrics sink: a line for ticks that did something, and for errors, at most one each `every_s` seconds a queue.
+
+    What happens in between is summed up in the next line. Idle ticks are silent.
+    """
 
     wants_jobs = False
 
-    def __init__(self, logger: str = "promoter.metrics", level: str = "info") -> None:
-        self._log, self._level = logging.getLogger(logger), _level(level)
+    def __init__(
+        self,
+        logger: str = "promoter.metrics",
+        level: str = "info",
+        format: str = "text",
+        every_s: str = "1",
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._lines = _Lines(logger, level, format)
+        self._clock = clock or SystemClock()
+        self._every_s = _number("every_s", every_s)
+        self._sums: dict[str, _Sum] = {}
 
     def on_tick(self, queue: str, tick: Tick) -> None:
-        p = tick.promotion
+        p, s = tick.promotion, self._sums.setdefault(queue, _Sum())
         if p.promoted or p.quarantined or p.held_back:
-            self._log.log(
-                self._level,
-                "queue %r: promoted %d, quarantined %d, held back %d, depth %d, lag %d ms, in %.1f ms",
-                *(queue, p.promoted, p.quarantined, p.held_back, p.depth, p.oldest_pending_lag_ms),
-                tick.duration_s * 1000,
+            s.promoted += p.promoted
+            s.quarantined += p.quarantined
+            s.ticks += 1
+            s.tick_ms = max(s.tick_ms, tick.duration_s * 1000)
+        if s.ticks and self._may(s.line_s):
+            self._lines.write(
+                "ticks",
+                "queue {queue!r}: promoted {promoted}, quarantined {quarantined}, held back {held_back}, "
+                "depth {depth}, lag {lag_ms} ms, in {ticks} ticks of up to {tick_ms} ms",
+                queue=queue,
+                promoted=s.promoted,
+                quarantined=s.quarantined,
+                held_back=p.held_back,
+                depth=p.depth,
+                lag_ms=p.oldest_pending_lag_ms,
+                ticks=s.ticks,
+                tick_ms=round(s.tick_ms, 1),
             )
+            self._sums[queue] = _Sum(self._clock.monotonic(), errors=s.errors, errors_s=s.errors_s)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
-        self._log.log(self._level, "queue %r: lock %s", queue, outcome)
+        self._lines.write("lock", "queue {queue!r}: lock {outcome}", queue=queue, outcome=outcome.value)
 
     def on_error(self, queue: str, error: BackendError) -> None:
-        self._log.warning("queue %r: error %s", queue, error.code)
+        s = self._sums.setdefault(queue, _Sum())
+        s.errors[error.code] = s.errors.get(error.code, 0) + 1
+        if self._may(s.errors_s):
+            codes = ", ".join(code if n == 1 else f"{n} × {code}" for code, n in s.errors.items())
+            text = "queue {queue!r}: error" + ("" if sum(s.errors.values()) == 1 else "s") + f" {codes}"
+            self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
+            s.errors, s.errors_s = {}, self._clock.monotonic()
+
+    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+        """The core logs it already."""
+
+    def _may(self, last_s: float | None) -> bool:
+        return last_s is None or self._clock.monotonic() - last_s >= self._every_s
 
 
-def _level(name: str) -> int:
-    level = logging.getLevelNamesMapping().get(name.upper())
-    if level is None:
-        raise ConfigError(f"logging sink: unknown level {name!r}; levels are debug, info, warning, error")
-    return level
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ConfigError(f"logging sink: {name} must be a number from 0, not {text!r}")
+    return number

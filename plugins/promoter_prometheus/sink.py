@@ -6,16 +6,56 @@ Sinks of one registry share their instruments, so a process may run many promote
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from promoter_core.errors import BackendError, ConfigError
-from promoter_core.model import LockOutcome, Tick
+from promoter_core.lateness import LATENESS_MS, in_buckets
+from promoter_core.model import LockOutcome, SinkTrouble, Tick
 
-LATENESS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+BOUNDS = [*(str(ms / 1000) for ms in LATENESS_MS), "+Inf"]
 TICK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class Lateness(Collector):
+    """The histogram of lateness. Backends count by bounds, so nothing is done for each job.
+
+    Its sum takes every job to be as late as the upper bound of its bucket, so a mean from it is an upper bound.
+    """
+
+    def __init__(self, name: str, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._counts: dict[str, list[int]] = {}  # a queue's, by bucket
+        registry.register(self)
+
+    def add(self, queue: str, promoted: int, late: tuple[int, ...]) -> None:
+        counts = in_buckets(promoted, late)
+        if (had := self._counts.get(queue)) is not None:
+            counts = [a + b for a, b in zip(had, counts, strict=True)]
+        self._counts[queue] = counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, "From due to promoted, by the store's clock.", labels=["queue"])
+        for queue, counts in list(self._counts.items()):
+            buckets = list(zip(BOUNDS, accumulate(counts), strict=True))
+            seconds = sum(n * ms / 1000 for n, ms in zip(counts, [*LATENESS_MS, LATENESS_MS[-1]], strict=True))
+            family.add_metric([queue], buckets=buckets, sum_value=seconds)
+        yield family
 
 
 class Instruments:
@@ -32,9 +72,8 @@ class Instruments:
         self.lag = Gauge("oldest_pending_lag_seconds", "How late the oldest job still pending is.", queue, **where)
         self.held_back = Gauge("held_back_jobs", "Due jobs that wait for room in the stream.", queue, **where)
         self.leads = Gauge("leads", "1 while this process leads the queue.", queue, **where)
-        self.lateness = Histogram(
-            "lateness_seconds", "From due to promoted, by the store's clock.", queue, buckets=LATENESS_S, **where
-        )
+        self.sinks = Counter("sink_troubles", "Troubles with sinks, by kind.", ["sink", "trouble"], **where)
+        self.lateness = Lateness(f"{namespace}_lateness_seconds", registry)
         self.tick = Histogram("tick_duration_seconds", "Of the promote call.", queue, buckets=TICK_S, **where)
 
 
@@ -62,7 +101,7 @@ class PrometheusMetrics:
     answers GET /metrics on `addr` (127.0.0.1) for as long as the process lives.
     """
 
-    wants_jobs = True  # for the histogram of lateness
+    wants_jobs = False
 
     def __init__(
         self,
@@ -82,6 +121,7 @@ class PrometheusMetrics:
         if namespace not in made:
             made[namespace] = Instruments(registry, namespace)
         self._to = made[namespace]
+        self._registry = registry
         self._compat: Compat | None = None
         if compat:
             if registry not in _compat:
@@ -98,10 +138,8 @@ class PrometheusMetrics:
         to.lag.labels(queue).set(p.oldest_pending_lag_ms / 1000)
         to.held_back.labels(queue).set(p.held_back)
         to.tick.labels(queue).observe(tick.duration_s)
-        if p.jobs:
-            lateness = to.lateness.labels(queue)
-            for job in p.jobs:
-                lateness.observe(max(job.promoted_ms - job.due_ms, 0) / 1000)
+        if p.promoted:
+            to.lateness.add(queue, p.promoted, p.late)
         if self._compat is not None:
             self._compat.promoted.labels(queue).inc(p.promoted)
             self._compat.depth.labels(queue).set(p.depth)
@@ -116,6 +154,12 @@ class PrometheusMetrics:
 
     def on_error(self, queue: str, error: BackendError) -> None:
         self._to.errors.labels(queue, error.code).inc()
+
+    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+        self._to.sinks.labels(sink, trouble.value).inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
 def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from promoter_core.cli import common
+from promoter_core.cli.http import parse_address, serving
 from promoter_core.contracts import Backend, ManyQueues
 from promoter_core.errors import ConfigError, TransientError
 from promoter_core.fleet import PromoterFleet
@@ -76,6 +77,12 @@ def run(
     connect_timeout: Annotated[
         float, typer.Option(envvar="PROMOTER_CONNECT_TIMEOUT", help="Seconds to keep trying at the start.")
     ] = 10.0,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PROMOTER_HTTP", metavar="HOST:PORT", help="Answer /metrics, /livez, /readyz and /status there."
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
     ] = LogFormat.TEXT,
@@ -84,6 +91,8 @@ def run(
     common.set_up_logging(log_format)
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
+    if http is not None:
+        parse_address(http)
     holder = holder_id if holder_id is not None else new_holder_id()
     names = [name for name in queue if not is_pattern(name)]
     patterns = [name for name in queue if is_pattern(name)]
@@ -105,15 +114,26 @@ def run(
     backend = registry.backend(url)
 
     async def go() -> None:
-        sinks: dict[str, Any] = {"metrics": metrics or (), "events": event_sink or (), "registry": registry}
+        sinks: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
+        sinks["registry"] = registry
         runners: list[Promoter | PromoterFleet]
         if (len(queue) > 1 and isinstance(backend, ManyQueues)) or patterns:
             runners = [PromoterFleet(backend, names, patterns=patterns, settings=settings[0], **sinks)]
         else:
             runners = [Promoter(backend, s, **sinks) for s in settings]
-        await _run(backend, runners, queue, connect_timeout, until_idle)
+        await _run(backend, runners, queue, connect_timeout, until_idle, http)
 
     asyncio.run(go())
+
+
+def _metrics(names: list[str], http: str | None) -> list[str]:
+    """With --http, the page of figures comes without being asked for, where it can."""
+    if http is None or any(name.partition(":")[0] == "prometheus" for name in names):
+        return names
+    found = any(
+        r.kind == "metrics sink" and r.spec.name == "prometheus" and not r.missing for r in common.registry().all()
+    )
+    return [*names, "prometheus"] if found else names
 
 
 async def _run(
@@ -122,6 +142,7 @@ async def _run(
     queues: list[str],
     connect_timeout_s: float,
     until_idle: bool,
+    http: str | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -130,6 +151,8 @@ async def _run(
             loop.add_signal_handler(sign, stop.set)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(backend.close)
+        if http is not None:
+            await stack.enter_async_context(serving(http, runners))
         if not await _open(backend, connect_timeout_s, stop):
             return
         log.info("promoting %s", ", ".join(map(repr, queues)))

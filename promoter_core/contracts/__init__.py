@@ -8,7 +8,7 @@ sentence here leaves a doubt.
 
 from promoter_core.contracts.backend import Backend
 from promoter_core.contracts.optional import ChangeFeed, Diagnosable, ManyQueues, Quarantine
-from promoter_core.contracts.sinks import Clock, EventSink, MetricsSink
+from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor
 
 __all__ = [
     "Backend",
@@ -16,7 +16,9 @@ __all__ = [
     "Clock",
     "Diagnosable",
     "EventSink",
+    "Exposable",
     "ManyQueues",
     "MetricsSink",
     "Quarantine",
+    "SinkMonitor",
 ]

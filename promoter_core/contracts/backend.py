@@ -78,6 +78,9 @@ class Backend(Protocol):
           with `PromotedJob.id` None; when it is malformed as a whole it goes to the DLQ, counted in `quarantined`.
         - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
           store's clock. `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
+        - `late` counts the promoted jobs that were later than each bound of `promoter_core.lateness.LATENESS_MS`.
+        - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
+          jobs were scheduled with, in promotion order.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `cleanup`, EMIT as `emit` when
           `request.events`. Neither may fail or undo the promotion.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from promoter_core.errors import BackendError
-from promoter_core.model import LockOutcome, PromotedJob, Tick
+from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
 
 
 @runtime_checkable
@@ -28,7 +28,8 @@ class EventSink(Protocol):
 class MetricsSink(Protocol):
     """Is told of ticks, lock transitions and errors. Synchronous: it must return at once and never block.
 
-    `wants_jobs` asks for `tick.promotion.jobs` to be filled, for a histogram of lateness for example.
+    `wants_jobs` asks for `tick.promotion.jobs` to be filled. A sink may have `wants_traces` as well, which asks for
+    `tick.promotion.traces`.
     """
 
     wants_jobs: bool
@@ -43,6 +44,24 @@ class MetricsSink(Protocol):
 
     def on_error(self, queue: str, error: BackendError) -> None:
         """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
+        ...
+
+
+@runtime_checkable
+class SinkMonitor(Protocol):
+    """What a metrics sink offers besides: to be told of trouble with the sinks. Optional."""
+
+    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+        """Whenever a sink, named by its class, raised, lost a batch or blocked."""
+        ...
+
+
+@runtime_checkable
+class Exposable(Protocol):
+    """What a metrics sink offers besides: its figures as a page, for `promoter run --http`. Optional."""
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The page and its content type."""
         ...
 
 

@@ -64,6 +64,7 @@ class Crew:
             replace(self._settings, queue=queue),
             fused=self._backend.capabilities.fused,
             want_jobs=self._reporter.wants_jobs,
+            want_traces=self._reporter.wants_traces,
             until_idle=self._until_idle,
             in_fleet=True,
         )
@@ -158,6 +159,7 @@ class Crew:
         for line, ours in zip(leading, renewed, strict=True):
             if ours:
                 line.machine.renewed(asked_s)
+                self._reporter.seen(line.queue)
             else:
                 self._poke(line)  # its next tick will find that the lease is lost
 

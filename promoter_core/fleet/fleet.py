@@ -16,7 +16,7 @@ from promoter_core.fleet.discovery import Discovery
 from promoter_core.fleet.membership import Membership, group_of
 from promoter_core.model import Changes, Health
 from promoter_core.registry import Registry
-from promoter_core.reports import Reporter
+from promoter_core.reports import Reporter, unready
 from promoter_core.settings import PromoterSettings, check_queue_name
 
 log = logging.getLogger("promoter.fleet")
@@ -71,7 +71,7 @@ class PromoterFleet:
 
     def _begin(self, *, until_idle: bool) -> None:
         self._until_idle = until_idle
-        self._stopping = False
+        self._started = self._stopping = False
         self._known: set[str] = set()
         self._aside: dict[str, tuple[PermanentError, float]] = {}  # failed queues, and when they are tried again
         s = self.settings
@@ -124,6 +124,19 @@ class PromoterFleet:
         """Of each queue that is this fleet's to lead."""
         return [self._reporter.health(q, line.machine.state) for q, line in sorted(self._crew.lines.items())]
 
+    def unready(self) -> list[str]:
+        """Why this fleet is not ready: it does not run, is no member of its group, or a queue of its is not led."""
+        if not self._running or not self._started:
+            return ["the fleet has not started"]
+        s, reasons = self.settings, [f"queue {queue!r}: {error}" for queue, (error, _) in self._aside.items()]
+        if self._membership is not None and self._membership.age_s(self._clock.monotonic()) > 2 * s.lock_ttl_ms / 1000:
+            reasons.append("the processes that share the queues cannot be heard of")
+        return reasons + [reason for health in self.health() for reason in unready(health, s)]
+
+    def exposition(self) -> tuple[bytes, str] | None:
+        """The figures as a page with its content type, of the first metrics sink that has one."""
+        return self._reporter.exposition()
+
     @property
     def dropped_batches(self) -> int:
         """Batches that event sinks were too slow to take, in this or the last run."""
@@ -137,6 +150,7 @@ class PromoterFleet:
             await asyncio.gather(starting, return_exceptions=True)
             return
         feed = starting.result()
+        self._started = True
         discovering = asyncio.create_task(self._discovery.run(), name="promoter-discovery")
         try:
             await self._loop(feed, stopper)

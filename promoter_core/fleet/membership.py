@@ -38,10 +38,15 @@ class Membership:
         self._ttl_ms = ttl_ms
         self._rendezvous = Rendezvous()
         self._last_s = float("-inf")
+        self._good_s = float("-inf")  # the last beat that was heard
 
     @property
     def joined(self) -> bool:
         return bool(self._rendezvous.members)
+
+    def age_s(self, now_s: float) -> float:
+        """Since membership was last renewed."""
+        return now_s - self._good_s
 
     def mine(self, queue: str) -> bool:
         return self._rendezvous.owner(queue) == self._me
@@ -65,6 +70,7 @@ class Membership:
             log.debug("membership could not be renewed: %s", exc)
             self.next_s = now_s + AGAIN_S
             return set()
+        self._good_s = now_s
         beat_s = self._ttl_ms / 3000
         if members.next_expiry_ms is not None:
             beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 import pytest
 
 from promoter_core import ConfigError, Registry, TransientError
 from promoter_core.model import LockOutcome, PromotedJob, Promotion, Tick
+from promoter_core.testing import VirtualClock
 from promoter_core.testing.contract import EventSinkContract, MetricsSinkContract
+from promoter_logging.sink import LoggingEvents, LoggingMetrics
 
 
 class TestLoggingEvents(EventSinkContract):
@@ -41,10 +45,73 @@ def test_idle_ticks_are_silent_and_busy_ones_are_not(caplog):
     sink.on_lock("q", LockOutcome.HELD)
     sink.on_error("q", TransientError("gone", code="CONNECTION"))
     assert [r.getMessage() for r in caplog.records] == [
-        "queue 'q': promoted 3, quarantined 0, held back 0, depth 5, lag 0 ms, in 1.0 ms",
+        "queue 'q': promoted 3, quarantined 0, held back 0, depth 5, lag 0 ms, in 1 ticks of up to 1.0 ms",
         "queue 'q': lock held",
         "queue 'q': error CONNECTION",
     ]
+
+
+def test_a_drain_is_a_line_a_second(caplog):
+    caplog.set_level(logging.INFO)
+    clock = VirtualClock()
+    sink = LoggingMetrics(clock=clock)
+    for _ in range(1_000):
+        sink.on_tick("q", Tick(Promotion(promoted=100, depth=5), 0.004))
+        sink.on_tick("other", Tick(Promotion(promoted=1), 0.001))
+        clock.jump(0.01)
+    lines = [r.getMessage() for r in caplog.records if "'q'" in r.getMessage()]
+    assert 10 <= len(lines) <= 11
+    promoted = [int(re.search(r"promoted (\d+)", line)[1]) for line in lines]
+    assert promoted[0] == 100
+    assert promoted[1:] == [10_000] * (len(lines) - 1)
+
+
+def test_an_outage_is_a_line_a_second(caplog):
+    clock = VirtualClock()
+    sink = LoggingMetrics(clock=clock)
+    for _ in range(100):
+        sink.on_error("q", TransientError("gone", code="CONNECTION"))
+        clock.jump(0.05)
+    messages = [r.getMessage() for r in caplog.records]
+    assert messages[:2] == ["queue 'q': error CONNECTION", "queue 'q': errors 20 × CONNECTION"]
+    assert len(messages) == 5
+
+
+async def test_a_drain_of_jobs_is_cut_short_and_counted(caplog):
+    caplog.set_level(logging.INFO)
+    clock = VirtualClock()
+    sink = LoggingEvents(per_second="3", clock=clock)
+    jobs = tuple(PromotedJob(f"{i}", "", 1, 2, f"2-{i}") for i in range(10))
+    await sink.emit("q", jobs)
+    await sink.emit("q", jobs)
+    clock.jump(1)
+    await sink.emit("q", jobs[:1])
+    await sink.close()
+    messages = [r.getMessage() for r in caplog.records]
+    assert [m.split(" ", 3)[3] for m in messages[:3]] == [f"{i} , 1 ms late" for i in range(3)]
+    assert messages[3] == "and 17 jobs more within a second"
+    assert len(messages) == 5
+
+
+async def test_lines_can_be_json(caplog):
+    caplog.set_level(logging.INFO)
+    events, metrics = Registry().event_sink("logging:format=json"), Registry().metrics_sink("logging:format=json")
+    await events.emit("q {x}", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"),))
+    metrics.on_tick("q", Tick(Promotion(promoted=3, depth=5), 0.0014))
+    metrics.on_error("q", TransientError("gone", code="CONNECTION"))
+    first, second, third = [json.loads(r.getMessage()) for r in caplog.records]
+    assert first == {"event": "waiting", "queue": "q {x}", "id": "a", "name": "n", "late_ms": 7}
+    assert (second["event"], second["promoted"], second["tick_ms"]) == ("ticks", 3, 1.4)
+    assert third == {"event": "errors", "queue": "q", "errors": {"CONNECTION": 1}}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [("format=xml", "format must be text or json, not 'xml'"), ("per_second=many", "per_second must be a number")],
+)
+def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Registry().event_sink(f"logging:{options}")
 
 
 def test_an_unknown_level_is_a_clear_error():

@@ -12,7 +12,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, generate_latest
 
 from promoter_core import ConfigError, DelayedQueue, Job, Promoter, PromoterSettings, Registry, TransientError
-from promoter_core.model import LockOutcome
+from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
 from promoter_core.testing import VirtualClock
 from promoter_core.testing.contract import MetricsSinkContract
 from promoter_memory.backend import MemoryBackend
@@ -42,6 +42,8 @@ async def test_it_shows_what_a_promoter_does():
         assert value(registry, "promoter_leads") == 1
     sink.on_lock("q", LockOutcome.HELD)
     sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    sink.on_sink("Slow", SinkTrouble.DROPPED)
+    assert registry.get_sample_value("promoter_sink_troubles_total", {"sink": "Slow", "trouble": "dropped"}) == 1
     assert value(registry, "promoter_promoted_total") == 3
     assert value(registry, "promoter_delayed_jobs") == 1
     assert value(registry, "promoter_oldest_pending_lag_seconds") == 0
@@ -56,6 +58,19 @@ async def test_it_shows_what_a_promoter_does():
     assert value(registry, "chasquimq_promoter_oldest_pending_lag_ms") == 0
     assert value(registry, "chasquimq_promoter_lock_acquired_total") == 1
     assert value(registry, "chasquimq_promoter_lock_lost_total") == 1
+
+
+def test_lateness_is_counted_by_buckets():
+    registry = CollectorRegistry()
+    sink = PrometheusMetrics(registry=registry)
+    sink.on_tick("q", Tick(Promotion(promoted=10, late=(6, 6, 1)), 0.001))
+    sink.on_tick("q", Tick(Promotion(promoted=5), 0.001))
+    sink.on_tick("q", Tick(Promotion(promoted=1, late=(1,) * 14), 0.001))
+    buckets = {le: value(registry, "promoter_lateness_seconds_bucket", le=le) for le in ("0.001", "0.002", "0.005")}
+    assert buckets == {"0.001": 9, "0.002": 9, "0.005": 14}
+    assert value(registry, "promoter_lateness_seconds_bucket", le="60.0") == 15
+    assert value(registry, "promoter_lateness_seconds_bucket", le="+Inf") == 16
+    assert value(registry, "promoter_lateness_seconds_count") == 16
 
 
 def test_many_promoters_of_a_process_share_the_instruments():

@@ -147,7 +147,7 @@ async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
             await asyncio.Event().wait()
 
     sink = Stuck()
-    feed = EventFeed(sink)
+    feed = EventFeed(sink, lambda sink, trouble: None)
     feed.start()
     for _ in range(3):
         feed.offer("q", (PromotedJob("a", "", 1, 2, "2-0"),))

@@ -1,14 +1,14 @@
 -- Takes jobs out of the sorted set by id, each atomic for itself and against promotion.
 -- KEYS: delayed
--- ARGV: prefix of the cancel index, prefix of the dedup markers, then ids
+-- ARGV: prefix of the cancel index, of the dedup markers and of the trace contexts, then ids
 -- Reply: for each id 1 when it was removed (its id is free again), 0 when nothing changed.
 local reply = {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local index = ARGV[1] .. ARGV[i]
   local member = redis.call('GET', index)
   local removed = 0
   if member and redis.call('ZREM', KEYS[1], member) == 1 then
-    redis.call('DEL', index, ARGV[2] .. ARGV[i])
+    redis.call('DEL', index, ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i])
     removed = 1
   end
   reply[#reply + 1] = removed

@@ -1,9 +1,10 @@
 -- Moves due jobs from the sorted set to the stream, if the lock is still ours: one atomic, fenced step a tick.
 -- KEYS: lock, delayed, stream, events, dlq
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
---       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index
--- Reply: {promoted, depth, lag, next due or nil, now, quarantined, held back, {id or nil, name, due, stream id, …}},
---        or {-1} when the lock is not ours.
+--       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
+--       prefix of the trace contexts, or empty when they are not wanted
+-- Reply: {promoted, depth, lag, next due or nil, now, quarantined, held back, {id or nil, name, due, stream id, …},
+--         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
 -- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
 local call, pcall = redis.call, redis.pcall
@@ -11,8 +12,10 @@ local byte, sub, format, floor, min = string.byte, string.sub, string.format, ma
 local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
-local index_prefix = ARGV[9]
+local index_prefix, trace_prefix = ARGV[9], ARGV[10]
+local want_traces = trace_prefix ~= nil and trace_prefix ~= ''
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
+local LATENESS_MS = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
 
 if call('GET', lock) ~= ARGV[1] then
   return {-1}
@@ -68,12 +71,20 @@ local function quarantine(member, start)
   return QUARANTINED
 end
 
+-- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
+local late = {}
+for i = 1, #LATENESS_MS do
+  local later = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - LATENESS_MS[i]))
+  if later == 0 then break end
+  late[i] = later
+end
+
 -- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
 -- leaves the set at once: it is its head, so by rank. Nothing else does.
 -- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
 -- A reply of XADD is a string and an error a table; to ask either for `err` costs less than to ask for its type.
 local promoted, told, failure = 0, 0, nil
-local index, jobs = {}, {}
+local index, jobs, trace_keys, traces = {}, {}, {}, {}
 local chunk, bytes, largest = 4, 0, 1
 while room > 0 and bytes < BATCH_BYTES and not failure do
   local wanted = min(room, chunk, floor((BATCH_BYTES - bytes) / largest) + 1)
@@ -113,6 +124,9 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     if id then
       indexed = indexed + 1
       index[indexed] = index_prefix .. id
+      if want_traces then
+        trace_keys[indexed] = trace_prefix .. id
+      end
       if write_events then
         local event
         if name then
@@ -137,6 +151,15 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   end
   if indexed > 0 then
     pcall('DEL', unpack(index, 1, indexed))
+    if want_traces then
+      local found = pcall('MGET', unpack(trace_keys, 1, indexed))
+      for i = 1, found.err and 0 or indexed do
+        if found[i] then
+          traces[#traces + 1] = found[i]
+          pcall('DEL', trace_keys[i])
+        end
+      end
+    end
   end
   if #batch < wanted * step then break end
   chunk = min(chunk * 8, CHUNK)
@@ -163,4 +186,7 @@ if head[2] then
   next_due = math.ceil(tonumber(head[2]))
   lag = math.max(0, now - next_due)
 end
-return {promoted, depth, lag, next_due, now, quarantined, held_back, jobs}
+for i = 1, #late do
+  late[i] = min(late[i], promoted)
+end
+return {promoted, depth, lag, next_due, now, quarantined, held_back, jobs, late, traces}

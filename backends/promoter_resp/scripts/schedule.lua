@@ -1,11 +1,12 @@
 -- Schedules jobs, each atomic for itself.
 -- KEYS: delayed, stream
--- ARGV: prefix of the cancel index, prefix of the dedup markers, channel for announcements,
---       then for each job: id, when ("+ms" from the server's clock, or absolute ms), flags (1 unique, 2 index), member
+-- ARGV: prefix of the cancel index, of the dedup markers, channel for announcements, prefix of the trace contexts, then
+--       for each job: id, when ("+ms" from the server's clock, or absolute ms), flags (1 unique, 2 index, 4 traced),
+--       member, and with the flag 4 its trace context
 -- Reply: for each job 1 when it was scheduled, 0 when its id had been taken.
 local byte, sub, format = string.byte, string.sub, string.format
 local delayed, stream = KEYS[1], KEYS[2]
-local index_prefix, marker_prefix, channel = ARGV[1], ARGV[2], ARGV[3]
+local index_prefix, marker_prefix, channel, trace_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local GRACE_S = 3600 -- a dedup marker outlives the due time, so that a late repeat is a no-op
 
 local time = redis.call('TIME')
@@ -15,9 +16,12 @@ local head_due = head[2] and tonumber(head[2])
 local new_head = false
 
 local reply = {}
-for i = 4, #ARGV, 4 do
+local i = 5
+while i <= #ARGV do
   local id, when, flags, member = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local unique, index = flags % 2 == 1, flags >= 2
+  local unique, index, traced = flags % 2 == 1, flags % 4 >= 2, flags >= 4
+  local trace = traced and ARGV[i + 4]
+  i = i + (traced and 5 or 4)
   local due = tonumber(when)
   if byte(when, 1) == 43 then -- '+'
     due = now + tonumber(sub(when, 2))
@@ -39,6 +43,9 @@ for i = 4, #ARGV, 4 do
       redis.call('ZADD', delayed, format('%.0f', due), member)
       if index then
         redis.call('SET', index_prefix .. id, member, 'EX', ttl)
+      end
+      if trace then
+        redis.call('SET', trace_prefix .. id, trace, 'EX', ttl)
       end
       if not head_due or due < head_due then
         head_due, new_head = due, true

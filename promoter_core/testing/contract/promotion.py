@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
+from promoter_core.lateness import later_than
 from promoter_core.model import Lease, LeaseHeld, LeaseLost, Promotion, Ties
 from promoter_core.testing.contract.base import ContractBase, needs_ties
 from promoter_core.testing.kit import LONG_MS, REQUEST, SOON_MS, Kit
@@ -174,6 +177,40 @@ class PromotionContract(ContractBase):
         p = await kit.backend.promote(await kit.lead(), replace(REQUEST, want_jobs=False))
         rule = "`jobs` is empty unless `request.want_jobs`"
         obliges("Backend.promote", rule, p.jobs == () and p.promoted == 1, promotion=p)
+
+    async def test_the_late_are_counted_by_bounds(self, kit: Kit) -> None:
+        rule = "`late` counts the promoted jobs that were later than each bound"
+        lease, now_ms = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
+        for i, ahead_ms in enumerate((20, 60, 100, 140, 180)):
+            await kit.schedule(f"{i}", due_ms=now_ms + ahead_ms)
+        await kit.schedule("later")
+        await kit.sleep_ms(250)
+        for limit in (2, 1, 10):
+            p = await kit.promote(lease, limit=limit)
+            expected = later_than(p.now_ms, [job.due_ms for job in p.jobs])
+            obliges("Backend.promote", rule, p.late == expected, promotion=p, expected=expected)
+        nothing = await kit.promote(lease)
+        obliges("Backend.promote", rule, nothing.late == (), promotion=nothing)
+
+    async def test_trace_contexts_come_with_the_promotion_when_they_are_wanted(self, kit: Kit) -> None:
+        if not kit.backend.capabilities.traces:
+            pytest.skip("needs the capability traces; this backend has traces=False")
+        rule = "`traces` has the trace contexts that the promoted jobs were scheduled with"
+        contexts = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 5)]
+        lease = await kit.lead()
+        for i, context in enumerate(contexts):
+            await kit.schedule(f"{i}", delay_ms=SOON_MS + i, traceparent=context)
+            await kit.schedule(f"without-{i}", delay_ms=SOON_MS + i)
+        await kit.backend.cancel(kit.queue, ["1"])
+        await kit.sleep_ms(SOON_MS + 30)
+        first = await kit.promote(lease, limit=2, want_traces=True)
+        obliges("Backend.promote", rule, first.traces == (contexts[0],), promotion=first)
+        second = await kit.promote(lease, want_traces=True)
+        obliges("Backend.promote", rule, second.traces == (contexts[2], contexts[3]), promotion=second)
+        await kit.schedule("again", delay_ms=1, traceparent=contexts[0])
+        await kit.sleep_ms(30)
+        unasked = await kit.promote(lease)
+        assert (unasked.promoted, unasked.traces) == (1, ()), unasked
 
     async def test_concurrent_promotes_move_each_job_once(self, kit: Kit) -> None:
         ids = [f"j{i:03}" for i in range(200)]

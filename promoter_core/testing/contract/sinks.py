@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from promoter_core.contracts import EventSink, MetricsSink
+from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
 from promoter_core.errors import PermanentError, TransientError
-from promoter_core.model import LockOutcome, PromotedJob, Promotion, Tick
+from promoter_core.model import LockOutcome, PromotedJob, Promotion, SinkTrouble, Tick
 from promoter_core.testing.contract.base import Guarded, missing
 from promoter_core.testing.obligations import obliges
 
@@ -75,10 +75,17 @@ class MetricsSinkContract(Guarded):
         for queue in ("q", "queue – ünïcode"):
             sink.on_lock(queue, LockOutcome.ACQUIRED)
             sink.on_tick(queue, Tick(Promotion(), 0.0))
-            sink.on_tick(queue, Tick(Promotion(3, 2**40, 5_000, 7_000, 2_000, 1, 9, JOBS), 0.25))
+            sink.on_tick(queue, Tick(Promotion(3, 2**40, 5_000, 7_000, 2_000, 1, 9, JOBS, (3, 2, 1)), 0.25))
             sink.on_error(queue, TransientError("gone", code="CONNECTION"))
             sink.on_error(queue, PermanentError("no", code="NOPERM"))
             sink.on_lock(queue, LockOutcome.HELD)
+        if isinstance(sink, SinkMonitor):
+            for trouble in SinkTrouble:
+                sink.on_sink("SomeSink", trouble)
+        if isinstance(sink, Exposable):
+            page, content_type = sink.exposition()
+            assert isinstance(page, bytes), f"Exposable.exposition must give bytes, not {page!r}"
+            assert isinstance(content_type, str), f"Exposable.exposition must give a content type, not {content_type!r}"
 
     def test_it_returns_at_once(self, sink: Any) -> None:
         began_s = time.monotonic()

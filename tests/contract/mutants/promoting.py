@@ -96,6 +96,20 @@ class TellsTheLagOfThePromoted(Edits):
         return replace(p, oldest_pending_lag_ms=max((p.now_ms - j.due_ms for j in p.jobs), default=0))
 
 
+class CountsTheLateOfTheWholeSet(Edits):
+    killed_by = "test_the_late_are_counted_by_bounds"
+
+    def edit(self, p, request):
+        return replace(p, late=tuple(n + p.depth for n in p.late))
+
+
+class MixesUpTraces(Edits):
+    killed_by = "test_trace_contexts_come_with_the_promotion_when_they_are_wanted"
+
+    def edit(self, p, request):
+        return replace(p, traces=tuple(reversed(p.traces)))
+
+
 class TellsTheDepthBefore(Edits):
     killed_by = "test_depth_lag_and_next_due_are_those_of_the_jobs_still_pending"
 

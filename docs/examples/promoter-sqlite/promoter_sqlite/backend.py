@@ -14,6 +14,7 @@ import msgpack
 from promoter_core import ConfigError
 from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
+from promoter_core.lateness import later_than
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -215,6 +216,7 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
         now_ms=now_ms,
         held_back=due if room < request.limit else 0,
         jobs=tuple(jobs) if request.want_jobs else (),
+        late=later_than(now_ms, (job.due_ms for job in jobs)),
     )
 
 

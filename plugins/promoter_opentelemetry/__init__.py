@@ -1,0 +1,1 @@
+"""The `opentelemetry` metrics sink. See `sink.py`."""

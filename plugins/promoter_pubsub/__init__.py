@@ -1,0 +1,1 @@
+"""The `pubsub` event sink. See `sink.py`."""

@@ -1,0 +1,67 @@
+"""`PubSubEvents`: publishes promoted jobs on a channel. Who listens hears of them, and nothing is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+
+from promoter_core.errors import ConfigError
+from promoter_core.model import PromotedJob
+
+TIMEOUT_S = 5.0
+
+
+class PubSubEvents:
+    """An event sink that publishes JSON, `{"event": "waiting", "queue": …, "id": …, …}`, one message a job.
+
+    `url` is that of a Redis or Valkey server. In `channel`, `{queue}` stands for the queue's name.
+    """
+
+    def __init__(self, url: str = "", channel: str = "promoter:{queue}", *, client: Any = None) -> None:
+        """Raises ConfigError: a URL that is none, or a channel with another placeholder."""
+        try:
+            self._channel = channel
+            self._name("queue")
+        except (KeyError, ValueError, IndexError):
+            raise ConfigError(f"pubsub: in channel {channel!r} only {{queue}} can stand for something") from None
+        if not channel:
+            raise ConfigError("pubsub: the channel is empty")
+        scheme, _, rest = url.partition("://")
+        schemes = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss", "unix": "unix"}
+        if client is None and (scheme not in schemes or not rest):
+            raise ConfigError("pubsub: url must be that of a server, as pubsub:url=redis://localhost:6379")
+        try:
+            self._client = client or Redis.from_url(
+                f"{schemes[scheme]}://{rest}", socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+            )
+        except ValueError as exc:
+            raise ConfigError(f"pubsub: the url cannot be read: {exc}") from None
+
+    async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+        channel = self._name(queue).encode("utf-8", "surrogateescape")
+        pipeline = self._client.pipeline(transaction=False)
+        for job in jobs:
+            pipeline.execute_command("PUBLISH", channel, _message(queue, job))
+        await pipeline.execute()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _name(self, queue: str) -> str:
+        return self._channel.format_map({"queue": queue})
+
+
+def _message(queue: str, job: PromotedJob) -> bytes:
+    return json.dumps(
+        {
+            "event": "waiting",
+            "queue": queue,
+            "id": job.id,
+            "name": job.name,
+            "due_ms": job.due_ms,
+            "promoted_ms": job.promoted_ms,
+            "stream_id": job.stream_id,
+        }
+    ).encode()

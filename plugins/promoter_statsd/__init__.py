@@ -1,0 +1,1 @@
+"""The `statsd` metrics sink. See `sink.py`."""

@@ -1,0 +1,73 @@
+"""`StatsdMetrics`: what a promoter does, as StatsD packets named `prefix.queue.figure`, as StatsD has no labels."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from statsd import StatsClient
+
+from promoter_core.errors import BackendError, ConfigError
+from promoter_core.lateness import LATENESS_MS, in_buckets
+from promoter_core.model import LockOutcome, SinkTrouble, Tick
+
+TIMED = 20  # timings of lateness that a tick sends, at most
+
+
+class StatsdMetrics:
+    """A metrics sink. UDP: nothing waits for the server, and nothing tells that it is not there."""
+
+    wants_jobs = False
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: str = "8125", prefix: str = "promoter", *, client: Any = None
+    ) -> None:
+        """Raises ConfigError: a port that is none, or a host that cannot be found."""
+        if not (port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigError(f"statsd: port must be a number from 1 to 65535, not {port!r}")
+        try:
+            self._client = client or StatsClient(host, int(port), prefix=prefix or None)
+        except OSError as exc:
+            raise ConfigError(f"statsd: {host!r} cannot be found: {exc.strerror or exc}") from exc
+
+    def close(self) -> None:
+        """Give up the socket."""
+        self._client.close()
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        p, name = tick.promotion, _name(queue)
+        with self._client.pipeline() as packets:
+            packets.gauge(f"{name}.delayed_jobs", p.depth)
+            packets.gauge(f"{name}.oldest_pending_lag_ms", p.oldest_pending_lag_ms)
+            packets.gauge(f"{name}.held_back_jobs", p.held_back)
+            packets.timing(f"{name}.tick_duration", tick.duration_s * 1000)
+            if p.quarantined:
+                packets.incr(f"{name}.quarantined", p.quarantined)
+            if p.promoted:
+                packets.incr(f"{name}.promoted", p.promoted)
+                for late_ms in _timings(p.promoted, p.late):
+                    packets.timing(f"{name}.lateness", late_ms)
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        self._client.incr(f"{_name(queue)}.lock.{outcome.value}")
+        self._client.gauge(f"{_name(queue)}.leads", int(outcome is LockOutcome.ACQUIRED))
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        self._client.incr(f"{_name(queue)}.errors.{_name(error.code)}")
+
+    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+        self._client.incr(f"sinks.{_name(sink)}.{trouble.value}")
+
+
+def _timings(promoted: int, late: tuple[int, ...]) -> list[int]:
+    """Lateness in ms of at most about TIMED jobs, spread over the buckets as all are, each by its upper bound."""
+    share = min(1.0, TIMED / promoted)
+    timings: list[int] = []
+    for count, bound_ms in zip(in_buckets(promoted, late), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
+        timings += [bound_ms] * -int(-count * share // 1)
+    return timings
+
+
+def _name(text: str) -> str:
+    """A part of a name: what StatsD gives a meaning to, and dots, become `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)

@@ -1,0 +1,17 @@
+"""Registers the `webhook` event sink."""
+
+from collections.abc import Iterable
+
+from promoter_core.hookspecs import SinkSpec, hookimpl
+
+
+@hookimpl
+def promoter_register_event_sinks() -> Iterable[SinkSpec]:
+    yield SinkSpec(
+        name="webhook",
+        summary="CloudEvents over HTTP, in batches, signed and retried",
+        target="promoter_webhook.sink:WebhookEvents",
+        options=("url", "secret", "secret_env", "batch", "buffer", "timeout_s"),
+        requires=("aiohttp",),
+        install="promoter-core[http]",
+    )

@@ -1,0 +1,129 @@
+"""The opentelemetry sink passes its contract, names things by the conventions, and links to the producers' spans."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from promoter_core import ConfigError, DelayedQueue, JobError, Promoter, PromoterSettings, Registry, TransientError
+from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
+from promoter_core.testing import VirtualClock
+from promoter_core.testing.contract import MetricsSinkContract
+from promoter_memory.backend import MemoryBackend
+from promoter_opentelemetry.sink import SAMPLED, OpenTelemetryMetrics
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def reader():
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def spans():
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def sink(reader, spans):
+    return make(reader, spans)
+
+
+def make(reader, spans):
+    tracer = TracerProvider()
+    tracer.add_span_processor(SimpleSpanProcessor(spans))
+    return OpenTelemetryMetrics(meter_provider=MeterProvider([reader]), tracer_provider=tracer)
+
+
+class TestOpenTelemetry(MetricsSinkContract):
+    @pytest.fixture
+    def sink(self, reader, spans):
+        return make(reader, spans)
+
+
+def points(reader):
+    """By name: (attributes, point)."""
+    data = reader.get_metrics_data()
+    found = {}
+    for metric in (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics):
+        found[metric.name] = [(dict(p.attributes), p) for p in metric.data.data_points]
+    return found
+
+
+async def test_it_shows_what_a_promoter_does(sink, reader, spans):
+    clock = VirtualClock()
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    queue = DelayedQueue(backend, "q", clock=clock)
+    await queue.schedule(1, delay=1, traceparent=TRACE)
+    await queue.schedule(2, delay=1)
+    await queue.schedule(3, delay=500)
+    async with Promoter(backend, PromoterSettings(queue="q"), metrics=[sink], clock=clock).running():
+        await clock.sleep(2)
+    sink.on_lock("q", LockOutcome.HELD)
+    sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    sink.on_sink("Slow", SinkTrouble.DROPPED)
+    found = points(reader)
+    ((where, sent),) = found["messaging.client.sent.messages"]
+    assert sent.value == 2
+    assert where["messaging.system"] == "promoter"
+    assert where["messaging.destination.name"] == "q"
+    assert where["messaging.operation.name"] == "promote"
+    assert found["promoter.lateness"][0][1].count == 2
+    assert found["promoter.delayed_jobs"][0][1].value == 1
+    assert found["promoter.leads"][0][1].value == 0
+    assert found["promoter.errors"][0][0]["error.type"] == "CONNECTION"
+    assert found["promoter.sink.troubles"][0][0]["promoter.sink.trouble"] == "dropped"
+    (span,) = spans.get_finished_spans()
+    assert (span.name, span.kind) == ("promote q", SpanKind.PRODUCER)
+    assert span.attributes["messaging.batch.message_count"] == 2
+    (link,) = span.links
+    assert f"{link.context.trace_id:032x}" == TRACE.split("-")[1]
+    assert f"{link.context.span_id:016x}" == TRACE.split("-")[2]
+
+
+def test_idle_ticks_are_no_spans(sink, spans):
+    sink.on_tick("q", Tick(Promotion(depth=3), 0.001))
+    assert spans.get_finished_spans() == ()
+
+
+def test_spans_can_be_off(reader):
+    sink = OpenTelemetryMetrics("off", meter_provider=MeterProvider([reader]))
+    assert not sink.wants_traces
+    sink.on_tick("q", Tick(Promotion(promoted=3), 0.001))
+
+
+def test_a_large_tick_is_represented_by_a_sample(sink, reader):
+    sink.on_tick("q", Tick(Promotion(promoted=10_000, late=(5_000, 100)), 0.01))
+    ((_, lateness),) = points(reader)["promoter.lateness"]
+    assert SAMPLED <= lateness.count <= SAMPLED + 3
+    assert lateness.bucket_counts[0] == 50
+    assert lateness.bucket_counts[1] == 49
+    assert lateness.bucket_counts[2] == 1
+
+
+def test_without_an_sdk_it_says_so(caplog):
+    Registry().metrics_sink("opentelemetry")
+    assert "no OpenTelemetry SDK is set up" in caplog.text
+
+
+def test_an_option_that_cannot_work_is_a_clear_error():
+    with pytest.raises(ConfigError, match="spans must be on or off, not 'some'"):
+        Registry().metrics_sink("opentelemetry:spans=some")
+
+
+@pytest.mark.parametrize("bad", ["x", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", 7])
+async def test_a_trace_context_that_is_none_is_a_clear_error(bad):
+    backend = MemoryBackend()
+    await backend.open()
+    with pytest.raises(JobError, match="traceparent must be as in W3C Trace Context"):
+        await DelayedQueue(backend, "q").schedule(1, delay=1, traceparent=bad)

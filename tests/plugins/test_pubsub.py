@@ -1,0 +1,63 @@
+"""The pubsub sink passes its contract on a real server, and who listens hears of every job."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from promoter_core import ConfigError, Registry
+from promoter_core.model import PromotedJob
+from promoter_core.testing.contract import EventSinkContract
+from tests.servers import free_port
+
+pytestmark = pytest.mark.server
+
+
+class TestPubSub(EventSinkContract):
+    @pytest.fixture
+    def sink(self, valkey):
+        return Registry().event_sink(f"pubsub:url={valkey.url}")
+
+
+async def test_a_message_a_job(valkey):
+    sink = Registry().event_sink(f"pubsub:url={valkey.url},channel=jobs/{{queue}}")
+    async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
+        await listening.subscribe("jobs/mails")
+        await listening.get_message(timeout=5)
+        await sink.emit("mails", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"), PromotedJob(None, "", 1, 2, "2-0")))
+        first = json.loads((await listening.get_message(timeout=5))["data"])
+        second = json.loads((await listening.get_message(timeout=5))["data"])
+    assert first == {
+        "event": "waiting",
+        "queue": "mails",
+        "id": "a",
+        "name": "n",
+        "due_ms": 1_000,
+        "promoted_ms": 1_007,
+        "stream_id": "1007-0",
+    }
+    assert second["id"] is None
+    await sink.close()
+
+
+async def test_a_server_that_is_away_is_the_sinks_own_trouble():
+    sink = Registry().event_sink(f"pubsub:url=redis://127.0.0.1:{free_port()}")
+    with pytest.raises(Exception, match=r"Error .*connecting|Connect call failed"):
+        await sink.emit("q", (PromotedJob("a", "", 1, 2, "2-0"),))  # the core logs it and goes on
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("", "url must be that of a server, as pubsub:url=redis://localhost:6379"),
+        ("url=http://x", "url must be that of a server"),
+        ("url=redis://x,channel=jobs-{job}", r"only \{queue\} can stand for something"),
+        ("url=redis://x,topic=a", "no option 'topic'.*options are: url, channel"),
+    ],
+)
+def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Registry().event_sink(f"pubsub:{options}")

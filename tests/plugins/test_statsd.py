@@ -1,0 +1,89 @@
+"""The statsd sink passes its contract and sends the packets that it should."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+pytest.importorskip("statsd")
+
+from promoter_core import ConfigError, Registry, TransientError
+from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
+from promoter_core.testing.contract import MetricsSinkContract
+
+
+@pytest.fixture
+def server():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        yield server
+
+
+@pytest.fixture
+def sink(server):
+    sink = Registry().metrics_sink(f"statsd:port={server.getsockname()[1]},prefix=jobs")
+    yield sink
+    sink.close()
+
+
+class TestStatsd(MetricsSinkContract):
+    @pytest.fixture
+    def sink(self):
+        sink = Registry().metrics_sink("statsd")  # nobody listens: that is no matter
+        yield sink
+        sink.close()
+
+
+def received(server, packets=1):
+    return sorted(line for _ in range(packets) for line in server.recv(65536).decode().splitlines())
+
+
+def test_a_tick_is_one_packet(server, sink):
+    sink.on_tick("e.mails:1", Tick(Promotion(3, depth=7, oldest_pending_lag_ms=20, held_back=1, quarantined=2), 0.25))
+    assert received(server) == [
+        "jobs.e_mails_1.delayed_jobs:7|g",
+        "jobs.e_mails_1.held_back_jobs:1|g",
+        "jobs.e_mails_1.lateness:1.000000|ms",
+        "jobs.e_mails_1.lateness:1.000000|ms",
+        "jobs.e_mails_1.lateness:1.000000|ms",
+        "jobs.e_mails_1.oldest_pending_lag_ms:20|g",
+        "jobs.e_mails_1.promoted:3|c",
+        "jobs.e_mails_1.quarantined:2|c",
+        "jobs.e_mails_1.tick_duration:250.000000|ms",
+    ]
+
+
+def test_a_large_tick_is_represented_by_a_sample(server, sink):
+    sink.on_tick("q", Tick(Promotion(10_000, late=(5_000, 5_000, 1)), 0.25))
+    lines = received(server, 2)
+    lateness = [line for line in lines if ".lateness:" in line]
+    assert len(lateness) == 21
+    assert lateness.count("jobs.q.lateness:1.000000|ms") == 10
+    assert lateness.count("jobs.q.lateness:10.000000|ms") == 1
+
+
+def test_locks_errors_and_troubles(server, sink):
+    sink.on_lock("q", LockOutcome.ACQUIRED)
+    sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    sink.on_sink("Slow", SinkTrouble.BLOCKED)
+    assert received(server, 4) == [
+        "jobs.q.errors.CONNECTION:1|c",
+        "jobs.q.leads:1|g",
+        "jobs.q.lock.acquired:1|c",
+        "jobs.sinks.Slow.blocked:1|c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("port=udp", "port must be a number from 1 to 65535, not 'udp'"),
+        ("host=no.such.host.invalid", "statsd: 'no.such.host.invalid' cannot be found"),
+        ("colour=red", "no option 'colour'.*options are: host, port, prefix"),
+    ],
+)
+def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Registry().metrics_sink(f"statsd:{options}")

@@ -1,0 +1,232 @@
+"""The webhook sink: its contract, what it sends, what becomes of it when the receiver is down, slow or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from aiohttp import web
+
+from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterSettings, Registry
+from promoter_core.model import JobRequest, PromotedJob, SinkTrouble
+from promoter_core.testing import RecordingMetrics, VirtualClock
+from promoter_core.testing.contract import EventSinkContract
+from promoter_memory.backend import MemoryBackend
+from promoter_webhook.sink import WebhookEvents
+from tests.servers import free_port
+
+JOB = PromotedJob("a", "welcome", 1_000, 1_007, "1007-0")
+
+
+class Receiver:
+    """An HTTP server that keeps what it is sent and answers as told."""
+
+    def __init__(self):
+        self.requests = []
+        self.status = 204
+        self.delay_s = 0.0
+        self.url = f"http://127.0.0.1:{free_port()}/hook"
+
+    @property
+    def events(self):
+        return [event for _, body in self.requests for event in json.loads(body)]
+
+    async def __aenter__(self):
+        app = web.Application()
+        app.router.add_post("/hook", self._take)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", int(self.url.split(":")[2].split("/")[0])).start()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._runner.cleanup()
+
+    async def _take(self, request):
+        body = await request.read()
+        await asyncio.sleep(self.delay_s)
+        if self.status < 300:
+            self.requests.append((request.headers, body))
+        return web.Response(status=self.status)
+
+
+@pytest.fixture
+async def receiver():
+    async with Receiver() as receiver:
+        yield receiver
+
+
+class TestWebhook(EventSinkContract):
+    @pytest.fixture
+    async def sink(self, receiver):
+        return Registry().event_sink(f"webhook:url={receiver.url}")
+
+
+async def test_a_job_is_a_cloud_event(receiver):
+    sink = WebhookEvents(receiver.url)
+    await sink.emit("e/mails", (JOB, PromotedJob(None, "", 1_000, 1_008, "1008-0")))
+    await sink.close()
+    ((headers, body),) = receiver.requests
+    assert headers["content-type"] == "application/cloudevents-batch+json"
+    assert "webhook-signature" not in headers
+    first, second = json.loads(body)
+    assert first == {
+        "specversion": "1.0",
+        "id": "1007-0",
+        "source": "/promoter/queues/e%2Fmails",
+        "type": "promoter.job.waiting",
+        "time": "1970-01-01T00:00:01.007+00:00",
+        "subject": "a",
+        "datacontenttype": "application/json",
+        "data": {
+            "queue": "e/mails",
+            "id": "a",
+            "name": "welcome",
+            "due_ms": 1_000,
+            "promoted_ms": 1_007,
+            "stream_id": "1007-0",
+        },
+    }
+    assert "subject" not in second
+    assert second["data"]["id"] is None
+
+
+@pytest.mark.parametrize("how", ["secret", "secret_env", "whsec"])
+async def test_requests_are_signed(receiver, monkeypatch, how):
+    key = b"a very secret key"
+    monkeypatch.setenv("HOOK_SECRET", key.decode())
+    options = {
+        "secret": f"secret={key.decode()}",
+        "secret_env": "secret_env=HOOK_SECRET",
+        "whsec": f"secret=whsec_{base64.b64encode(key).decode()}",
+    }
+    sink = Registry().event_sink(f"webhook:url={receiver.url},{options[how]}")
+    await sink.emit("q", (JOB,))
+    await sink.close()
+    ((headers, body),) = receiver.requests
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+async def test_events_go_in_batches_and_in_order(receiver):
+    sink = WebhookEvents(receiver.url, batch="10")
+    for i in range(25):
+        await sink.emit("q", (PromotedJob(f"{i}", "", 1, 2, f"2-{i}"),))
+    await sink.close()
+    assert [event["subject"] for event in receiver.events] == [f"{i}" for i in range(25)]
+    assert len(receiver.requests) < 10, "what comes while a request is under way goes together"
+    assert max(len(json.loads(body)) for _, body in receiver.requests) <= 10
+
+
+async def test_it_tries_again_until_the_receiver_is_back():
+    clock, statuses, sent = VirtualClock(), [500, OSError("refused"), 429, TimeoutError(), 503, 200], []
+
+    async def post(events):
+        status = statuses.pop(0)
+        sent.append((clock.monotonic(), len(events)))
+        if isinstance(status, Exception):
+            raise status
+        return status
+
+    sink = WebhookEvents("http://hook", clock=clock, post=post)
+    await sink.emit("q", (JOB,))
+    await clock.sleep(60)
+    assert [at for at, _ in sent] == [0, 0.5, 1.5, 3.5, 7.5, 15.5]
+    assert len(sink) == 0
+    await sink.close()
+
+
+async def test_what_the_receiver_refuses_is_dropped_and_counted(receiver, caplog):
+    receiver.status = 400
+    sink = WebhookEvents(receiver.url)
+    await sink.emit("q", (JOB, JOB))
+    while sink.refused < 2:
+        await asyncio.sleep(0.01)
+    assert len(sink) == 0
+    assert "refuses 2 events with 400" in caplog.text
+    await sink.close()
+
+
+async def hour(post, clock, metrics=()):
+    """An hour of a job a second and one backlog of 50,000, by a promoter with this webhook."""
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    sink = WebhookEvents("http://hook", clock=clock, post=post)
+    queue, recording = DelayedQueue(backend, "q", clock=clock), RecordingMetrics()
+    promoter = Promoter(
+        backend, PromoterSettings(queue="q", events=False), events=[sink], metrics=[recording, *metrics], clock=clock
+    )
+    late_ms = set()
+    async with promoter.running():
+        for second in range(3_600):
+            await queue.schedule("x", delay=0.5, index=False)
+            if second == 1_800:
+                many = [JobRequest(f"{i}", b"", delay_ms=500, index=False) for i in range(50_000)]
+                await backend.schedule("q", many)
+            await clock.sleep(1)
+            late_ms |= {tick.promotion.late for _, tick in recording.ticks}
+            recording.ticks.clear()
+        left, dropped = len(sink), promoter.dropped_batches
+    return late_ms, left, dropped
+
+
+@pytest.mark.parametrize("how", ["down", "slow", "answers 500"])
+async def test_an_hour_of_a_dead_webhook_costs_bounded_memory_and_no_lateness(how):
+    clock, troubles = VirtualClock(), []
+
+    class Monitor(RecordingMetrics):
+        def on_sink(self, sink, trouble):
+            troubles.append((sink, trouble))
+
+    async def dead(events):
+        if how == "slow":
+            await clock.sleep(30)
+            raise TimeoutError
+        if how == "down":
+            raise OSError("connection refused")
+        return 500
+
+    late_ms, left, dropped = await hour(dead, clock, [Monitor()])
+    assert late_ms == {()}, "no job is later than a millisecond"
+    assert left <= 1_100
+    assert dropped > 2_000
+    assert troubles.count(("WebhookEvents", SinkTrouble.DROPPED)) == dropped
+
+
+async def test_closing_does_not_wait_for_a_dead_receiver():
+    async def dead(events):
+        raise OSError("connection refused")
+
+    sink = WebhookEvents("http://hook", clock=VirtualClock(), post=dead)
+    await sink.emit("q", (JOB,))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(sink.close(), 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("", "url must be http"),
+        ("url=ftp://example.com", "url must be http"),
+        ("url=http://x,batch=0", "batch must be a number from 1 to 100000, not '0'"),
+        ("url=http://x,timeout_s=soon", "timeout_s must be a number"),
+        ("url=http://x,secret=a,secret_env=B", "either secret or secret_env, not both"),
+        ("url=http://x,secret_env=NOT_SET_AT_ALL", "environment variable NOT_SET_AT_ALL .* is not set"),
+        ("url=http://x,secret=whsec_%%%", "not base64"),
+        (
+            "url=http://x,retries=3",
+            "no option 'retries'.*options are: url, secret, secret_env, batch, buffer, timeout_s",
+        ),
+    ],
+)
+def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Registry().event_sink(f"webhook:{options}")
