@@ -262,6 +262,8 @@ class Machine:
         if not self._may_hold:
             return self._stop(now_s)
         self._ending = True
+        if self.state is State.LEADER:
+            self._report_lock(LockOutcome.RELEASED)
         return self._give(Unlock(self.lease), now_s)
 
     def _stop(self, now_s: float) -> Decision:

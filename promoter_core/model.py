@@ -17,6 +17,7 @@ class LockOutcome(StrEnum):
 
     ACQUIRED = "acquired"
     HELD = "held"
+    RELEASED = "released"  # by us, at the end
 
 
 class Overflow(StrEnum):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -149,7 +150,11 @@ class PrometheusMetrics:
         won = outcome is LockOutcome.ACQUIRED
         self._to.outcomes.labels(queue, outcome.value).inc()
         self._to.leads.labels(queue).set(1 if won else 0)
-        if self._compat is not None:
+        if not won:  # what only a leader knows would grow old here
+            for gauge in (self._to.depth, self._to.lag, self._to.held_back):
+                with suppress(KeyError):
+                    gauge.remove(queue)
+        if self._compat is not None and outcome is not LockOutcome.RELEASED:
             (self._compat.acquired if won else self._compat.lost).labels(queue).inc()
 
     def on_error(self, queue: str, error: BackendError) -> None:

@@ -39,7 +39,7 @@ class MetricsSink(Protocol):
         ...
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
-        """When the lock was won, or is another's; on transitions only."""
+        """When the lock was won, is another's or was released; on transitions only."""
         ...
 
     def on_error(self, queue: str, error: BackendError) -> None:

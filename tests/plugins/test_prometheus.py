@@ -40,13 +40,16 @@ async def test_it_shows_what_a_promoter_does():
     async with Promoter(backend, PromoterSettings(queue="q"), metrics=[sink], clock=clock).running():
         await clock.sleep(2)
         assert value(registry, "promoter_leads") == 1
+        assert value(registry, "promoter_delayed_jobs") == 1
+        assert value(registry, "promoter_oldest_pending_lag_seconds") == 0
+    assert value(registry, "promoter_leads") == 0
+    assert value(registry, "promoter_delayed_jobs") is None, "who does not lead does not know"
+    assert value(registry, "promoter_lock_outcomes_total", outcome="released") == 1
     sink.on_lock("q", LockOutcome.HELD)
     sink.on_error("q", TransientError("gone", code="CONNECTION"))
     sink.on_sink("Slow", SinkTrouble.DROPPED)
     assert registry.get_sample_value("promoter_sink_troubles_total", {"sink": "Slow", "trouble": "dropped"}) == 1
     assert value(registry, "promoter_promoted_total") == 3
-    assert value(registry, "promoter_delayed_jobs") == 1
-    assert value(registry, "promoter_oldest_pending_lag_seconds") == 0
     assert value(registry, "promoter_lateness_seconds_count") == 3
     assert value(registry, "promoter_lateness_seconds_bucket", le="0.001") == 3
     assert value(registry, "promoter_tick_duration_seconds_count") >= 2

@@ -27,7 +27,7 @@ async def test_beside_a_foreign_holder_it_stays_follower_and_takes_over_when_the
         assert promoter.health().state == "follower"
         assert await client.get(keys.lock) == b"foreign"
         await until(lambda: promoter.health().leads)
-    assert [o for _, o in metrics.outcomes] == [LockOutcome.HELD, LockOutcome.ACQUIRED]
+    assert [o for _, o in metrics.outcomes] == [LockOutcome.HELD, LockOutcome.ACQUIRED, LockOutcome.RELEASED]
 
 
 async def test_beside_a_foreign_holder_it_takes_over_when_the_key_is_deleted(backend, client, name, keys):

@@ -6,7 +6,7 @@ import pytest
 
 from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Look, Promote, Reason, Stop, Unlock, Wait, Waited
 from promoter_core.machine import Machine, State
-from promoter_core.model import LeaseHeld, Promotion, QueueStats
+from promoter_core.model import LeaseHeld, LockOutcome, Promotion, QueueStats
 from promoter_core.settings import PromoterSettings
 from tests.unit.machine_bench import FUSED, JOB, LEASE, LOST_TOUCH, REFUSED, Bench
 
@@ -59,7 +59,7 @@ def test_a_failed_cleanup_or_emit_is_reported_and_the_tick_goes_on(phase):
 
 def test_a_permanent_error_of_a_leader_releases_the_lock_and_stops_with_it():
     bench = Bench().leads().then(Failed(REFUSED))
-    assert bench.decision.reports == (REFUSED,)
+    assert bench.decision.reports == (REFUSED, LockOutcome.RELEASED)
     assert bench.action == Unlock(LEASE)
     assert bench.then(Done()).action == Stop(REFUSED)
     assert bench.machine.state is State.STOPPED

@@ -62,7 +62,7 @@ async def test_a_tick_is_reported_every_tick_and_the_lock_on_transitions_only(ba
     async with promoter(backend, clock, metrics=[metrics], lock_ttl_ms=3_000).running():
         await clock.sleep(10.5)
     assert len(metrics.ticks) == 11
-    assert metrics.outcomes == [("q", LockOutcome.ACQUIRED)]
+    assert metrics.outcomes == [("q", LockOutcome.ACQUIRED), ("q", LockOutcome.RELEASED)]
 
 
 async def test_cleanup_and_emit_are_done_where_they_are_not_fused(backend, clock, queue):

@@ -79,6 +79,7 @@ class MetricsSinkContract(Guarded):
             sink.on_error(queue, TransientError("gone", code="CONNECTION"))
             sink.on_error(queue, PermanentError("no", code="NOPERM"))
             sink.on_lock(queue, LockOutcome.HELD)
+            sink.on_lock(queue, LockOutcome.RELEASED)
         if isinstance(sink, SinkMonitor):
             for trouble in SinkTrouble:
                 sink.on_sink("SomeSink", trouble)
