@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,14 +52,14 @@ class Promote:
 class Cleanup:
     """Call `Backend.cleanup`. Outcome: Done."""
 
-    jobs: tuple[PromotedJob, ...]
+    jobs: Sequence[PromotedJob]
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
     """Call `Backend.emit`. Outcome: Done."""
 
-    jobs: tuple[PromotedJob, ...]
+    jobs: Sequence[PromotedJob]
 
 
 @dataclass(frozen=True, slots=True)

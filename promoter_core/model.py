@@ -7,7 +7,7 @@ byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -133,7 +133,7 @@ class Promotion:
     now_ms: int = 0  # the store's clock when it promoted
     quarantined: int = 0  # malformed members moved to the DLQ
     held_back: int = 0  # due jobs that stayed because the stream is full
-    jobs: tuple[PromotedJob, ...] = ()
+    jobs: Sequence[PromotedJob] = ()
     late: tuple[int, ...] = ()  # how many of the promoted were later than each of LATENESS_MS; then zeros
     traces: tuple[str, ...] = ()  # trace contexts of those whose producers gave one
 

@@ -19,6 +19,7 @@ log = logging.getLogger("promoter.sinks")
 LAST_WORDS_S = 1.0  # for the `close` of a sink that has had its time already
 QUEUED_BATCHES = 256  # of one event sink; beyond these its newest batches are dropped and counted
 QUEUED_JOBS = 100_000
+SLICE = 100  # jobs that a sink is handed at once, so that it holds up the event loop for a moment only
 BLOCKED_S = 0.1  # a metrics sink that takes longer holds up promotion
 
 Trouble = Callable[[str, SinkTrouble], None]
@@ -112,7 +113,7 @@ class EventFeed:
         self.dropped = 0  # batches
         self._sink = sink
         self._guard = _Guard(sink, told)
-        self._batches: asyncio.Queue[tuple[str, tuple[PromotedJob, ...]] | None] = asyncio.Queue(batches)
+        self._batches: asyncio.Queue[tuple[str, Sequence[PromotedJob]] | None] = asyncio.Queue(batches)
         self._most_jobs = jobs
         self._jobs = 0  # in the queue
         self._task: asyncio.Task[None] | None = None
@@ -120,7 +121,7 @@ class EventFeed:
     def start(self) -> None:
         self._task = asyncio.create_task(self._serve(), name=f"promoter-sink-{self._guard.name}")
 
-    def offer(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+    def offer(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Hand over a batch without waiting; drop it, and say so, when the sink is too far behind."""
         if self._batches.full() or (self._jobs and self._jobs + len(jobs) > self._most_jobs):
             self.dropped += 1
@@ -149,11 +150,14 @@ class EventFeed:
 
     async def _serve(self) -> None:
         while (batch := await self._batches.get()) is not None:
-            self._jobs -= len(batch[1])
-            try:
-                await self._sink.emit(*batch)
-            except Exception as exc:
-                self._guard.failed("emit", exc)
+            queue, jobs = batch
+            self._jobs -= len(jobs)
+            for first in range(0, len(jobs), SLICE):
+                await asyncio.sleep(0)  # a tick's reply that has come in between is handled first
+                try:
+                    await self._sink.emit(queue, tuple(jobs[first : first + SLICE]))
+                except Exception as exc:
+                    self._guard.failed("emit", exc)
 
     async def _closed(self) -> None:
         try:

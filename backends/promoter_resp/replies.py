@@ -5,8 +5,8 @@ Replies come from the server, and a server may run a newer script than this libr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 from promoter_core.model import (
     ConsumerGroup,
@@ -113,22 +113,46 @@ def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
     return tuple(entries)
 
 
-def _jobs(flat: Any, now_ms: int) -> tuple[PromotedJob, ...]:
-    if not isinstance(flat, list):
-        return ()
-    jobs = []
-    for i in range(0, len(flat) - JOB_FIELDS + 1, JOB_FIELDS):
-        id, name, due, stream_id = flat[i : i + JOB_FIELDS]
-        jobs.append(
-            PromotedJob(
-                id=_text(id) if isinstance(id, bytes | str) else None,
-                name=_text(name),
-                due_ms=due if isinstance(due, int) else 0,
-                promoted_ms=now_ms,
-                stream_id=_text(stream_id),
-            )
+class Jobs(Sequence[PromotedJob]):
+    """The jobs of a reply, read when they are asked for: by sinks, while the server is at the next tick."""
+
+    def __init__(self, flat: list[Any], now_ms: int) -> None:
+        self._flat = flat
+        self._now_ms = now_ms
+
+    def __len__(self) -> int:
+        return len(self._flat) // JOB_FIELDS
+
+    @overload
+    def __getitem__(self, index: int) -> PromotedJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PromotedJob, ...]: ...
+    def __getitem__(self, index: int | slice) -> PromotedJob | tuple[PromotedJob, ...]:
+        numbers = range(len(self))[index]
+        return self._job(numbers) if isinstance(numbers, int) else tuple(map(self._job, numbers))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def _job(self, i: int) -> PromotedJob:
+        id, name, due, stream_id = self._flat[i * JOB_FIELDS : (i + 1) * JOB_FIELDS]
+        return PromotedJob(
+            id=_text(id) if isinstance(id, bytes | str) else None,
+            name=_text(name),
+            due_ms=due if isinstance(due, int) else 0,
+            promoted_ms=self._now_ms,
+            stream_id=_text(stream_id),
         )
-    return tuple(jobs)
+
+
+def _jobs(flat: Any, now_ms: int) -> Sequence[PromotedJob]:
+    return Jobs(flat, now_ms) if isinstance(flat, list) and len(flat) >= JOB_FIELDS else ()
 
 
 def _at(reply: Any, i: int) -> Any:

@@ -20,7 +20,7 @@ from promoter_core.model import LockOutcome, SinkTrouble, Tick
 log = logging.getLogger("promoter.opentelemetry")
 
 SYSTEM = "promoter"
-SAMPLED = 100  # jobs of a tick that the histogram of lateness is given, at most
+SAMPLED = 10  # jobs of a tick that the histogram of lateness is given, at most
 LINKED = 128  # links of a span, at most; what the SDK keeps by default
 
 

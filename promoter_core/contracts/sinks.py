@@ -16,7 +16,9 @@ class EventSink(Protocol):
     """
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
-        """Take one batch, never empty. An exception is logged and counted, and the next batch comes all the same."""
+        """Take one batch, never empty and of some hundred jobs at most. An exception is logged and counted, and the
+        next batch comes all the same.
+        """
         ...
 
     async def close(self) -> None:

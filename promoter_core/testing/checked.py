@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from promoter_core.contracts import Backend
@@ -115,8 +115,8 @@ def _check_promotion(p: Promotion) -> None:
             raise AssertionError(f"Promotion.{field} must be a whole number from 0, not {getattr(p, field)!r}")
     if not (p.next_due_ms is None or _is_int(p.next_due_ms)):
         raise AssertionError(f"Promotion.next_due_ms must be int or None, not {p.next_due_ms!r}")
-    if not isinstance(p.jobs, tuple) or not all(isinstance(job, PromotedJob) for job in p.jobs):
-        raise AssertionError(f"Promotion.jobs must be a tuple of PromotedJob, not {p.jobs!r}")
+    if not isinstance(p.jobs, Sequence) or not all(isinstance(job, PromotedJob) for job in p.jobs):
+        raise AssertionError(f"Promotion.jobs must be a sequence of PromotedJob, not {p.jobs!r}")
     for job in p.jobs:
         if not isinstance(job.id, str | None) or not isinstance(job.name, str) or not _is_int(job.due_ms):
             raise AssertionError(f"PromotedJob must have id: str | None, name: str and due_ms: int: {job!r}")

@@ -48,11 +48,20 @@ def test_it_stays_within_its_bounds():
     assert size.limit == MAX_BATCH
 
 
-def test_one_slow_tick_is_soon_forgotten():
-    size = BatchSize(1000, 5)
-    size.ticked(1000, 3.0)
-    ticks = drain(size, 10_000, way_s=0.0002, job_s=4e-6)
-    assert max(moved for moved, _ in ticks[:12]) >= 512
+def test_ticks_that_are_slow_now_and_then_change_little():
+    size = BatchSize(256, 5)
+    size.travelled(0.0002)
+    for i in range(40):
+        size.ticked(size.limit, 0.0002 + size.limit * 4e-6 + (0.05 if i % 3 else 0))
+    assert 900 <= size.limit <= 1_300
+
+
+def test_jobs_that_have_become_dear_shrink_it_within_some_ticks():
+    size = BatchSize(256, 5)
+    drain(size, 50_000, way_s=0.0002, job_s=4e-6)
+    heavy = drain(size, 5_000, way_s=0.0002, job_s=4e-4)
+    assert [seconds > 0.006 for _, seconds in heavy].count(True) <= 4
+    assert 10 <= size.limit <= 13
 
 
 def test_ticks_with_nothing_to_do_change_nothing():

@@ -13,7 +13,7 @@ local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local index_prefix, trace_prefix = ARGV[9], ARGV[10]
-local want_traces = trace_prefix ~= nil and trace_prefix ~= ''
+local want_traces = trace_prefix and trace_prefix ~= ''
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
 local LATENESS_MS = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
 
@@ -72,6 +72,7 @@ local function quarantine(member, start)
 end
 
 -- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
+want_traces = want_traces and call('EXISTS', trace_prefix) == 1
 local late = {}
 for i = 1, #LATENESS_MS do
   local later = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - LATENESS_MS[i]))

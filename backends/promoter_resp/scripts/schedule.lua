@@ -46,6 +46,9 @@ while i <= #ARGV do
       end
       if trace then
         redis.call('SET', trace_prefix .. id, trace, 'EX', ttl)
+        if redis.call('PTTL', trace_prefix) < ttl * 1000 then -- by this key a promotion sees that there are any
+          redis.call('SET', trace_prefix, '1', 'EX', ttl)
+        end
       end
       if not head_due or due < head_due then
         head_due, new_head = due, true
