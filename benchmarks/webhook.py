@@ -43,8 +43,8 @@ async def hour(post: Post | None, clock: VirtualClock) -> tuple[int, int, int]:
     return size, dropped, latest
 
 
-async def main() -> None:
-    none, _, _ = await hour(None, VirtualClock())
+def main() -> None:
+    none, _, _ = asyncio.run(hour(None, VirtualClock()))
     print(f"{'webhook':<12} {'memory':>9} {'dropped':>8}  jobs later than 1 ms")
     for name in ("fine", "down", "slow", "answers 500"):
         clock = VirtualClock()
@@ -57,9 +57,9 @@ async def main() -> None:
                 raise TimeoutError
             return 204 if name == "fine" else 500
 
-        size, dropped, latest = await hour(post, clock)
+        size, dropped, latest = asyncio.run(hour(post, clock))
         print(f"{name:<12} {(size - none) / 2**20:>5.1f} MiB {dropped:>8}  {'none' if not latest else 'some'}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

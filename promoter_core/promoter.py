@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -55,7 +55,8 @@ class Promoter:
         self._clock = clock or SystemClock()
         self._reporter = Reporter(metrics, events, self._clock, registry)
         self._machine: Machine | None = None
-        self._stop = asyncio.Event()
+        self._stopping = False
+        self._waiting: asyncio.Timeout | None = None  # the scope of the wait under way
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Promote until `stop` is called, or with `until_idle` until nothing is due any more.
@@ -73,21 +74,21 @@ class Promoter:
             until_idle=until_idle,
         )
         self._reporter.start()
-        stopper = asyncio.create_task(self._stop.wait())
         try:
-            await self._drive(machine, stopper)
+            await self._drive(machine)
         except asyncio.CancelledError:
             await self._release(machine)
             raise
         finally:
-            stopper.cancel()
             machine.state = State.STOPPED
-            self._stop.clear()
+            self._stopping = False
             await self._reporter.close()
 
     def stop(self) -> None:
         """Finish the tick under way, release the lock and end `run`. Returns at once."""
-        self._stop.set()
+        self._stopping = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
         if self._machine is not None:
             self._machine.shutdown()
 
@@ -121,14 +122,14 @@ class Promoter:
         """Batches that event sinks were too slow to take, in this or the last run."""
         return self._reporter.dropped_batches
 
-    async def _drive(self, machine: Machine, stopper: asyncio.Task[bool]) -> None:
-        if stopper.done() or self._stop.is_set():
+    async def _drive(self, machine: Machine) -> None:
+        if self._stopping:
             machine.shutdown()
         decision = machine.start(self._clock.monotonic())
         queue = self.settings.queue
         while not isinstance(decision.action, Stop):
             self._reporter.report(queue, decision)
-            outcome = await self._do(decision.action, stopper)
+            outcome = await self._do(decision.action)
             self._reporter.outcome(queue, outcome)
             machine.polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
             decision = machine.handle(outcome, self._clock.monotonic())
@@ -137,7 +138,7 @@ class Promoter:
         if decision.action.error is not None:
             raise decision.action.error
 
-    async def _do(self, action: Action, stopper: asyncio.Task[bool]) -> Outcome:
+    async def _do(self, action: Action) -> Outcome:
         backend, s = self._backend, self.settings
 
         async def call() -> Outcome:
@@ -147,27 +148,26 @@ class Promoter:
                 case Promote(lease, request):
                     return await backend.promote(lease, request)
                 case Wait():
-                    return Waited(await self._wait(action, stopper))
+                    return Waited(await self._wait(action))
             return await do_alone(backend, action, s)
 
         return await guarded(call())
 
-    async def _wait(self, wait: Wait, stopper: asyncio.Task[bool]) -> bool:
-        if stopper.done():
+    async def _wait(self, wait: Wait) -> bool:
+        """Whether something changed. `stop` ends it at once, by letting its scope run out."""
+        if self._stopping:
             return False
-        sleep: Awaitable[bool | None] = (
-            self._clock.sleep(wait.seconds)
-            if wait.deaf
-            else self._backend.wait(self.settings.queue, wait.seconds, wait.lease)
-        )
-        waiter = asyncio.ensure_future(sleep)
         try:
-            await asyncio.wait((waiter, stopper), return_when=asyncio.FIRST_COMPLETED)
-            return bool(waiter.done() and waiter.result())
+            async with asyncio.timeout(None) as self._waiting:
+                if not wait.deaf:
+                    return await self._backend.wait(self.settings.queue, wait.seconds, wait.lease)
+                await self._clock.sleep(wait.seconds)
+        except TimeoutError:
+            if not self._stopping:
+                raise
         finally:
-            if not waiter.done():
-                waiter.cancel()
-                await asyncio.gather(waiter, return_exceptions=True)
+            self._waiting = None
+        return False
 
     async def _release(self, machine: Machine) -> None:
         """After a cancellation: release the lock if it may be ours. The cancellation goes on whatever comes."""

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Hashable
 from enum import Enum
 
+from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.model import Changes
 
@@ -57,17 +58,27 @@ class Signals:
         if event.is_set():
             await asyncio.sleep(0)  # a caller in a loop must not starve the others
             return True
-        changed = asyncio.ensure_future(event.wait())
-        timeout = asyncio.ensure_future(self._clock.sleep(timeout_s))
-        try:
-            await asyncio.wait((changed, timeout), return_when=asyncio.FIRST_COMPLETED)
-            return event.is_set()
-        finally:
-            changed.cancel()
-            timeout.cancel()
+        await wait_for(event, self._clock, timeout_s)
+        return event.is_set()
 
     def _event(self, key: Hashable) -> asyncio.Event:
         return self._events.setdefault(key, asyncio.Event())
+
+
+async def wait_for(event: asyncio.Event, clock: Clock, timeout_s: float) -> None:
+    """Until the event is set, or the time is up by the clock."""
+    if isinstance(clock, SystemClock):  # the event loop's own time: no task is needed for it
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        return
+    changed = asyncio.ensure_future(event.wait())
+    timeout = asyncio.ensure_future(clock.sleep(timeout_s))
+    try:
+        await asyncio.wait((changed, timeout), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        changed.cancel()
+        timeout.cancel()
 
 
 class Feed:
@@ -96,13 +107,7 @@ class Feed:
 
     async def next(self, timeout_s: float) -> Changes:
         if not self._event.is_set() and timeout_s > 0:
-            changed = asyncio.ensure_future(self._event.wait())
-            timeout = asyncio.ensure_future(self._clock.sleep(timeout_s))
-            try:
-                await asyncio.wait((changed, timeout), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-                timeout.cancel()
+            await wait_for(self._event, self._clock, timeout_s)
         self._event.clear()
         keys, self._keys = self._keys, set()
         everything, self._everything = self._everything, False

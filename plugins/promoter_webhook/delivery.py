@@ -102,7 +102,7 @@ class Delivery:
         return True, ""
 
     async def _pause(self, said: str) -> None:
-        pause_s = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S)
+        pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S)
         level = logging.WARNING if self._failures == 0 else logging.DEBUG  # an outage is told of once
         log.log(level, "the webhook %s; again in %g s", said, pause_s)
         self._failures += 1

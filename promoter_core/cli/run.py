@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from promoter_core.cli import common
 from promoter_core.cli.http import parse_address, serving
 from promoter_core.contracts import Backend, ManyQueues
-from promoter_core.errors import ConfigError, TransientError
+from promoter_core.errors import ConfigError, PluginError, TransientError
 from promoter_core.fleet import PromoterFleet
 from promoter_core.fleet.discovery import is_pattern
 from promoter_core.model import Overflow
@@ -83,6 +84,9 @@ def run(
             envvar="PROMOTER_HTTP", metavar="HOST:PORT", help="Answer /metrics, /livez, /readyz and /status there."
         ),
     ] = None,
+    uvloop: Annotated[
+        bool, typer.Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")
+    ] = False,
     log_format: Annotated[
         LogFormat, typer.Option(envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
     ] = LogFormat.TEXT,
@@ -123,7 +127,17 @@ def run(
             runners = [Promoter(backend, s, **sinks) for s in settings]
         await _run(backend, runners, queue, connect_timeout, until_idle, http)
 
-    asyncio.run(go())
+    with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
+        runner.run(go())
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        raise PluginError("--uvloop needs the module uvloop: pip install 'promoter-core[uvloop]'") from None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _metrics(names: list[str], http: str | None) -> list[str]:

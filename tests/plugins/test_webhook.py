@@ -144,6 +144,21 @@ async def test_it_tries_again_until_the_receiver_is_back():
     await sink.close()
 
 
+async def test_it_goes_on_trying_for_days():
+    clock, tries = VirtualClock(), []
+
+    async def dead(events):
+        tries.append(clock.monotonic())
+        raise OSError("refused")
+
+    sink = WebhookEvents("http://hook", clock=clock, post=dead)
+    await sink.emit("q", (JOB,))
+    await clock.sleep(2 * 86_400)
+    assert 2_800 < len(tries) < 2_900
+    assert tries[-1] - tries[-2] == 60
+    await sink.close()
+
+
 async def test_what_the_receiver_refuses_is_dropped_and_counted(receiver, caplog):
     receiver.status = 400
     sink = WebhookEvents(receiver.url)

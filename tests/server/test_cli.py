@@ -52,6 +52,19 @@ def until(condition, timeout_s=15):
         time.sleep(0.05)
 
 
+def test_it_runs_on_uvloop(valkey, name):
+    pytest.importorskip("uvloop")
+    at = ("--url", valkey.url, "--queue", name)
+    promoter("schedule", *at, "--delay", "1ms", "{}")
+    done = promoter("run", *at, "--uvloop", "--until-idle")
+    assert (done.returncode, inspect(valkey.url, name)["stream_len"]) == (0, 1)
+    with running(*at, "--uvloop") as process:
+        until(lambda: inspect(valkey.url, name)["holder"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert inspect(valkey.url, name)["holder"] is None
+
+
 def test_schedule_inspect_cancel_and_run_until_idle(valkey, name):
     at = ("--url", valkey.url, "--queue", name)
     done = promoter("schedule", *at, "--delay", "1h", "--name", "welcome", "--id", "a", '{"to": "ada"}')
