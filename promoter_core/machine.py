@@ -75,7 +75,7 @@ class Machine:
         `in_fleet`: the lease is renewed with those of other queues, and by this machine only when that fails.
         """
         self.state = State.FOLLOWER
-        self.polls = False  # set by the runner: the backend cannot tell of every change
+        self.poll_s: float | None = None  # set by the runner where the backend cannot tell of every change
         self._settings = settings
         self.lease = Lease(settings.queue, settings.holder_id, settings.lock_ttl_ms)
         self._timer = LeaseTimer(settings.lock_ttl_ms, used=2 / 3 if in_fleet else 1 / 3)
@@ -149,7 +149,7 @@ class Machine:
             case Look(), QueueStats(due=0):
                 return self._finish(now_s)
             case Look(), QueueStats():
-                return self._decide(follower_wait(self._settings, self._settings.poll_interval_ms, self.polls), now_s)
+                return self._decide(follower_wait(self._settings, self._settings.poll_interval_ms, self.poll_s), now_s)
         raise TypeError(f"{outcome!r} is no outcome of {self._action!r}")
 
     # Each of these answers one row of the table in docs/reference/state-machine.md.
@@ -170,7 +170,7 @@ class Machine:
         self._report_lock(LockOutcome.HELD)
         if self._until_idle:
             return self._decide(Look(), now_s)
-        return self._decide(follower_wait(self._settings, remaining_ms, self.polls), now_s)
+        return self._decide(follower_wait(self._settings, remaining_ms, self.poll_s), now_s)
 
     def _tick(self, now_s: float) -> Decision:
         if self._timer.ended(now_s):
@@ -227,7 +227,7 @@ class Machine:
     def _leader_wait(self, now_s: float) -> Wait:
         ahead_s = self._asked_s - now_s
         return leader_wait(
-            self._settings, self.lease, self._promotion, ahead_s, self._timer.renew_s - now_s, self.polls
+            self._settings, self.lease, self._promotion, ahead_s, self._timer.renew_s - now_s, self.poll_s
         )
 
     def _waited(self, reason: Reason, changed: bool, now_s: float) -> Decision:

@@ -65,11 +65,12 @@ class Gather:
 
 
 def leader_wait(
-    s: PromoterSettings, lease: Lease, last: Promotion, asked_s: float, renew_s: float, polls: bool
+    s: PromoterSettings, lease: Lease, last: Promotion, asked_s: float, renew_s: float, poll_s: float | None
 ) -> Wait:
     """Until the next due time, the lease's renewal or a change, whichever comes first.
 
-    `asked_s` is when `last` was asked for and `renew_s` when the lease wants renewing, in seconds from now.
+    `asked_s` is when `last` was asked for and `renew_s` when the lease wants renewing, in seconds from now; `poll_s` is
+    the time between looks, where the backend cannot tell of every change.
     """
     seconds, reason = renew_s, Reason.RENEW
     bounds = []
@@ -77,19 +78,20 @@ def leader_wait(
         bounds.append((s.poll_interval_ms / 1000, Reason.FULL))
     elif last.next_due_ms is not None:
         bounds.append((asked_s + (last.next_due_ms - last.now_ms) / 1000, Reason.NEXT_DUE))
-    if polls:
-        bounds.append((s.poll_interval_ms / 1000, Reason.POLL))
+    if poll_s is not None:
+        bounds.append((poll_s, Reason.POLL))
     for bound_s, why in bounds:
         if bound_s < seconds:
             seconds, reason = bound_s, why
     return Wait(max(seconds, MIN_WAIT_S), reason, lease)
 
 
-def follower_wait(s: PromoterSettings, remaining_ms: int | None, polls: bool) -> Wait:
+def follower_wait(s: PromoterSettings, remaining_ms: int | None, poll_s: float | None) -> Wait:
     """Until the other's lease can end, bounded by how often a follower looks at all."""
-    wait_ms, reason = s.follower_poll_ms, Reason.POLL
-    if polls:
-        wait_ms = min(wait_ms, s.poll_interval_ms)
+    wait_ms: float = s.follower_poll_ms
+    reason = Reason.POLL
+    if poll_s is not None:
+        wait_ms = min(wait_ms, poll_s * 1000)
     if remaining_ms is not None and remaining_ms < wait_ms:
         wait_ms, reason = remaining_ms, Reason.HELD
     return Wait(max(wait_ms / 1000, 0) + MIN_WAIT_S, reason, None)

@@ -131,7 +131,8 @@ class Promoter:
             self._reporter.report(queue, decision)
             outcome = await self._do(decision.action)
             self._reporter.outcome(queue, outcome)
-            machine.polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
+            polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
+            machine.poll_s = self.settings.poll_interval_ms / 1000 if polls else None
             decision = machine.handle(outcome, self._clock.monotonic())
         self._reporter.report(queue, decision)
         self._reporter.stopped(queue, decision.action.error)

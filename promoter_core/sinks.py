@@ -17,8 +17,8 @@ from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
 log = logging.getLogger("promoter.sinks")
 
 LAST_WORDS_S = 1.0  # for the `close` of a sink that has had its time already
-QUEUED_BATCHES = 256  # of one event sink; beyond these its newest batches are dropped and counted
-QUEUED_JOBS = 100_000
+QUEUED_BATCHES = 10_000  # of one event sink; beyond these its newest batches are dropped and counted
+QUEUED_JOBS = 50_000
 SLICE = 100  # jobs that a sink is handed at once, so that it holds up the event loop for a moment only
 BLOCKED_S = 0.1  # a metrics sink that takes longer holds up promotion
 
@@ -149,13 +149,18 @@ class EventFeed:
                 await self._closed()
 
     async def _serve(self) -> None:
+        served = 0  # jobs since others had a turn
         while (batch := await self._batches.get()) is not None:
             queue, jobs = batch
             self._jobs -= len(jobs)
             for first in range(0, len(jobs), SLICE):
-                await asyncio.sleep(0)  # a tick's reply that has come in between is handled first
+                some = tuple(jobs[first : first + SLICE])
+                served += len(some)
+                if served >= SLICE:
+                    served = 0
+                    await asyncio.sleep(0)  # a tick's reply that has come in between is handled first
                 try:
-                    await self._sink.emit(queue, tuple(jobs[first : first + SLICE]))
+                    await self._sink.emit(queue, some)
                 except Exception as exc:
                     self._guard.failed("emit", exc)
 

@@ -32,6 +32,8 @@ def open_redis(url: BackendUrl) -> RespBackend:
     if url.scheme == "unix":
         if not url.path:
             raise ConfigError(f"{url}: expected the path of a socket, as unix:///run/redis.sock")
+        if options.tls:
+            raise ConfigError(f"{url}: a socket of this machine has no TLS; leave tls=1 out")
         pool = make_pool(
             UnixDomainSocketConnection, timeout_s, path=url.path, db=int(url.options.get("db", "0")), **kwargs
         )

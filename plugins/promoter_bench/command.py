@@ -18,6 +18,7 @@ QUICK = 10  # times less of everything
 def bench(
     url: Annotated[str, typer.Option(envvar="PROMOTER_URL", help="The backend to measure on.", show_default=False)],
     jobs: Annotated[int, typer.Option(min=2_000, max=10_000_000, help="Jobs in a backlog.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of jobs becoming due, for lateness.")] = 10.0,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of everything, for a first look.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -26,8 +27,8 @@ def bench(
     It loads the server for about a minute: not for one that others depend on.
     """
     if quick:
-        jobs = max(jobs // QUICK, 2_000)
-    figures = asyncio.run(_bench(url, jobs, 2.0 if quick else 10.0))
+        jobs, seconds = max(jobs // QUICK, 2_000), max(seconds / QUICK, 0.5)
+    figures = asyncio.run(_bench(url, jobs, seconds))
     if as_json:
         typer.echo(json.dumps(figures))
         return

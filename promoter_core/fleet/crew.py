@@ -22,6 +22,7 @@ from promoter_core.settings import PromoterSettings
 log = logging.getLogger("promoter.fleet")
 
 RENEW = 0.3  # of the lease, between renewals
+POLLS_A_SECOND = 1_000
 RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
 
 
@@ -151,6 +152,8 @@ class Crew:
         asked_s = self._clock.monotonic()
         self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
         leading = [line for line in self.lines.values() if line.machine.state is State.LEADER]
+        if not leading:
+            return
         try:
             renewed = await self._backend.renew_many([line.machine.lease for line in leading])
         except BackendError as exc:
@@ -175,11 +178,17 @@ class Crew:
         self._reporter.outcome(line.queue, outcome)
         if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
             line.busy_s = now_s
-        line.machine.polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
+        line.machine.poll_s = self._poll_s()
         decision = line.machine.handle(outcome, now_s)
         self._reporter.report(line.queue, decision)
         drains = isinstance(decision.action, Promote) and isinstance(outcome, Promotion | Done)
         self._place(line, decision.action, now_s, drains=drains)
+
+    def _poll_s(self) -> float | None:
+        """Where queues are polled, longer the more there are, so that all of them are POLLS_A_SECOND looks at most."""
+        if self._backend.capabilities.wake is Wake.ANY_WRITE:
+            return None
+        return max(self._settings.poll_interval_ms / 1000, len(self.lines) / POLLS_A_SECOND)
 
     def _place(self, line: Line, action: Action, now_s: float, *, drains: bool) -> None:
         line.action = action

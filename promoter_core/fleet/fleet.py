@@ -24,6 +24,7 @@ log = logging.getLogger("promoter.fleet")
 ASIDE_S = 60.0  # before a queue that failed for good is tried again
 FORGET_S = 3_600.0  # before a queue that was found, and has nothing to do, is dropped until it is found again
 AGAIN_S = 0.4
+LEAVE_S = 1.0  # for saying that we go, when the task that runs us is cancelled
 SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
 
 
@@ -97,6 +98,8 @@ class PromoterFleet:
         except asyncio.CancelledError:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+            if self._membership is not None:
+                await asyncio.gather(asyncio.wait_for(self._membership.leave(), LEAVE_S), return_exceptions=True)
             await self._crew.release()
             raise
         finally:

@@ -171,7 +171,7 @@ async def test_what_the_receiver_refuses_is_dropped_and_counted(receiver, caplog
 
 
 async def hour(post, clock, metrics=()):
-    """An hour of a job a second and one backlog of 50,000, by a promoter with this webhook."""
+    """An hour of a job a second and two backlogs of 50,000, by a promoter with this webhook."""
     backend = MemoryBackend(clock=clock)
     await backend.open()
     sink = WebhookEvents("http://hook", clock=clock, post=post)
@@ -183,7 +183,7 @@ async def hour(post, clock, metrics=()):
     async with promoter.running():
         for second in range(3_600):
             await queue.schedule("x", delay=0.5, index=False)
-            if second == 1_800:
+            if second in (1_200, 2_400):
                 many = [JobRequest(f"{i}", b"", delay_ms=500, index=False) for i in range(50_000)]
                 await backend.schedule("q", many)
             await clock.sleep(1)
@@ -212,7 +212,7 @@ async def test_an_hour_of_a_dead_webhook_costs_bounded_memory_and_no_lateness(ho
     late_ms, left, dropped = await hour(dead, clock, [Monitor()])
     assert late_ms == {()}, "no job is later than a millisecond"
     assert left <= 1_100
-    assert dropped > 2_000
+    assert dropped >= 5, "what is behind is bounded"
     assert troubles.count(("WebhookEvents", SinkTrouble.DROPPED)) == dropped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from promoter_core import (
     connect,
 )
 from promoter_core.fleet.turns import AT_ONCE
-from promoter_core.model import JobRequest, StreamName
+from promoter_core.model import JobRequest, StreamName, Wake
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend, MemoryStore
 
@@ -141,6 +142,28 @@ async def test_until_idle_ends_when_nothing_is_due_anywhere(backend, clock):
     assert [(await backend.stats(q)).depth for q in QUEUES] == [1] * 100
     assert [len(await backend.read(q, StreamName.JOBS, "", 1000)) for q in QUEUES] == list(range(100))
     assert await leaders(backend) == [None] * 100
+
+
+async def test_where_it_can_only_poll_many_queues_are_looked_at_less_often(store, clock):
+    class Polling(FaultyBackend):
+        capabilities = replace(MemoryBackend.capabilities, wake=Wake.POLL)
+
+    inner = MemoryBackend(store)
+    await inner.open()
+    backend, events = Polling(inner), RecordingEvents()
+    queues = [f"p{i}" for i in range(400)]
+    metrics = RecordingMetrics()
+    async with fleet(backend, clock, queues, events=[events], metrics=[metrics]).running():
+        await clock.sleep(2)
+        before = len(metrics.ticks)
+        await clock.sleep(10)
+        looks = (len(metrics.ticks) - before) / 10
+        assert 700 <= looks <= 1_010
+        for queue in queues:
+            await DelayedQueue(backend, queue).schedule(1, delay=5)
+        await clock.sleep(8)
+    assert len(events.jobs) == 400
+    assert max(job.promoted_ms - job.due_ms for job in events.jobs) <= 1, "what is known is on time all the same"
 
 
 async def test_a_lost_connection_is_waited_out_and_told_of_once(backend, clock, caplog):

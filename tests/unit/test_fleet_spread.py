@@ -107,6 +107,13 @@ async def test_a_process_that_stops_hands_over_at_once(processes, store, clock):
     assert [x for x, y in zip(before, after, strict=True) if x != y] == ["b"] * before.count("b")
 
 
+async def test_a_process_that_is_cancelled_hands_over_at_once(processes, store, clock):
+    cancelling = asyncio.create_task(processes[1].bury())
+    assert await leaderless(store, clock, 1) <= 50
+    await cancelling
+    assert set(led_by(store, clock)) == {"a", "c"}
+
+
 async def test_a_process_that_dies_is_replaced_when_its_lease_ends(processes, store, clock):
     await processes[2].die()
     died_s = clock.monotonic()

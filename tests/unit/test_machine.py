@@ -46,7 +46,7 @@ def test_a_follower_looks_at_the_lock_again_after_follower_poll_at_the_latest(re
 
 def test_a_follower_polls_where_the_backend_can_only_poll():
     bench = Bench()
-    bench.machine.polls = True
+    bench.machine.poll_s = 0.1
     assert bench.then(LeaseHeld(5_000)).wait.seconds == pytest.approx(0.101)
 
 
@@ -128,7 +128,7 @@ def test_the_lease_is_not_renewed_before_a_third_of_it_is_used():
 
 def test_it_waits_a_poll_interval_at_most_where_the_backend_can_only_poll():
     bench = Bench().then(LEASE)
-    bench.machine.polls = True
+    bench.machine.poll_s = 0.1
     bench.then(Promotion(depth=1, next_due_ms=9_000, now_ms=1_000))
     assert bench.wait.reason is Reason.POLL
     assert bench.wait.seconds == pytest.approx(0.1)

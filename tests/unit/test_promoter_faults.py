@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import pytest
 
 from promoter_core import Job, PermanentError, TransientError
+from promoter_core.model import PromotedJob, SinkTrouble
+from promoter_core.sinks import EventFeed
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from tests.unit.memory_bench import promoter, streamed
+
+JOB = PromotedJob("a", "", 1, 2, "2-0")
 
 
 async def test_transient_errors_are_waited_out_and_reported(backend, clock, queue):
@@ -108,7 +113,7 @@ async def test_a_sink_that_raises_is_logged_once_as_an_error_then_warned_with_a_
     assert len(failures) >= 3
 
 
-async def test_a_slow_event_sink_loses_batches_and_slows_nothing_else(backend, clock, queue, caplog):
+async def test_a_slow_event_sink_slows_nothing_else(backend, clock, queue):
     class Slow(RecordingEvents):
         async def emit(self, queue, jobs):
             await clock.sleep(3600)
@@ -125,8 +130,6 @@ async def test_a_slow_event_sink_loses_batches_and_slows_nothing_else(backend, c
     # the slow sink gets its grace by the real clock; do not wait for it here
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert p.dropped_batches == 400 - 256 - 1
-    assert "batches dropped" in caplog.text
 
 
 async def test_a_transient_error_of_wait_is_waited_out(backend, clock, queue):
@@ -139,9 +142,6 @@ async def test_a_transient_error_of_wait_is_waited_out(backend, clock, queue):
 
 
 async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
-    from promoter_core.model import PromotedJob
-    from promoter_core.sinks import EventFeed
-
     class Stuck(RecordingEvents):
         async def emit(self, queue, jobs):
             await asyncio.Event().wait()
@@ -154,3 +154,95 @@ async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
     await feed.close(timeout_s=0.05)
     assert sink.closed
     assert "did not finish" in caplog.text
+
+
+class Monitoring(RecordingMetrics):
+    """Keeps what it is told of sinks."""
+
+    def __init__(self):
+        super().__init__()
+        self.troubles = []
+
+    def on_sink(self, sink, trouble):
+        self.troubles.append((sink, trouble))
+
+
+async def test_a_metrics_sink_that_blocks_is_told_of(backend, clock, queue, caplog):
+    class Blocking(RecordingMetrics):
+        def on_tick(self, queue, tick):
+            super().on_tick(queue, tick)
+            if tick.promotion.promoted:
+                time.sleep(0.15)
+
+    monitor = Monitoring()
+    await queue.schedule("x", delay=1)
+    async with promoter(backend, clock, metrics=[Blocking(), monitor]).running():
+        await clock.sleep(2)
+    assert monitor.troubles == [("Blocking", SinkTrouble.BLOCKED)]
+    assert "sink Blocking blocked for 1" in caplog.text
+    assert len(await streamed(backend)) == 1
+
+
+async def test_sinks_are_served_while_the_next_ticks_run_and_in_order(backend, clock, queue):
+    metrics, seen = RecordingMetrics(), []
+
+    class Slow(RecordingEvents):
+        async def emit(self, queue, jobs):
+            seen.append(metrics.promoted)
+            await clock.sleep(1)
+            await super().emit(queue, jobs)
+
+    slow, quick = Slow(), RecordingEvents()
+    await queue.schedule_many([Job(data=i, delay=1, job_id=f"{i:03}") for i in range(200)])
+    async with promoter(
+        backend, clock, metrics=[metrics], events=[slow, quick], promote_batch=10, max_tick_ms=0
+    ).running():
+        await clock.sleep(1.5)
+        assert metrics.promoted == 200, "the drain did not wait for it"
+        assert quick.ids == [f"{i:03}" for i in range(200)], "nor did the other sink"
+        assert len(slow.jobs) < 20
+        await clock.sleep(30)
+    assert slow.ids == [f"{i:03}" for i in range(200)]
+    assert seen[1] == 200
+
+
+async def test_what_a_sink_loses_is_bounded_counted_and_told_of(backend, clock, queue, caplog, monkeypatch):
+    class Dead(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await asyncio.Event().wait()
+
+    monitor = Monitoring()
+    monkeypatch.setattr(EventFeed.__init__, "__kwdefaults__", {"batches": 256, "jobs": 1_000})
+    async with promoter(backend, clock, metrics=[monitor], events=[Dead()]).running() as p:
+        for i in range(400):
+            await queue.schedule(i, delay=0.5)
+            await clock.sleep(1)
+        dropped = p.dropped_batches
+        assert 400 - 256 - 3 <= dropped <= 400 - 256
+        assert monitor.troubles == [("Dead", SinkTrouble.DROPPED)] * dropped
+        assert sum("is too slow" in r.getMessage() for r in caplog.records) <= 10, "the log is not flooded"
+    assert len(await streamed(backend)) == 400
+
+
+async def test_what_a_sink_is_behind_with_is_bounded_in_jobs_too():
+    feed, batch = EventFeed(RecordingEvents(), lambda sink, trouble: None, jobs=1_000), (JOB,) * 400
+    for _ in range(5):
+        feed.offer("q", batch)
+    assert feed.dropped == 3
+    feed.start()
+    await asyncio.sleep(0.05)
+    feed.offer("q", (JOB,) * 5_000)
+    assert feed.dropped == 3, "one batch is always taken"
+    await feed.close()
+
+
+async def test_many_small_batches_are_served_many_at_a_time():
+    sink = RecordingEvents()
+    feed = EventFeed(sink, lambda sink, trouble: None)
+    feed.start()
+    for _ in range(500):
+        feed.offer("q", (JOB,))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(sink.jobs) == 500
+    await feed.close()

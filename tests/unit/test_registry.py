@@ -241,6 +241,7 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
         ("redis://localhost?command_timeout_ms=soon", "option 'command_timeout_ms' must be a whole number, not 'soon'"),
         ("redis://localhost?command_timeout_ms=0", "command_timeout_ms must be at least 1"),
         ("unix://", "expected the path of a socket"),
+        ("unix:///run/redis.sock?tls=1", "a socket of this machine has no TLS; leave tls=1 out"),
         ("memory://?x=1", "unknown option 'x'; options are: none"),
         ("embedded://host", "expected embedded:// or embedded:///absolute/path"),
     ],
