@@ -73,7 +73,7 @@ async def test_a_plain_zadd_wakes_a_fleet(valkey, client, prefix):
             await until(lambda: len(events.jobs) == 50)
             late = sorted(job.promoted_ms - job.due_ms for job in events.jobs)
             assert late[0] >= 0
-            assert late[25] < 100, "pushed, not found by the renewal a second later"
+            assert late[25] < 1_000, "pushed; the next look without a push would come after 3.3 s"
 
 
 async def test_flushed_scripts_and_lost_connections_are_survived(valkey, client, prefix):
