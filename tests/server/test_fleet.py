@@ -93,27 +93,30 @@ async def test_flushed_scripts_and_lost_connections_are_survived(valkey, client,
     assert set(Counter(events.ids).values()) == {1}
 
 
-@pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"])
-async def test_a_fleet_serves_all_nodes_of_a_cluster(scheme, prefix):
-    events = RecordingEvents()
+@pytest.fixture(scope="module")
+def cluster():
     cluster = Cluster()
-    try:
-        queues = [f"{prefix}-{i}" for i in range(30)]
-        assert {cluster.owner(keys_of(q).lock) for q in queues} == {0, 1, 2}
-        async with connect(cluster.urls(scheme)) as backend:
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"])
+async def test_a_fleet_serves_all_nodes_of_a_cluster(cluster, scheme, prefix):
+    events = RecordingEvents()
+    queues = [f"{prefix}-{i}" for i in range(30)]
+    assert {cluster.owner(keys_of(q).lock) for q in queues} == {0, 1, 2}
+    async with connect(cluster.urls(scheme)) as backend:
+        for queue in queues:
+            await DelayedQueue(backend, queue).schedule(1, delay=1.0, job_id=f"{queue}-0")
+        fleet = PromoterFleet(backend, patterns=[f"{prefix}-*"], settings=SETTINGS, events=[events])
+        async with fleet.running():
+            await until(lambda: len(events.jobs) == 30)
+            assert len(fleet.health()) == 30
+            await asyncio.sleep(2.5)  # leases are renewed, node by node
+            assert all(h.leads and h.last_error is None for h in fleet.health())
             for queue in queues:
-                await DelayedQueue(backend, queue).schedule(1, delay=1.0, job_id=f"{queue}-0")
-            fleet = PromoterFleet(backend, patterns=[f"{prefix}-*"], settings=SETTINGS, events=[events])
-            async with fleet.running():
-                await until(lambda: len(events.jobs) == 30)
-                assert len(fleet.health()) == 30
-                await asyncio.sleep(2.5)  # leases are renewed, node by node
-                assert all(h.leads and h.last_error is None for h in fleet.health())
-                for queue in queues:
-                    await DelayedQueue(backend, queue).schedule(1, delay=0.1)
-                await until(lambda: len(events.jobs) == 60)
-    finally:
-        cluster.stop()
+                await DelayedQueue(backend, queue).schedule(1, delay=0.1)
+            await until(lambda: len(events.jobs) == 60)
 
 
 def test_processes_share_the_queues_of_a_pattern(valkey, prefix):
