@@ -194,6 +194,8 @@ class PromoterFleet:
                 await asyncio.sleep(0)  # a store that answers at once must not starve the others
             self._heard(await self._next(feed, 0.0 if crew.busy else self._timeout_s(), stopper))
         if self._aside and not self._stopping:
+            if self._membership is not None:
+                await self._membership.leave()  # another process may be able to serve what we cannot
             raise next(iter(self._aside.values()))[0]
 
     async def _keep_up(self) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from promoter_core import DelayedQueue, PromoterFleet, PromoterSettings
+from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings
 from promoter_core.fleet.rendezvous import Rendezvous
 from promoter_core.testing import RecordingEvents, VirtualClock
 from promoter_memory.backend import MemoryBackend, MemoryStore
@@ -185,6 +185,20 @@ async def test_processes_with_other_queues_are_no_members_of_the_group(store, cl
     assert None not in owners
     for process in (a, b):
         await process.stop()
+
+
+async def test_a_process_that_can_serve_none_of_its_queues_leaves_them_to_the_others(processes, store, clock):
+    class Refused(MemoryBackend):
+        async def promote_many(self, asked):
+            raise PermanentError("NOPERM no permissions to run the 'evalsha' command", code="NOPERM")
+
+    settings = PromoterSettings(queue="-", holder_id="d", lock_ttl_ms=int(LEASE_S * 1000))
+    backend = Refused(store)
+    await backend.open()
+    with pytest.raises(PermanentError, match="NOPERM"):
+        await PromoterFleet(backend, QUEUES, settings=settings, clock=clock).run()
+    await clock.sleep(0.2)
+    assert set(led_by(store, clock)) == {"a", "b", "c"}
 
 
 def test_rendezvous_is_even_and_moves_no_more_than_it_must():
