@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib import metadata
 
 from rich.console import Console
@@ -55,8 +56,10 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, for a first look")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections: {', '.join(SECTIONS)}")
     parser.add_argument("--write", action="store_true", help="keep the figures in docs/explanation/performance/")
+    parser.add_argument("--url", help="run the other task queues on this server, which is FLUSHED before each")
     args = parser.parse_args()
     chosen = args.only.split(",")
     if unknown := [name for name in chosen if name not in SECTIONS]:
         parser.error(f"no section {unknown[0]!r}; sections are: {', '.join(SECTIONS)}")
-    sys.exit(not asyncio.run(main(chosen, Scale.of(quick=args.quick), write=args.write)))
+    scale = replace(Scale.of(quick=args.quick), url=args.url)
+    sys.exit(not asyncio.run(main(chosen, scale, write=args.write)))
