@@ -57,6 +57,7 @@ class Promoter:
         self._machine: Machine | None = None
         self._stopping = False
         self._waiting: asyncio.Timeout | None = None  # the scope of the wait under way
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Promote until `stop` is called, or with `until_idle` until nothing is due any more.
@@ -74,6 +75,7 @@ class Promoter:
             until_idle=until_idle,
         )
         self._reporter.start()
+        self._loop = asyncio.get_running_loop()
         try:
             await self._drive(machine)
         except asyncio.CancelledError:
@@ -81,16 +83,20 @@ class Promoter:
             raise
         finally:
             machine.state = State.STOPPED
-            self._stopping = False
+            self._stopping, self._loop = False, None
             await self._reporter.close()
 
     def stop(self) -> None:
-        """Finish the tick under way, release the lock and end `run`. Returns at once."""
+        """Finish the tick under way, release the lock and end `run`. Returns at once; any thread may call it."""
         self._stopping = True
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
         if self._machine is not None:
             self._machine.shutdown()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end_wait)
+
+    def _end_wait(self) -> None:
+        if self._stopping and self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:

@@ -24,7 +24,7 @@ log = logging.getLogger("promoter.fleet")
 ASIDE_S = 60.0  # before a queue that failed for good is tried again
 FORGET_S = 3_600.0  # before a queue that was found, and has nothing to do, is dropped until it is found again
 AGAIN_S = 0.4
-LEAVE_S = 1.0  # for saying that we go, when the task that runs us is cancelled
+LEAVE_S = 1.0  # for saying that we go, when there is no time to go in peace
 SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
 
 
@@ -93,20 +93,25 @@ class PromoterFleet:
         self._reporter.start()
         stopper = asyncio.create_task(self._stop.wait())
         serving = asyncio.create_task(self._serve(stopper), name="promoter-fleet")
+        clean = False
         try:
             await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            if self._membership is not None:
-                await asyncio.gather(asyncio.wait_for(self._membership.leave(), LEAVE_S), return_exceptions=True)
-            await self._crew.release()
-            raise
+            clean = True
         finally:
             stopper.cancel()
+            if not clean:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                await self._abandon()
             self._running = False
             self._stop.clear()
             await self._reporter.close()
+
+    async def _abandon(self) -> None:
+        """After a cancellation or an error: another process may go on with what is ours."""
+        if self._membership is not None:
+            await asyncio.gather(asyncio.wait_for(self._membership.leave(), LEAVE_S), return_exceptions=True)
+        await self._crew.release()
 
     def stop(self) -> None:
         """Finish the round trip under way, release the locks and end `run`. Returns at once."""
@@ -194,8 +199,6 @@ class PromoterFleet:
                 await asyncio.sleep(0)  # a store that answers at once must not starve the others
             self._heard(await self._next(feed, 0.0 if crew.busy else self._timeout_s(), stopper))
         if self._aside and not self._stopping:
-            if self._membership is not None:
-                await self._membership.leave()  # another process may be able to serve what we cannot
             raise next(iter(self._aside.values()))[0]
 
     async def _keep_up(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
 from promoter_core.errors import ConfigError
 from promoter_core.model import LockOutcome, StreamName
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
@@ -63,6 +63,17 @@ async def test_a_tick_is_reported_every_tick_and_the_lock_on_transitions_only(ba
         await clock.sleep(10.5)
     assert len(metrics.ticks) == 11
     assert metrics.outcomes == [("q", LockOutcome.ACQUIRED), ("q", LockOutcome.RELEASED)]
+
+
+async def test_it_can_be_stopped_from_another_thread():
+    async with connect("memory://") as backend:
+        p = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=600_000))
+        task = asyncio.create_task(p.run())
+        await asyncio.sleep(0.05)
+        assert p.health().leads
+        await asyncio.to_thread(p.stop)
+        await asyncio.wait_for(task, 5)
+        assert (await backend.stats("q")).holder is None
 
 
 async def test_cleanup_and_emit_are_done_where_they_are_not_fused(backend, clock, queue):
