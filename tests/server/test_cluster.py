@@ -102,9 +102,9 @@ async def test_a_primary_is_failed_over(scheme):
                 await until(lambda: metrics.promoted == 30)
                 await asyncio.sleep(0.5)
                 cluster.servers[node].kill()
-                await until(lambda: promoter.health().last_error is not None, 20)
+                # a client may ride it out without an error that we see, when the replica is quick
+                await until(lambda: metrics.promoted == 60, 60)
                 await until(lambda: promoter.health().leads and promoter.health().last_error is None, 30)
-                await until(lambda: metrics.promoted == 60, 30)
             there = await arrived(backend, queue)
             assert len(there) == len(set(there)) == 60
     finally:
