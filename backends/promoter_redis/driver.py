@@ -17,11 +17,9 @@ from promoter_core.errors import BackendError
 from promoter_core.model import Wake
 from promoter_redis.errors import translate
 from promoter_redis.ticker import Ticker
-from promoter_resp.driver import Arg, Call, Changed
+from promoter_resp.driver import SCANNED, Arg, Call, Changed
 from promoter_resp.errors import closed_error, timeout_error
 from promoter_resp.keys import QueueKeys
-
-SCANNED = 500  # keys looked at in one step
 
 
 class RedisDriver:

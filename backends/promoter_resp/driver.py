@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from promoter_core.model import Wake
 from promoter_resp.keys import QueueKeys
 
+SCANNED = 500  # keys that `scan` looks at in one step
+
 Arg = bytes | str | int
 Changed = Callable[[bytes | None], None]  # the key that changed; None when anything may have
 

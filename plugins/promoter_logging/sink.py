@@ -11,10 +11,13 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+from promoter_core import options
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.errors import BackendError, ConfigError
 from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
+
+MOST = 10**9 - 1
 
 
 class _Lines:
@@ -48,7 +51,7 @@ class LoggingEvents:
     ) -> None:
         self._lines = _Lines(logger, level, format)
         self._clock = clock or SystemClock()
-        self._per_second = _number("per_second", per_second)
+        self._per_second = options.number("logging sink", "per_second", per_second, 0, MOST)
         self._second = 0
         self._told = 0  # in this second
         self._more = 0  # that were not
@@ -107,7 +110,7 @@ class LoggingMetrics:
     ) -> None:
         self._lines = _Lines(logger, level, format)
         self._clock = clock or SystemClock()
-        self._every_s = _number("every_s", every_s)
+        self._every_s = options.number("logging sink", "every_s", every_s, 0, MOST)
         self._sums: dict[str, _Sum] = {}
 
     def on_tick(self, queue: str, tick: Tick) -> None:
@@ -150,13 +153,3 @@ class LoggingMetrics:
 
     def _may(self, last_s: float | None) -> bool:
         return last_s is None or self._clock.monotonic() - last_s >= self._every_s
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e9:
-        raise ConfigError(f"logging sink: {name} must be a number from 0, not {text!r}")
-    return number

@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from promoter_core.errors import BackendError, ConfigError
-from promoter_core.lateness import LATENESS_MS, in_buckets
+from promoter_core.lateness import LATENESS_MS, sample_ms
 from promoter_core.model import LockOutcome, SinkTrouble, Tick
 
 log = logging.getLogger("promoter.opentelemetry")
@@ -69,8 +69,8 @@ class OpenTelemetryMetrics:
         p, where = tick.promotion, _where(queue)
         if p.promoted:
             self._sent.add(p.promoted, where)
-            for seconds in _sample(p.promoted, p.late):
-                self._lateness.record(seconds, where)
+            for late_ms in sample_ms(p.promoted, p.late, SAMPLED):
+                self._lateness.record(late_ms / 1000, where)
             if self._spans:
                 self._span(queue, tick, where)
         if p.quarantined:
@@ -111,19 +111,6 @@ def _where(queue: str) -> dict[str, Any]:
         "messaging.operation.name": "promote",
         "messaging.operation.type": "send",
     }
-
-
-def _sample(promoted: int, late: tuple[int, ...]) -> list[float]:
-    """Lateness in seconds of at most SAMPLED jobs, spread over the buckets as all of them are.
-
-    An instrument takes one value at a time, so thousands are represented. Each is as late as its bucket's bound.
-    """
-    counts = in_buckets(promoted, late)
-    share = min(1.0, SAMPLED / promoted)
-    seconds: list[float] = []
-    for count, bound_ms in zip(counts, [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
-        seconds += [bound_ms / 1000] * -int(-count * share // 1)
-    return seconds
 
 
 def _links(traces: tuple[str, ...]) -> list[Link]:

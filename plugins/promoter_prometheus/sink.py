@@ -25,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from promoter_core import options
 from promoter_core.errors import BackendError, ConfigError
 from promoter_core.lateness import LATENESS_MS, in_buckets
 from promoter_core.model import LockOutcome, SinkTrouble, Tick
@@ -168,12 +169,11 @@ class PrometheusMetrics:
 
 
 def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
-    if not (port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"prometheus: port must be a number from 1 to 65535, not {port!r}")
-    if (addr, int(port)) in _served:
+    number = options.port("prometheus", port)
+    if (addr, number) in _served:
         return
     try:
-        start_http_server(int(port), addr, registry)
+        start_http_server(number, addr, registry)
     except OSError as exc:
         raise ConfigError(f"prometheus: {addr}:{port} cannot be had: {exc.strerror}") from exc
-    _served.add((addr, int(port)))
+    _served.add((addr, number))

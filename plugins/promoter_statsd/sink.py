@@ -7,8 +7,9 @@ from typing import Any
 
 from statsd import StatsClient
 
+from promoter_core import options
 from promoter_core.errors import BackendError, ConfigError
-from promoter_core.lateness import LATENESS_MS, in_buckets
+from promoter_core.lateness import sample_ms
 from promoter_core.model import LockOutcome, SinkTrouble, Tick
 
 TIMED = 20  # timings of lateness that a tick sends, at most
@@ -23,10 +24,9 @@ class StatsdMetrics:
         self, host: str = "127.0.0.1", port: str = "8125", prefix: str = "promoter", *, client: Any = None
     ) -> None:
         """Raises ConfigError: a port that is none, or a host that cannot be found."""
-        if not (port.isdigit() and 0 < int(port) < 65536):
-            raise ConfigError(f"statsd: port must be a number from 1 to 65535, not {port!r}")
+        number = options.port("statsd", port)
         try:
-            self._client = client or StatsClient(host, int(port), prefix=prefix or None)
+            self._client = client or StatsClient(host, number, prefix=prefix or None)
         except OSError as exc:
             raise ConfigError(f"statsd: {host!r} cannot be found: {exc.strerror or exc}") from exc
 
@@ -45,7 +45,7 @@ class StatsdMetrics:
                 packets.incr(f"{name}.quarantined", p.quarantined)
             if p.promoted:
                 packets.incr(f"{name}.promoted", p.promoted)
-                for late_ms in _timings(p.promoted, p.late):
+                for late_ms in sample_ms(p.promoted, p.late, TIMED):
                     packets.timing(f"{name}.lateness", late_ms)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
@@ -57,15 +57,6 @@ class StatsdMetrics:
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
         self._client.incr(f"sinks.{_name(sink)}.{trouble.value}")
-
-
-def _timings(promoted: int, late: tuple[int, ...]) -> list[int]:
-    """Lateness in ms of at most about TIMED jobs, spread over the buckets as all are, each by its upper bound."""
-    share = min(1.0, TIMED / promoted)
-    timings: list[int] = []
-    for count, bound_ms in zip(in_buckets(promoted, late), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
-        timings += [bound_ms] * -int(-count * share // 1)
-    return timings
 
 
 def _name(text: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from promoter_core import options
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.errors import ConfigError
@@ -52,13 +53,13 @@ class WebhookEvents:
         except ValueError:
             raise ConfigError("webhook: the secret starts with whsec_ and is not base64 after that") from None
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=_number("timeout_s", timeout_s))
+        self._timeout = aiohttp.ClientTimeout(total=options.number("webhook", "timeout_s", timeout_s, 1, 100_000))
         self._session: aiohttp.ClientSession | None = None
         self._delivery = Delivery(
             post or self._post,
             clock or SystemClock(),
-            batch=int(_number("batch", batch)),
-            buffer=int(_number("buffer", buffer)),
+            batch=int(options.number("webhook", "batch", batch, 1, 100_000)),
+            buffer=int(options.number("webhook", "buffer", buffer, 1, 100_000)),
         )
 
     @property
@@ -92,13 +93,3 @@ class WebhookEvents:
             headers["webhook-signature"] = signature(self._secret, id, now, body)
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
             return answer.status
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 1 <= number <= 100_000:
-        raise ConfigError(f"webhook: {name} must be a number from 1 to 100000, not {text!r}")
-    return number

@@ -10,6 +10,7 @@ from typing import Any
 from promoter_core.errors import ConfigError, PluginError
 from promoter_core.fleet import PromoterFleet
 from promoter_core.model import Health
+from promoter_core.options import port_number
 from promoter_core.promoter import Promoter
 
 LOOPBACK = "127.0.0.1"
@@ -20,9 +21,10 @@ Runner = Promoter | PromoterFleet
 def parse_address(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback. Raises ConfigError."""
     host, _, port = text.rpartition(":")
-    if not (port.isdigit() and 0 < int(port) < 65536):
+    number = port_number(port)
+    if number is None:
         raise ConfigError(f"--http: expected HOST:PORT, such as 127.0.0.1:9464 or 0.0.0.0:9464, not {text!r}")
-    return host.strip("[]") or LOOPBACK, int(port)
+    return host.strip("[]") or LOOPBACK, number
 
 
 @asynccontextmanager

@@ -61,8 +61,9 @@ class Crew:
 
     def lead(self, queue: str) -> None:
         """Try to lead the queue from now on."""
+        settings = replace(self._settings, queue=queue)
         machine = Machine(
-            replace(self._settings, queue=queue),
+            settings,
             fused=self._backend.capabilities.fused,
             want_jobs=self._reporter.wants_jobs,
             want_traces=self._reporter.wants_traces,
@@ -70,7 +71,7 @@ class Crew:
             in_fleet=True,
         )
         now_s = self._clock.monotonic()
-        line = self.lines[queue] = Line(queue, machine, machine.start(now_s).action, busy_s=now_s)
+        line = self.lines[queue] = Line(settings, machine, machine.start(now_s).action, busy_s=now_s)
         self._turns.stand(line)
 
     def retire(self, queue: str) -> None:
@@ -130,7 +131,7 @@ class Crew:
         if promotes:
             asked = [(x.action.lease, x.action.request) for x in promotes if isinstance(x.action, Promote)]
             await self._together(promotes, self._backend.promote_many, asked)
-        steps = [guarded(do_alone(self._backend, line.action, replace(s, queue=line.queue))) for line in alone]
+        steps = [guarded(do_alone(self._backend, line.action, line.settings)) for line in alone]
         for line, outcome in zip(alone, await asyncio.gather(*steps), strict=True):
             self._handle(line, outcome, self._clock.monotonic())
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import blake2b
 
 from promoter_core.contracts import ManyQueues
 from promoter_core.errors import BackendError
-from promoter_core.fleet.rendezvous import Rendezvous
+from promoter_core.fleet.rendezvous import Rendezvous, fingerprint
 
 log = logging.getLogger("promoter.fleet")
 
@@ -20,7 +19,7 @@ AGAIN_S = 0.2  # after a beat that failed
 def group_of(queues: Sequence[str], patterns: Sequence[str]) -> str:
     """Processes that serve the same queues and patterns are one group."""
     text = "\n".join([*sorted(set(queues)), "", *sorted(set(patterns))])
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return f"{fingerprint(text):016x}"
 
 
 class Membership:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from promoter_core.actions import Action, Wait
 from promoter_core.machine import Machine
+from promoter_core.settings import PromoterSettings
 
 AT_ONCE = 32  # queues served in one round trip
 
@@ -16,13 +17,17 @@ AT_ONCE = 32  # queues served in one round trip
 class Line:
     """One queue: its machine, and what that wants done."""
 
-    queue: str
+    settings: PromoterSettings
     machine: Machine
     action: Action
     changed: bool = False  # something did, since the last step that read it began
     due_s: float | None = None  # when its wait ends; None while it does not wait
     busy_s: float = 0.0  # when it last had anything to do
     handed_over: bool = False  # it is another's, or ends: the machine is shutting down
+
+    @property
+    def queue(self) -> str:
+        return self.settings.queue
 
 
 class Turns:

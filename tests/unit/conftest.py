@@ -6,7 +6,7 @@ import pytest
 
 from promoter_core import DelayedQueue
 from promoter_core.testing import VirtualClock
-from promoter_memory.backend import MemoryBackend
+from promoter_memory.backend import MemoryBackend, MemoryStore
 
 
 @pytest.fixture
@@ -15,8 +15,13 @@ def clock():
 
 
 @pytest.fixture
-async def backend(clock):
-    backend = MemoryBackend(clock=clock)
+def store(clock):
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+async def backend(store):
+    backend = MemoryBackend(store)
     await backend.open()
     return backend
 

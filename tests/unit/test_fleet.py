@@ -18,27 +18,10 @@ from promoter_core import (
 )
 from promoter_core.fleet.turns import AT_ONCE
 from promoter_core.model import JobRequest, StreamName, Wake
-from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
-from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
+from promoter_memory.backend import MemoryBackend
 
 QUEUES = [f"q{i}" for i in range(100)]
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-def store(clock):
-    return MemoryStore(clock)
-
-
-@pytest.fixture
-async def backend(store):
-    backend = MemoryBackend(store)
-    await backend.open()
-    return backend
 
 
 def fleet(backend, clock, queues=QUEUES, **options):

@@ -9,8 +9,8 @@ import pytest
 
 from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings
 from promoter_core.fleet.rendezvous import Rendezvous
-from promoter_core.testing import RecordingEvents, VirtualClock
-from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_core.testing import RecordingEvents
+from promoter_memory.backend import MemoryBackend
 
 QUEUES = [f"q{i}" for i in range(60)]
 LEASE_S = 2.0
@@ -42,16 +42,6 @@ class Process:
     async def bury(self):
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-@pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-def store(clock):
-    return MemoryStore(clock)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import msgpack
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promoter_core.envelope import Envelope, pack_envelope, unpack_envelope
+from promoter_core.lateness import LATENESS_MS
+from promoter_resp.driver import Script
 from promoter_resp.keys import keys_of
 from promoter_resp.member import decode_member, encode_member
 
@@ -93,3 +96,8 @@ def test_all_keys_of_a_queue_share_a_hash_tag():
     assert all(key.startswith(tag) for key in (k.delayed, k.stream, k.lock, k.events, k.dlq, k.index, k.marker, k.wake))
     assert k.delayed == tag + b"delayed"
     assert (k.lock, k.index, k.marker) == (tag + b"promoter:lock", tag + b"didx:", tag + b"dlid:")
+
+
+def test_the_script_counts_lateness_by_the_bounds_that_the_core_knows():
+    (bounds,) = re.findall(r"^local LATENESS_MS = \{(.*)\}$", Script("promote").source, re.M)
+    assert tuple(map(int, bounds.split(","))) == LATENESS_MS

@@ -71,8 +71,10 @@ local function quarantine(member, start)
   return QUARANTINED
 end
 
--- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
+-- The bare prefix is a key as long as any job of the queue has a trace context.
 want_traces = want_traces and call('EXISTS', trace_prefix) == 1
+
+-- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
 local late = {}
 for i = 1, #LATENESS_MS do
   local later = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - LATENESS_MS[i]))
