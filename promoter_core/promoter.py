@@ -18,7 +18,7 @@ from promoter_core.actions import (
     Waited,
 )
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink
+from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink, check_backend
 from promoter_core.doing import do_alone, guarded
 from promoter_core.errors import ConfigError
 from promoter_core.machine import Machine, State
@@ -49,9 +49,11 @@ class Promoter:
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """Raises ConfigError or PluginError when a named sink cannot be had."""
+        """Raises ConfigError or PluginError when an argument cannot work."""
+        if not isinstance(settings, PromoterSettings):
+            raise ConfigError(f"expected PromoterSettings(queue=…), not {settings!r:.60}")
         self.settings = settings
-        self._backend = backend
+        self._backend: Backend = check_backend(backend)
         self._clock = clock or SystemClock()
         self._reporter = Reporter(metrics, events, self._clock, registry)
         self._machine: Machine | None = None

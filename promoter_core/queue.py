@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ulid import ULID
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock
+from promoter_core.contracts import Backend, Clock, check_backend
 from promoter_core.envelope import pack_data
 from promoter_core.errors import JobError
 from promoter_core.model import CancelOutcome, JobRequest, QueueStats, Scheduled
@@ -36,16 +36,16 @@ class Job:
     name: str = ""
     job_id: str | None = None
     index: bool = True
-    traceparent: str = ""
+    traceparent: str | None = ""
 
 
 class DelayedQueue:
     """Schedules and cancels the delayed jobs of one queue. Cheap to make; share the backend."""
 
     def __init__(self, backend: Backend, queue: str, *, clock: Clock | None = None) -> None:
-        """`clock` stamps `created_at_ms`; due times are by the store's clock. Raises ConfigError on a bad name."""
+        """`clock` stamps `created_at_ms`; due times are by the store's clock. Raises ConfigError."""
         self.name = check_queue_name(queue)
-        self._backend = backend
+        self._backend: Backend = check_backend(backend)
         self._clock = clock or SystemClock()
 
     async def schedule(
@@ -57,7 +57,7 @@ class DelayedQueue:
         name: str = "",
         job_id: str | None = None,
         index: bool = True,
-        traceparent: str = "",
+        traceparent: str | None = "",
     ) -> Scheduled:
         """Schedule one job.
 
@@ -79,6 +79,8 @@ class DelayedQueue:
         All jobs are checked before the first is written. Raises as `schedule` does.
         """
         now_ms = self._clock.time_ms()
+        if isinstance(jobs, Job | str | Mapping) or not isinstance(jobs, Iterable):
+            raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {_a(jobs)}")
         requests = [_request(job, now_ms) for job in jobs]
         return await self._backend.schedule(self.name, requests) if requests else ()
 
@@ -88,7 +90,10 @@ class DelayedQueue:
         """
         return (await self.cancel_many([job]))[0]
 
-    async def cancel_many(self, jobs: Sequence[str | Scheduled]) -> tuple[CancelOutcome, ...]:
+    async def cancel_many(self, jobs: Iterable[str | Scheduled]) -> tuple[CancelOutcome, ...]:
+        """Cancel many jobs, each atomic for itself; the answers are in order. Raises as `schedule` does."""
+        if isinstance(jobs, str | bytes | Scheduled | Mapping) or not isinstance(jobs, Iterable):
+            raise JobError(f"cancel_many takes a list of job ids, not {_a(jobs)}: cancel() takes one")
         ids = [_check_id(job.id if isinstance(job, Scheduled) else job) for job in jobs]
         return await self._backend.cancel(self.name, ids) if ids else ()
 
@@ -97,6 +102,8 @@ class DelayedQueue:
 
 
 def _request(job: Job, now_ms: int) -> JobRequest:
+    if not isinstance(job, Job):
+        raise JobError(f"schedule_many takes Job(data=…, delay=…), not {_a(job)}")
     delay_ms, due_ms = _when(job.delay, job.at)
     return JobRequest(
         id=str(ULID()) if job.job_id is None else _check_id(job.job_id),
@@ -131,6 +138,10 @@ def _when(delay: Delay | None, at: datetime | None) -> tuple[int | None, int | N
     return math.ceil(seconds * 1000 - 1e-6), None
 
 
+def _a(value: object) -> str:
+    return f"{value!r:.60}" if isinstance(value, str | bytes) else f"a {type(value).__name__}"
+
+
 def _check_name(name: object) -> str:
     if not isinstance(name, str):
         raise JobError(f"name must be text, not {type(name).__name__}")
@@ -141,9 +152,11 @@ def _check_name(name: object) -> str:
 
 
 def _check_traceparent(text: object) -> str:
-    if text and not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
+    if text is None or text == "":
+        return ""
+    if not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
         raise JobError(f"traceparent must be as in W3C Trace Context, 00-…-…-01, not {text!r}")
-    return str(text)
+    return text
 
 
 def _check_id(job_id: object) -> str:

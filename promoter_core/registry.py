@@ -140,7 +140,7 @@ class Registry:
         except Exception as exc:
             raise PluginError(f"{what} of {registered.source} cannot be loaded from {spec.target!r}: {exc}") from exc
 
-    def _unknown(self, kind: str, name: str, choices: list[str]) -> PluginError:
+    def _unknown(self, kind: str, name: str, choices: list[str]) -> ConfigError | PluginError:
         broken = next((b for b in self._broken if b.name == name), None)
         if broken is not None:
             error = PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.error!r}")
@@ -148,7 +148,7 @@ class Registry:
             return error
         near = difflib.get_close_matches(name, choices, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return PluginError(f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}")
+        return ConfigError(f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}")
 
     def _load(self) -> dict[tuple[str, str], Registered]:
         if self._found is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from promoter_core.actions import Decision, Done, Failed, Outcome, Waited
 from promoter_core.contracts import Clock, EventSink, MetricsSink
-from promoter_core.errors import BackendError, PermanentError
+from promoter_core.errors import BackendError, ConfigError, PermanentError
 from promoter_core.machine import State
 from promoter_core.model import Health, LeaseHeld, LockOutcome, Tick
 from promoter_core.registry import Registry
@@ -41,8 +42,10 @@ class Reporter:
         """Raises ConfigError or PluginError when a named sink cannot be had."""
         registry = registry or Registry()  # loads nothing before it is asked
         self._clock = clock
-        self._metrics = MetricsFanout([registry.metrics_sink(s) if isinstance(s, str) else s for s in metrics])
-        self._sinks: list[EventSink] = [registry.event_sink(s) if isinstance(s, str) else s for s in events]
+        self._metrics = MetricsFanout(
+            _sinks("metrics", metrics, registry.metrics_sink, ("on_tick", "on_lock", "on_error"))
+        )
+        self._sinks: list[EventSink] = _sinks("events", events, registry.event_sink, ("emit", "close"))
         self._feeds: list[EventFeed] = []
         self._last: dict[str, _Last] = {}
         self._failing: Counter[str] = Counter()  # queues by the code of the error that they are in
@@ -149,6 +152,21 @@ class Reporter:
         if (last := self._last.get(queue)) is None:
             last = self._last[queue] = _Last()
         return last
+
+
+def _sinks(option: str, given: Any, named: Callable[[str], Any], methods: Sequence[str]) -> list[Any]:
+    """Sinks, or names of installed ones, as sinks. Raises ConfigError or PluginError."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{option} must be a list of sinks or of their names, such as {option}=[{given!r:.60}]")
+    sinks = [named(s) if isinstance(s, str) else s for s in given]
+    for sink in sinks:
+        lacking = [m for m in methods if not callable(getattr(sink, m, None))]
+        if lacking:
+            hint = " (give an object, not its class)" if isinstance(sink, type) else ""
+            raise ConfigError(f"{option}: {type(sink).__name__} is no sink, it has no method {lacking[0]!r}{hint}")
+        if isinstance(sink, type):
+            raise ConfigError(f"{option}: give an object, {sink.__name__}(), not the class")
+    return sinks
 
 
 def unready(health: Health, s: PromoterSettings) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+
+from ulid import ULID
 
 from promoter_core.envelope import pack_envelope
 from promoter_core.errors import BackendError, PermanentError, TransientError
@@ -31,16 +35,15 @@ from promoter_core.model import (
 from promoter_resp import replies
 from promoter_resp.diagnose import diagnose, woken
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.keys import keys_of
+from promoter_resp.keys import SCRATCH, keys_of
 from promoter_resp.many import RespQueues, text_bytes
 from promoter_resp.member import encode_member
 
 log = logging.getLogger("promoter.resp")
 
+DUE_S = 0.01  # until the doctor's job is due
 UNLOCK, SCHEDULE, CANCEL, STATS = Script("unlock"), Script("schedule"), Script("cancel"), Script("stats")
 RECLAIM, REQUEUE = Script("reclaim"), Script("requeue")
-
-SCRATCH = "promoter-doctor"  # the queue on which the doctor tries everything
 
 CHUNK_JOBS = 100  # scheduled by one call of the script, so that none of them holds the server for long
 CHUNK_BYTES = 256 * 1024
@@ -209,26 +212,51 @@ class RespBackend(RespQueues):
 
     async def diagnose(self) -> Sequence[Finding]:
         self._check_open()
-        findings = await diagnose(lambda *command: self._driver.command(keys_of(SCRATCH).lock, *command))
-        return [*findings, *await self._try_everything()]
-
-    async def _try_everything(self) -> list[Finding]:
-        """The whole life of a job on a queue of our own: what is not permitted shows, and nothing is left behind."""
+        queue = f"{SCRATCH}{ULID()}"
+        findings = await diagnose(lambda *command: self._driver.command(keys_of(queue).lock, *command))
         try:
-            lease = await self.lock(SCRATCH, "promoter doctor", 5_000)
+            return [*findings, *await self._try_everything(queue)]
+        finally:
+            await self._clean(queue)
+
+    async def _try_everything(self, queue: str) -> list[Finding]:
+        """The whole life of a job on a queue of our own: what is not permitted shows."""
+        try:
+            lease = await self.lock(queue, "promoter doctor", 5_000)
             if isinstance(lease, LeaseHeld):
-                return [Finding(Severity.WARNING, "another doctor is at work", "try again in a moment")]
-            await self.schedule(SCRATCH, [JobRequest("doctor", b"", delay_ms=60_000, unique=True)])
-            await self.promote(lease, PromotionRequest(limit=1, max_stream_len=1))
+                return []  # nobody else knows this name
+            jobs = [JobRequest("doctor", b"", delay_ms=60_000, unique=True), JobRequest("due", b"", "name", delay_ms=1)]
+            await self.schedule(queue, jobs)
+            await asyncio.sleep(DUE_S)
+            await self.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
             wake = self._driver.wake
-            await self.cancel(SCRATCH, ["doctor"])
-            await self.stats(SCRATCH)
+            await self.cancel(queue, ["doctor"])
+            await self.stats(queue)
             await self.unlock(lease)
         except BackendError as error:
             return [
                 Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
             ]
         return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
+
+    async def _clean(self, queue: str) -> None:
+        """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
+        k = keys_of(queue)
+        keys = [
+            k.delayed,
+            k.lock,
+            k.stream,
+            k.events,
+            k.dlq,
+            k.trace,
+            *(p + id for p in (k.index, k.marker) for id in (b"doctor", b"due")),
+        ]
+        for key in keys:
+            try:
+                await self._driver.command(key, b"DEL", key)
+            except BackendError:
+                with suppress(BackendError):
+                    await self._driver.command(key, b"PEXPIRE", key, 1_000)
 
 
 def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from promoter_core.signals import What
 
+SCRATCH = "promoter-doctor-"  # begins the names of queues on which a doctor tries everything: no pattern finds them
 START, END = b"{chasqui:", b"}:"  # around the queue's name
 DELAYED, LOCK, MEMBERS = b"delayed", b"promoter:lock", b"members"
 WAKES = {DELAYED: What.SET, LOCK: What.LOCK, MEMBERS: What.MEMBERS}  # what a write to such a key changes

@@ -22,7 +22,7 @@ from promoter_core.signals import Signals, What
 from promoter_resp import replies
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import WAKES, group_keys, keys_of, queue_of
+from promoter_resp.keys import SCRATCH, WAKES, group_keys, keys_of, queue_of
 
 LOCK, PROMOTE, RENEW = Script("lock"), Script("promote"), Script("renew")
 JOIN, LEAVE = Script("join"), Script("leave")
@@ -119,7 +119,8 @@ class RespQueues:
         k = keys_of(pattern)
         for match, type in ((k.delayed, "zset"), (k.lock, "string")):
             async for page in self._driver.scan(match, type):
-                yield [found[0] for key in page if (found := queue_of(key)) is not None]
+                queues = [found[0] for key in page if (found := queue_of(key)) is not None]
+                yield [queue for queue in queues if not queue.startswith(SCRATCH)]
 
     async def announce(self, queue: str) -> None:
         k = keys_of(queue)
@@ -151,7 +152,7 @@ class RespQueues:
 def _read_key(key: Hashable) -> tuple[What, str] | None:
     """What a change of this key means."""
     found = queue_of(key) if isinstance(key, bytes) else None
-    if found is None or found[1] not in WAKES:
+    if found is None or found[1] not in WAKES or found[0].startswith(SCRATCH):
         return None
     return WAKES[found[1]], found[0]
 

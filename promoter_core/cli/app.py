@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Annotated, Any
@@ -70,6 +71,9 @@ def _command(registry: Registry, registered: Registered) -> Any:
 
 def run() -> None:
     common.debug = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
     try:
         build(common.registry())()
     except PromoterError as exc:

@@ -97,6 +97,8 @@ def run(
         raise ConfigError("the same --queue is given twice")
     if http is not None:
         parse_address(http)
+    if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
+        raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
     holder = holder_id if holder_id is not None else new_holder_id()
     names = [name for name in queue if not is_pattern(name)]
     patterns = [name for name in queue if is_pattern(name)]

@@ -6,7 +6,7 @@ which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Pyth
 sentence here leaves a doubt.
 """
 
-from promoter_core.contracts.backend import Backend
+from promoter_core.contracts.backend import Backend, check_backend
 from promoter_core.contracts.optional import ChangeFeed, Diagnosable, ManyQueues, Quarantine
 from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor
 
@@ -21,4 +21,5 @@ __all__ = [
     "MetricsSink",
     "Quarantine",
     "SinkMonitor",
+    "check_backend",
 ]

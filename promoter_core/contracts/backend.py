@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
 
+from promoter_core.errors import ConfigError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -20,6 +22,21 @@ from promoter_core.model import (
     StreamEntry,
     StreamName,
 )
+
+
+def check_backend(backend: Any) -> Any:
+    """Return `backend` if it can be one. Raises ConfigError, mostly for a forgotten `async with`."""
+    if all(callable(getattr(backend, name, None)) for name in ("promote", "schedule")):
+        return backend
+    if isinstance(backend, str):
+        was = "the text of a URL"
+    elif isinstance(backend, AbstractAsyncContextManager):
+        was = "what connect() returns before it is entered"
+    else:
+        was = type(backend).__name__
+    raise ConfigError(
+        f"expected an open backend, not {was}: write `async with connect(url) as backend:` and pass `backend`"
+    )
 
 
 @runtime_checkable

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import ChangeFeed, Clock, EventSink, ManyQueues, MetricsSink
+from promoter_core.contracts import ChangeFeed, Clock, EventSink, ManyQueues, MetricsSink, check_backend
 from promoter_core.errors import ConfigError, PermanentError, TransientError
 from promoter_core.fleet.crew import Crew
 from promoter_core.fleet.discovery import Discovery
@@ -54,6 +54,11 @@ class PromoterFleet:
         Raises ConfigError or PluginError: no queue, a bad name, a backend that cannot serve many, or a sink that cannot
         be had.
         """
+        for what, names in (("queues", queues), ("patterns", patterns)):
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise ConfigError(f"{what} must be a list of names, such as [{names!r}], not {type(names).__name__}")
+        queues, patterns = list(queues), list(patterns)
+        check_backend(backend)
         if not isinstance(backend, ManyQueues):
             raise ConfigError(f"{type(backend).__name__} cannot serve many queues at once: run a Promoter for each")
         if not queues and not patterns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -231,8 +232,9 @@ async def test_what_cannot_work_is_said(backend, clock):
             PromoterFleet(memory)
         with pytest.raises(ConfigError, match=r"queue name .* holds '{'"):
             PromoterFleet(memory, ["a{b}"])
-    with pytest.raises(ConfigError, match="object cannot serve many queues at once: run a Promoter for each"):
-        PromoterFleet(object(), ["a"])
+    alone = SimpleNamespace(promote=print, schedule=print)
+    with pytest.raises(ConfigError, match="SimpleNamespace cannot serve many queues at once: run a Promoter for each"):
+        PromoterFleet(alone, ["a"])
     f = fleet(backend, clock)
     async with f.running():
         await clock.sleep(1)

@@ -168,7 +168,7 @@ def test_a_hook_with_an_argument_that_there_is_not_is_an_error(site):
     ],
 )
 def test_an_unknown_name_lists_the_choices_and_suggests_the_nearest(ask, message):
-    with pytest.raises(PluginError, match=message):
+    with pytest.raises(ConfigError, match=message):
         ask(Registry())
 
 
