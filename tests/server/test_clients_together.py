@@ -100,7 +100,9 @@ SAID = {
     "WRONGTYPE Operation against a key holding the wrong kind of value": PermanentError,
     "CROSSSLOT Keys in request don't hash to the same slot": PermanentError,
     "ERR user_script:7: attempt to call a nil value": PermanentError,
-    "UNKNOWNCODE something new": PermanentError,
+    "ERR upstream failure": TransientError,
+    "ERR Script attempted to access a non local key in a cluster node script: on @user_script:1.": TransientError,
+    "UNKNOWNCODE something new": TransientError,
 }
 
 
