@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import Redis
@@ -52,17 +55,20 @@ class Cluster:
     What was acknowledged is on disk, so that a node that is killed and started again has it.
     """
 
-    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1", **more: str) -> None:
-        """`more`: options of the servers' configuration."""
+    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1", **more: str | Callable[[], str]) -> None:
+        """`more`: options of the servers' configuration; a callable gives that of each server."""
         options = {
             "cluster_enabled": "yes",
             "cluster_node_timeout": str(NODE_TIMEOUT_MS),
             "cluster_replica_validity_factor": "0",
             "appendonly": "yes",
             "appendfsync": "always",
-        } | more
+        }
         count = 6 if replicas else 3
-        self.servers = [Server(name, cluster_port=str(free_port()), **options) for _ in range(count)]
+        self.servers = []
+        for _ in range(count):
+            own = {key: value() if callable(value) else value for key, value in more.items()}
+            self.servers.append(Server(name, cluster_port=str(free_port()), **options | own))
         self.clients = [Redis(port=s.port) for s in self.servers]
         try:
             self._start(replicas, count)
@@ -74,8 +80,9 @@ class Cluster:
         for server in self.servers:
             server.start()
         first = self.servers[0]
+        port = first.options["tls_port"] if "tls_cluster" in first.options else first.port
         for client in self.clients[1:]:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster_port"])
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, first.options["cluster_port"])
         for i, (low, high) in enumerate(RANGES):
             self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
         if replicas:
@@ -148,6 +155,15 @@ class Cluster:
             client.close()
         for server in self.servers:
             server.stop()
+
+
+@asynccontextmanager
+async def a_cluster(**options: Any) -> AsyncIterator[Cluster]:
+    cluster = await asyncio.to_thread(lambda: Cluster(**options))
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(cluster.stop)
 
 
 class Sentinels:

@@ -123,4 +123,9 @@ async def survey(addresses: Iterable[Address], ask: Callable[[Address], Awaitabl
     if best is not None:
         return best
     passing = [error for error in errors if not isinstance(error, PermanentError)]
-    raise next(iter(passing or errors), TransientError("no node is known to be asked", code="CLUSTERDOWN"))
+    if not errors:
+        raise TransientError("no node is known that could be asked", code="CLUSTERDOWN")
+    if passing and len(passing) < len(errors):
+        refused = next(error for error in errors if isinstance(error, PermanentError))
+        raise TransientError(f"{passing[0]}; another node says: {refused}", code=passing[0].code)
+    raise errors[0]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections import Counter
-from contextlib import asynccontextmanager
 
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterFleet, PromoterSettings, TransientError, connect
-from promoter_core.model import StreamName
+from promoter_core.model import StreamName, Wake
 from promoter_core.testing import RecordingEvents
 from promoter_resp.keys import keys_of
-from tests.server.bench import until
+from tests.server.bench import member, until
 from tests.servers import find
-from tests.topologies import Cluster
+from tests.topologies import a_cluster
 from tests.topologies import until as until_sync
 
 pytestmark = [
@@ -25,15 +26,6 @@ pytestmark = [
 PARTIAL = {"cluster_require_full_coverage": "no"}
 SETTINGS = {"lock_ttl_ms": 1_000}
 both_clients = pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"])
-
-
-@asynccontextmanager
-async def a_cluster(**options):
-    cluster = await asyncio.to_thread(lambda: Cluster(**options))
-    try:
-        yield cluster
-    finally:
-        await asyncio.to_thread(cluster.stop)
 
 
 def queue_on(cluster, node, prefix="q"):
@@ -223,9 +215,13 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
         for dead in range(3):
             await asyncio.to_thread(cluster.kill, dead)
             found = set()
-            with pytest.raises(TransientError):
+
+            async def scan(found=found):
                 async for page in backend.find("f-*"):
                     found.update(page)
+
+            with pytest.raises(TransientError):
+                await scan()
             assert found == set(queues) - {queues[dead]}
             await asyncio.to_thread(cluster.restart, dead)
 
@@ -281,3 +277,55 @@ async def test_a_fleet_outlives_each_node_and_the_whole_cluster():
                 await until(lambda: all(h.leads and h.last_error is None for h in fleet.health()), 30)
             for q in queues:
                 assert set((await arrived(backend, q)).values()) == {1}
+
+
+async def test_a_node_that_hangs_costs_a_fleet_one_time_out_and_not_one_a_step():
+    async with a_cluster(cluster_require_full_coverage="no", cluster_node_timeout="60000") as cluster:
+        by_node = queues_on_all(cluster, "h", 20)
+        living = by_node[1] + by_node[2]
+        events = RecordingEvents()
+        async with connect(cluster.urls("redis+cluster") + "?command_timeout_ms=1000") as backend:
+            settings = PromoterSettings(queue="-", lock_ttl_ms=3_000)
+            fleet = PromoterFleet(backend, living + by_node[0], settings=settings, spread=False, events=[events])
+            async with fleet.running():
+                await until(lambda: all(h.leads for h in fleet.health()))
+                cluster.servers[0].kill(signal.SIGSTOP)
+                await asyncio.sleep(5)  # the time-out of the first call, and some renewals
+                for n in range(5):
+                    began_s = time.monotonic()
+                    await drains(backend, events, living, f"hung-{n}")
+                    assert time.monotonic() - began_s < 5, "forty queues in turn, each of which waits for the hung node"
+                assert backend.capabilities.wake is Wake.POLL
+                assert [h.queue for h in fleet.health() if h.leads and h.queue in living] == sorted(living)
+                cluster.servers[0].kill(signal.SIGCONT)
+                await drains(backend, events, by_node[0], "awake")
+                await until(lambda: all(h.leads and h.last_error is None for h in fleet.health()), 30)
+                await until(lambda: backend.capabilities.wake is Wake.ANY_WRITE, 20)
+
+
+async def test_wake_says_what_holds_on_every_node_that_is_in_use():
+    """Plain ZADDs, which announce nothing, and an hour between polls: only tracking can wake the promoters."""
+    async with a_cluster(**PARTIAL) as cluster:
+        queues = [queue_on(cluster, node) for node in range(3)]
+        events = RecordingEvents()
+        async with connect(cluster.urls("redis+cluster")) as backend:
+            settings = [PromoterSettings(queue=q, poll_interval_ms=3_600_000, lock_ttl_ms=2_000) for q in queues]
+            promoters = [Promoter(backend, s, events=[events]) for s in settings]
+            tasks = [asyncio.create_task(p.run()) for p in promoters]
+            for p in promoters:
+                await led(p)
+            assert backend.capabilities.wake is Wake.ANY_WRITE
+            for node in range(3):
+                await asyncio.to_thread(cluster.kill, node)
+                await until(lambda: backend.capabilities.wake is Wake.POLL, 10)
+                await asyncio.to_thread(cluster.restart, node)
+                await led(promoters[node])
+                await until(lambda: backend.capabilities.wake is Wake.ANY_WRITE, 10)
+                for q, client in zip(queues, cluster.clients, strict=True):
+                    s, us = client.time()
+                    client.zadd(keys_of(q).delayed, {member(f"{q}/{node}"): s * 1000 + us // 1000 + 300})
+                wanted = {f"{q}/{node}" for q in queues}
+                await until(lambda wanted=wanted: wanted <= set(events.ids), 20)
+            for p in promoters:
+                p.stop()
+            await asyncio.gather(*tasks)
