@@ -40,8 +40,12 @@ _REFUSED = re.compile(
     re.I,
 )
 
-# What a script fails with while its slot moves, or the cluster is down. It has no code of its own either.
-_PASSING = re.compile(r"a non local key|the cluster is down", re.I)
+# What passes and has no code of its own either, with the code that says the same.
+_PASSING = (
+    (re.compile("max number of clients"), "CONNECTION"),
+    (re.compile("a non local key"), "TRYAGAIN"),  # in a script, while the slot moves
+    (re.compile("the cluster is down"), "CLUSTERDOWN"),  # in a script
+)
 
 # Those that pass and that users meet: fail-overs, loading, migration, memory, disk, somebody's long script.
 KNOWN = PERMANENT | {
@@ -98,8 +102,8 @@ def server_error(message: str, code: str | None = None) -> BackendError:
     """The error for what the server said; `code` where the client has cut it off the message."""
     code = code or code_of(message)
     text = message.strip().removeprefix(code).lstrip(": ") or "no reason given"
-    if code == "ERR" and "max number of clients" in message:
-        return TransientError(f"the server refuses the connection: {text}", code="CONNECTION")
+    if code == "ERR":
+        code = next((better for pattern, better in _PASSING if pattern.search(text)), code)
     cls = PermanentError if _stays(code, text) else TransientError
     if code != "ERR":
         text = f"{code}: {text}"
@@ -110,7 +114,7 @@ def server_error(message: str, code: str | None = None) -> BackendError:
 
 
 def _stays(code: str, text: str) -> bool:
-    return code in PERMANENT or (code == "ERR" and bool(_REFUSED.search(text)) and not _PASSING.search(text))
+    return code in PERMANENT or (code == "ERR" and bool(_REFUSED.search(text)))
 
 
 def connection_error(where: str, exc: BaseException) -> TransientError:

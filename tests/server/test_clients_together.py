@@ -101,7 +101,6 @@ SAID = {
     "CROSSSLOT Keys in request don't hash to the same slot": PermanentError,
     "ERR user_script:7: attempt to call a nil value": PermanentError,
     "ERR upstream failure": TransientError,
-    "ERR Script attempted to access a non local key in a cluster node script: on @user_script:1.": TransientError,
     "UNKNOWNCODE something new": TransientError,
 }
 

@@ -279,6 +279,41 @@ async def test_a_fleet_outlives_each_node_and_the_whole_cluster():
                 assert set((await arrived(backend, q)).values()) == {1}
 
 
+@both_clients
+async def test_a_fleet_follows_a_fail_over(scheme):
+    async with a_cluster(replicas=True) as cluster:
+        queues = [q for names in queues_on_all(cluster, "fo", 3).values() for q in names]
+        events = RecordingEvents()
+        async with connect(cluster.urls(scheme, 0)) as backend:
+            settings = PromoterSettings(queue="-", **SETTINGS)
+            async with PromoterFleet(backend, patterns=["fo-*"], settings=settings, events=[events]).running() as fleet:
+                await drains(backend, events, queues, "before")
+                await asyncio.to_thread(cluster.kill, 0)
+                await drains(backend, events, queues, "after")
+                await until(lambda: all(h.leads and h.last_error is None for h in fleet.health()), 30)
+                late = queue_on(cluster, 0, "fo-late")
+                await drains(backend, events, [late], "found")
+
+
+async def test_a_fleet_begins_with_the_queues_of_the_nodes_that_there_are():
+    async with a_cluster(**PARTIAL) as cluster:
+        by_node = queues_on_all(cluster, "be", 3)
+        queues = [q for names in by_node.values() for q in names]
+        events = RecordingEvents()
+        async with connect(cluster.urls("redis+cluster")) as backend:
+            for q in queues:
+                await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
+            await asyncio.to_thread(cluster.kill, 0)
+            settings = PromoterSettings(queue="-", **SETTINGS)
+            fleet = PromoterFleet(
+                backend, patterns=["be-*"], settings=settings, events=[events], discover_s=1, spread=False
+            )
+            async with fleet.running():
+                await until(lambda: set(events.ids) == {*by_node[1], *by_node[2]}, 20)
+                await asyncio.to_thread(cluster.restart, 0)
+                await until(lambda: set(events.ids) == set(queues), 20)
+
+
 async def test_a_node_that_hangs_costs_a_fleet_one_time_out_and_not_one_a_step():
     async with a_cluster(cluster_require_full_coverage="no", cluster_node_timeout="60000") as cluster:
         by_node = queues_on_all(cluster, "h", 20)

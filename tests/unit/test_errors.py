@@ -31,15 +31,17 @@ STAYS = [
     "The stream has exhausted the last possible ID, unable to add more items",
     "Invalid stream ID specified as stream command argument",
 ]
-PASSES = [
-    "",
-    "A b",
-    "something that nobody has heard of",
-    "max number of clients + cluster connections reached",
-    "upstream failure",
-    f"Script attempted to access a non local key in a cluster node script: {'7a' * 20}, on @user_script:1.",
-    "Script attempted to execute a write command while the cluster is down and readonly script: on @user_script:1.",
-]
+PASSES = {
+    "": "ERR",
+    "A b": "ERR",
+    "something that nobody has heard of": "ERR",
+    "upstream failure": "ERR",
+    "max number of clients reached": "CONNECTION",
+    "max number of clients + cluster connections reached": "CONNECTION",
+    f"Script attempted to access a non local key in a cluster node script: {'7a' * 20}, on @user_script:1.": "TRYAGAIN",
+    "Attempted to access a non local key in a cluster node script: on @user_script:30.": "TRYAGAIN",
+    "Script attempted to execute a command while the cluster is down script: on @user_script:1.": "CLUSTERDOWN",
+}
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
@@ -68,12 +70,12 @@ def test_what_has_no_code_is_permanent_by_its_words(prefix, message):
     assert error.code == "ERR"
 
 
-@pytest.mark.parametrize("message", PASSES)
+@pytest.mark.parametrize(("message", "code"), PASSES.items())
 @pytest.mark.parametrize("prefix", ["", "ERR "])
-def test_what_has_neither_code_nor_known_words_is_transient(prefix, message):
+def test_what_has_neither_code_nor_known_words_is_transient(prefix, message, code):
     error = server_error(prefix + message)
     assert isinstance(error, TransientError)
-    assert error.code == ("CONNECTION" if "clients" in message else "ERR")
+    assert error.code == code
 
 
 @pytest.mark.parametrize("message", ["DB index is out of range", "unknown command", "", "A b", "user_script:3: boom"])
