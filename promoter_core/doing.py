@@ -35,7 +35,9 @@ async def guarded(call: Awaitable[Outcome]) -> Outcome:
 
 
 def as_backend_error(exc: Exception) -> BackendError:
-    """The contract allows only BackendErrors; anything else is a backend's defect, and permanent."""
+    """The contract allows only BackendErrors. Anything else is a breach of it by the backend, and permanent: the
+    backends of this project call transient whatever they do not know of their clients.
+    """
     if isinstance(exc, BackendError):
         return exc
     unexpected = PermanentError(f"unexpected {type(exc).__name__} from the backend: {exc}", code="UNEXPECTED")

@@ -8,8 +8,8 @@ from glide import ClosingError, ConfigurationError, GlideError
 from glide import ConnectionError as GlideConnectionError
 from glide import TimeoutError as GlideTimeoutError
 
-from promoter_core.errors import BackendError, PermanentError
-from promoter_resp.errors import connection_error, server_error, timeout_error
+from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_resp.errors import KNOWN, connection_error, server_error, timeout_error, unknown_error
 
 _SAID = re.compile(r"(?:An error was signalled by the server: - )?(\w+): (.*)", re.S)
 _NAMES = {
@@ -17,6 +17,7 @@ _NAMES = {
     "PermissionDenied": "NOPERM",
     "ResponseError": "ERR",
     "NoScriptError": "NOSCRIPT",
+    "ExecAbortError": "EXECABORT",
 }
 _LOST = re.compile(r"IoError|FatalReceiveError|FatalSendError|BrokenPipe|[Cc]onnection|[Dd]isconnected|timed out")
 _AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed)\W*(.*)", re.S)
@@ -37,12 +38,15 @@ def translate(exc: BaseException, where: str) -> BackendError:
         if "DB index" in text:
             return server_error("DB index is out of range", "ERR")
         return connection_error(where, exc)
+    if "No topology views found" in text:
+        return TransientError(f"GLIDE finds no cluster at {where}: {text}", code="CLUSTERDOWN")
     if said := _SAID.fullmatch(text):
         name, message = said.groups()
-        if not _LOST.search(name):
-            return server_error(message, _NAMES.get(name, name.upper()))
+        code = _NAMES.get(name, name.upper())
+        if code == "ERR" or code in KNOWN or name.isupper():  # else it is a word of GLIDE's own, not of the server
+            return server_error(message, code)
     if isinstance(exc, ConfigurationError):
         return PermanentError(f"GLIDE cannot work with this configuration: {text}", code="UNEXPECTED")
     if isinstance(exc, GlideError) and _LOST.search(text):
         return connection_error(where, exc)
-    return PermanentError(f"unexpected {type(exc).__name__} from GLIDE: {exc}", code="UNEXPECTED")
+    return unknown_error(where, exc)

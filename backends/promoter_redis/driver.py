@@ -81,6 +81,15 @@ class RedisDriver:
     async def hear(self, changed: Changed) -> None:
         await self._ticker.hear(changed)
 
+    @property
+    def hears(self) -> bool:
+        """The connection on which announcements come is there."""
+        return self._ticker.hears
+
+    def hush(self) -> None:
+        """Hear announcements no longer than the present connection lasts."""
+        self._ticker.hush()
+
     async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
         cursor: bytes | int = 0
         while True:

@@ -61,6 +61,16 @@ class Ticker:
             self._watcher.hears = True
             self._watcher.reconnect()
 
+    @property
+    def hears(self) -> bool:
+        """The watcher has a connection, or there never will be one."""
+        return not self._tracks or (self._watcher is not None and self._watcher.client_id is not None)
+
+    def hush(self) -> None:
+        self._hears = False
+        if self._watcher is not None:
+            self._watcher.hears = False
+
     async def close(self) -> None:
         if self._watcher is not None:
             await self._watcher.stop()

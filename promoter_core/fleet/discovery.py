@@ -14,6 +14,7 @@ log = logging.getLogger("promoter.fleet")
 
 PACE_S = 0.05  # between the steps of a sweep
 AGAIN_S = 0.4  # after a step that failed
+PARTIAL = 3  # sweeps that found only a part, before work begins with that
 WILD = "*?["
 
 
@@ -38,19 +39,29 @@ class Discovery:
         self._found = found
         self._clock = clock
         self._every_s = every_s
+        self._pages = 0  # of the last sweep
 
     def matches(self, queue: str) -> bool:
         return any(fnmatchcase(queue, pattern) for pattern in self._patterns)
 
     async def first_sweep(self) -> None:
-        """At full speed, and until it has succeeded. Raises PermanentError."""
+        """At full speed, and until it has succeeded. Raises PermanentError.
+
+        When a part of the store is away, such as one node of a cluster, what the rest has is enough after PARTIAL
+        times: the later sweeps find the others.
+        """
+        partial = 0
         while True:
+            self._pages = 0
             try:
                 await self._sweep(0.0)
                 return
             except TransientError as exc:
                 log.warning("queues cannot be looked for: %s", exc)
-                await self._clock.sleep(AGAIN_S)
+            partial += self._pages > 0
+            if partial == PARTIAL:
+                return
+            await self._clock.sleep(AGAIN_S)
 
     async def run(self) -> None:
         """For ever."""
@@ -64,6 +75,7 @@ class Discovery:
     async def _sweep(self, pace_s: float) -> None:
         for pattern in self._patterns:
             async for page in self._backend.find(pattern):
+                self._pages += 1
                 for queue in page:
                     if fnmatchcase(queue, pattern):
                         await self._take(queue)

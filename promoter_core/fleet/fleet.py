@@ -256,7 +256,10 @@ class PromoterFleet:
         if queue in self._known or self._stopping:
             return
         self._add(queue)
-        if self._membership is not None and self._membership.joined:
+        if self._membership is None:
+            if self._started and not self._until_idle:
+                self._assign(queue)
+        elif self._membership.joined:
             self._assign(queue)
             if not self._membership.mine(queue):
                 await self._backend.announce(queue)
