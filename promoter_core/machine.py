@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from promoter_core.actions import (
@@ -44,6 +45,7 @@ from promoter_core.model import (
     Promotion,
     PromotionRequest,
     QueueStats,
+    Renewal,
     Tick,
 )
 from promoter_core.pacing import MIN_WAIT_S, Backoff, Gather, LeaseTimer, follower_wait, leader_wait
@@ -113,9 +115,23 @@ class Machine:
         """The action that was given out is being done only now: a fleet serves its queues in turn."""
         self._began_s = now_s
 
-    def renewed(self, asked_s: float) -> None:
-        """The lease was renewed for us, when this was asked for: a fleet renews those of all its queues at once."""
+    def renewed(self, renewal: Renewal, asked_s: float, now_s: float) -> Wait | None:
+        """The lease was renewed for us at `asked_s`: a fleet renews those of all its queues at once.
+
+        What comes next is counted anew from what the renewal saw, so neither a lost push nor a local clock that drifts
+        costs more than a renewal. Returns the wait to go on with when the present one would end too late.
+        """
         self._timer.began(asked_s)
+        wait = self._action
+        if self.state is not State.LEADER or not isinstance(wait, Wait) or self._began_s > asked_s:
+            return None  # a step that began later knows more
+        self._promotion = replace(self._promotion, now_ms=renewal.now_ms, next_due_ms=renewal.next_due_ms)
+        self._asked_s = asked_s
+        left = self._leader_wait(now_s)
+        if wait.deaf or self._shutdown or now_s + left.seconds > self._began_s + wait.seconds - MIN_WAIT_S:
+            return None
+        self._action, self._began_s = left, now_s
+        return left
 
     def wait_on(self, now_s: float) -> Wait | None:
         """When a wait for the renewal is over: what is left to wait for if it was `renewed`, None if it was not."""

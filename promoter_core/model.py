@@ -98,6 +98,15 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """A lease that was started anew, and what its queue's sorted set showed at that moment."""
+
+    now_ms: int  # the store's clock
+    due: bool  # something is due now
+    next_due_ms: int | None  # of the oldest job pending; None when there is none
+
+
+@dataclass(frozen=True, slots=True)
 class PromotionRequest:
     """What one tick asks of `Backend.promote`."""
 

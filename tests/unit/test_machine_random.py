@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Stop, Unlock, Wait, Waited
 from promoter_core.errors import PermanentError, TransientError
 from promoter_core.machine import Machine, State
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion
+from promoter_core.model import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion, Renewal
 from promoter_core.pacing import BACKOFF_MS
 from promoter_core.settings import PromoterSettings
 
@@ -110,11 +110,23 @@ class RandomRuns(RuleBasedStateMachine):
     def a_fleet_renews_the_lease(self, late):
         self.now_s += self.action.seconds
         assert self.machine.wait_on(self.now_s) is None, "it wants renewing by now"
-        self.machine.renewed(self.now_s)
+        assert self.machine.renewed(Renewal(1_000, False, None), self.now_s, self.now_s) is None
         self.now_s += late
         wait = self.machine.wait_on(self.now_s)
         assert wait is not None
         self.action = wait
+
+    @precondition(lambda self: self.machine.state is State.LEADER and self.shutdown_steps is None)
+    @rule(took=st.sampled_from([0.0, 0.05]), due=st.none() | st.integers(1, 5_000))
+    def a_fleet_renews_the_lease_early(self, took, due):
+        before, asked_s = self.action, self.now_s
+        self.now_s += took
+        wait = self.machine.renewed(Renewal(1_000, False, due and 1_000 + due), asked_s, self.now_s)
+        if wait is not None:
+            assert isinstance(before, Wait)
+            assert not before.deaf, "a pause is kept"
+            assert took + wait.seconds < before.seconds, "never later than it would have been"
+            self.action = wait
 
     @precondition(lambda self: not self.doing(Stop))
     @rule()
