@@ -172,7 +172,6 @@ class Machine:
 
     def _granted(self, now_s: float) -> Decision:
         self._backoff.reset()
-        self._batch.travelled(now_s - self._began_s)
         self.state = State.LEADER
         self._report_lock(LockOutcome.ACQUIRED)
         self._timer.began(self._began_s)
@@ -201,6 +200,7 @@ class Machine:
             renew=self._timer.wants_renewal(now_s),
             want_jobs=self._want_jobs,
             want_traces=self._want_traces,
+            want_work=self._batch.asks,
         )
         return self._decide(Promote(self.lease, request), now_s)
 
@@ -210,8 +210,9 @@ class Machine:
         self._asked_s = self._began_s
         if request.renew:
             self._timer.began(self._began_s)
-        self._full = promotion.promoted + promotion.quarantined >= request.limit
-        self._batch.ticked(promotion.promoted + promotion.quarantined, now_s - self._began_s)
+        moved = promotion.promoted + promotion.quarantined
+        self._full = moved >= request.limit
+        self._batch.ticked(moved, promotion.work_ms)
         self._reports.append(Tick(promotion, now_s - self._began_s))
         self._todo = list(self._phases) if promotion.jobs else []
         return self._next_phase(now_s)

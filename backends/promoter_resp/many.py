@@ -82,7 +82,7 @@ class RespQueues:
             k.index,
             k.trace if request.want_traces else b"",
         )
-        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args)
+        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 
     async def _reclaim(self, queue: str) -> None:
         raise NotImplementedError

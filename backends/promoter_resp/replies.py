@@ -21,6 +21,7 @@ from promoter_core.model import (
     Renewal,
     StreamEntry,
 )
+from promoter_resp.driver import Timed
 from promoter_resp.errors import server_error
 
 JOB_FIELDS = 4  # id, name, due, stream id; flat
@@ -36,9 +37,10 @@ def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:
     """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs], [late], [traces]]`,
-    or `[-1]`: not ours."""
+    or `[-1]`: not ours. Timed, if that was asked for."""
+    reply, work_ms = reply if isinstance(reply, Timed) else (reply, None)
     if isinstance(reply, int):
-        return Promotion(promoted=_count(reply))
+        return Promotion(promoted=_count(reply), work_ms=work_ms)
     if isinstance(reply, list) and reply and reply[0] == -1:
         return LeaseLost()
     now_ms = _count(_at(reply, 4))
@@ -54,6 +56,7 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         jobs=_jobs(_at(reply, 7), now_ms),
         late=_counts(_at(reply, 8)),
         traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
+        work_ms=work_ms,
     )
 
 

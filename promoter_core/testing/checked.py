@@ -157,6 +157,8 @@ def _check_promotion(p: Promotion) -> None:
             raise AssertionError(f"Promotion.{field} must be a whole number from 0, not {getattr(p, field)!r}")
     if not (p.next_due_ms is None or _is_int(p.next_due_ms)):
         raise AssertionError(f"Promotion.next_due_ms must be int or None, not {p.next_due_ms!r}")
+    if not (p.work_ms is None or (isinstance(p.work_ms, int | float) and 0 <= p.work_ms < float("inf"))):
+        raise AssertionError(f"Promotion.work_ms must be a number of ms from 0, or None, not {p.work_ms!r}")
     if not isinstance(p.jobs, Sequence) or not all(isinstance(job, PromotedJob) for job in p.jobs):
         raise AssertionError(f"Promotion.jobs must be a sequence of PromotedJob, not {p.jobs!r}")
     for job in p.jobs:
