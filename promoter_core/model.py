@@ -98,6 +98,15 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """A lease that was started anew, and what its queue's sorted set showed at that moment."""
+
+    now_ms: int  # the store's clock
+    due: bool  # something is due now
+    next_due_ms: int | None  # of the oldest job pending; None when there is none
+
+
+@dataclass(frozen=True, slots=True)
 class PromotionRequest:
     """What one tick asks of `Backend.promote`."""
 
@@ -109,6 +118,7 @@ class PromotionRequest:
     renew: bool = True  # extend the lease to its full `ttl_ms`
     want_jobs: bool = True  # fill `Promotion.jobs`
     want_traces: bool = False  # fill `Promotion.traces`
+    want_work: bool = False  # fill `Promotion.work_ms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,9 @@ class Promotion:
     jobs: Sequence[PromotedJob] = ()
     late: tuple[int, ...] = ()  # how many of the promoted were later than each of LATENESS_MS; then zeros
     traces: tuple[str, ...] = ()  # trace contexts of those whose producers gave one
+    work_ms: float | None = (
+        None  # how long the store worked on this, by its own clock; None: not asked, or it cannot tell
+    )
 
 
 @dataclass(frozen=True, slots=True)

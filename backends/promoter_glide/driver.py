@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any
 
 import glide
@@ -18,7 +18,7 @@ from promoter_core.errors import BackendError, PermanentError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
 from promoter_glide.errors import translate
-from promoter_resp.driver import SCANNED, Arg, Call, Changed
+from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
 from promoter_resp.errors import closed_error
 from promoter_resp.keys import CHANNELS, QueueKeys
 
@@ -65,7 +65,7 @@ class GlideDriver:
                 await client.close()
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
-        if len(calls) == 1:
+        if len(calls) == 1 and not calls[0].timed:
             return [await self._guard(self._invoke(calls[0]))]
         replies: list[Any] = await self._guard(self._batch(calls))
         return replies
@@ -155,14 +155,21 @@ class GlideDriver:
         """Several calls in one round trip, in order; the reply of one that failed is its error."""
         batch: Any = glide.ClusterBatch(is_atomic=False) if self.clustered else glide.Batch(is_atomic=False)
         for call in calls:
-            batch.custom_command(["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)])
-        replies = await (await self._connected()).exec(batch, raise_on_error=False)
+            evalsha = ["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)]
+            for command in (self._time(call), evalsha, self._time(call)) if call.timed else (evalsha,):
+                batch.custom_command(command)
+        answers = iter(await (await self._connected()).exec(batch, raise_on_error=False))
+        replies = [_reply_to(call, answers) for call in calls]
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, Exception):
                 error = translate(reply, self._where)
                 again = error.code == "NOSCRIPT"  # it has not run, so running it now is no repetition
                 replies[i] = await self._invoke(call) if again else error
-        return list(replies)
+        return replies
+
+    def _time(self, call: Call) -> list[bytes | str]:
+        """The clock of the server that the call goes to: a cluster sends a command without a key to any node."""
+        return ["EVAL", "return redis.call('TIME')", "1", call.keys[0]] if self.clustered else ["TIME"]
 
     async def _command(self, args: Sequence[Arg]) -> Any:
         return await (await self._connected()).custom_command(_texts(args))
@@ -186,6 +193,13 @@ class GlideDriver:
             self._refused = True
             return
         self._subscriber = subscriber
+
+
+def _reply_to(call: Call, answers: Iterator[Any]) -> Any:
+    if not call.timed:
+        return next(answers)
+    before, reply, after = next(answers), next(answers), next(answers)
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))
 
 
 def _texts(args: Sequence[Arg]) -> list[bytes | str]:

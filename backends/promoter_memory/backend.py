@@ -85,6 +85,7 @@ class MemoryBackend(MemoryQueues):
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         q, now_ms = self._queue(lease.queue)
+        began_s = self._clock.monotonic()
         self._store.signals.clear((lease.queue, What.SET))
         if q.holder(now_ms) != lease.holder:
             return LeaseLost()
@@ -114,6 +115,7 @@ class MemoryBackend(MemoryQueues):
             jobs=tuple(jobs) if request.want_jobs else (),
             late=later_than(now_ms, (job.due_ms for job in jobs)),
             traces=tuple(traces),
+            work_ms=(self._clock.monotonic() - began_s) * 1000,
         )
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:

@@ -15,10 +15,11 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from promoter_core.model import Wake
 from promoter_redis.watcher import Watcher, peer_of
-from promoter_resp.driver import Call, Changed
+from promoter_resp.driver import Call, Changed, Timed, between_ms
 
 log = logging.getLogger("promoter.redis")
 
+TIME = ("TIME",)
 MIND_S = 0.1  # how often the idle tick connection is looked at
 
 
@@ -103,9 +104,12 @@ class Ticker:
             self._tracked_by = None
             await connection.connect()
         await self._track(connection)
-        commands = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+        commands: list[tuple[Any, ...]] = []
+        for call in calls:
+            evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = [await _reply(connection) for _ in calls]
+        replies = [await _reply_to(connection, call) for call in calls]
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
                 arguments = (len(call.keys), *call.keys, *call.args)
@@ -149,6 +153,13 @@ class Ticker:
         self._tracked_by = None
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
+
+
+async def _reply_to(connection: Any, call: Call) -> Any:
+    if not call.timed:
+        return await _reply(connection)
+    before, reply, after = [await _reply(connection) for _ in range(3)]
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))
 
 
 async def _reply(connection: Any) -> Any:

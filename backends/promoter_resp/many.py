@@ -17,6 +17,7 @@ from promoter_core.model import (
     Overflow,
     Promotion,
     PromotionRequest,
+    Renewal,
 )
 from promoter_core.signals import Signals, What
 from promoter_resp import replies
@@ -81,30 +82,29 @@ class RespQueues:
             k.index,
             k.trace if request.want_traces else b"",
         )
-        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args)
+        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 
     async def _reclaim(self, queue: str) -> None:
         raise NotImplementedError
 
-    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
         self._check_open()
         chunks = list(self._by_call(leases))
-        calls = [
-            Call(RENEW, [keys_of(lease.queue).lock for lease in chunk], (text_bytes(chunk[0].holder), chunk[0].ttl_ms))
-            for chunk in chunks
-        ]
-        renewed: list[bool] = []
+        calls = []
+        for chunk in chunks:
+            keys = [key for lease in chunk for k in (keys_of(lease.queue),) for key in (k.lock, k.delayed)]
+            calls.append(Call(RENEW, keys, (text_bytes(chunk[0].holder), chunk[0].ttl_ms)))
+        answers: list[Renewal | LeaseLost | BackendError] = []
         for chunk, reply in zip(chunks, await self._driver.ticks(calls), strict=True):
-            if isinstance(reply, BackendError):
-                raise reply
-            renewed += map(bool, replies.integers(reply, len(chunk)))
-        return renewed
+            failed = isinstance(reply, BackendError)
+            answers += [reply] * len(chunk) if failed else replies.renew_reply(reply, len(chunk))
+        return answers
 
     def _by_call(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
-        """Leases that one call can renew: of one holder, and in a cluster of one slot."""
+        """Leases that one call can renew: of one holder and one length, and in a cluster of one slot."""
         first = 0
         for i in range(1, len(leases) + 1):
-            apart = i == len(leases) or (leases[i].holder, leases[i].ttl_ms) != (leases[first].holder, leases[i].ttl_ms)
+            apart = i == len(leases) or _terms(leases[i]) != _terms(leases[first])
             if apart or self._driver.clustered or i - first == RENEWED_AT_ONCE:
                 yield leases[first:i]
                 first = i
@@ -155,6 +155,10 @@ def _read_key(key: Hashable) -> tuple[What, str] | None:
     if found is None or found[1] not in WAKES or found[0].startswith(SCRATCH):
         return None
     return WAKES[found[1]], found[0]
+
+
+def _terms(lease: Lease) -> tuple[str, int]:
+    return lease.holder, lease.ttl_ms
 
 
 def text_bytes(text: Any) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
+from promoter_core.errors import BackendError
 from promoter_core.model import (
     ConsumerGroup,
     Lease,
@@ -17,8 +18,11 @@ from promoter_core.model import (
     PromotedJob,
     Promotion,
     QueueStats,
+    Renewal,
     StreamEntry,
 )
+from promoter_resp.driver import Timed
+from promoter_resp.errors import server_error
 
 JOB_FIELDS = 4  # id, name, due, stream id; flat
 
@@ -33,9 +37,10 @@ def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:
     """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs], [late], [traces]]`,
-    or `[-1]`: not ours."""
+    or `[-1]`: not ours. Timed, if that was asked for."""
+    reply, work_ms = reply if isinstance(reply, Timed) else (reply, None)
     if isinstance(reply, int):
-        return Promotion(promoted=_count(reply))
+        return Promotion(promoted=_count(reply), work_ms=work_ms)
     if isinstance(reply, list) and reply and reply[0] == -1:
         return LeaseLost()
     now_ms = _count(_at(reply, 4))
@@ -51,7 +56,23 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         jobs=_jobs(_at(reply, 7), now_ms),
         late=_counts(_at(reply, 8)),
         traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
+        work_ms=work_ms,
     )
+
+
+def renew_reply(reply: Any, length: int) -> list[Renewal | LeaseLost | BackendError]:
+    """`[now, state, next due | nil, …]`; a state is 2 due, 1 nothing due, 0 not ours, -1 with the error's text."""
+    answers: list[Renewal | LeaseLost | BackendError] = []
+    for i in range(1, 2 * length, 2):
+        state, next_due = _at(reply, i), _at(reply, i + 1)
+        if state == -1:
+            answers.append(server_error(_text(next_due)))
+        elif state in (1, 2):
+            next_due = next_due if isinstance(next_due, int) else None
+            answers.append(Renewal(_count(_at(reply, 0)), state == 2, next_due))
+        else:
+            answers.append(LeaseLost())
+    return answers
 
 
 def members_reply(reply: Any) -> Members:

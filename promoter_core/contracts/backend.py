@@ -96,6 +96,9 @@ class Backend(Protocol):
         - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
           store's clock. `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
         - `late` counts the promoted jobs that were later than each bound of `promoter_core.lateness.LATENESS_MS`.
+        - With `request.want_work`, `work_ms` is the time that the store worked on this call, by its own clock, without
+          the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
+          `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
           jobs were scheduled with, in promotion order.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `cleanup`, EMIT as `emit` when

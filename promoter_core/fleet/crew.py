@@ -15,7 +15,7 @@ from promoter_core.doing import as_backend_error, do_alone, guarded
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.fleet.turns import Line, Turns, deaf
 from promoter_core.machine import Machine, State
-from promoter_core.model import Changes, Promotion, Wake
+from promoter_core.model import Changes, LeaseLost, Promotion, Renewal, Wake
 from promoter_core.reports import Reporter
 from promoter_core.settings import PromoterSettings
 
@@ -149,23 +149,37 @@ class Crew:
             self._handle(line, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
 
     async def renew(self) -> None:
-        """Renew the leases of all queues that are led, before any of their machines would."""
+        """Renew the leases of all queues that are led, before any of their machines would, and act on what that shows.
+
+        A change of which no push has come is noticed here, so it waits for one renewal at most.
+        """
         asked_s = self._clock.monotonic()
         self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
         leading = [line for line in self.lines.values() if line.machine.state is State.LEADER]
         if not leading:
             return
         try:
-            renewed = await self._backend.renew_many([line.machine.lease for line in leading])
+            answers = await self._backend.renew_many([line.machine.lease for line in leading])
         except BackendError as exc:
             log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
             return
-        for line, ours in zip(leading, renewed, strict=True):
-            if ours:
-                line.machine.renewed(asked_s)
-                self._reporter.seen(line.queue)
-            else:
+        now_s = self._clock.monotonic()
+        for line, answer in zip(leading, answers, strict=True):
+            if isinstance(answer, Renewal):
+                self._renewed(line, answer, asked_s, now_s)
+            elif isinstance(answer, LeaseLost):
                 self._poke(line)  # its next tick will find that the lease is lost
+            else:
+                log.debug("queue %r: the lease could not be renewed: %s", line.queue, answer)
+
+    def _renewed(self, line: Line, renewal: Renewal, asked_s: float, now_s: float) -> None:
+        self._reporter.seen(line.queue)
+        wait = line.machine.renewed(renewal, asked_s, now_s)
+        if renewal.due:
+            self._poke(line)
+        elif wait is not None:
+            line.action = wait
+            self._turns.wait(line, now_s + wait.seconds)
 
     async def release(self) -> None:
         """After a cancellation: release what may be held. What cannot be released ends with its lease."""

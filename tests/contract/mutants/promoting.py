@@ -29,6 +29,13 @@ class EditsEntries(MemoryBackend):
         return answer
 
 
+class SaysItsWorkInMicroseconds(Edits):
+    killed_by = "test_the_work_is_no_longer_than_the_call"
+
+    def edit(self, answer, request):
+        return replace(answer, work_ms=200.0)  # on a clock that stands still
+
+
 class RemovesBeforeAdding(MemoryBackend):
     killed_by = "test_a_promote_that_is_cancelled_loses_nothing"
 

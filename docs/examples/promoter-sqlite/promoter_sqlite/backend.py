@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgpack
 
@@ -78,7 +79,8 @@ class SqliteBackend:
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         await self._look(lease.queue, "set")
-        return await self._db.run(lambda db: _promote(db, lease, request))
+        answer, work_ms = await self._db.timed(lambda db: _promote(db, lease, request))
+        return replace(answer, work_ms=work_ms) if isinstance(answer, Promotion) else answer
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Fused: the row has gone with the promotion."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -56,12 +57,19 @@ class Database:
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` in a write transaction: all of it, or none. Raises BackendErrors only."""
+        result, _ = await self.timed(work)
+        return result
 
-        def transaction() -> T:
+    async def timed(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
+        """As `run`; also how many milliseconds the transaction took, with its commit and without the wait for it."""
+
+        def transaction() -> tuple[T, float]:
             assert self._connection is not None
             with self._connection:  # commits, or rolls back
                 self._connection.execute("BEGIN IMMEDIATE")
-                return work(self._connection)
+                began_s = time.perf_counter()
+                result = work(self._connection)
+            return result, (time.perf_counter() - began_s) * 1000
 
         return await self._submit(transaction)
 
