@@ -114,12 +114,12 @@ class ClusterDriver:
         self._changed = changed
         await (await self._node(START)).hear(changed)
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         if self._stale or self._topology is None:
             await self._learn()
         for primary in self._topology.get_primaries():
             node = self._node_at(str(primary.host), int(primary.port))
-            async for page in node.scan(match, type):
+            async for page in node.scan(match):
                 yield page
 
     def _judge(self, error: BackendError) -> None:
