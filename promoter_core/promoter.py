@@ -76,7 +76,7 @@ class Promoter:
             want_traces=self._reporter.wants_traces,
             until_idle=until_idle,
         )
-        self._reporter.start()
+        self._reporter.start(keep=until_idle)
         self._loop = asyncio.get_running_loop()
         try:
             await self._drive(machine)

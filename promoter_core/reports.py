@@ -49,6 +49,7 @@ class Reporter:
         self._feeds: list[EventFeed] = []
         self._last: dict[str, _Last] = {}
         self._failing: Counter[str] = Counter()  # queues by the code of the error that they are in
+        self._keep = False
 
     @property
     def wants_jobs(self) -> bool:
@@ -67,14 +68,17 @@ class Reporter:
         """Batches that event sinks were too slow to take, in this or the last run."""
         return sum(feed.dropped for feed in self._feeds)
 
-    def start(self) -> None:
-        """Begin to serve the event sinks."""
+    def start(self, *, keep: bool = False) -> None:
+        """Begin to serve the event sinks. `keep`: at the end the metrics sinks keep their figures, as a result."""
+        self._keep = keep
         self._feeds = [EventFeed(sink, self._metrics.on_sink) for sink in self._sinks]
         for feed in self._feeds:
             feed.start()
 
     async def close(self) -> None:
-        """Let the event sinks finish, for a time."""
+        """At the end of a run: have the metrics sinks forget its queues, and let the event sinks finish, for a time."""
+        for queue in self._last:
+            self._forgotten(queue)
         for feed in self._feeds:
             await feed.close()
 
@@ -93,6 +97,7 @@ class Reporter:
         for report in decision.reports:
             match report:
                 case LockOutcome():
+                    self._of(queue)
                     log.info("queue %r: lock %s", queue, report)
                     self._metrics.on_lock(queue, report)
                 case Tick():
@@ -126,6 +131,11 @@ class Reporter:
         last = self._last.pop(queue, None)
         if last is not None and last.error is not None:
             self._ended(last.error)
+        self._forgotten(queue)
+
+    def _forgotten(self, queue: str) -> None:
+        if not self._keep:
+            self._metrics.on_forget(queue)
 
     def _error(self, queue: str, error: BackendError) -> None:
         last = self._of(queue)

@@ -60,6 +60,10 @@ class _Guard:
             log.warning(text, *args)
 
 
+def _keep(queue: str) -> None:
+    pass
+
+
 class MetricsFanout:
     """Calls every metrics sink, each on its own."""
 
@@ -92,6 +96,9 @@ class MetricsFanout:
 
     def on_error(self, queue: str, error: BackendError) -> None:
         self._each("on_error", lambda sink: sink.on_error(queue, error))
+
+    def on_forget(self, queue: str) -> None:
+        self._each("on_forget", lambda sink: getattr(sink, "on_forget", _keep)(queue))  # older sinks have none
 
     def _each(self, what: str, call: Callable[[MetricsSink], Any]) -> None:
         for sink, guard in self._sinks:

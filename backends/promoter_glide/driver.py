@@ -91,12 +91,11 @@ class GlideDriver:
     async def hear(self, changed: Changed) -> None:
         await self._listen(changed)
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         client: Any = await self._connected()
         cursor: Any = glide.ClusterScanCursor() if self.clustered else b"0"  # type: ignore[no-untyped-call]
-        options = {"match": match, "count": SCANNED, "type": glide.ObjectType[type.upper()]}
         while True:
-            cursor, page = await self._guard(client.scan(cursor, **options))
+            cursor, page = await self._guard(client.scan(cursor, match=match, count=SCANNED))
             yield page
             if cursor.is_finished() if self.clustered else cursor == b"0":
                 return

@@ -75,7 +75,7 @@ class MemoryBackend(MemoryQueues):
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         q, now_ms = self._queue(queue)
-        self._store.signals.clear((queue, What.LOCK))
+        self._store.signals.expect((queue, What.LOCK))
         other = q.holder(now_ms)
         if other not in (None, holder):
             assert q.lock is not None
@@ -86,7 +86,7 @@ class MemoryBackend(MemoryQueues):
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         q, now_ms = self._queue(lease.queue)
         began_s = self._clock.monotonic()
-        self._store.signals.clear((lease.queue, What.SET))
+        self._store.signals.expect((lease.queue, What.SET))
         if q.holder(now_ms) != lease.holder:
             return LeaseLost()
         if request.renew:

@@ -52,18 +52,20 @@ class MemoryQueues:
         self._now_ms()
         return self._store.signals.feed(_read_key)
 
-    async def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+    async def find(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         now_ms = self._now_ms()
         found = [
             name
             for name, q in self._store.queues()
-            if (q.depth or q.holder(now_ms) is not None) and fnmatchcase(name, pattern)
+            if (q.depth or q.holder(now_ms) is not None) and any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
         for first in range(0, len(found), PAGE):
             yield found[first : first + PAGE]
 
-    async def announce(self, queue: str) -> None:
-        self._store.signals.set((queue, What.SET))
+    async def announce(self, queues: Sequence[str]) -> None:
+        self._now_ms()
+        for queue in queues:
+            self._store.signals.set((queue, What.SET))
 
     async def join(self, group: str, member: str, ttl_ms: int) -> Members:
         now_ms = self._now_ms()

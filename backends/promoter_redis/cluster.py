@@ -161,14 +161,14 @@ class ClusterDriver:
         if self._changed is not None:
             await self._node_at(address).hear(self._changed)
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         """All nodes that answer, and then the error of one that did not."""
         await self._settle()
         errors: list[BackendError] = []
         for address in self._topology.primaries:
             try:
                 node = await self._answering(address)
-                async for page in node.scan(match, type):
+                async for page in node.scan(match):
                     yield page
             except BackendError as error:
                 self._judge(address, error)

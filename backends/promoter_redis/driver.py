@@ -90,10 +90,10 @@ class RedisDriver:
         """Hear announcements no longer than the present connection lasts."""
         self._ticker.hush()
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         cursor: bytes | int = 0
         while True:
-            command = self._client.execute_command("SCAN", cursor, "MATCH", match, "COUNT", SCANNED, "TYPE", type)
+            command = self._client.execute_command("SCAN", cursor, "MATCH", match, "COUNT", SCANNED)
             cursor, page = await self._guard(command)
             yield page
             if int(cursor) == 0:

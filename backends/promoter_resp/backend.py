@@ -86,12 +86,14 @@ class RespBackend(RespQueues):
         await self._driver.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        self._signals.expect(keys_of(queue).lock)
         (answer,) = await self.lock_many([queue], holder, ttl_ms)
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        self._signals.expect(keys_of(lease.queue).delayed)
         (answer,) = await self.promote_many([(lease, request)])
         if isinstance(answer, BackendError):
             raise answer

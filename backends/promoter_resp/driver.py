@@ -115,6 +115,6 @@ class Driver(Protocol):
         """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
         ...
 
-    def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
-        """Keys of a type (as TYPE names it) that match a glob, on all servers, a few hundred looked at a step."""
+    def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        """Keys that match a glob of the server's, on all servers, a few hundred looked at a step."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
-from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Any
 
 from promoter_core.clock import SystemClock
@@ -23,12 +23,13 @@ from promoter_core.signals import Signals, What
 from promoter_resp import replies
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import SCRATCH, WAKES, group_keys, keys_of, queue_of
+from promoter_resp.keys import SCRATCH, WAKES, group_keys, head_of, heads_glob, keys_of, queue_of
 
 LOCK, PROMOTE, RENEW = Script("lock"), Script("promote"), Script("renew")
-JOIN, LEAVE = Script("join"), Script("leave")
+JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
 RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
+ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
 
 
 class RespQueues:
@@ -114,18 +115,19 @@ class RespQueues:
         await self._driver.hear(self._changed)
         return self._signals.feed(_read_key)
 
-    async def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+    async def find(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         self._check_open()
-        k = keys_of(pattern)
-        for match, type in ((k.delayed, "zset"), (k.lock, "string")):
-            async for page in self._driver.scan(match, type):
-                queues = [found[0] for key in page if (found := queue_of(key)) is not None]
-                yield [queue for queue in queues if not queue.startswith(SCRATCH)]
+        async for page in self._driver.scan(heads_glob(patterns)):
+            queues = {queue for key in page if (queue := head_of(key)) is not None and not queue.startswith(SCRATCH)}
+            yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
 
-    async def announce(self, queue: str) -> None:
-        k = keys_of(queue)
-        with suppress(BackendError):
-            await self._driver.command(k.delayed, b"PUBLISH", k.wake, k.delayed)
+    async def announce(self, queues: Sequence[str]) -> None:
+        self._check_open()
+        for i in range(0, len(queues), ANNOUNCED_AT_ONCE):
+            keys = [keys_of(queue) for queue in queues[i : i + ANNOUNCED_AT_ONCE]]
+            messages = [part for k in keys for part in (k.wake, k.delayed)]
+            # The keys of the others are not touched, only named in messages: any node of a cluster can send them.
+            await self._driver.run([Call(ANNOUNCE, (keys[0].delayed,), messages)])
 
     async def join(self, group: str, member: str, ttl_ms: int) -> Members:
         self._check_open()

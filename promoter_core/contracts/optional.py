@@ -53,16 +53,21 @@ class ManyQueues(Protocol):
         """Begin to collect what changes, in all queues, from now on."""
         ...
 
-    def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """The queues that have delayed jobs or a leader, and match a glob pattern (`*`, `?`, `[…]`), some at a time.
+    def find(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
 
-        Each step is a small one for the store; the caller sets the pace. A queue may come twice; one that has either
-        all the while comes at least once.
+        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`. One pass over the store, however many
+        patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
+        queue may come twice; one that has either all the while comes at least once. A name that another program gave
+        and that is not UTF-8 comes with surrogate escapes.
         """
         ...
 
-    async def announce(self, queue: str) -> None:
-        """Have the feeds of other processes tell of this queue. Best effort."""
+    async def announce(self, queues: Sequence[str]) -> None:
+        """Have the feeds of other processes tell of these queues.
+
+        In one round trip where the store can. Best effort: an error does not say which of them were announced.
+        """
         ...
 
     async def join(self, group: str, member: str, ttl_ms: int) -> Members:

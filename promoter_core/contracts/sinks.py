@@ -48,6 +48,15 @@ class MetricsSink(Protocol):
         """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
         ...
 
+    def on_forget(self, queue: str) -> None:
+        """The queue is served here no longer: drop what is kept for it.
+
+        Called when a fleet has handed the queue over or dropped it, and at the end of a run that was stopped, after the
+        last of the other calls. Not at the end of a run with `until_idle`: its figures are its result. The queue may
+        come back later. A sink without this method works, and keeps what it has.
+        """
+        ...
+
 
 @runtime_checkable
 class SinkMonitor(Protocol):
@@ -63,7 +72,9 @@ class Exposable(Protocol):
     """What a metrics sink offers besides: its figures as a page, for `promoter run --http`. Optional."""
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page and its content type."""
+        """The page and its content type. Called from a thread of its own, one at a time, while the other methods are
+        called on the event loop: it must not keep them waiting.
+        """
         ...
 
 

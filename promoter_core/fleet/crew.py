@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from promoter_core.settings import PromoterSettings
 log = logging.getLogger("promoter.fleet")
 
 RENEW = 0.3  # of the lease, between renewals
+RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
 POLLS_A_SECOND = 1_000
 RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
 
@@ -48,16 +50,29 @@ class Crew:
         self._ended = ended
         self._until_idle = until_idle
         self._turns = Turns()
+        self._woken: deque[Line] = deque()  # something changed while they waited
+        self._renewing: deque[Line] = deque()  # whose leases are still to be renewed this time
 
     @property
     def busy(self) -> bool:
         """Somebody is to be served now."""
-        return bool(self._turns)
+        return bool(self._turns or self._woken)
+
+    @property
+    def room(self) -> int:
+        """How many queues may be taken or handed over before the next round trip."""
+        return self._turns.room
+
+    @property
+    def renews(self) -> bool:
+        """Leases are to be renewed now."""
+        return bool(self._renewing) or self._clock.monotonic() >= self.renew_s
 
     def next_s(self) -> float:
         """When something is to be done, if nothing changes before."""
         due_s = self._turns.next_s()
-        return self.renew_s if due_s is None else min(due_s, self.renew_s)
+        renew_s = float("-inf") if self._renewing else self.renew_s
+        return renew_s if due_s is None else min(due_s, renew_s)
 
     def lead(self, queue: str) -> None:
         """Try to lead the queue from now on."""
@@ -84,8 +99,8 @@ class Crew:
             self._handle(line, Waited(False), self._clock.monotonic())
 
     def heard(self, changes: Changes) -> None:
-        """End the waits of the queues that have changed."""
-        for line in list(self.lines.values()) if changes.everything else self._told_of(changes):
+        """Have the waits end of the queues that have changed."""
+        for line in self.lines.values() if changes.everything else self._told_of(changes):
             self._poke(line)
 
     def _told_of(self, changes: Changes) -> Iterable[Line]:
@@ -96,15 +111,20 @@ class Crew:
                     yield line
 
     def _poke(self, line: Line) -> None:
-        """Something changed: end its wait, now or, when it is deaf, once it listens."""
-        line.changed = True
-        if line.due_s is not None and not deaf(line):
-            line.due_s = None
-            self._handle(line, Waited(True), self._clock.monotonic())
+        """Something changed: its wait ends when it is its turn or, when it is deaf, once it listens."""
+        if not line.changed:
+            line.changed = True
+            if line.due_s is not None and not deaf(line):
+                self._woken.append(line)
 
     def pass_time(self) -> None:
-        """End the waits whose time is up."""
+        """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
         now_s = self._clock.monotonic()
+        for _ in range(min(self._turns.room, len(self._woken))):
+            line = self._woken.popleft()
+            if line.due_s is not None and line.changed and not deaf(line):
+                line.due_s = None
+                self._handle(line, Waited(True), now_s)
         for line in self._turns.due(now_s):
             if (wait := line.machine.wait_on(now_s)) is not None:  # it was renewed with all the others
                 line.action = wait
@@ -149,19 +169,23 @@ class Crew:
             self._handle(line, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
 
     async def renew(self) -> None:
-        """Renew the leases of all queues that are led, before any of their machines would, and act on what that shows.
+        """Renew the leases of the queues that are led, before their machines would, and act on what that shows.
 
-        A change of which no push has come is noticed here, so it waits for one renewal at most.
+        Each call renews some. A change of which no push has come is noticed here, so it waits for one renewal at most.
         """
         asked_s = self._clock.monotonic()
-        self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
-        leading = [line for line in self.lines.values() if line.machine.state is State.LEADER]
+        if not self._renewing:
+            self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
+            self._renewing.extend(self.lines.values())
+        some = [self._renewing.popleft() for _ in range(min(RENEWED_AT_ONCE, len(self._renewing)))]
+        leading = [line for line in some if line.machine.state is State.LEADER]
         if not leading:
             return
         try:
             answers = await self._backend.renew_many([line.machine.lease for line in leading])
         except BackendError as exc:
             log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
+            self._renewing.clear()
             return
         now_s = self._clock.monotonic()
         for line, answer in zip(leading, answers, strict=True):

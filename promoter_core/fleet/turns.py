@@ -11,6 +11,7 @@ from promoter_core.machine import Machine
 from promoter_core.settings import PromoterSettings
 
 AT_ONCE = 32  # queues served in one round trip
+AT_LEAST = 8  # lines that each cause may add between two round trips, however many stand already
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +48,11 @@ class Turns:
         """Somebody is to be served now."""
         return bool(self._light or self._draining)
 
+    @property
+    def room(self) -> int:
+        """How many lines are to be added before the next round trip: more would wait here, and hold up the others."""
+        return max(AT_ONCE - len(self._light), AT_LEAST)
+
     def wait(self, line: Line, until_s: float) -> None:
         line.due_s = until_s
         self._sequence += 1
@@ -57,9 +63,10 @@ class Turns:
         (self._draining if drains else self._light).append(line)
 
     def due(self, now_s: float) -> list[Line]:
-        """Lines whose wait is over; they wait no longer."""
-        lines = []
-        while self._waiting and self._waiting[0][0] <= now_s:
+        """Lines whose wait is over, the first ones that there is room for; they wait no longer."""
+        lines: list[Line] = []
+        room = self.room
+        while self._waiting and self._waiting[0][0] <= now_s and len(lines) < room:
             until_s, _, line = heapq.heappop(self._waiting)
             if line.due_s == until_s:  # it has not been woken since
                 line.due_s = None

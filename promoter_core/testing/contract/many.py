@@ -134,13 +134,32 @@ class ManyQueuesContract(ContractBase):
         await Kit(many, kit.clock, f"{prefix}-led").lead()
         await many.stats(f"{prefix}-empty")
         names.append(f"{prefix}-led")
-        found = [name for page in [p async for p in many.find(f"{prefix}-*")] for name in page]
+        found = [name for page in [p async for p in many.find([f"{prefix}-*"])] for name in page]
         obliges(
             "ManyQueues.find",
             "The queues that have delayed jobs or a leader, and match",
             set(found) == set(names),
             found=found,
         )
+
+    async def test_queues_are_found_by_any_of_several_patterns(self, many: Any, kit: Kit) -> None:
+        prefix = f"find-{ULID()}"
+        for name in ("mail-1", "mail-2", "mail-30", "sms-a", "sms-b", "sms-^", "sms-!", "web"):
+            await Kit(many, kit.clock, f"{prefix}-{name}").schedule("later")
+
+        async def found(*patterns: str) -> set[str]:
+            pages = [page async for page in many.find([f"{prefix}-{pattern}" for pattern in patterns])]
+            return {name.removeprefix(f"{prefix}-") for page in pages for name in page}
+
+        for patterns, names in (
+            (("mail-?", "web"), {"mail-1", "mail-2", "web"}),
+            (("sms-[!a]", "mail-[3-4]*"), {"sms-b", "sms-^", "sms-!", "mail-30"}),
+            (("sms-[^a]",), {"sms-a", "sms-^"}),
+            (("nothing*", "none"), set()),
+        ):
+            answer = await found(*patterns)
+            said = "and match one of the glob patterns"
+            obliges("ManyQueues.find", said, answer == names, patterns=patterns, found=answer)
 
     async def test_members_of_a_group_know_one_another(self, many: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"
@@ -171,13 +190,21 @@ class ManyQueuesContract(ContractBase):
             obliges("ManyQueues.join", "The feeds of other members tell of a new one", heard)
         feed.close()
 
-    async def test_the_feed_tells_of_a_queue_that_is_announced(self, many: Any, kit: Kit, pair: Any) -> None:
+    async def test_the_feed_tells_of_queues_that_are_announced(self, many: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
-        feed, name = await many.feed(), f"new-{ULID()}"
+        feed, names = await many.feed(), {f"new-{i}-{ULID()}" for i in range(1_001)}
         await self._until(feed, lambda c: False, 0.3)
-        await pair[1].announce(name)
-        heard = await self._until(feed, lambda c: name in c.sets)
-        obliges("ManyQueues.announce", "Have the feeds of other processes tell of this queue.", heard, name=name)
+        await pair[1].announce([])
+        await pair[1].announce(sorted(names))
+        missing = set(names)
+
+        def said(changes: Changes) -> bool:
+            missing.difference_update(changes.sets)
+            return not missing
+
+        heard = await self._until(feed, said)
+        told = "Have the feeds of other processes tell of these queues."
+        obliges("ManyQueues.announce", told, heard, missing=len(missing))
         feed.close()
 
     @staticmethod

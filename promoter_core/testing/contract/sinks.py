@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 import pytest
+from ulid import ULID
 
-from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts import EventSink, Exposable, SinkMonitor
 from promoter_core.errors import PermanentError, TransientError
 from promoter_core.model import LockOutcome, PromotedJob, Promotion, SinkTrouble, Tick
 from promoter_core.testing.contract.base import Guarded, missing
@@ -66,7 +67,8 @@ class MetricsSinkContract(Guarded):
     sink: Any = missing("sink", "give your contract class a fixture `sink`")
 
     def test_it_has_the_shape_of_a_metrics_sink(self, sink: Any) -> None:
-        assert isinstance(sink, MetricsSink), f"{type(sink).__name__} lacks wants_jobs, on_tick, on_lock or on_error"
+        lacking = [name for name in ("wants_jobs", "on_tick", "on_lock", "on_error") if not hasattr(sink, name)]
+        assert not lacking, f"{type(sink).__name__} lacks {', '.join(lacking)}"
         assert isinstance(sink.wants_jobs, bool), "MetricsSink.wants_jobs must be True or False"
         for name in ("on_tick", "on_lock", "on_error"):
             assert not inspect.iscoroutinefunction(getattr(sink, name)), f"MetricsSink.{name} must not be `async def`"
@@ -87,6 +89,24 @@ class MetricsSinkContract(Guarded):
             page, content_type = sink.exposition()
             assert isinstance(page, bytes), f"Exposable.exposition must give bytes, not {page!r}"
             assert isinstance(content_type, str), f"Exposable.exposition must give a content type, not {content_type!r}"
+
+    def test_it_forgets_a_queue_and_takes_it_again(self, sink: Any) -> None:
+        if not hasattr(sink, "on_forget"):
+            pytest.skip("the sink has no on_forget: what it keeps for a queue stays when the queue has gone")
+        assert not inspect.iscoroutinefunction(sink.on_forget), "MetricsSink.on_forget must not be `async def`"
+        name = f"forgotten-{ULID()}"
+        sink.on_forget(name)
+        for _ in range(2):
+            sink.on_lock(name, LockOutcome.ACQUIRED)
+            sink.on_tick(name, Tick(Promotion(3, 2, 5_000, 7_000, 2_000, 1, 9, JOBS, (3, 2, 1)), 0.25))
+            sink.on_error(name, TransientError("gone", code="CONNECTION"))
+            if isinstance(sink, Exposable):
+                assert name.encode() in sink.exposition()[0], "the page does not name the queue"
+            sink.on_forget(name)
+            if isinstance(sink, Exposable):
+                gone = name.encode() not in sink.exposition()[0]
+                obliges("MetricsSink.on_forget", "drop what is kept for it", gone, queue=name)
+        sink.on_forget(name)
 
     def test_it_returns_at_once(self, sink: Any) -> None:
         began_s = time.monotonic()

@@ -80,17 +80,32 @@ class AnswersAsBefore(MemoryBackend):
 class FindsEverything(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, pattern):
+    async def find(self, patterns):
         yield [name for name, _ in self._store.queues()]
 
 
 class FindsTheFirstPage(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, pattern):
-        async for page in super().find(pattern):
+    async def find(self, patterns):
+        async for page in super().find(patterns):
             yield page[:20]
             return
+
+
+class FindsByTheFirstPattern(MemoryBackend):
+    killed_by = "test_queues_are_found_by_any_of_several_patterns"
+
+    async def find(self, patterns):
+        async for page in super().find(patterns[:1]):
+            yield page
+
+
+class AnnouncesTheFirstOnly(MemoryBackend):
+    killed_by = "test_the_feed_tells_of_queues_that_are_announced"
+
+    async def announce(self, queues):
+        await super().announce(queues[:1])
 
 
 class RemembersTheDead(MemoryBackend):
@@ -122,7 +137,7 @@ class TellsNobodyOfMembers(MemoryBackend):
 
 
 class TellsNobodyOfSets(MemoryBackend):
-    killed_by = "test_the_feed_tells_of_a_queue_that_is_announced"
+    killed_by = "test_the_feed_tells_of_queues_that_are_announced"
 
     async def feed(self):
         return _Without(await super().feed(), sets=frozenset())
