@@ -32,7 +32,8 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
 
 def raw(client: Redis, *words: str | int) -> Any:
     """The reply as it came: what redis-py makes of these commands differs between its versions."""
-    connection = client.connection_pool.make_connection()
+    pool = client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)  # one that the pool does not count
     try:
         connection.connect()
         connection.send_command(*words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from ulid import ULID
 
@@ -9,6 +11,7 @@ from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettin
 from promoter_core.testing import RecordingEvents
 from promoter_resp.keys import keys_of
 from tests.server.bench import until
+from tests.server.test_acl import DOCUMENTED, documented
 from tests.server.test_security import certificates, tls_url  # noqa: F401  # a fixture
 from tests.servers import find, free_port
 from tests.topologies import a_cluster, raw
@@ -68,3 +71,19 @@ async def test_what_is_no_cluster_or_refuses_us_is_a_permanent_error(valkey, use
         async with connect(f"redis+cluster://{user}{valkey.address}"):
             pass
     assert "s3cret" not in str(raised.value)
+
+
+async def test_the_documented_permissions_are_enough_in_a_cluster():
+    (words,) = re.findall(r"A cluster needs `(.*?)`", DOCUMENTED)
+    async with a_cluster() as cluster:
+        for client in cluster.clients:
+            client.execute_command("ACL", "SETUSER", *documented("valkey-9.1"), *words.split())
+        url = f"redis+cluster://promoter:password@{cluster.servers[0].address}"
+        await serves_all_nodes(cluster, url)
+        for client in cluster.clients:
+            client.execute_command("ACL", "SETUSER", "promoter", "-cluster|info")  # it only helps to choose
+        await serves_all_nodes(cluster, url)
+        for client in cluster.clients:
+            client.execute_command("ACL", "SETUSER", "promoter", "-cluster|slots")
+        with pytest.raises(PermanentError, match=r"cluster.slots"):
+            await serves_all_nodes(cluster, url)

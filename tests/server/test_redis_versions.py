@@ -22,10 +22,15 @@ pytestmark = pytest.mark.server
 def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
     here = [
         str(ROOT / "tests" / f)
-        for f in ("server/test_behaviours.py", "server/test_running.py", "contract/test_redis.py")
+        for f in (
+            "server/test_behaviours.py",
+            "server/test_running.py",
+            "server/test_cluster_faults.py",
+            "contract/test_redis.py",
+        )
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *here]
-    command += ["-k", "test_behaviours or test_running or (RedisPy and valkey-9.1)"]
+    command += ["-k", "test_behaviours or test_running or (whole_cluster and not glide) or (RedisPy and valkey-9.1)"]
     env = os.environ | {"PYTHONPATH": str(FOLDER / version)}
     shown = subprocess.run(
         [sys.executable, "-c", "import redis; print(redis.__version__)"],

@@ -29,7 +29,18 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_stream ON entries (queue, stream, seq);
 """
 
-PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR")  # may go away by itself
+STAYING = (  # will not go away by itself; whatever else SQLite says may, such as BUSY, FULL or IOERR
+    "SQLITE_AUTH",
+    "SQLITE_CANTOPEN",
+    "SQLITE_CONSTRAINT",
+    "SQLITE_CORRUPT",
+    "SQLITE_ERROR",  # of the SQL
+    "SQLITE_MISMATCH",
+    "SQLITE_NOTADB",
+    "SQLITE_PERM",
+    "SQLITE_READONLY",
+    "SQLITE_TOOBIG",
+)
 
 
 class Database:
@@ -106,5 +117,5 @@ class Database:
 
 def _error(exc: Exception, path: str) -> BackendError:
     code = getattr(exc, "sqlite_errorname", "") or "UNEXPECTED"
-    cls = TransientError if code.startswith(PASSING) else PermanentError
+    cls = PermanentError if code.startswith(STAYING) else TransientError
     return cls(f"{path}: {exc}", code=code.removeprefix("SQLITE_"))
