@@ -14,9 +14,9 @@ from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, 
 from promoter_core.contracts import Clock
 from promoter_core.doing import as_backend_error, do_alone, guarded
 from promoter_core.errors import BackendError, PermanentError
-from promoter_core.fleet.turns import Line, Turns, deaf
+from promoter_core.fleet.turns import Line, Turns, deaf, some
 from promoter_core.machine import Machine, State
-from promoter_core.model import Changes, LeaseLost, Promotion, Renewal, Wake
+from promoter_core.model import Changes, Lease, LeaseLost, Promotion, Renewal, Wake
 from promoter_core.reports import Reporter
 from promoter_core.settings import PromoterSettings
 
@@ -51,17 +51,23 @@ class Crew:
         self._until_idle = until_idle
         self._turns = Turns()
         self._woken: deque[Line] = deque()  # something changed while they waited
+        self._freed: deque[Line] = deque()  # followers, whose lock may have been released
         self._renewing: deque[Line] = deque()  # whose leases are still to be renewed this time
 
     @property
     def busy(self) -> bool:
         """Somebody is to be served now."""
-        return bool(self._turns or self._woken)
+        return bool(self._turns or self._woken or self._freed)
 
     @property
     def room(self) -> int:
-        """How many queues may be taken or handed over before the next round trip."""
+        """How many queues are to be handed over before the next round trip."""
         return self._turns.room
+
+    @property
+    def lock_room(self) -> int:
+        """How many are to be taken over."""
+        return self._turns.lock_room
 
     @property
     def renews(self) -> bool:
@@ -115,13 +121,12 @@ class Crew:
         if not line.changed:
             line.changed = True
             if line.due_s is not None and not deaf(line):
-                self._woken.append(line)
+                (self._freed if line.machine.state is State.FOLLOWER else self._woken).append(line)
 
     def pass_time(self) -> None:
         """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
         now_s = self._clock.monotonic()
-        for _ in range(min(self._turns.room, len(self._woken))):
-            line = self._woken.popleft()
+        for line in some(self._freed, self._turns.lock_room) + some(self._woken, self._turns.room):
             if line.due_s is not None and line.changed and not deaf(line):
                 line.due_s = None
                 self._handle(line, Waited(True), now_s)
@@ -145,15 +150,19 @@ class Crew:
                     promotes.append(line)
                 case _:
                     alone.append(line)
+        await asyncio.gather(self._ticks(locks, promotes), *map(self._alone, alone))
+
+    async def _ticks(self, locks: list[Line], promotes: list[Line]) -> None:
         s = self._settings
         if locks:
             await self._together(locks, self._backend.lock_many, [x.queue for x in locks], s.holder_id, s.lock_ttl_ms)
         if promotes:
             asked = [(x.action.lease, x.action.request) for x in promotes if isinstance(x.action, Promote)]
             await self._together(promotes, self._backend.promote_many, asked)
-        steps = [guarded(do_alone(self._backend, line.action, line.settings)) for line in alone]
-        for line, outcome in zip(alone, await asyncio.gather(*steps), strict=True):
-            self._handle(line, outcome, self._clock.monotonic())
+
+    async def _alone(self, line: Line) -> None:
+        outcome = await guarded(do_alone(self._backend, line.action, line.settings))
+        self._handle(line, outcome, self._clock.monotonic())
 
     async def _together(self, lines: list[Line], call: Any, *args: Any) -> None:
         began_s = self._clock.monotonic()
@@ -177,8 +186,7 @@ class Crew:
         if not self._renewing:
             self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
             self._renewing.extend(self.lines.values())
-        some = [self._renewing.popleft() for _ in range(min(RENEWED_AT_ONCE, len(self._renewing)))]
-        leading = [line for line in some if line.machine.state is State.LEADER]
+        leading = [line for line in some(self._renewing, RENEWED_AT_ONCE) if line.machine.state is State.LEADER]
         if not leading:
             return
         try:
@@ -220,8 +228,9 @@ class Crew:
         line.machine.poll_s = self._poll_s()
         decision = line.machine.handle(outcome, now_s)
         self._reporter.report(line.queue, decision)
-        drains = isinstance(decision.action, Promote) and isinstance(outcome, Promotion | Done)
-        self._place(line, decision.action, now_s, drains=drains)
+        promotes = isinstance(decision.action, Promote)
+        drains = promotes and isinstance(outcome, Promotion | Done)
+        self._place(line, decision.action, now_s, drains=drains, fresh=promotes and isinstance(outcome, Lease))
 
     def _poll_s(self) -> float | None:
         """Where queues are polled, longer the more there are, so that all of them are POLLS_A_SECOND looks at most."""
@@ -229,14 +238,14 @@ class Crew:
             return None
         return max(self._settings.poll_interval_ms / 1000, len(self.lines) / POLLS_A_SECOND)
 
-    def _place(self, line: Line, action: Action, now_s: float, *, drains: bool) -> None:
+    def _place(self, line: Line, action: Action, now_s: float, *, drains: bool, fresh: bool) -> None:
         line.action = action
         if isinstance(action, Stop):
             del self.lines[line.queue]
             self._reporter.stopped(line.queue, action.error)
             self._ended(line.queue, action.error)
         elif not isinstance(action, Wait):
-            self._turns.stand(line, drains=drains)
+            self._turns.stand(line, drains=drains, fresh=fresh)
         elif line.changed and not action.deaf:
             self._handle(line, Waited(True), now_s)
         else:

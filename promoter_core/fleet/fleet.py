@@ -257,15 +257,14 @@ class PromoterFleet:
     def _settle(self) -> None:
         """Lead what has become ours and hand over what has not: a slice of the queues, for ticks and renewals go on."""
         room, until_s = self._crew.room, time.perf_counter() + SLICE_S
-        while self._unsettled and room and time.perf_counter() < until_s:
+        lines, lock_room = self._crew.lines, self._crew.lock_room
+        most = len(lines) + lock_room
+        while self._unsettled and room and len(lines) < most and time.perf_counter() < until_s:
             queue, _ = self._unsettled.popitem(last=False)
-            lines = len(self._crew.lines)
             if self._assign(queue):
                 room -= 1
                 if not self._stopping:
                     self._to_announce(queue)  # its new leader may not know it
-            elif len(self._crew.lines) > lines:
-                room -= 1
         self._settled = self._settled or not self._unsettled
 
     def _timeout_s(self) -> float:
