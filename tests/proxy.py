@@ -11,15 +11,18 @@ from contextlib import asynccontextmanager
 class Proxy:
     """`mode`: "pass", "delay" (50 ms each way), "blackhole" (nothing comes through, nothing is closed), "swallow"
     (requests arrive, replies do not). `drop` closes all connections, `reset` with a RST; `refuse` takes no new ones.
+    `freeze` lets nothing through on the connections there are, and closes none. `target` is the port of the server that
+    new connections reach.
     """
 
     def __init__(self, port: int) -> None:
         self.mode = "pass"
         self.refuse = False
         self.port = 0
-        self._target = port
+        self.target = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._frozen = asyncio.Event()  # of the connections since the last `freeze`
 
     @property
     def address(self) -> str:
@@ -29,23 +32,29 @@ class Proxy:
         if self.refuse:
             writer.close()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, server_writer}
         for source, sink, replies in ((reader, server_writer, False), (server_reader, writer, True)):
-            task = asyncio.create_task(self._pump(source, sink, replies))
+            task = asyncio.create_task(self._pump(source, sink, replies, self._frozen))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, replies: bool) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, replies: bool, frozen: asyncio.Event
+    ) -> None:
         with contextlib.suppress(ConnectionError, OSError):
             while data := await source.read(65536):
                 if self.mode == "delay":
                     await asyncio.sleep(0.05)
-                if self.mode == "blackhole" or (self.mode == "swallow" and replies):
+                if frozen.is_set() or self.mode == "blackhole" or (self.mode == "swallow" and replies):
                     continue
                 sink.write(data)
                 await sink.drain()
         sink.close()
+
+    def freeze(self) -> None:
+        self._frozen.set()
+        self._frozen = asyncio.Event()
 
     def drop(self) -> None:
         for writer in self._writers:

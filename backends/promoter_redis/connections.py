@@ -109,6 +109,11 @@ class Connections:
         self._given_up: Callable[[], None] | None = None
         self._closed = False
 
+    @property
+    def identified(self) -> bool:
+        """The server says who it is, so all connections of an epoch are known to be with the same one."""
+        return self._run_id is not None
+
     def when_given_up(self, call: Callable[[], None]) -> None:
         """`call` whenever a new epoch has begun."""
         self._given_up = call

@@ -101,6 +101,8 @@ class Ticker:
             self._lose()
         if self._link is None:
             self._link = await self._connections.connect()
+            if self._ticked and self._watcher is not None and not self._connections.identified:
+                self._watcher.reconnect()  # it may be with another server than this new connection is
         self._ticked = True
         return self._link
 
