@@ -39,6 +39,8 @@ class InjectedServer:
         match words[0]:
             case b"EVALSHA" | b"EVAL":
                 return b"-" + self.error.encode() + b"\r\n"
+            case b"HELLO" if words[1:2] != [b"3"]:
+                return b"*4\r\n" + _bulk(b"id") + b":7\r\n" + _bulk(b"role") + _bulk(b"master")
             case b"HELLO":
                 self._resp3 = True
                 pairs = {b"server": b"redis", b"version": b"7.2.4", b"mode": b"standalone", b"role": b"master"}

@@ -17,7 +17,8 @@ class Link:
 class Proxy:
     """`mode`: "pass", "delay" (50 ms each way, and at most one piece under way), "blackhole" (nothing comes through,
     nothing is closed), "swallow" (requests arrive, replies do not), "mute" (what is pushed to subscribers does not
-    arrive). `drop` closes all connections, `reset` with a RST; `refuse` takes no new ones.
+    arrive). `drop` closes all connections, `reset` with a RST; `refuse` takes no new ones. `freeze` lets nothing
+    through on the connections there are, and closes none. `target` is the port of the server for new connections.
 
     `way_s` gives the seconds that each piece is on its way, in either direction, whatever the mode: as on a long link,
     any number of pieces are under way at once, and they arrive in order.
@@ -28,9 +29,10 @@ class Proxy:
         self.way_s: Callable[[], float] = lambda: 0.0
         self.refuse = False
         self.port = 0
-        self._target = port
+        self.target = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._frozen = asyncio.Event()  # of the connections since the last `freeze`
 
     @property
     def address(self) -> str:
@@ -40,25 +42,31 @@ class Proxy:
         if self.refuse:
             writer.close()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, server_writer}
         link = Link()
         for source, sink, replies in ((reader, server_writer, False), (server_reader, writer, True)):
             under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-            for work in (self._send(source, under_way, link, replies), self._arrive(under_way, sink)):
+            sending = self._send(source, under_way, link, replies, self._frozen)
+            for work in (sending, self._arrive(under_way, sink)):
                 task = asyncio.create_task(work)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def _send(
-        self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]], link: Link, replies: bool
+        self,
+        source: asyncio.StreamReader,
+        under_way: asyncio.Queue[tuple[float, bytes]],
+        link: Link,
+        replies: bool,
+        frozen: asyncio.Event,
     ) -> None:
         with contextlib.suppress(ConnectionError, OSError):
             while data := await source.read(65536):
                 link.subscribes = link.subscribes or (not replies and b"SUBSCRIBE" in data)
                 if self.mode == "delay":
                     await asyncio.sleep(0.05)
-                if self.mode == "blackhole" or (replies and self._loses_replies(link)):
+                if frozen.is_set() or self.mode == "blackhole" or (replies and self._loses_replies(link)):
                     continue
                 under_way.put_nowait((asyncio.get_running_loop().time() + self.way_s(), data))
         under_way.put_nowait((0.0, b""))
@@ -73,6 +81,10 @@ class Proxy:
                 sink.write(piece[1])
                 await sink.drain()
         sink.close()
+
+    def freeze(self) -> None:
+        self._frozen.set()
+        self._frozen = asyncio.Event()
 
     def drop(self) -> None:
         for writer in self._writers:

@@ -173,7 +173,7 @@ class Sentinels:
     service = "main"
 
     def __init__(self, name: str = "valkey-9.1") -> None:
-        self.primary = Server(name)
+        self.primary = Server(name, repl_diskless_sync_delay="0")
         self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}")
         self.sentinels: list[Server] = []
         try:

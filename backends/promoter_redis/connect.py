@@ -6,7 +6,6 @@ from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
@@ -14,6 +13,7 @@ from promoter_core.errors import ConfigError
 from promoter_core.urls import BackendUrl, Credentials
 from promoter_redis.cluster import ClusterDriver
 from promoter_redis.driver import RedisDriver
+from promoter_redis.sentinel import Sentinels
 from promoter_resp.backend import RespBackend
 from promoter_resp.options import Options, read_options
 
@@ -44,30 +44,34 @@ def open_redis(url: BackendUrl) -> RespBackend:
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
-    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name."""
-    options = read_options(url)
+    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name.
+
+    `sentinel_username`, `sentinel_password` and `sentinel_tls` are for the connections to the sentinels.
+    """
+    options = read_options(url, sentinels=True)
     timeout_s = options.timeout_s
     service, _, database = url.path.strip("/").partition("/")
     if not service or not (database or "0").isdigit():
         raise ConfigError(f"{url}: expected redis+sentinel://host:26379,host:26379/service, or …/service/0")
-    login, tls = _login(url), _tls(options)
-    sentinel_tls = {"ssl": True, **tls} if tls or options.tls else {}
-    sentinel = Sentinel(
-        url.addresses(26379),
-        sentinel_kwargs=plain(timeout_s) | sentinel_tls,
-    )
-    pool = SentinelConnectionPool(
-        service,
-        sentinel,
-        ssl=options.tls,
+    tls = _tls(options)
+    asked = plain(timeout_s) | {"socket_keepalive": True} | options.sentinel_login
+
+    def make_sentinel(host: str, port: int) -> Any:
+        if options.sentinel_tls:
+            return SSLConnection(host=host, port=port, **asked, **tls)
+        return Connection(host=host, port=port, **asked)
+
+    pool = make_pool(
+        SSLConnection if options.tls else Connection,
+        timeout_s,
         db=int(database or url.options.get("db", "0")),
         socket_keepalive=True,
-        **plain(timeout_s),
-        **login,
-        **tls,
+        **_login(url),
+        **(tls if options.tls else {}),
     )
+    sentinels = Sentinels(make_sentinel, url.addresses(26379), service, timeout_s=timeout_s)
     where = f"the primary of {service!r}"
-    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, owns=sentinel.sentinels), options)
+    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, sentinels=sentinels), options)
 
 
 def open_cluster(url: BackendUrl) -> RespBackend:
@@ -93,10 +97,13 @@ def _shown(host: str, port: int) -> str:
 
 
 def plain(timeout_s: float) -> dict[str, Any]:
-    """RESP2, bytes, timeouts, and no retries: a write whose reply was lost must not be sent again below us."""
+    """RESP2, bytes, and no retries: a write whose reply was lost must not be sent again below us.
+
+    `connections.py` bounds commands in time: redis-py's own way (`socket_timeout`) can swallow a cancellation.
+    """
     return {
         "protocol": 2,
-        "socket_timeout": timeout_s,
+        "socket_timeout": None,
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -131,5 +138,11 @@ def _login(url: BackendUrl) -> dict[str, Any]:
 
 
 def _tls(options: Options) -> dict[str, Any]:
-    """The server's certificate is always checked, against `tls_ca` if it is given."""
-    return {PEM[name]: file for name, file in options.tls_files.items()}
+    """The server's certificate is always checked, against `tls_ca` if it is given, and so is the name in it.
+
+    Both are said here because redis-py's defaults have changed: before version 6 no name was checked.
+    """
+    if not (options.tls or options.sentinel_tls):
+        return {}
+    files = {PEM[name]: file for name, file in options.tls_files.items()}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | files

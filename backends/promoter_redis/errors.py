@@ -26,6 +26,12 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+def is_refused(exc: BaseException) -> bool:
+    """The server will not do that for this user, or does not know the command: it is of no use to repeat it soon."""
+    text = str(exc).lower()
+    return isinstance(exc, rx.NoPermissionError) or "unknown command" in text or "unknown subcommand" in text
+
+
 def translate(exc: BaseException, where: str) -> BackendError:
     """The error to raise for what redis-py raised while talking to the server at `where`."""
     if isinstance(exc, BackendError):
