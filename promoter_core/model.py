@@ -13,6 +13,7 @@ from enum import StrEnum
 
 MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due time of a job
 
+
 class LockOutcome(StrEnum):
     """What became of the leader lock, reported on transitions only."""
 
@@ -215,7 +216,9 @@ class QueueStats:
     holder: str | None  # who holds the lock
     lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
-    parked: int = 0  # jobs of `depth` that are due after the year 9999, and so never: no next due time of theirs is told
+    parked: int = (
+        0  # jobs of `depth` that are due after the year 9999, and so never: no next due time of theirs is told
+    )
 
 
 class SinkTrouble(StrEnum):

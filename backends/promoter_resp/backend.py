@@ -254,7 +254,10 @@ class RespBackend(RespQueues):
 
     async def diagnose(self) -> Sequence[Finding]:
         self._check_open()
-        findings = await diagnose(lambda *command: self._driver.command(keys_of(SCRATCH).lock, *command))
+        k = keys_of(SCRATCH)
+        findings = await diagnose(
+            lambda *command: self._driver.command(k.lock, *command), wait_replicas=self._wait_replicas
+        )
         return [*findings, *await self._try_everything()]
 
     async def _try_everything(self) -> list[Finding]:

@@ -21,6 +21,7 @@ from promoter_core.model import (
     StreamEntry,
 )
 
+
 @dataclass(frozen=True, slots=True)
 class LookedAt:
     """A step of look.lua, and where the next one begins. The default is before the first step."""

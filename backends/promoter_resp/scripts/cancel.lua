@@ -29,6 +29,9 @@ for i = 4, #ARGV do
   if member and call('ZREM', delayed, member) == 1 then
     call('DEL', index, ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i])
     waiting, due = waiting - 1, nil
+    if waiting == 0 then
+      call('DEL', ARGV[2], ARGV[3]) -- the bare prefixes, which say that there are any such jobs
+    end
     reply[#reply + 1] = 1
   else
     if member then

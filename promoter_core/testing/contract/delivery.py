@@ -114,7 +114,12 @@ class DeliveryContract(ContractBase):
         await kit.due("a", unique=True)
         await kit.promote(await kit.lead())
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "NOT_FOUND: it is not there, and nothing changed.", outcome is CancelOutcome.NOT_FOUND, outcome=outcome)
+        obliges(
+            "Backend.cancel",
+            "NOT_FOUND: it is not there, and nothing changed.",
+            outcome is CancelOutcome.NOT_FOUND,
+            outcome=outcome,
+        )
         (again,) = await kit.schedule("a", unique=True)
         rule = "Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op."
         obliges("Backend.cleanup", rule, again.created is False, again=again)

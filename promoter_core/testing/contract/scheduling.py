@@ -139,17 +139,17 @@ class SchedulingContract(ContractBase):
         obliges("Backend.cancel", MISSING, stats.depth == 1, stats=stats)
 
     async def test_a_job_without_an_index_is_found_among_many(self, kit: Kit) -> None:
-        for first in range(0, 9_000, 3_000):
-            await kit.schedule(*(f"j{i:04}" for i in range(first, first + 3_000)))
+        for first in range(0, 2_400, 800):
+            await kit.schedule(*(f"j{i:04}" for i in range(first, first + 800)))
         await kit.schedule("plain", index=False, delay_ms=LONG_MS + 5_000)
         outcomes = await kit.backend.cancel(kit.queue, ["never", "plain"])
         rule = "A job without an index is looked for in the set itself"
         obliges("Backend.cancel", rule, outcomes == (CancelOutcome.NOT_FOUND, CancelOutcome.REMOVED), outcomes=outcomes)
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.cancel", rule, stats.depth == 9_000, stats=stats)
+        obliges("Backend.cancel", rule, stats.depth == 2_400, stats=stats)
 
     async def test_many_ids_are_cancelled_in_one_call(self, kit: Kit) -> None:
-        ids = [f"j{i}" for i in range(2_500)]
+        ids = [f"j{i}" for i in range(1_200)]
         await kit.schedule(*ids[::2])
         await kit.schedule(*ids[1::4], index=False)
         outcomes = await kit.backend.cancel(kit.queue, ids)

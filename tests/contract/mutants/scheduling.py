@@ -230,7 +230,7 @@ class CancelKeepsTheJob(MemoryBackend):
     killed_by = "test_a_cancelled_job_is_never_promoted"
 
     async def cancel(self, queue, ids):
-        found = [id in self._store[queue].index for id in ids]
+        found = [self._store[queue].waiting(id) for id in ids]
         return tuple(CancelOutcome.REMOVED if f else CancelOutcome.NOT_FOUND for f in found)
 
 
@@ -241,7 +241,7 @@ class CancelKeepsTheMarker(MemoryBackend):
         q, now_ms = self._queue(queue)
         outcomes = await super().cancel(queue, ids)
         for id in ids:
-            q.mark(id, now_ms, now_ms + 3_600_000)
+            q.mark(id, now_ms + 3_600_000)
         return outcomes
 
 
