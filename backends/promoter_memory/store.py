@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from promoter_core.model import StreamEntry, StreamName
 
-
 FEW = 64  # cancelled jobs that stay in the heap in any case
 
 

@@ -77,7 +77,8 @@ class Backend(Protocol):
         - A member that cannot be decoded never stops the batch: without a readable id it is promoted all the same,
           with `PromotedJob.id` None; when it is malformed as a whole it goes to the DLQ, counted in `quarantined`.
         - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
-          store's clock. A job that another client has put beyond the year 9999 is no next due job. `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
+          store's clock. A job that another client has put beyond the year 9999 is no next due job.
+        - `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
         - `late` counts the promoted jobs that were later than each bound of `promoter_core.lateness.LATENESS_MS`.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
           jobs were scheduled with, in promotion order.

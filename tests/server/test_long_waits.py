@@ -38,7 +38,7 @@ async def test_what_we_write_of_a_waiting_job_ends_with_it(backend, client, name
     left = {key async for key in client.scan_iter(keys.prefix + b"*")}
     assert left == {keys.stream, keys.events, keys.lock, keys.marker + b"a", keys.marker}
     assert 3_500 < await client.ttl(keys.marker + b"a") <= 3_600
-    assert 0 < await client.ttl(keys.marker)
+    assert await client.ttl(keys.marker) > 0
 
 
 async def test_another_producers_jobs_can_be_cancelled_hours_after_their_due_time(backend, client, name, keys):
@@ -89,8 +89,7 @@ async def test_large_jobs_are_looked_through_a_few_at_a_time(backend, client, na
     await client.zadd(keys.delayed, {member("last"): 10**13 + 9})
     await client.execute_command("CONFIG", "RESETSTAT")
     assert await DelayedQueue(backend, name).cancel("last") is REMOVED
-    stats = await client.info("commandstats")
-    assert stats["cmdstat_evalsha"]["calls"] >= 2
+    assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] >= 3, "one to cancel, and two to look"
 
 
 async def test_an_id_that_was_just_promoted_is_not_looked_for(backend, client, name, keys):
@@ -114,12 +113,9 @@ async def test_hostile_members_are_passed_over(backend, client, name, keys):
 async def test_thirty_thousand_ids_are_cancelled_in_short_scripts(backend, client, name, keys):
     queue = DelayedQueue(backend, name)
     jobs = await queue.schedule_many([Job(data=1, delay=600) for _ in range(30_000)])
-    await client.config_set("slowlog-log-slower-than", 100_000)
-    await client.execute_command("SLOWLOG", "RESET")
     await client.execute_command("CONFIG", "RESETSTAT")
     assert set(await queue.cancel_many(jobs)) == {REMOVED}
-    assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] == 300
-    assert await client.execute_command("SLOWLOG", "LEN") == 0
+    assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] == 300, "a hundred each"
     assert (await queue.stats()).depth == 0
 
 
@@ -139,13 +135,14 @@ async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, sch
 
 
 @pytest.mark.parametrize("scheme", ["redis", "fake"])
-async def test_a_score_before_all_time_is_due(valkey, name, keys, scheme):
+@pytest.mark.parametrize("score", ["-inf", "-5"])
+async def test_a_score_before_all_time_is_due(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        await backend._driver._client.zadd(keys.delayed, {member("a"): "-inf", member("b"): -5})
+        await backend._driver._client.zadd(keys.delayed, {member("a"): score})
         p = await promote(backend, name, max_stream_len=0)
-        assert (p.next_due_ms, p.oldest_pending_lag_ms, p.held_back) == (0, p.now_ms, 2)
+        assert (p.next_due_ms, p.oldest_pending_lag_ms, p.held_back) == (0, p.now_ms, 1)
         assert (await backend.stats(name)).next_due_ms == 0
-        assert (await promote(backend, name)).promoted == 2
+        assert (await promote(backend, name)).promoted == 1
 
 
 async def test_trace_contexts_leave_no_key_in_the_servers_tracking_table(backend, client, name, keys):

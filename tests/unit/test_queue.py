@@ -120,7 +120,6 @@ def test_a_bad_queue_name_is_refused(backend, name, problem):
         ({"name": "x" * 257}, "257 bytes long, at most 256"),
         ({"name": None}, "name must be text, not NoneType"),
         ({"name": "\ud800"}, "name .* not valid Unicode"),
-        ({"name": "\udcff"}, "name .* not valid Unicode"),
         ({"job_id": "\ud800"}, "job id .* not valid Unicode"),
         ({"job_id": "a\udcff"}, "job id .* could not read it as UTF-8"),
         ({"job_id": ""}, "1 to 512 bytes"),

@@ -1,4 +1,4 @@
-"""Jobs that wait long beyond their due time, for want of a promoter or of room: they are known for as long as they wait.
+"""Jobs that wait long beyond their due time, without a promoter or without room: they are known as long as they wait.
 
 Needs the fixture `leap`, with which hours pass in the store at once.
 """
