@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due time of a job
+
 
 class LockOutcome(StrEnum):
     """What became of the leader lock, reported on transitions only."""
@@ -31,7 +33,7 @@ class CancelOutcome(StrEnum):
     """What `cancel` found."""
 
     REMOVED = "removed"
-    NOT_FOUND = "not-found"  # never scheduled, promoted already, or scheduled without an index
+    NOT_FOUND = "not-found"  # never scheduled, or promoted already
 
 
 class StreamName(StrEnum):
@@ -139,7 +141,7 @@ class Promotion:
     promoted: int = 0
     depth: int = 0  # jobs still in the sorted set
     oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
-    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none
+    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none (QueueStats.parked)
     now_ms: int = 0  # the store's clock when it promoted
     quarantined: int = 0  # malformed members moved to the DLQ
     held_back: int = 0  # due jobs that stayed because the stream is full
@@ -187,7 +189,7 @@ class JobRequest:
     delay_ms: int | None = None
     due_ms: int | None = None
     unique: bool = False  # a second request with this id is a no-op
-    index: bool = True  # can be cancelled by id
+    index: bool = True  # `cancel` finds it at once
     created_at_ms: int = 0
     attempt: int = 0
     traceparent: str = ""  # the producer's trace context (W3C)
@@ -227,6 +229,9 @@ class QueueStats:
     holder: str | None  # who holds the lock
     lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
+    parked: int = (
+        0  # jobs of `depth` that are due after the year 9999, and so never: no next due time of theirs is told
+    )
 
 
 class SinkTrouble(StrEnum):

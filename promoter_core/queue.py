@@ -14,12 +14,11 @@ from promoter_core.clock import SystemClock
 from promoter_core.contracts import Backend, Clock, check_backend
 from promoter_core.envelope import pack_data
 from promoter_core.errors import JobError
-from promoter_core.model import CancelOutcome, JobRequest, QueueStats, Scheduled
+from promoter_core.model import MAX_DUE_MS, CancelOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.settings import check_queue_name
 
 MAX_NAME_BYTES = 256
 MAX_ID_BYTES = 512
-MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC
 
 Delay = timedelta | float  # seconds, when it is a number
 
@@ -62,9 +61,10 @@ class DelayedQueue:
         """Schedule one job.
 
         `data` is anything that msgpack packs. `delay` is a timedelta or seconds from the store's clock, `at` an aware
-        datetime; a job that is due already goes straight to the stream. `name` (≤ 256 bytes) tells consumers what to
-        run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`: safe to try again after a
-        lost reply. `index=False` saves a key per job and gives up `cancel`.
+        datetime; a job that is due already is due now, and is promoted as any other. `name` (≤ 256 bytes) tells
+        consumers what to run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`, while
+        the job waits and for an hour after: safe to try again after a lost reply. `index=False` saves a key per job
+        without a `job_id`; `cancel` then has to look for the job in the set. Names and ids are UTF-8 text.
         `traceparent` is the producer's trace context (W3C), which the promotion's span links to.
 
         Raises JobError before anything is written; TransientError when the store could not be asked (it may have
@@ -85,16 +85,23 @@ class DelayedQueue:
         return await self._backend.schedule(self.name, requests) if requests else ()
 
     async def cancel(self, job: str | Scheduled) -> CancelOutcome:
-        """REMOVED: it will never be promoted, and its id is free again. NOT_FOUND: never scheduled, scheduled
-        without an index, or promoted already.
+        """REMOVED: it will never be promoted, and its id is free again. NOT_FOUND: it is not there; never scheduled, or
+        promoted already.
+
+        A job without a cancel index (scheduled with `index=False`, or by another producer) is looked for in the set
+        itself: among the 10,000 that are due first, a thousand at a time. One beyond those is NOT_FOUND as well.
         """
         return (await self.cancel_many([job]))[0]
 
     async def cancel_many(self, jobs: Iterable[str | Scheduled]) -> tuple[CancelOutcome, ...]:
-        """Cancel many jobs, each atomic for itself; the answers are in order. Raises as `schedule` does."""
+        """Cancel many jobs in few round trips; each is atomic for itself, the answers are in order.
+
+        When TransientError is raised midway, some may have been removed: a repeat answers NOT_FOUND for them.
+        """
         if isinstance(jobs, str | bytes | Scheduled | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"cancel_many takes a list of job ids, not {_a(jobs)}: cancel() takes one")
-        ids = [_check_id(job.id if isinstance(job, Scheduled) else job) for job in jobs]
+        # An id of another producer may be no UTF-8: events tell it with surrogate escapes, and so it can be given here.
+        ids = [_check_id(job.id if isinstance(job, Scheduled) else job, foreign=True) for job in jobs]
         return await self._backend.cancel(self.name, ids) if ids else ()
 
     async def stats(self) -> QueueStats:
@@ -104,7 +111,7 @@ class DelayedQueue:
 def _request(job: Job, now_ms: int) -> JobRequest:
     if not isinstance(job, Job):
         raise JobError(f"schedule_many takes Job(data=…, delay=…), not {_a(job)}")
-    delay_ms, due_ms = _when(job.delay, job.at)
+    delay_ms, due_ms = _when(job.delay, job.at, now_ms)
     return JobRequest(
         id=str(ULID()) if job.job_id is None else _check_id(job.job_id),
         payload=pack_data(job.data),
@@ -118,7 +125,7 @@ def _request(job: Job, now_ms: int) -> JobRequest:
     )
 
 
-def _when(delay: Delay | None, at: datetime | None) -> tuple[int | None, int | None]:
+def _when(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:
     if at is not None:
         if delay is not None:
             raise JobError("give either delay= or at=, not both")
@@ -133,7 +140,7 @@ def _when(delay: Delay | None, at: datetime | None) -> tuple[int | None, int | N
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else 0 if delay is None else delay
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise JobError(f"delay must be a timedelta or a number of seconds, not {type(delay).__name__}")
-    if not 0 <= seconds <= MAX_DUE_MS / 1000:  # false for NaN as well
+    if not 0 <= seconds <= (MAX_DUE_MS - now_ms) / 1000:  # false for NaN as well
         raise JobError(f"delay of {seconds} s is out of range: from 0 to the end of the year 9999")
     return math.ceil(seconds * 1000 - 1e-6), None
 
@@ -159,17 +166,17 @@ def _check_traceparent(text: object) -> str:
     return text
 
 
-def _check_id(job_id: object) -> str:
+def _check_id(job_id: object, *, foreign: bool = False) -> str:
     if not isinstance(job_id, str):
         raise JobError(f"job id must be text, not {type(job_id).__name__}")
-    size = len(_bytes(job_id, "job id"))
+    size = len(_bytes(job_id, "job id", "surrogateescape" if foreign else "strict"))
     if not 0 < size <= MAX_ID_BYTES or not job_id.strip():
         raise JobError(f"job id must be text of 1 to {MAX_ID_BYTES} bytes and more than white space, not {size} bytes")
     return job_id
 
 
-def _bytes(text: str, what: str) -> bytes:
+def _bytes(text: str, what: str, errors: str = "strict") -> bytes:
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", errors)
     except UnicodeEncodeError:
-        raise JobError(f"{what} {text!r} is not valid Unicode text") from None
+        raise JobError(f"{what} {text!r} is not valid Unicode text: consumers could not read it as UTF-8") from None

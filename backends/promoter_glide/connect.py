@@ -40,7 +40,7 @@ def open_glide(url: BackendUrl) -> RespBackend:
     glide.Logger.init(glide.LogLevel.ERROR)  # what goes wrong is raised; a logger set up before stays as it is
     where = ",".join(f"{host}:{port}" for host, port in addresses)
     driver = GlideDriver(settings, cluster=cluster, where=where, timeout_ms=options.timeout_ms, login=url.credentials)
-    return RespBackend(driver, wait_replicas=options.wait_replicas)
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
 def _tls(options: Options, cluster: bool) -> Any:

@@ -71,10 +71,21 @@ class GlideDriver:
         return replies
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        replies = await self.ticks(calls)
+        replies = await self._guard(self._run(calls, after)) if after else await self.ticks(calls)
         if error := next((reply for reply in replies if isinstance(reply, BackendError)), None):
             raise error
-        return [*replies, await self._guard(self._command(after))] if after else replies
+        return replies
+
+    async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
+        """All of them in one batch, and so on one connection: GLIDE may connect anew between two commands."""
+        answers = await self._send(calls, after)
+        if unknown := [i for i, answer in enumerate(answers) if getattr(answer, "code", "") == "NOSCRIPT"]:
+            for source in {calls[i].script.source for i in unknown}:
+                await self._command((b"SCRIPT", b"LOAD", source))
+            again = await self._send([calls[i] for i in unknown], after)  # those have not run
+            for i, answer in zip([*unknown, len(calls)], again, strict=True):
+                answers[i] = answer
+        return answers
 
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))
@@ -152,19 +163,23 @@ class GlideDriver:
 
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
         """Several calls in one round trip, in order; the reply of one that failed is its error."""
+        replies = await self._send(calls, ())
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, BackendError) and reply.code == "NOSCRIPT":
+                replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
+        return replies
+
+    async def _send(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
         batch: Any = glide.ClusterBatch(is_atomic=False) if self.clustered else glide.Batch(is_atomic=False)
         for call in calls:
             evalsha = ["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)]
             for command in (self._time(call), evalsha, self._time(call)) if call.timed else (evalsha,):
                 batch.custom_command(command)
+        if after:
+            batch.custom_command(_texts(after))
         answers = iter(await (await self._connected()).exec(batch, raise_on_error=False))
-        replies = [_reply_to(call, answers) for call in calls]
-        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
-            if isinstance(reply, Exception):
-                error = translate(reply, self._where)
-                again = error.code == "NOSCRIPT"  # it has not run, so running it now is no repetition
-                replies[i] = await self._invoke(call) if again else error
-        return replies
+        replies = [*(_reply_to(call, answers) for call in calls), *answers]
+        return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
 
     def _time(self, call: Call) -> list[bytes | str]:
         """The clock of the server that the call goes to: a cluster sends a command without a key to any node."""

@@ -114,7 +114,7 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
 
 
 def _backend(driver: Any, options: Options) -> RespBackend:
-    return RespBackend(driver, wait_replicas=options.wait_replicas)
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
 class _Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked

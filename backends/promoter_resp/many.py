@@ -82,6 +82,7 @@ class RespQueues:
             int(request.want_jobs),
             k.index,
             k.trace if request.want_traces else b"",
+            k.marker,
         )
         return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 

@@ -6,6 +6,7 @@ Replies come from the server, and a server may run a newer script than this libr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 from promoter_core.errors import BackendError
@@ -23,6 +24,18 @@ from promoter_core.model import (
 )
 from promoter_resp.driver import Timed
 from promoter_resp.errors import server_error
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """A step of look.lua, and where the next one begins. The default is before the first step."""
+
+    looked: int = 0
+    score: bytes = b""
+    member: bytes = b""
+    removed: tuple[bytes, ...] = ()
+    end: bool = False
+
 
 JOB_FIELDS = 4  # id, name, due, stream id; flat
 
@@ -75,6 +88,15 @@ def renew_reply(reply: Any, length: int) -> list[Renewal | LeaseLost | BackendEr
     return answers
 
 
+def look_reply(reply: Any) -> LookedAt:
+    """`[looked at, score | "", member, id taken out, …]`; without a score it was the last step."""
+    looked, score, member = _count(_at(reply, 0)), _at(reply, 1), _at(reply, 2)
+    removed = tuple(id for id in (reply[3:] if isinstance(reply, list) else ()) if isinstance(id, bytes))
+    if not (looked and score and isinstance(score, bytes) and isinstance(member, bytes)):
+        return LookedAt(looked, removed=removed, end=True)
+    return LookedAt(looked, score, member, removed)
+
+
 def members_reply(reply: Any) -> Members:
     """`[ms until the first of the others goes | -1, member, …]`."""
     first = _at(reply, 0)
@@ -83,7 +105,7 @@ def members_reply(reply: Any) -> Members:
 
 
 def stats_reply(reply: Any) -> QueueStats:
-    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups]`."""
+    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups, parked]`."""
     now_ms, next_due, holder, remaining = _count(_at(reply, 0)), _at(reply, 3), _at(reply, 7), _at(reply, 8)
     next_due = next_due if isinstance(next_due, int) else None
     return QueueStats(
@@ -98,6 +120,7 @@ def stats_reply(reply: Any) -> QueueStats:
         holder=_text(holder) if holder is not None else None,
         lease_remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
         groups=_groups(_at(reply, 9)),
+        parked=_count(_at(reply, 10)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgpack
@@ -9,9 +10,12 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, connect
+from promoter_core.model import Severity
+from promoter_resp.diagnose import _disk as diagnose_disk
 from promoter_resp.keys import keys_of
-from tests.server.bench import member, promote
+from tests.server.bench import member, promote, until
 from tests.server.test_cli import promoter
+from tests.servers import Server
 
 pytestmark = pytest.mark.server
 
@@ -58,6 +62,51 @@ async def test_what_would_lose_jobs_is_a_problem_and_exit_code_1(server, setting
     what, (severity, advice) = find(findings, problem)
     assert (code, severity) == (1, "problem"), what
     assert "CONFIG SET" in advice
+
+
+async def test_how_much_a_crash_of_the_machine_loses_is_told(server):
+    said = {"always": "nothing that was answered for", "everysec": "at most about two seconds", "no": "half a minute"}
+    async with Redis(port=server.port) as client:
+        await client.config_set("appendonly", "yes")
+        for fsync, loss in said.items():
+            await client.config_set("appendfsync", fsync)
+            what, (severity, _) = find(doctor(server.url)[1], "append-only file is on")
+            assert loss in what
+            assert severity == ("warning" if fsync == "no" else "ok")
+
+
+def test_a_disk_that_refuses_writes_is_a_problem():
+    full = {"aof_enabled": "1", "aof_last_write_status": "err"}
+    assert "append-only file failed" in _disk(full).what
+    assert "snapshot failed" in _disk({"rdb_last_bgsave_status": "err"}).what
+    assert _disk({"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}) is None
+
+
+def _disk(info):
+    async def ask(*command):
+        return info
+
+    found = asyncio.run(diagnose_disk(ask))
+    assert found is None or found.severity is Severity.PROBLEM
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_what_wait_replicas_promises_is_told(server, scheme):
+    with Server(replicaof=f"127.0.0.1 {server.port}", repl_diskless_sync_delay="0"):
+        async with Redis(port=server.port) as client:
+            await until(lambda: client.wait(1, 100), 30)
+            url = f"{scheme}://{server.address}"
+            what, (severity, advice) = find(doctor(url)[1], "1 replicas are connected")
+            assert severity == "warning"
+            assert "lacks the last jobs loses them" in what
+            assert "?wait_replicas=1" in advice
+            assert find(doctor(url + "?wait_replicas=1")[1], "replicas are connected")[1][0] == "ok"
+            code, findings = doctor(url + "?wait_replicas=2")
+            assert find(findings, "wait_replicas=2 wants more")[1][0] == "problem"
+            assert code == 1
+            await client.config_set("min-replicas-to-write", 1)
+            assert find(doctor(url)[1], "replicas are connected")[1][0] == "ok"
 
 
 async def test_a_replica_is_told(server):

@@ -225,14 +225,14 @@ class DeletesTheDedupMarker(MemoryBackend):
     async def cleanup(self, queue, jobs):
         await super().cleanup(queue, jobs)
         for job in jobs:
-            self._store[queue].unmark(job.id)
+            self._store[queue]._markers.pop(job.id, None)
 
 
 class CleansUpEverything(MemoryBackend):
     killed_by = "test_cleanup_forgets_no_other_job"
 
     async def cleanup(self, queue, jobs):
-        self._store[queue].index.clear()
+        self._store[queue]._index.clear()
 
 
 class GrowsBeyondTheCap(MemoryBackend):

@@ -17,6 +17,7 @@ from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
 from promoter_core.lateness import later_than
 from promoter_core.model import (
+    MAX_DUE_MS,
     CancelOutcome,
     Capabilities,
     JobRequest,
@@ -39,7 +40,7 @@ from promoter_core.signals import Signals
 from promoter_core.urls import BackendUrl
 from promoter_sqlite.database import Database
 
-MARKER_GRACE_MS = 3_600_000
+MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
 LOOK_S = 0.02  # how often a wait looks for commits of other processes
 
 
@@ -198,12 +199,16 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
     if request.overflow is Overflow.HOLD:
         room = min(room, max(request.max_stream_len - _length(db, queue, StreamName.JOBS), 0))
     sql = (
-        "SELECT seq, id, name, envelope, due_ms FROM jobs WHERE queue = ? AND due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
+        "SELECT seq, id, name, envelope, due_ms, uniq FROM jobs WHERE queue = ? AND due_ms <= ? "
+        "ORDER BY due_ms, seq LIMIT ?"
     )
     jobs = []
-    for seq, id, name, envelope, due_ms in db.execute(sql, (queue, now_ms, room)).fetchall():
+    db.execute("DELETE FROM markers WHERE expires_ms <= ?", (now_ms,))
+    for seq, id, name, envelope, due_ms, unique in db.execute(sql, (queue, now_ms, room)).fetchall():
         stream_id = _add_job(db, queue, now_ms, envelope, name)
         db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
+        if unique:
+            db.execute("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", (queue, id, now_ms + MARKER_GRACE_MS))
         jobs.append(PromotedJob(_text(id), _text(name), due_ms, now_ms, stream_id))
     if request.overflow is Overflow.TRIM:
         _trim(db, queue, StreamName.JOBS, request.max_stream_len)
@@ -235,26 +240,26 @@ def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_s
 def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest) -> bool:
     now_ms, id, name = _now_ms(), _bytes(job.id), _bytes(job.name)
     due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
-    if job.unique:
-        db.execute("DELETE FROM markers WHERE queue = ? AND id = ? AND expires_ms <= ?", (queue, id, now_ms))
-        expires_ms = max(due_ms, now_ms) + MARKER_GRACE_MS
-        if not db.execute("INSERT OR IGNORE INTO markers VALUES (?, ?, ?)", (queue, id, expires_ms)).rowcount:
-            return False
+    if job.unique and _taken(db, queue, id, now_ms):
+        return False
     envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-    if due_ms <= now_ms:
-        _add_job(db, queue, now_ms, envelope, name)
-    else:
-        sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, indexed) VALUES (?, ?, ?, ?, ?, ?)"
-        db.execute(sql, (queue, id, name, envelope, due_ms, job.index))
+    due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
+    sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, ?)"
+    db.execute(sql, (queue, id, name, envelope, due_ms, job.unique))
     return True
+
+
+def _taken(db: sqlite3.Connection, queue: str, id: bytes, now_ms: int) -> bool:
+    """Whether a unique job with this id waits, or was promoted lately."""
+    waiting = "SELECT 1 FROM jobs WHERE queue = ? AND id = ? AND uniq"
+    marked = "SELECT 1 FROM markers WHERE queue = ? AND id = ? AND expires_ms > ?"
+    found = db.execute(waiting, (queue, id)).fetchone() or db.execute(marked, (queue, id, now_ms)).fetchone()
+    return found is not None
 
 
 def _cancel(db: sqlite3.Connection, queue: str, id: bytes) -> bool:
-    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ? AND indexed)"
-    if not db.execute(sql, (queue, id)).rowcount:
-        return False
-    db.execute("DELETE FROM markers WHERE queue = ? AND id = ?", (queue, id))
-    return True
+    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ?)"
+    return bool(db.execute(sql, (queue, id)).rowcount)
 
 
 def _stats(db: sqlite3.Connection, queue: str) -> QueueStats:

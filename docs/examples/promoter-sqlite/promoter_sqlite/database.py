@@ -16,11 +16,12 @@ T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, id BLOB NOT NULL, name BLOB NOT NULL,
-    envelope BLOB NOT NULL, due_ms INTEGER NOT NULL, indexed INTEGER NOT NULL
+    envelope BLOB NOT NULL, due_ms INTEGER NOT NULL, uniq INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (queue, due_ms, seq);
-CREATE INDEX IF NOT EXISTS jobs_id ON jobs (queue, id) WHERE indexed;
+CREATE INDEX IF NOT EXISTS jobs_id ON jobs (queue, id);
 CREATE TABLE IF NOT EXISTS markers (queue TEXT, id BLOB, expires_ms INTEGER, PRIMARY KEY (queue, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS markers_expiry ON markers (expires_ms);
 CREATE TABLE IF NOT EXISTS locks (queue TEXT PRIMARY KEY, holder BLOB, expires_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, stream TEXT NOT NULL, ms INTEGER NOT NULL,
