@@ -16,7 +16,7 @@ import glide
 from promoter_core.errors import BackendError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
-from promoter_glide.clients import Clients
+from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
 from promoter_resp.driver import SCANNED, Arg, Call, Changed
@@ -41,7 +41,7 @@ class GlideDriver:
         self.clustered = cluster
         self._where = where
         self._timeout_s = timeout_ms / 1000 + GRACE_S
-        self._clients = Clients(self._made, self._dropped)
+        self._clients = Clients(self._made, self._dropped, young_s=CLUSTER_YOUNG_S if cluster else YOUNG_S)
         self._subscriber: Subscriber | None = None
         self._scripts: dict[str, glide.Script] = {}
         self._closed = False
@@ -113,11 +113,13 @@ class GlideDriver:
         used = self._clients.current
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                reply = await call
         except Exception as exc:
             error = translate(exc, self._where)
             self._clients.failed(error, used, exc)
             raise error from exc
+        self._clients.worked(used)
+        return reply
 
     async def _made(self, **more: Any) -> Any:
         """A new client. It connects with its first command: `create` would block the event loop."""
