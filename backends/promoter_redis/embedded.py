@@ -62,8 +62,10 @@ class EmbeddedDriver(RedisDriver):
             raise
 
     async def close(self) -> None:
-        await super().close()
-        await asyncio.to_thread(self._stop)
+        try:
+            await super().close()
+        finally:  # a cancellation does not reach the thread: the server ends whatever comes
+            await asyncio.to_thread(self._stop)
 
     def _start(self) -> None:
         options = {"maxmemory-policy": "noeviction"}

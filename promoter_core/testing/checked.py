@@ -20,6 +20,7 @@ from promoter_core.model import (
     Scheduled,
     StreamEntry,
 )
+from promoter_core.testing.forward import optional_methods
 
 METHODS = tuple(
     name for name, member in vars(Backend).items() if inspect.iscoroutinefunction(member) and not name.startswith("_")
@@ -48,6 +49,9 @@ class CheckedBackend:
 
     def __init__(self, backend: Any) -> None:
         self.inner = backend
+        for name in (*METHODS, *optional_methods(backend)):  # as attributes of its own, for `isinstance`
+            if getattr(backend, name, None) is not None:
+                setattr(self, name, getattr(self, name))
 
     @property
     def capabilities(self) -> Capabilities:
