@@ -96,6 +96,16 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def move(self, port: int) -> None:
+        """New connections go to another server; those that there are stay where they are."""
+        self.target = port
+
+    def silence(self, *ports: int) -> None:
+        """The connections that there are die without a word: all, or those from these ports of ours. New ones pass."""
+        for writer in self._writers:
+            if not ports or writer.get_extra_info("sockname")[1] in ports:
+                writer.transport.pause_reading()
+
 
 @asynccontextmanager
 async def proxy(port: int) -> AsyncIterator[Proxy]:

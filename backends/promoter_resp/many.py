@@ -144,7 +144,7 @@ class RespQueues:
     def _changed(self, key: bytes | None) -> None:
         if key is None:
             self._signals.set_all()
-        else:
+        elif key:  # empty: some client's probe
             self._signals.set(key)
 
     def _check_open(self) -> None:

@@ -22,6 +22,7 @@ from promoter_core.model import (
     Scheduled,
     StreamEntry,
 )
+from promoter_core.testing.forward import optional_methods
 
 
 def _methods(contract: type) -> tuple[str, ...]:
@@ -70,6 +71,9 @@ class CheckedBackend:
 
     def __init__(self, backend: Any) -> None:
         self.inner = backend
+        for name in (*METHODS, *optional_methods(backend)):  # as attributes of its own, for `isinstance`
+            if getattr(backend, name, None) is not None:
+                setattr(self, name, getattr(self, name))
 
     @property
     def capabilities(self) -> Capabilities:

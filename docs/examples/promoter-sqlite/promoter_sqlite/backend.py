@@ -175,16 +175,16 @@ def _length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
 
 def _trim(db: sqlite3.Connection, queue: str, stream: StreamName, length: int) -> None:
     sql = (
-        "DELETE FROM entries WHERE queue = ?1 AND stream = ?2 AND seq <= "
-        "(SELECT seq FROM entries WHERE queue = ?1 AND stream = ?2 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
+        "DELETE FROM entries WHERE queue = :queue AND stream = :stream AND seq <= "
+        "(SELECT seq FROM entries WHERE queue = :queue AND stream = :stream ORDER BY seq DESC LIMIT 1 OFFSET :length)"
     )
-    db.execute(sql, (queue, stream.value, length))
+    db.execute(sql, {"queue": queue, "stream": stream.value, "length": length})
 
 
 def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int, int | None, int]:
     """Depth, due, next due time and lag."""
-    sql = "SELECT count(*), coalesce(sum(due_ms <= ?2), 0), min(due_ms) FROM jobs WHERE queue = ?1"
-    depth, due, next_ms = db.execute(sql, (queue, now_ms)).fetchone()
+    sql = "SELECT count(*), coalesce(sum(due_ms <= ?), 0), min(due_ms) FROM jobs WHERE queue = ?"
+    depth, due, next_ms = db.execute(sql, (now_ms, queue)).fetchone()
     return depth, due, next_ms, max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
