@@ -20,6 +20,11 @@ class TestLoggingEvents(EventSinkContract):
     def sink(self):
         return Registry().event_sink("logging")
 
+    @pytest.fixture
+    def delivered(self, caplog):
+        caplog.set_level(logging.INFO)
+        return lambda: re.findall(r"waiting (\S+)", caplog.text)
+
 
 class TestLoggingMetrics(MetricsSinkContract):
     @pytest.fixture
