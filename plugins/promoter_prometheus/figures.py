@@ -243,10 +243,11 @@ class Figures(Collector):
         queues = list(self._queues.items())
         for metric, family in zip(self.describe(), self._all(), strict=True):
             if family is self._served:
-                metric.add_sample(metric.name, {}, len(queues))
+                metric.add_sample(metric.name, {}, float(len(queues)))
             for queue, figures in queues:
                 for suffix, label, text, value in family.samples(figures):
-                    metric.add_sample(metric.name + suffix, {"queue": queue} | ({label: text} if label else {}), value)
+                    labels = {"queue": queue} | ({label: text} if label else {})
+                    metric.add_sample(metric.name + suffix, labels, float(value))
             yield metric
 
     def describe(self) -> Iterator[Metric]:
