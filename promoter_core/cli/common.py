@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from promoter_core.cli.json_logs import JsonFormatter
 from promoter_core.contracts import Backend
 from promoter_core.errors import JobError
 from promoter_core.registry import Registry
@@ -110,21 +111,6 @@ def show_ms(ms: float) -> str:
 
 def plain(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and error where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
 
 
 def set_up_logging(log_format: str) -> None:
