@@ -240,6 +240,7 @@ class SinkTrouble(StrEnum):
     FAILED = "failed"  # it raised
     DROPPED = "dropped"  # it was too slow for a batch, which is lost to it
     BLOCKED = "blocked"  # it did not return at once, and held up promotion
+    REFUSED = "refused"  # its receiver will not have a batch, which is lost
 
 
 class Severity(StrEnum):

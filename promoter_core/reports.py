@@ -89,7 +89,8 @@ class Reporter:
         last = self._last.get(queue)
         if last is not None and last.error is not None and not isinstance(outcome, Failed | Waited | Done):
             if self._ended(last.error):
-                log.info("queue %r: recovered from %s", queue, last.error.code)
+                code = last.error.code
+                log.info("queue %r: recovered from %s", queue, code, extra={"queue": queue, "code": code})
             last.error = None
 
     def report(self, queue: str, decision: Decision) -> None:
@@ -98,7 +99,8 @@ class Reporter:
             match report:
                 case LockOutcome():
                     self._of(queue)
-                    log.info("queue %r: lock %s", queue, report)
+                    extra = {"queue": queue, "outcome": report.value}
+                    log.info("queue %r: lock %s", queue, report, extra=extra)
                     self._metrics.on_lock(queue, report)
                 case Tick():
                     last = self._of(queue)
@@ -117,7 +119,8 @@ class Reporter:
     def stopped(self, queue: str, error: PermanentError | None) -> None:
         """The machine of a queue has stopped."""
         if error is not None:
-            log.error("promoter of queue %r stops: %s", queue, shown(error))
+            extra = {"queue": queue, "code": error.code}
+            log.error("promoter of queue %r stops: %s", queue, shown(error), extra=extra)
 
     def health(self, queue: str, state: State) -> Health:
         last, now_s = self._last.get(queue) or _Last(), self._clock.monotonic()
@@ -146,7 +149,7 @@ class Reporter:
             self._failing[error.code] += 1
         # An outage is logged once, not every 400 ms, and not for every queue.
         level = logging.DEBUG if again or self._failing[error.code] > 1 else logging.WARNING
-        log.log(level, "queue %r: %s", queue, shown(error))
+        log.log(level, "queue %r: %s", queue, shown(error), extra={"queue": queue, "code": error.code})
         last.error = error
         self._metrics.on_error(queue, error)
 

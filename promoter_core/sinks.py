@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor, TroubleReports
 from promoter_core.errors import BackendError
 from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
 
@@ -48,6 +48,10 @@ class _Guard:
         self._again(SinkTrouble.BLOCKED)
         text = "sink %s blocked for %.0f ms in %s: it holds up promotion, and must return at once"
         self._warn(SinkTrouble.BLOCKED, text, self.name, seconds * 1000, what)
+
+    def reported(self, trouble: SinkTrouble) -> None:
+        """By the sink itself, which writes its own log."""
+        self._again(trouble)
 
     def _again(self, trouble: SinkTrouble) -> int:
         self._counts[trouble] += 1
@@ -126,6 +130,8 @@ class EventFeed:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        if isinstance(self._sink, TroubleReports):
+            self._sink.report_to(self._guard.reported)
         self._task = asyncio.create_task(self._serve(), name=f"promoter-sink-{self._guard.name}")
 
     def offer(self, queue: str, jobs: Sequence[PromotedJob]) -> None:

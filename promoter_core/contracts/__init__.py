@@ -8,7 +8,7 @@ sentence here leaves a doubt.
 
 from promoter_core.contracts.backend import Backend, check_backend
 from promoter_core.contracts.optional import ChangeFeed, Diagnosable, ManyQueues, Quarantine
-from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor, TroubleReports
 
 __all__ = [
     "Backend",
@@ -21,5 +21,6 @@ __all__ = [
     "MetricsSink",
     "Quarantine",
     "SinkMonitor",
+    "TroubleReports",
     "check_backend",
 ]

@@ -20,6 +20,20 @@ class TestPubSub(EventSinkContract):
     def sink(self, valkey):
         return Registry().event_sink(f"pubsub:url={valkey.url}")
 
+    @pytest.fixture
+    async def delivered(self, valkey):
+        async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
+            await listening.subscribe("promoter:q")
+            await listening.get_message(timeout=5)
+            ids = []
+
+            async def heard():
+                while (message := await listening.get_message(timeout=0.5)) is not None:
+                    ids.append(json.loads(message["data"])["id"])
+                return ids
+
+            yield heard
+
 
 async def test_a_message_a_job(valkey):
     sink = Registry().event_sink(f"pubsub:url={valkey.url},channel=jobs/{{queue}}")

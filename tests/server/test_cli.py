@@ -112,7 +112,9 @@ def test_one_process_promotes_several_queues(valkey, name):
         process.terminate()
         assert process.wait(10) == 0
         lines = [json.loads(line) for line in process.stderr.read().splitlines()]
-    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert {"@timestamp", "log.level", "message", "ecs.version", "log.logger"} <= lines[0].keys()
+    locked = {line["queue"] for line in lines if line.get("outcome") == "acquired"}
+    assert locked == {name, name + "-2"}, "what programs look for is at the top level"
 
 
 def test_the_logging_sinks_can_be_chosen(valkey, name):
