@@ -14,6 +14,7 @@ from typing import Any
 
 import glide
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
@@ -60,9 +61,7 @@ class GlideDriver:
     async def close(self) -> None:
         self._closed = True
         clients, self._client, self._subscriber = (self._client, self._subscriber), None, None
-        for client in clients:
-            if client is not None:
-                await client.close()
+        await all_ended(*(client.close() for client in clients if client is not None))
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         if len(calls) == 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import Wake
 from promoter_redis.driver import RedisDriver
@@ -62,11 +63,9 @@ class ClusterDriver:
     async def close(self) -> None:
         self._closed = True
         nodes, self._nodes = self._nodes, {}
-        for node in nodes.values():
-            await node.close()
         topology, self._topology = self._topology, None
-        if topology is not None:
-            await topology.aclose()
+        known = [topology.aclose()] if topology is not None else []
+        await all_ended(*(node.close() for node in nodes.values()), *known)
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""

@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError
 from promoter_core.model import Wake
 from promoter_redis.errors import translate
@@ -54,12 +55,11 @@ class RedisDriver:
         await self._guard(self._client.ping())
 
     async def close(self) -> None:
+        """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
-        await self._ticker.close()
-        await self._client.aclose()
-        await self._pool.disconnect()
-        for client in self._owns:
-            await client.aclose()
+        await all_ended(
+            self._ticker.close(), self._client.aclose(), self._pool.disconnect(), *(c.aclose() for c in self._owns)
+        )
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         replies = await self._guard(self._ticker.ticks(calls))

@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
+from promoter_core.ending import ended
 from promoter_core.model import Wake
 from promoter_redis.watcher import Watcher, peer_of
 from promoter_resp.driver import Call, Changed
@@ -66,8 +67,7 @@ class Ticker:
             await self._watcher.stop()
             self._watcher = None
         if self._minder is not None:
-            self._minder.cancel()
-            await asyncio.gather(self._minder, return_exceptions=True)
+            await ended(self._minder)
             self._minder = None
         await self._disconnect()
         self._connection = None

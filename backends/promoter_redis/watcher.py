@@ -17,6 +17,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from promoter_core.ending import cancelled, ended
 from promoter_resp.driver import Changed
 from promoter_resp.keys import CHANNELS
 
@@ -54,9 +55,9 @@ class Watcher:
     async def stop(self) -> None:
         task, self._task = self._task, None
         self.client_id = None
+        self._tried.set()  # who waits for the first attempt waits no longer
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended(task)
 
     def reconnect(self) -> None:
         """Give up the present connection, in the background: it is with the wrong server, or not known there."""
@@ -66,7 +67,7 @@ class Watcher:
 
     async def _keep(self) -> None:
         failures = 0
-        while True:
+        while not cancelled():  # a client may swallow it
             connection = self._make()
             try:
                 await connection.connect()

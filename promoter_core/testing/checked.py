@@ -98,8 +98,15 @@ def _check_answer(name: str, value: Any) -> None:
             raise AssertionError(f"Backend.{name} must return a tuple of {_ITEMS[name].__name__}, not of {wrong!r}")
     if isinstance(value, Promotion):
         _check_promotion(value)
-    if isinstance(value, LeaseHeld) and not (value.remaining_ms is None or _is_int(value.remaining_ms)):
-        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {value.remaining_ms!r}")
+    if isinstance(value, LeaseHeld):
+        if not (value.remaining_ms is None or _is_int(value.remaining_ms)):
+            raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {value.remaining_ms!r}")
+        if not isinstance(value.holder, str | None):
+            raise AssertionError(f"LeaseHeld.holder must be text or None, not {value.holder!r}")
+        if not _is_int(value.oldest_pending_lag_ms) or value.oldest_pending_lag_ms < 0:
+            raise AssertionError(
+                f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {value.oldest_pending_lag_ms!r}"
+            )
     entries: Any = value if name == "read" else ()
     for entry in entries:
         wrong = next(
