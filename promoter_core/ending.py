@@ -19,7 +19,8 @@ log = logging.getLogger("promoter")
 STEP_S = 1.0  # after a stop: for the step under way, and again for each that ends well
 RELEASE_S = 1.0  # for releasing the lock, or the locks
 CLOSE_S = 1.0  # for giving up connections
-AGAIN_S = 0.2  # before a task that has not ended is cancelled again
+LOST_S = 0.5  # for a call that was given up to end
+AGAIN_S = 0.1  # before a task that has not ended is cancelled again
 
 
 class StopRequest:
@@ -110,6 +111,6 @@ async def bounded(call: Coroutine[Any, Any, T], seconds: float, name: str | None
         task.cancel()
         raise
     if not task.done():
-        await ended(task, within_s=AGAIN_S)
+        await ended(task, within_s=LOST_S)
         raise TimeoutError(f"not done in {seconds:g} s")
     return task.result()

@@ -85,7 +85,8 @@ class MetricsFanout:
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
         for monitor in self._monitors:
-            with contextlib.suppress(Exception, asyncio.CancelledError):  # it has been told of already, or would be for ever
+            # it has been told of already, or would be for ever
+            with contextlib.suppress(Exception, asyncio.CancelledError):
                 monitor.on_sink(sink, trouble)
 
     def on_tick(self, queue: str, tick: Tick) -> None:
