@@ -25,6 +25,7 @@ from promoter_core.actions import (
     Failed,
     Lock,
     Look,
+    NotReleased,
     Outcome,
     Promote,
     Reason,
@@ -94,7 +95,7 @@ class Machine:
         self._began_s = 0.0  # when the action was given out
         self._reports: list[Report] = []
         self._shutdown = False
-        self._ending = False  # Unlock has been given out: whatever comes, Stop is next
+        self._ending = False  # Unlock has been given out: whatever comes of it, Stop is next
         self._error: PermanentError | None = None
         self._reported: LockOutcome | None = None
         self._may_hold = False  # the lock may be ours, so it must be released at the end
@@ -110,6 +111,10 @@ class Machine:
     def shutdown(self) -> None:
         """Finish the step under way, then release the lock and stop. The next `handle` sees to it."""
         self._shutdown = True
+
+    def abandon(self, now_s: float) -> Decision:
+        """The step under way was given up, and has no outcome: release the lock if it may be ours, then stop."""
+        return self._finish(now_s)
 
     def started(self, now_s: float) -> None:
         """The action that was given out is being done only now: a fleet serves its queues in turn."""
@@ -145,13 +150,13 @@ class Machine:
     def handle(self, outcome: Outcome, now_s: float) -> Decision:
         """Take the outcome of the last action at `now_s` seconds of a monotonic clock; say what to do next."""
         if self._ending:
-            return self._stop(now_s)
+            return self._released(outcome, now_s)
         if isinstance(outcome, Failed):
             return self._failed(outcome.error, now_s)
         match self._action, outcome:
             case Lock(), Lease():
                 return self._granted(now_s)
-            case Lock(), LeaseHeld(remaining_ms):
+            case Lock(), LeaseHeld(remaining_ms=remaining_ms):
                 return self._held(remaining_ms, now_s)
             case Promote(), LeaseLost():
                 self._may_hold = False
@@ -279,9 +284,20 @@ class Machine:
         if not self._may_hold:
             return self._stop(now_s)
         self._ending = True
-        if self.state is State.LEADER:
-            self._report_lock(LockOutcome.RELEASED)
         return self._give(Unlock(self.lease), now_s)
+
+    def _released(self, outcome: Outcome, now_s: float) -> Decision:
+        """The answer to Unlock: whatever it is, Stop is next."""
+        if isinstance(outcome, Failed):
+            self._reports.append(NotReleased(outcome.error, self._left_s(now_s)))
+        if self.state is State.LEADER:
+            self._report_lock(LockOutcome.RELEASED if isinstance(outcome, Done) else LockOutcome.HELD)
+        return self._stop(now_s)
+
+    def _left_s(self, now_s: float) -> float:
+        """Of the lease, at most."""
+        whole_s = self.lease.ttl_ms / 1000
+        return max(self._timer.deadline_s - now_s, 0.0) if self.state is State.LEADER else whole_s
 
     def _stop(self, now_s: float) -> Decision:
         self.state = State.STOPPED

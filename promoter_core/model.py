@@ -92,6 +92,8 @@ class LeaseHeld:
     """The lock is another's. `remaining_ms` is what is left of its lease; None when it never ends by itself."""
 
     remaining_ms: int | None
+    holder: str | None = None  # whose it is; None when the backend does not say
+    oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +280,5 @@ class Health:
     last_tick_age_s: float | None  # since the last good tick; None before the first
     seen_age_s: float | None  # since it was last seen to be led, by us or by another; None before that
     last_error: str | None  # None once a later step has gone well
+    holder: str | None = None  # who leads, us or another, as last seen; None when nobody is known to
+    stuck_s: float | None = None  # for how long jobs have been seen overdue, and not promoted, under another's lead

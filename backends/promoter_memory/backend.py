@@ -80,7 +80,8 @@ class MemoryBackend(MemoryQueues):
         other = q.holder(now_ms)
         if other not in (None, holder):
             assert q.lock is not None
-            return LeaseHeld(q.lock[1] - now_ms)
+            next_ms = head.due_ms if (head := q.head()) else None
+            return LeaseHeld(q.lock[1] - now_ms, other, _lag(next_ms, now_ms))
         q.lock = (holder, now_ms + ttl_ms)
         return Lease(queue, holder, ttl_ms)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import Wake
 from promoter_redis.driver import RedisDriver
@@ -80,8 +81,7 @@ class ClusterDriver:
             task.cancel()
         await asyncio.gather(*tasks, self._silence.close(), return_exceptions=True)
         nodes, self._nodes = self._nodes, {}
-        for node in nodes.values():
-            await node.close()
+        await all_ended(*(node.close() for node in nodes.values()))
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""

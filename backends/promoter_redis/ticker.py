@@ -14,6 +14,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from promoter_core.ending import ended
 from promoter_core.model import Wake
 from promoter_redis.connections import Connections, Link
 from promoter_redis.errors import is_refused
@@ -84,8 +85,7 @@ class Ticker:
         if watcher is not None:
             await watcher.stop()
         if minder is not None:
-            minder.cancel()
-            await asyncio.gather(minder, return_exceptions=True)
+            await ended(minder)
         self._lose()
         self._ticked = False
 

@@ -49,7 +49,7 @@ class RespQueues:
             k = keys_of(queue)
             await self._driver.watch(k, self._changed)
             self._signals.clear(k.lock)
-            calls.append(Call(LOCK, (k.lock,), (text_bytes(holder), ttl_ms)))
+            calls.append(Call(LOCK, (k.lock, k.delayed), (text_bytes(holder), ttl_ms)))
         return [
             reply if isinstance(reply, BackendError) else replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
             for queue, reply in zip(queues, await self._driver.ticks(calls), strict=True)

@@ -41,11 +41,15 @@ JOB_FIELDS = 4  # id, name, due, stream id; flat
 
 
 def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
-    """`[1]` granted, `[0, PTTL]` held; a bare integer as the reference's script has it."""
+    """`[1]` granted, `[0, PTTL, holder, lag]` held; a bare integer as the reference's script has it."""
     granted, remaining = _at(reply, 0) if isinstance(reply, list) else reply, _at(reply, 1)
     if isinstance(granted, int) and granted > 0:
         return lease
-    return LeaseHeld(remaining if isinstance(remaining, int) and remaining >= 0 else None)
+    return LeaseHeld(
+        remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
+        holder=_text(_at(reply, 2)) or None,
+        oldest_pending_lag_ms=_count(_at(reply, 3)),
+    )
 
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:

@@ -14,6 +14,7 @@ from promoter_core.model import Finding, QueueStats, Severity
 from promoter_core.queue import DelayedQueue
 
 OVERDUE_MS = 1_000
+LONG_LEASE_MS = 60_000
 
 MARKS = {Severity.OK: "[green]ok[/]     ", Severity.WARNING: "[yellow]warning[/]", Severity.PROBLEM: "[red]problem[/]"}
 
@@ -51,6 +52,8 @@ def _queue(s: QueueStats) -> list[Finding]:
     findings = []
     if s.holder is None:
         findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
+    else:
+        findings.append(_leader(s, s.holder))
     if s.dlq_len:
         findings.append(
             Finding(Severity.WARNING, f"{s.dlq_len} entries are in quarantine", "see `promoter quarantine list`")
@@ -78,6 +81,22 @@ def _queue(s: QueueStats) -> list[Finding]:
             )
         findings.append(Finding(Severity.WARNING, what, advice))
     return findings
+
+
+def _leader(s: QueueStats, holder: str) -> Finding:
+    """Who leads, and whether its lock looks like one that a promoter renews."""
+    left_ms, overdue = s.lease_remaining_ms, s.oldest_pending_lag_ms > OVERDUE_MS
+    left = "a lock that never ends by itself" if left_ms is None else f"{common.show_ms(left_ms)} of its lease left"
+    what = f"{holder} leads, with {left}"
+    if overdue:
+        what += f"; {s.due} jobs are overdue, the oldest by {common.show_ms(s.oldest_pending_lag_ms)}"
+    if left_ms is None or (overdue and left_ms > LONG_LEASE_MS):
+        return Finding(
+            Severity.PROBLEM if overdue else Severity.WARNING, what, "if that process is gone, delete the lock"
+        )
+    if overdue:
+        return Finding(Severity.WARNING, what, "see its log: it works off a backlog, or the stream is full")
+    return Finding(Severity.OK, what)
 
 
 def _print(findings: Sequence[Finding]) -> None:

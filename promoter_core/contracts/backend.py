@@ -72,7 +72,8 @@ class Backend(Protocol):
         """Take or renew the queue's lock for `ttl_ms` milliseconds of the store's clock, atomically.
 
         Grants a `Lease` when the lock is free, has expired, or is `holder`'s already (then its lease starts anew).
-        Otherwise `LeaseHeld` with what is left of the other's lease. At most one holder at any time.
+        Otherwise `LeaseHeld` with what is left of the other's lease, whose it is, and how late the oldest pending job
+        is. At most one holder at any time.
         Source: ChasquiMQ's ACQUIRE_LOCK_SCRIPT.
         """
         ...

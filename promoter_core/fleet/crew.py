@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Wait, Waited
+from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
 from promoter_core.contracts import Clock
-from promoter_core.doing import as_backend_error, do_alone, guarded
+from promoter_core.doing import as_backend_error, do_alone, guarded, release
+from promoter_core.ending import RELEASE_S
 from promoter_core.errors import BackendError, PermanentError
 from promoter_core.fleet.turns import Line, Turns, deaf, some
 from promoter_core.machine import Machine, State
@@ -25,7 +25,7 @@ log = logging.getLogger("promoter.fleet")
 RENEW = 0.3  # of the lease, between renewals
 RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
 POLLS_A_SECOND = 1_000
-RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
+RELEASED_AT_ONCE = 100  # locks, when the end cannot be waited for
 
 
 class Crew:
@@ -53,6 +53,7 @@ class Crew:
         self._woken: deque[Line] = deque()  # something changed while they waited
         self._freed: deque[Line] = deque()  # followers, whose lock may have been released
         self._renewing: deque[Line] = deque()  # whose leases are still to be renewed this time
+        self.steps = 0  # that have gone well
 
     @property
     def busy(self) -> bool:
@@ -214,14 +215,28 @@ class Crew:
             self._turns.wait(line, now_s + wait.seconds)
 
     async def release(self) -> None:
-        """After a cancellation: release what may be held. What cannot be released ends with its lease."""
-        leases = [line.machine.lease for line in self.lines.values()]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await asyncio.gather(*map(self._backend.unlock, leases), return_exceptions=True)
+        """After a cancellation, or a round that does not end: release what may be held, as far as the time goes."""
+        lines, now_s = list(self.lines.values()), self._clock.monotonic()
         self.lines.clear()
+        held: list[tuple[Line, Unlock]] = []
+        for line in lines:
+            decision = line.machine.abandon(now_s)
+            self._reporter.report(line.queue, decision)
+            if isinstance(decision.action, Unlock):
+                held.append((line, decision.action))
+        until_s, failed = asyncio.get_running_loop().time() + RELEASE_S, 0
+        for first in range(0, len(held), RELEASED_AT_ONCE):
+            batch = held[first : first + RELEASED_AT_ONCE]
+            calls = [release(self._backend, unlock, line.settings, until_s) for line, unlock in batch]
+            now_s = self._clock.monotonic()
+            for (line, _), outcome in zip(batch, await asyncio.gather(*calls), strict=True):
+                self._reporter.report(line.queue, line.machine.handle(outcome, now_s))
+                failed += isinstance(outcome, Failed)
+        if failed > 1:
+            log.warning("%d locks in all could not be released", failed)
 
     def _handle(self, line: Line, outcome: Outcome, now_s: float) -> None:
+        self.steps += not isinstance(outcome, Failed | Waited)
         self._reporter.outcome(line.queue, outcome)
         if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
             line.busy_s = now_s

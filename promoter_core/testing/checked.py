@@ -129,8 +129,8 @@ def _check_answer(name: str, where: str, value: Any) -> None:
             raise AssertionError(f"{where} must return {outer} of {_names(_ITEMS[name])}, not of {item!r}")
         if isinstance(item, Promotion):
             _check_promotion(item)
-        if isinstance(item, LeaseHeld) and not (item.remaining_ms is None or _is_int(item.remaining_ms)):
-            raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {item.remaining_ms!r}")
+        if isinstance(item, LeaseHeld):
+            _check_held(item)
         if isinstance(item, Renewal):
             _check_renewal(item)
     entries: Any = value if name == "read" else ()
@@ -144,6 +144,17 @@ def _check_answer(name: str, where: str, value: Any) -> None:
 
 def _names(types: tuple[type, ...]) -> str:
     return " or ".join("None" if t is type(None) else t.__name__ for t in types)
+
+
+def _check_held(held: LeaseHeld) -> None:
+    if not (held.remaining_ms is None or _is_int(held.remaining_ms)):
+        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {held.remaining_ms!r}")
+    if not isinstance(held.holder, str | None):
+        raise AssertionError(f"LeaseHeld.holder must be text or None, not {held.holder!r}")
+    if not _is_int(held.oldest_pending_lag_ms) or held.oldest_pending_lag_ms < 0:
+        raise AssertionError(
+            f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {held.oldest_pending_lag_ms!r}"
+        )
 
 
 def _check_renewal(r: Renewal) -> None:

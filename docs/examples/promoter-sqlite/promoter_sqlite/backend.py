@@ -72,7 +72,8 @@ class SqliteBackend:
             now_ms = _now_ms()
             held = _holder(db, queue, now_ms)
             if held is not None and held[0] != _bytes(holder):
-                return LeaseHeld(held[1] - now_ms)
+                late = db.execute("SELECT ? - MIN(due_ms) FROM jobs WHERE queue = ?", (now_ms, queue)).fetchone()[0]
+                return LeaseHeld(held[1] - now_ms, _text(held[0]), max(late or 0, 0))
             _hold(db, queue, holder, now_ms + ttl_ms)
             return Lease(queue, holder, ttl_ms)
 
