@@ -134,7 +134,9 @@ async def incoming(url: str, way_s: float, rate: float, seconds: float) -> str:
             await asyncio.sleep(3 * way_s)
             out, left = metrics.promoted, (await queue.stats()).depth
     late_ms = percentiles(sink.late_ms)
-    return f"+{2000 * way_s:.0f} ms, {rate:.0f} jobs/s in: {out / seconds:.1f} out, {left} left, lateness in ms {late_ms}"
+    return (
+        f"+{2000 * way_s:.0f} ms, {rate:.0f} jobs/s in: {out / seconds:.1f} out, {left} left, lateness in ms {late_ms}"
+    )
 
 
 async def main(jobs: int, rounds: int) -> None:
