@@ -59,7 +59,6 @@ class RespBackend(RespQueues):
         """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT)."""
         super().__init__(driver)
         self._wait_replicas = wait_replicas
-        self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     @property
     def capabilities(self) -> Capabilities:
@@ -140,6 +139,7 @@ class RespBackend(RespQueues):
         self._check_open()
         k = keys_of(lease.queue)
         (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (text_bytes(lease.holder), k.wake))])
+        self._reclaims.pop(lease.queue, None)
         if released == 1:
             self._changed(k.lock)  # followers on this very connection are not told by the server
         return bool(released == 1)
@@ -230,7 +230,23 @@ class RespBackend(RespQueues):
             return [
                 Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
             ]
-        return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
+        return [
+            Finding(Severity.OK, "scripts and all their commands are permitted"),
+            woken(wake),
+            await self._try_fleet(),
+        ]
+
+    async def _try_fleet(self) -> Finding:
+        """What several queues in one process need besides."""
+        try:
+            await self.announce([SCRATCH])
+            await self.join(SCRATCH, "promoter doctor", 5_000)
+            await self.leave(SCRATCH, "promoter doctor")
+            await self._driver.command(keys_of(SCRATCH).lock, b"SCAN", b"0", b"COUNT", 1)
+        except BackendError as error:
+            what = f"several queues in one process cannot be served: {error}"
+            return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
+        return Finding(Severity.OK, "several queues can be served in one process")
 
 
 def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
