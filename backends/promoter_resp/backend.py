@@ -35,7 +35,7 @@ from promoter_core.model import (
 from promoter_resp import replies
 from promoter_resp.diagnose import diagnose, woken
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.keys import SCRATCH, keys_of
+from promoter_resp.keys import SCRATCH, group_keys, keys_of
 from promoter_resp.many import RespQueues, text_bytes
 from promoter_resp.member import encode_member
 from promoter_resp.options import COMMAND_TIMEOUT_MS
@@ -72,7 +72,6 @@ class RespBackend(RespQueues):
         super().__init__(driver)
         self._wait_replicas = wait_replicas
         self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
-        self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     @property
     def capabilities(self) -> Capabilities:
@@ -153,6 +152,7 @@ class RespBackend(RespQueues):
         self._check_open()
         k = keys_of(lease.queue)
         (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (text_bytes(lease.holder), k.wake))])
+        self._reclaims.pop(lease.queue, None)
         if released == 1:
             self._changed(k.lock)  # followers on this very connection are not told by the server
         return bool(released == 1)
@@ -286,20 +286,29 @@ class RespBackend(RespQueues):
             return [
                 Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
             ]
-        return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
+        return [
+            Finding(Severity.OK, "scripts and all their commands are permitted"),
+            woken(wake),
+            await self._try_fleet(queue),
+        ]
+
+    async def _try_fleet(self, queue: str) -> Finding:
+        """What several queues in one process need besides."""
+        try:
+            await self.announce([queue])
+            await self.join(queue, "promoter doctor", 5_000)
+            await self.leave(queue, "promoter doctor")
+            await self._driver.command(keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
+        except BackendError as error:
+            what = f"several queues in one process cannot be served: {error}"
+            return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
+        return Finding(Severity.OK, "several queues can be served in one process")
 
     async def _clean(self, queue: str) -> None:
         """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
         k = keys_of(queue)
-        keys = [
-            k.delayed,
-            k.lock,
-            k.stream,
-            k.events,
-            k.dlq,
-            k.trace,
-            *(p + id for p in (k.index, k.marker) for id in (b"doctor", b"due")),
-        ]
+        ids = [prefix + id for prefix in (k.index, k.marker) for id in (b"", b"doctor", b"due")]
+        keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, k.trace, group_keys(queue)[0], *ids]
         for key in keys:
             try:
                 await self._driver.command(key, b"DEL", key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -39,6 +40,7 @@ class RespQueues:
         self._driver = driver
         self._signals = Signals(SystemClock())
         self._open = False
+        self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     async def lock_many(
         self, queues: Sequence[str], holder: str, ttl_ms: int
@@ -63,9 +65,14 @@ class RespQueues:
             reply if isinstance(reply, BackendError) else replies.promote_reply(reply)
             for reply in await self._driver.ticks([self._promotion(*one) for one in asked])
         ]
+        full: list[str] = []
         for (lease, _), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
-                await self._reclaim(lease.queue)
+            if isinstance(answer, LeaseLost):
+                self._reclaims.pop(lease.queue, None)
+            elif isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
+                full.append(lease.queue)
+        if full:
+            await asyncio.gather(*map(self._reclaim, full))
         return answers
 
     def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from promoter_core.errors import ConfigError, PluginError
@@ -48,10 +49,10 @@ async def serving(address: str, runners: Sequence[Runner]) -> AsyncIterator[None
     metrics, reasons, status = Page(_metrics, runners), Page(_reasons, runners), Page(_status, runners)
     app.add_routes(
         [
-            web.get("/metrics", lambda request: _answer_metrics(web, metrics)),
-            web.get("/livez", lambda request: _live(web)),
-            web.get("/readyz", lambda request: _answer_ready(web, reasons)),
-            web.get("/status", lambda request: _answer_status(web, status)),
+            web.get("/metrics", partial(_answer_metrics, web, metrics)),
+            web.get("/livez", partial(_live, web)),
+            web.get("/readyz", partial(_answer_ready, web, reasons)),
+            web.get("/status", partial(_answer_status, web, status)),
         ]
     )
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -137,7 +138,7 @@ def _status(runners: Sequence[Runner]) -> str:
     )
 
 
-async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None]) -> Any:
+async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None], request: Any) -> Any:
     try:
         found = await page.get()
     except Exception as exc:
@@ -148,15 +149,15 @@ async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None]) -> Any
     return web.Response(body=found[0], headers={"content-type": found[1]})
 
 
-async def _live(web: Any) -> Any:
+async def _live(web: Any, request: Any) -> Any:
     """The event loop answers; whether promotion works is what /readyz says."""
     return web.Response(text="ok\n")
 
 
-async def _answer_ready(web: Any, page: Page[list[str]]) -> Any:
+async def _answer_ready(web: Any, page: Page[list[str]], request: Any) -> Any:
     reasons = await page.get()
     return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
 
-async def _answer_status(web: Any, page: Page[str]) -> Any:
+async def _answer_status(web: Any, page: Page[str], request: Any) -> Any:
     return web.json_response(text=await page.get())

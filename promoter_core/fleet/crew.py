@@ -107,7 +107,9 @@ class Crew:
 
     def heard(self, changes: Changes) -> None:
         """Have the waits end of the queues that have changed."""
-        for line in self.lines.values() if changes.everything else self._told_of(changes):
+        for line in self._told_of(changes):
+            self._poke(line)
+        for line in self.lines.values() if changes.everything else ():
             self._poke(line)
 
     def _told_of(self, changes: Changes) -> Iterable[Line]:
@@ -127,16 +129,16 @@ class Crew:
     def pass_time(self) -> None:
         """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
         now_s = self._clock.monotonic()
-        for line in some(self._freed, self._turns.lock_room) + some(self._woken, self._turns.room):
-            if line.due_s is not None and line.changed and not deaf(line):
-                line.due_s = None
-                self._handle(line, Waited(True), now_s)
         for line in self._turns.due(now_s):
             if (wait := line.machine.wait_on(now_s)) is not None:  # it was renewed with all the others
                 line.action = wait
                 self._turns.wait(line, now_s + wait.seconds)
             else:
                 self._handle(line, Waited(False), now_s)
+        for line in some(self._freed, self._turns.lock_room) + some(self._woken, self._turns.room):
+            if line.due_s is not None and line.changed and not deaf(line):
+                line.due_s = None
+                self._handle(line, Waited(True), now_s)
 
     async def round(self) -> None:
         """One step for each line whose turn it is, those of a kind in one round trip."""

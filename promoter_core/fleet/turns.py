@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from promoter_core.actions import Action, Lock, Wait
@@ -12,6 +13,7 @@ from promoter_core.settings import PromoterSettings
 
 AT_ONCE = 32  # queues served in one round trip
 LOCKS_AT_ONCE = 128  # that is cheap for the store
+DUE_AT_ONCE = 256  # waits that end, of which most begin another one
 AT_LEAST = 8  # lines that each cause may add between two round trips, however many stand already
 
 
@@ -36,8 +38,8 @@ class Turns:
     """Lines wait for their time, or stand in a queue to be served.
 
     One that drains a backlog stands in a queue of its own, of which each round takes one line: so every line gets one
-    batch in turn, and one with little to do waits for one batch at most. Those that ask for their lock have a queue, and
-    those that have just been given it: a thousand queues that are taken over do not hold up those that we lead.
+    batch in turn, and one with little to do waits for one batch at most. So do those that ask for their lock, and those
+    that have just been given it: a thousand queues that are taken over do not hold up those that we lead.
     """
 
     def __init__(self) -> None:
@@ -75,16 +77,16 @@ class Turns:
         else:
             (self._draining if drains else self._fresh if fresh else self._light).append(line)
 
-    def due(self, now_s: float) -> list[Line]:
+    def due(self, now_s: float) -> Iterator[Line]:
         """Lines whose wait is over, the first ones that there is room for; they wait no longer."""
-        lines: list[Line] = []
-        room = self.room
-        while self._waiting and self._waiting[0][0] <= now_s and len(lines) < room:
+        full = len(self._light) + self.room
+        for _ in range(DUE_AT_ONCE):
+            if not self._waiting or self._waiting[0][0] > now_s or len(self._light) >= full:
+                return
             until_s, _, line = heapq.heappop(self._waiting)
             if line.due_s == until_s:  # it has not been woken since
                 line.due_s = None
-                lines.append(line)
-        return lines
+                yield line
 
     def next_s(self) -> float | None:
         """When the next wait is over."""
