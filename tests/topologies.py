@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -168,21 +168,22 @@ async def a_cluster(**options: Any) -> AsyncIterator[Cluster]:
 
 
 class Sentinels:
-    """A primary, a replica and three sentinels that watch them, as `service`."""
+    """A primary, a replica and three sentinels that watch them, as `service`; `config` has lines of each's own."""
 
     service = "main"
 
-    def __init__(self, name: str = "valkey-9.1") -> None:
+    def __init__(self, name: str = "valkey-9.1", *, config: Sequence[str] = (), password: str | None = None) -> None:
         self.primary = Server(name, repl_diskless_sync_delay="0")
         self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}")
         self.sentinels: list[Server] = []
+        self.password = password
         try:
-            self._start(name)
+            self._start(name, config)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str, config: Sequence[str]) -> None:
         self.primary.start()
         self.replica.start()
         with Redis(port=self.replica.port) as client:
@@ -190,30 +191,39 @@ class Sentinels:
         for _ in range(3):
             sentinel = Server(name)
             self.sentinels.append(sentinel)
-            config = sentinel.dir / "sentinel.conf"
-            config.write_text(
-                f"port {sentinel.port}\nbind 127.0.0.1\ndir {sentinel.dir}\n"
-                f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2\n"
-                f"sentinel down-after-milliseconds {self.service} 500\n"
-                f"sentinel failover-timeout {self.service} 3000\n"
-            )
-            sentinel.start_with(str(config), "--sentinel")
-        with Redis(port=self.sentinels[0].port) as client:
+            lines = [
+                f"port {sentinel.port}",
+                "bind 127.0.0.1",
+                f"dir {sentinel.dir}",
+                f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2",
+                f"sentinel down-after-milliseconds {self.service} 500",
+                f"sentinel failover-timeout {self.service} 3000",
+                *([f"requirepass {self.password}", f"sentinel sentinel-pass {self.password}"] if self.password else []),
+                *config,
+            ]
+            file = sentinel.dir / "sentinel.conf"
+            file.write_text("\n".join(lines) + "\n")
+            sentinel.start_with(str(file), "--sentinel")
+        with self.asking(0) as client:
             until(lambda: master(client, self.service)["num-other-sentinels"] == "2")
             until(lambda: master(client, self.service)["num-slaves"] == "1")
+
+    def asking(self, i: int) -> Redis:
+        """A client of the sentinel."""
+        return Redis(port=self.sentinels[i].port, password=self.password)
 
     @property
     def url(self) -> str:
         return "redis+sentinel://" + ",".join(s.address for s in self.sentinels) + f"/{self.service}"
 
-    def fail_over(self) -> None:
-        """Have the replica promoted; the old primary lives on as a replica."""
-        with Redis(port=self.sentinels[0].port) as client:
+    def fail_over(self, by: int = 0) -> None:
+        """Have the replica promoted; the old primary lives on, and is told to be a replica ten seconds later."""
+        with self.asking(by) as client:
             until(lambda: raw(client, "SENTINEL", "FAILOVER", self.service))
-            until(lambda: master(client, self.service)["port"] == str(self.replica.port))
+        self.wait_for_new_primary(by)
 
-    def wait_for_new_primary(self) -> None:
-        with Redis(port=self.sentinels[0].port) as client:
+    def wait_for_new_primary(self, by: int = 0) -> None:
+        with self.asking(by) as client:
             until(lambda: master(client, self.service)["port"] == str(self.replica.port))
 
     def stop(self) -> None:

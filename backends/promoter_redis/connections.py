@@ -104,7 +104,7 @@ class Connections:
         self._quiet_until_s = 0.0
         self._room = asyncio.Semaphore(LIMIT)
         self._idle: list[Link] = []
-        self._lent: set[Link] = set()
+        self._under_way: set[asyncio.Timeout] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._given_up: Callable[[], None] | None = None
         self._closed = False
@@ -128,9 +128,11 @@ class Connections:
         self._closed = True
         if self._sentinels is not None:
             await self._sentinels.close()
-        links = [*self._idle, *self._lent]
-        self._idle.clear()
-        await asyncio.gather(*(link.close() for link in links), *self._closing)
+        for scope in self._under_way:
+            if not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(link.close() for link in idle), *self._closing)
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
         """Lend a connection to `work`, which gives replies. To wait for one costs nothing of the server's time.
@@ -138,18 +140,13 @@ class Connections:
         Raises what redis-py raises, and TimeoutError.
         """
         async with self._room:
-            if self._closed:
-                raise closed_error()
             async with self.timed():
                 link = await self._take()
-                self._lent.add(link)
                 try:
                     replies = await work(link)
                 except BaseException:  # a reply may still be on its way: never read it as the next call's
                     await link.close()
                     raise
-                finally:
-                    self._lent.discard(link)
             self.judge(link.epoch, replies)
             if not self._closed and link.epoch == self.epoch:
                 self._idle.append(link)
@@ -160,11 +157,21 @@ class Connections:
     @asynccontextmanager
     async def timed(self) -> AsyncIterator[None]:
         """Bound what is done in time, and give the server up after a run of time-outs. Raises TimeoutError."""
+        if self._sentinels is not None:
+            await self._sentinels.settled()
+        if self._closed:
+            raise closed_error()
         epoch = self.epoch
         try:
-            async with asyncio.timeout(self._timeout_s):
-                yield
+            async with asyncio.timeout(self._timeout_s) as scope:
+                self._under_way.add(scope)
+                try:
+                    yield
+                finally:
+                    self._under_way.discard(scope)
         except (TimeoutError, rx.TimeoutError):
+            if self._closed:
+                raise closed_error() from None
             self._timeouts += 1
             if self._timeouts >= TIMEOUTS:
                 self.give_up(epoch, f"{self._timeouts} time-outs in a row")

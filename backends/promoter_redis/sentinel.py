@@ -1,8 +1,12 @@
 """`Sentinels`: which server is the primary, as sentinels say it, and their word when that changes.
 
 All are asked at the same time, so one that is away costs nothing. Each counts the fail-overs of a service up
-(config-epoch): the answer that knows of most of them is right. All are listened to in the background, too, because only
-the one that leads a fail-over announces it as it happens; any one of them is enough to follow.
+(config-epoch): the answer that knows of most of them is right. All are listened to in the background, too; any one of
+them is enough to follow.
+
+In a planned fail-over the old primary goes on taking writes for about a second after the replica has been cut off from
+it, and all of them are lost. The sentinel that leads the fail-over says so beforehand: from then on until another
+primary is named nothing is sent.
 """
 
 from __future__ import annotations
@@ -26,7 +30,10 @@ COMPARE_S = 0.05  # after the first answer, for one that knows more
 PROBE_S = 5.0  # a PING after this much silence, and a new connection when it stays unanswered as long
 RETRY_S = (0.1, 0.2, 0.5, 1.0)
 SWITCHED = b"+switch-master"
-EVENTS = (SWITCHED, b"+promoted-slave", b"+failover-end")  # after each of them another may be the primary
+CUT_OFF = b"+failover-state-send-slaveof-noone"  # within 0.1 s the replica will be
+ABORTED = b"-failover-abort-slave-timeout"  # it has not become a primary
+EVENTS = (SWITCHED, CUT_OFF, ABORTED, b"+promoted-slave", b"+failover-end")
+HOLD_S = 3.0  # at most, from CUT_OFF until another primary is named
 
 
 class Sentinels:
@@ -43,6 +50,9 @@ class Sentinels:
         self._used: Address | None = None  # what was answered last
         self._epoch = 0  # the newest that any of them has spoken of
         self._asking = asyncio.Lock()
+        self._settled = asyncio.Event()  # no primary is about to be replaced
+        self._settled.set()
+        self._hold: asyncio.TimerHandle | None = None
         self._moved: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -53,6 +63,10 @@ class Sentinels:
                 self._primary = await self._ask()
             self._used = self._primary
             return self._primary
+
+    async def settled(self) -> None:
+        """Wait while the primary is being replaced: what it is sent now is lost."""
+        await self._settled.wait()
 
     def doubt(self) -> None:
         """Have the next one who wants to know ask anew."""
@@ -70,6 +84,7 @@ class Sentinels:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
+        self._settle()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> Address:
@@ -162,10 +177,21 @@ class Sentinels:
             probed = push is None
             if isinstance(push, list) and len(push) == 3 and push[1] in EVENTS:
                 words = push[2].decode().split()
-                if push[1] == SWITCHED and words[0] == self._service:  # then the old host and port, and the new ones
-                    self._heard((words[3], int(words[4])))
                 if self._service in words:
-                    await self._look()
+                    await self._said(push[1], words)
+
+    async def _said(self, event: bytes, words: Sequence[str]) -> None:
+        if event == CUT_OFF:
+            log.info("the primary of %r is about to be replaced", self._service)
+            self._settle()
+            self._settled.clear()
+            self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._settle)
+            return
+        if event == ABORTED:
+            self._settle()
+        if event == SWITCHED:  # the service, the old host and port, the new host and port
+            self._heard((words[3], int(words[4])))
+        await self._look()
 
     async def _look(self) -> None:
         """Ask, if anybody has asked yet; what nobody answers now is asked again by whoever needs it."""
@@ -181,6 +207,13 @@ class Sentinels:
             if self._moved is not None:
                 self._moved()
                 self._primary = address  # `moved` casts doubt on it
+            self._settle()
+
+    def _settle(self) -> None:
+        self._settled.set()
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
 
 def _best(answers: Sequence[tuple[int, Address]]) -> tuple[int, Address]:
