@@ -72,7 +72,10 @@ def _rows(s: QueueStats) -> list[tuple[str, str]]:
         )
     lease = "" if s.lease_remaining_ms is None else f", lease ends in {common.show_ms(s.lease_remaining_ms)}"
     return [
-        ("delayed jobs", f"{s.depth:,}"),
+        (
+            "delayed jobs",
+            f"{s.depth:,}" + (f", {s.parked:,} of them parked: due after the year 9999" if s.parked else ""),
+        ),
         ("due now", f"{s.due:,}" + (f", the oldest for {common.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
         ("next due", next_due),
         ("stream", f"{s.stream_len:,} entries"),

@@ -12,6 +12,8 @@ from ulid import ULID
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
 from promoter_core.testing import RecordingEvents
+from promoter_resp.keys import keys_of
+from tests.server.bench import member
 
 pytestmark = pytest.mark.server
 
@@ -39,12 +41,18 @@ async def test_the_documented_acl_is_enough(any_server, admin):
             await jobs.schedule(1, delay=0.05, job_id="a")
             cancelled = await jobs.schedule(2, delay=60)
             await jobs.cancel(cancelled)
-            await jobs.schedule(3)
+            await admin.zadd(keys_of(queue).delayed, {member("b"): 10**13, member("c"): 1})
+            await jobs.cancel("nobody")
+            assert (await jobs.cancel("b")).value == "removed", "it has no index"
+            await jobs.schedule(3, job_id="d")
+            await jobs.schedule(3, job_id="d")
+            await admin.zadd(keys_of(queue).delayed, {member("e"): 1})
+            await jobs.schedule(4, job_id="f", delay=60)
             async with asyncio.timeout(10):
-                while events.ids != ["a"]:
+                while not {"a", "c", "d", "e"} <= set(events.ids):
                     await asyncio.sleep(0.01)
             assert backend.capabilities.wake == "any-write"
-            assert (await jobs.stats()).stream_len == 2
+            assert (await jobs.stats()).stream_len == 4
     refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
     assert [entry for entry in refused if "setinfo" not in entry] == []
 

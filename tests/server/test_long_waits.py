@@ -70,7 +70,7 @@ async def test_the_ids_of_another_producers_jobs_are_taken_hours_after_their_due
     while (await promote(backend, name)).promoted:
         pass
     assert not (await queue.schedule(1, delay=60, job_id="j7")).created, "nor are they run twice after the promotion"
-    assert await client.ttl(keys.marker + b"j7") <= 3_600
+    assert 0 < await client.ttl(keys.marker + b"j7") <= 90_000
 
 
 async def test_a_job_whose_index_was_evicted_is_found_up_to_the_documented_bound(backend, client, name, keys):

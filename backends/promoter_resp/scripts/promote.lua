@@ -178,8 +178,8 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     promoted, room = promoted + moved, room - moved
   end
   if indexed > 0 then
-    pcall('DEL', unpack(index, 1, indexed))
-    if before < to_extend then
+    local known = pcall('DEL', unpack(index, 1, indexed))
+    if before < to_extend and known ~= 0 then -- a unique job has an index; or a marker by look.lua, which lasts
       remember(index, indexed, before)
     end
     if want_traces then
