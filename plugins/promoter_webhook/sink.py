@@ -41,8 +41,7 @@ class WebhookEvents:
         post: Post | None = None,
     ) -> None:
         """`post` sends in place of HTTP, in tests. Raises ConfigError for an option that cannot work."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http(url):
             raise ConfigError("webhook: url must be http://… or https://…, as webhook:url=https://example.com/hook")
         if secret and secret_env:
             raise ConfigError("webhook: give either secret or secret_env, not both")
@@ -93,3 +92,11 @@ class WebhookEvents:
             headers["webhook-signature"] = signature(self._secret, id, now, body)
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
             return answer.status
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote a password
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
