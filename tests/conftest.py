@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import BINARIES, Server, find, required
+from tests.servers import Server, find, required, wanted
 
 
 def start_or_skip(name: str) -> Iterator[Server]:
@@ -27,7 +27,7 @@ def valkey() -> Iterator[Server]:
     yield from start_or_skip("valkey-9.1")
 
 
-@pytest.fixture(scope="session", params=list(BINARIES))
+@pytest.fixture(scope="session", params=wanted())
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each server in turn."""
     yield from start_or_skip(request.param)
