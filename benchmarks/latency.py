@@ -1,10 +1,10 @@
-"""How fast a backlog drains behind a long or unsteady link, or on a store with a dear commit, beside the best fixed batch.
+"""How fast a backlog drains behind a long or unsteady link, or with a dear commit, beside the best fixed batch.
 
     python -m benchmarks.latency [--jobs 20000] [--rounds 3]
 
-All figures of a case are of one run, in turns, so the ratio holds on any machine. A fixed batch (`max_tick_ms=0`) counts
-if the server's work on a tick fits `max_tick_ms`, or four times the fixed cost of a commit where that is more. Last, what
-comes out when jobs come in all the time and the link becomes long while we lead.
+All figures of a case are of one run, in turns, so the ratio holds on any machine. A fixed batch (`max_tick_ms=0`)
+counts if the server's work on a tick fits `max_tick_ms`, or four times the fixed cost of a commit where that is more.
+Last, what comes out when jobs come in all the time and the link becomes long while we lead.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Measured:
 @asynccontextmanager
 async def linked(url: str) -> Any:
     """A backend behind a proxy, one that is not, and the proxy."""
-    async with proxy(int(url.rpartition(":")[2])) as network:
-        async with connect(f"redis://{network.address}") as far, connect(url) as near:
-            yield far, near, network
+    port = int(url.rpartition(":")[2])
+    async with proxy(port) as network, connect(f"redis://{network.address}") as far, connect(url) as near:
+        yield far, near, network
 
 
 async def drain(url: str, case: Case, jobs: int, batch: int, max_tick_ms: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A stop, a signal and a cancellation end in about two seconds, whatever the server does: with real servers that hang."""
+"""A stop, a signal and a cancellation end in about two seconds, whatever the server does: real servers that hang."""
 
 from __future__ import annotations
 
