@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -276,10 +277,8 @@ async def test_a_slow_sink_that_goes_on_may_finish():
 async def test_a_task_that_loses_cancellations_is_cancelled_again():
     async def deaf(times):
         for _ in range(times):
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                pass
         return "done"
 
     task = asyncio.create_task(deaf(3))
