@@ -153,6 +153,21 @@ async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys
     assert "worker-7" in shown
 
 
+@pytest.mark.parametrize("ttl_ms", [None, 3_000_000, 50_000])
+async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, name, keys, ttl_ms):
+    await client.set(keys.lock, "pod[blue]-1", px=ttl_ms)
+    code, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, _) = find(findings, "pod[blue]-1 leads, with ")
+    assert severity == ("warning" if ttl_ms is None else "ok"), "nothing is overdue yet"
+    await client.zadd(keys.delayed, {member("a"): 1})
+    _, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, advice) = find(findings, "pod[blue]-1 leads, with ")
+    assert "; 1 jobs are overdue, the oldest by " in what
+    assert ("never ends by itself" if ttl_ms is None else "of its lease left") in what
+    assert severity == ("warning" if ttl_ms == 50_000 else "problem")
+    assert ("delete the lock" in advice) is (severity == "problem")
+
+
 # Quarantine
 
 

@@ -1,4 +1,4 @@
-"""A stop, a signal and a cancellation end in about two seconds, whatever the server does: real servers that hang."""
+"""A stop, a signal and a cancellation end in about two seconds, while real servers hang."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,14 +131,15 @@ def test_a_signal_ends_it_while_the_primary_and_all_sentinels_hang():
 
 
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
-def test_a_signal_ends_it_while_it_tries_to_connect(server, scheme):
-    suspend(server)
-    arguments = ("--url", f"{scheme}://{server.address}", "-q", "q", "--connect-timeout", "60")
-    with running(*arguments) as process:
-        time.sleep(3)
-        assert process.poll() is None
-        assert ends_in_time(process) == 0
-        assert "Traceback" not in process.stderr.read()
+def test_a_signal_ends_it_while_it_tries_to_connect(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        with running("--url", url, "-q", "q", "--connect-timeout", "60") as process:
+            with silent.accept()[0]:
+                time.sleep(0.3)
+                assert ends_in_time(process) == 0
+            assert process.stderr.read().rstrip().endswith("SIGTERM: stopping")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "glide"])

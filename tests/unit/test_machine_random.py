@@ -130,7 +130,26 @@ class RandomRuns(RuleBasedStateMachine):
     @precondition(lambda self: self.doing(Cleanup, Emit, Unlock))
     @rule()
     def is_done(self):
+        led, unlocking = self.machine.state is State.LEADER, self.doing(Unlock)
         self.answer(Done())
+        assert not (unlocking and led) or self.reported is LockOutcome.RELEASED
+
+    @precondition(lambda self: self.doing(Unlock))
+    @rule()
+    def is_anothers_by_now(self):
+        self.answer(LeaseLost())
+        assert self.doing(Stop)
+        assert self.reported is not LockOutcome.ACQUIRED
+
+    @precondition(lambda self: not self.doing(Stop))
+    @rule(really=st.integers(0, 9))
+    def is_given_up(self, really):
+        if really == 0:
+            self.owed = []
+            self.shutdown_steps = 0
+            self.take(self.machine.abandon(self.now_s))
+            assert self.doing(Unlock, Stop)
+            assert self.doing(Unlock) or not self.granted
 
     @precondition(lambda self: self.doing(Wait))
     @rule(changed=st.booleans(), part=st.floats(0, 1), paused=st.sampled_from([0.0, 0.0, 0.0, 10.0]))

@@ -58,6 +58,8 @@ def test_short_legacy_and_odd_promote_replies(reply, promotion):
         ([0, 700], LeaseHeld(700)),
         ([0, -1], LeaseHeld(None)),  # a lock that never ends by itself
         ([0], LeaseHeld(None)),
+        ([0, 700, b"other \xff", 12], LeaseHeld(700, "other \udcff", 12)),
+        ([0, -1, b"", -5], LeaseHeld(None)),
         (0, LeaseHeld(None)),
         (None, LeaseHeld(None)),
         (b"x", LeaseHeld(None)),
