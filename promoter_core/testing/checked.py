@@ -83,7 +83,7 @@ class CheckedBackend:
         return capabilities
 
     def __getattr__(self, name: str) -> Any:
-        if name in OF_MANY:
+        if name in OF_MANY and hasattr(self.inner, name):
             where = f"ManyQueues.{name}"
         elif name in METHODS:
             where = f"Backend.{name}"

@@ -67,7 +67,8 @@ class FaultyBackend:
         self.disconnected = False  # while True every call fails as if the server had gone
         self._clock = clock or SystemClock()
         for name, method in optional_methods(backend).items():
-            setattr(self, name, self._failing(name, method) if is_coroutine_method(name) else method)
+            if not hasattr(type(self), name):  # a subclass may have a method instead
+                setattr(self, name, self._failing(name, method) if is_coroutine_method(name) else method)
 
     @property
     def capabilities(self) -> Capabilities:

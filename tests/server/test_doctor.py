@@ -156,7 +156,7 @@ async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys
 @pytest.mark.parametrize("ttl_ms", [None, 3_000_000, 50_000])
 async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, name, keys, ttl_ms):
     await client.set(keys.lock, "pod[blue]-1", px=ttl_ms)
-    code, findings = doctor(valkey.url, "--queue", name)
+    _, findings = doctor(valkey.url, "--queue", name)
     what, (severity, _) = find(findings, "pod[blue]-1 leads, with ")
     assert severity == ("warning" if ttl_ms is None else "ok"), "nothing is overdue yet"
     await client.zadd(keys.delayed, {member("a"): 1})

@@ -130,7 +130,7 @@ def test_a_plugin_that_is_broken_in_any_way_costs_one_line_and_only_itself(site,
     assert re.search(why, record.getMessage())
     with pytest.raises(PluginError, match="plugin 'bad' of bad-store 0.1 is broken"):
         registry.backend("bad://")
-    with pytest.raises(PluginError, match="unknown URL scheme 'other'.*; broken plugins, left out: bad"):
+    with pytest.raises(ConfigError, match="unknown URL scheme 'other'.*; broken plugins, left out: bad"):
         registry.backend("other://")
 
 

@@ -305,6 +305,7 @@ class Led(MemoryBackend):
     answer = LeaseHeld(3_200, "other-1", 0)
 
     async def lock(self, queue, holder, ttl_ms):
+        await super().lock(queue, holder, ttl_ms)  # a wait for the lock is to come
         return self.answer
 
 

@@ -33,14 +33,13 @@ class Far(FaultyBackend):
         super().__init__(backend, *(Fault(m, onwards=True, error=None, delay_s=WAY_S) for m in methods), clock=clock)
         self.largest = Counter()
 
-    def __getattr__(self, name):
-        found = super().__getattr__(name)
-        if name not in ("lock_many", "promote_many", "renew_many", "announce"):
-            return found
+        for name in ("lock_many", "promote_many", "renew_many", "announce"):
+            setattr(self, name, self._counted(name, getattr(self, name)))
 
+    def _counted(self, name, method):
         def call(asked, *args):
             self.largest[name] = max(self.largest[name], len(asked))
-            return found(asked, *args)
+            return method(asked, *args)
 
         return call
 
