@@ -29,7 +29,7 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
 
 def raw(client: Redis, *words: str | int) -> Any:
     """The reply as it came: what redis-py makes of these commands differs between its versions."""
-    connection = client.connection_pool.make_connection()
+    connection = client.connection_pool.connection_class(**client.connection_pool.connection_kwargs | {"protocol": 2})
     try:
         connection.connect()
         connection.send_command(*words)
