@@ -33,7 +33,7 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
 def raw(client: Redis, *words: str | int) -> Any:
     """The reply as it came: what redis-py makes of these commands differs between its versions."""
     pool = client.connection_pool
-    connection = pool.connection_class(**pool.connection_kwargs)  # one that the pool does not count
+    connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 2})  # one that the pool does not count
     try:
         connection.connect()
         connection.send_command(*words)

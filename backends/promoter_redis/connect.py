@@ -7,11 +7,11 @@ from typing import Any
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 
 from promoter_core.errors import ConfigError
-from promoter_core.urls import BackendUrl, Credentials
+from promoter_core.urls import BackendUrl
 from promoter_redis.cluster import ClusterDriver
+from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
 from promoter_redis.sentinel import Sentinels
 from promoter_resp.backend import RespBackend
@@ -117,23 +117,9 @@ def _backend(driver: Any, options: Options) -> RespBackend:
     return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
-class _Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked
-    """redis-py asks it whenever a connection is made."""
-
-    def __init__(self, ask: Credentials) -> None:
-        self._ask = ask
-
-    def get_credentials(self) -> Any:
-        raise NotImplementedError("asked for asynchronously only")
-
-    async def get_credentials_async(self) -> Any:
-        user, password = await self._ask()
-        return (user, password) if user else (password,)
-
-
 def _login(url: BackendUrl) -> dict[str, Any]:
     if url.credentials is not None:
-        return {"credential_provider": _Rotating(url.credentials)}
+        return {"credential_provider": Rotating(url.credentials)}
     return {"username": url.username, "password": url.password}
 
 

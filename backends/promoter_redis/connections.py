@@ -17,7 +17,8 @@ from typing import Any
 import redis.exceptions as rx
 
 from promoter_core.errors import TransientError
-from promoter_redis.errors import is_refused
+from promoter_redis.credentials import Rotating
+from promoter_redis.errors import is_no_primary, is_refused
 from promoter_redis.sentinel import Sentinels
 from promoter_resp.driver import Arg
 from promoter_resp.errors import closed_error
@@ -181,7 +182,7 @@ class Connections:
     def judge(self, epoch: int, replies: Sequence[Any]) -> None:
         """Give the server up if one of the replies of that epoch says that it is no primary."""
         for reply in replies:
-            if isinstance(reply, rx.ReadOnlyError | rx.MasterDownError) or str(reply)[:9] == "UNBLOCKED":
+            if isinstance(reply, Exception) and is_no_primary(reply):
                 self.give_up(epoch, str(reply))
                 return
 
@@ -219,6 +220,8 @@ class Connections:
                 async with asyncio.timeout(self._timeout_s):
                     if self._sentinels is not None:
                         connection.host, connection.port = await self._sentinels.primary()
+                    if isinstance(connection.credential_provider, Rotating):
+                        await connection.credential_provider.before_connecting()
                     await connection.connect()
                     link = await self._greeted(Link(connection, epoch, None), newest_id)
             except BaseException:

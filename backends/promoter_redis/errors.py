@@ -32,6 +32,12 @@ def is_refused(exc: BaseException) -> bool:
     return isinstance(exc, rx.NoPermissionError) or "unknown command" in text or "unknown subcommand" in text
 
 
+def is_no_primary(exc: BaseException) -> bool:
+    """The server was demoted. Not every version of redis-py has a class for each of these."""
+    said = str(exc).startswith(("READONLY", "MASTERDOWN", "UNBLOCKED"))
+    return said or isinstance(exc, rx.ReadOnlyError | rx.MasterDownError)
+
+
 def translate(exc: BaseException, where: str) -> BackendError:
     """The error to raise for what redis-py raised while talking to the server at `where`."""
     if isinstance(exc, BackendError):

@@ -37,7 +37,10 @@ HOLD_S = 3.0  # at most, from CUT_OFF until another primary is named
 
 
 class Sentinels:
-    """`make` gives a connection to the sentinel at a host and a port, not connected yet."""
+    """`make` gives a connection to the sentinel at a host and a port, not connected yet.
+
+    A sentinel has half of `timeout_s` to answer, the time of a whole call.
+    """
 
     def __init__(
         self, make: Callable[[str, int], Any], addresses: Sequence[Address], service: str, *, timeout_s: float
@@ -45,7 +48,7 @@ class Sentinels:
         self._make = make
         self._addresses = addresses
         self._service = service
-        self._timeout_s = timeout_s
+        self._timeout_s = timeout_s / 2
         self._primary: Address | None = None  # None while in doubt
         self._used: Address | None = None  # what was answered last
         self._epoch = 0  # the newest that any of them has spoken of

@@ -14,12 +14,12 @@ from ulid import ULID
 from promoter_core import Promoter, PromoterFleet, PromoterSettings, connect
 from promoter_core.testing import RecordingEvents
 from promoter_resp.keys import keys_of
-from tests.server.bench import member, now_ms, until
+from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
 
 pytestmark = pytest.mark.server
 
 LONG = {"lock_ttl_ms": 3_600_000, "poll_interval_ms": 3_600_000, "follower_poll_ms": 3_600_000}
-FLAG = {"tick connection": "t", "watching connection": "P"}
+FLAG = {"tick connection": TICKS, "watching connection": WATCHES}
 
 
 class Serving:
@@ -44,18 +44,6 @@ class Serving:
         """A job that a plain ZADD adds is promoted."""
         await client.zadd(keys_of(queue).delayed, {member(id): await now_ms(client) + 100})
         await until(lambda: id in self.events.ids)
-
-
-async def the_one(client, flag):
-    """The id of the connection that is tracked ("t") or subscribes ("P"); waits until there is just one."""
-
-    async def found():
-        lines = (await client.execute_command("CLIENT", "LIST")).decode().splitlines()
-        fields = [dict(field.split("=", 1) for field in line.split(" ")) for line in lines]
-        ids = [c["id"] for c in fields if flag in c["flags"]]
-        return ids[0] if len(ids) == 1 else None
-
-    return await until(found)
 
 
 @pytest.mark.parametrize("kind", ["fleet", "promoter"])

@@ -15,7 +15,7 @@ from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientErr
 from promoter_core.testing import RecordingEvents
 from promoter_resp.keys import keys_of
 from tests.proxy import proxy
-from tests.server.bench import member, now_ms, until
+from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
@@ -76,10 +76,7 @@ async def taken_over(network, first, second, one, other):
     """The old server lives on, writable; the next connection, that of the ticks, reaches the other."""
     await other.replicaof("NO", "ONE")
     network.target = second.port
-    lines = (await one.execute_command("CLIENT", "LIST")).decode().splitlines()
-    fields = [dict(field.split("=", 1) for field in line.split(" ")) for line in lines]
-    (ticks,) = [c["id"] for c in fields if "t" in c["flags"]]
-    await one.execute_command("CLIENT", "KILL", "ID", ticks)
+    await one.execute_command("CLIENT", "KILL", "ID", await the_one(one, TICKS))
 
 
 MOVES = {"READONLY": readonly, "MASTERDOWN": masterdown, "silent death": silent, "taken over": taken_over}
@@ -116,13 +113,8 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
                     await asyncio.gather(*ten)  # the ten connections were given up together
                 # by a push: the poll is an hour away, and only this server is written to
                 await until(lambda: promoting.capabilities.wake == "any-write" and promoter.health().leads)
-                await until(lambda: holds(other))
+                await the_one(other, WATCHES)
                 await asyncio.sleep(0.3)
                 await other.zadd(K.delayed, {member("pushed"): await now_ms(other) + 50})
                 await until(lambda: "pushed" in events.ids)
                 assert await other.xlen(K.stream) == 1
-
-
-async def holds(client):
-    lines = (await client.execute_command("CLIENT", "LIST")).decode()
-    return any("P" in line.split("flags=")[1].split(" ")[0] for line in lines.splitlines() if "sub=1" in line)
