@@ -15,17 +15,17 @@ _HIDDEN = "***"
 Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendUrl:
     """`scheme://user:password@host:port/path?option=value`, with everything percent-decoded."""
 
     scheme: str
     hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
     path: str = ""  # with its leading slash
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    options: dict[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
-    credentials: Credentials | None = field(default=None, repr=False)  # instead of username and password
+    username: str | None = None
+    password: str | None = None
+    options: dict[str, str] = field(default_factory=dict)  # may hold secrets
+    credentials: Credentials | None = None  # instead of username and password
 
     @property
     def host(self) -> str | None:
@@ -38,7 +38,11 @@ class BackendUrl:
     def __str__(self) -> str:
         user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
         user = user or (f"{_HIDDEN}@" if self.username else "")  # alone, it may be a password in the wrong place
-        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{self.path}"
+        path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have begun with a /
+        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{path}"
+
+    def __repr__(self) -> str:
+        return f"<BackendUrl {self}>"
 
     def addresses(self, port: int) -> list[tuple[str, int]]:
         """The hosts with `port` where none is given; localhost when there is none."""
@@ -48,8 +52,7 @@ class BackendUrl:
         """The number of a database, from the path or the option `db`. Raises ConfigError."""
         text = self.path.removeprefix("/") or self.options.get("db", "0")
         if not (text.isascii() and text.isdigit()):
-            shown = self if "@" not in self.path else f"{self.scheme}://"  # a password may have begun with a /
-            raise ConfigError(f"{shown}: the path must be the number of a database, such as /0")
+            raise ConfigError(f"{self}: the path must be the number of a database, such as /0")
         return int(text)
 
     def one_host(self) -> BackendUrl:
@@ -99,8 +102,8 @@ def _parse(scheme: str, rest: str) -> BackendUrl | None:
     """None when it is malformed: also when an @ comes after the host, for then a password may have ended too early."""
     try:
         parts = urlsplit(f"{scheme}://{rest}")
-        tail = parts.path + parts.query
-        if parts.fragment or rest.endswith("#") or (parts.netloc and "@" in tail) or _CONTROL.search(rest):
+        late = "@" in parts.query or (parts.netloc and "@" in parts.path)
+        if late or "#" in rest or _CONTROL.search(rest):
             return None
         return BackendUrl(
             scheme=scheme,

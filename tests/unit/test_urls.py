@@ -60,6 +60,7 @@ def everything_shown(error):
 @example("redis", "{s}://app:{p}@h", "Qx7℀Zk9Wv3")
 @example("redis", "{s}://app:{p}@h", "[Qx7Zk9Wv3")
 @example("redis", "{s}://{p}@h", "Qx7Zk9Wv3")
+@example("redis", "{s}://{p}@h", "/Qx7/Zk9/Wv3")
 @example("redis", "app:{p}@{s}://h", "Qx7Zk9Wv3")
 def test_no_part_of_a_password_is_shown_wherever_it_is_and_whatever_is_in_it(scheme, place, password):
     # Where the password comes first, what is before its own : or :// is a user or a scheme.
