@@ -72,9 +72,9 @@ class Turns:
             heapq.heappop(self._waiting)
         return self._waiting[0][0] if self._waiting else None
 
-    def round(self) -> list[Line]:
+    def round(self, at_once: int = AT_ONCE) -> list[Line]:
         """The lines of the next round trip, in turn; they stand no longer."""
-        lines = [self._light.popleft() for _ in range(min(len(self._light), AT_ONCE - 1))]
+        lines = [self._light.popleft() for _ in range(min(len(self._light), at_once - 1))]
         if self._draining:
             lines.append(self._draining.popleft())
         return lines
