@@ -41,15 +41,12 @@ async def guarded(call: Awaitable[Outcome]) -> Outcome:
         return Failed(TransientError("the backend gave up the call by itself", code="CANCELLED"))
 
 
-async def release(backend: Backend, unlock: Unlock, s: PromoterSettings, until_s: float | None = None) -> Outcome:
-    """Release a lock at the end, in RELEASE_S seconds or until the event loop's clock shows `until_s`."""
-    left_s = RELEASE_S if until_s is None else until_s - asyncio.get_running_loop().time()
+async def release(backend: Backend, unlock: Unlock, s: PromoterSettings) -> Outcome:
+    """Release a lock at the end, in RELEASE_S seconds."""
     try:
-        if left_s > 0:
-            return await bounded(guarded(do_alone(backend, unlock, s)), left_s)
+        return await bounded(guarded(do_alone(backend, unlock, s)), RELEASE_S)
     except TimeoutError:
-        pass
-    return Failed(TransientError(f"the store did not answer in {RELEASE_S:g} s", code="TIMEOUT"))
+        return Failed(TransientError(f"the store did not answer in {RELEASE_S:g} s", code="TIMEOUT"))
 
 
 def as_backend_error(exc: Exception) -> BackendError:

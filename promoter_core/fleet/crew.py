@@ -12,9 +12,8 @@ from typing import Any
 from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
 from promoter_core.contracts import Clock
 from promoter_core.doing import as_backend_error, do_alone, guarded, release
-from promoter_core.ending import RELEASE_S
 from promoter_core.errors import BackendError, PermanentError
-from promoter_core.fleet.turns import Line, Turns, deaf, some
+from promoter_core.fleet.turns import AT_ONCE, Line, Turns, deaf, some
 from promoter_core.machine import Machine, State
 from promoter_core.model import Changes, Lease, LeaseLost, Promotion, Renewal, Wake
 from promoter_core.reports import Reporter
@@ -25,7 +24,7 @@ log = logging.getLogger("promoter.fleet")
 RENEW = 0.3  # of the lease, between renewals
 RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
 POLLS_A_SECOND = 1_000
-RELEASED_AT_ONCE = 100  # locks, when the end cannot be waited for
+RELEASED_AT_ONCE = 100  # locks, at the end
 
 
 class Crew:
@@ -54,6 +53,7 @@ class Crew:
         self._freed: deque[Line] = deque()  # followers, whose lock may have been released
         self._renewing: deque[Line] = deque()  # whose leases are still to be renewed this time
         self.steps = 0  # that have gone well
+        self.ends = False  # the locks are being released
 
     @property
     def busy(self) -> bool:
@@ -145,7 +145,7 @@ class Crew:
         locks: list[Line] = []
         promotes: list[Line] = []
         alone: list[Line] = []
-        for line in self._turns.round():
+        for line in self._turns.round(RELEASED_AT_ONCE if self.ends else AT_ONCE):
             match line.action:
                 case Lock():
                     locks.append(line)
@@ -217,7 +217,7 @@ class Crew:
             self._turns.wait(line, now_s + wait.seconds)
 
     async def release(self) -> None:
-        """After a cancellation, or a round that does not end: release what may be held, as far as the time goes."""
+        """After a cancellation, or a round that does not end: release what may be held, for as long as that goes well."""
         lines, now_s = list(self.lines.values()), self._clock.monotonic()
         self.lines.clear()
         held: list[tuple[Line, Unlock]] = []
@@ -226,15 +226,18 @@ class Crew:
             self._reporter.report(line.queue, decision)
             if isinstance(decision.action, Unlock):
                 held.append((line, decision.action))
-        until_s, failed = asyncio.get_running_loop().time() + RELEASE_S, 0
-        for first in range(0, len(held), RELEASED_AT_ONCE):
-            batch = held[first : first + RELEASED_AT_ONCE]
-            calls = [release(self._backend, unlock, line.settings, until_s) for line, unlock in batch]
-            now_s = self._clock.monotonic()
-            for (line, _), outcome in zip(batch, await asyncio.gather(*calls), strict=True):
-                self._reporter.report(line.queue, line.machine.handle(outcome, now_s))
-                failed += isinstance(outcome, Failed)
-        if failed > 1:
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(held):
+            batch = held[len(outcomes) : len(outcomes) + RELEASED_AT_ONCE]
+            calls = (release(self._backend, unlock, line.settings) for line, unlock in batch)
+            done = await asyncio.gather(*calls)
+            if all(isinstance(outcome, Failed) for outcome in done):
+                done += done[:1] * (len(held) - len(outcomes) - len(done))  # the others would have to wait in vain
+            outcomes += done
+        now_s = self._clock.monotonic()
+        for (line, _), outcome in zip(held, outcomes, strict=True):
+            self._reporter.report(line.queue, line.machine.handle(outcome, now_s))
+        if (failed := sum(isinstance(outcome, Failed) for outcome in outcomes)) > 1:
             log.warning("%d locks in all could not be released", failed)
 
     def _handle(self, line: Line, outcome: Outcome, now_s: float) -> None:

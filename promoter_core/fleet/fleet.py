@@ -373,7 +373,7 @@ class PromoterFleet:
 
     async def _wind_up(self) -> None:
         """The others take over as soon as each lock is released."""
-        self._stopping = True
+        self._stopping = self._crew.ends = True
         if self._membership is not None:
             await self._membership.leave()
         self._unsettled.clear()

@@ -170,7 +170,7 @@ async def test_a_server_killed_and_restarted_ten_times_under_load_loses_nothing(
             queue = DelayedQueue(producing, "q")
 
             async def produce():
-                n, asked_ms = 0, {}
+                n = 0
                 while True:
                     jobs = [Job(data=i, delay=0.05 + (i % 40) / 20, job_id=f"j{i}") for i in range(n, n + 20)]
                     for job in jobs:  # whichever try takes effect, it is not before the first
