@@ -217,7 +217,7 @@ class Crew:
             self._turns.wait(line, now_s + wait.seconds)
 
     async def release(self) -> None:
-        """After a cancellation, or a round that does not end: release what may be held, for as long as that goes well."""
+        """After a cancellation, or a round that does not end: release what may be held while that goes well."""
         lines, now_s = list(self.lines.values()), self._clock.monotonic()
         self.lines.clear()
         held: list[tuple[Line, Unlock]] = []
