@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
@@ -51,8 +52,9 @@ class TestFake(BackendContract):
             yield backend
 
     @pytest.fixture
-    def leap(self, backend):
-        return partial(leap, backend._driver._client)
+    async def leap(self, backend):
+        async with FakeAsyncRedis(server=backend._driver.server) as client:
+            yield partial(leap, client)
 
     @pytest.fixture
     async def pair(self, backend, url):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from promoter_core import CancelOutcome, DelayedQueue, Job, connect
-from promoter_core.model import JobRequest
+from promoter_core.model import JobRequest, Lease
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
 from tests.server.bench import member, now_ms, promote
@@ -123,11 +123,12 @@ async def test_thirty_thousand_ids_are_cancelled_in_short_scripts(backend, clien
 @pytest.mark.parametrize("score", ["+inf", "9223372036854775808", "1e300", "253402300800000"])
 async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        raw = backend._driver._client
-        await raw.zadd(keys.delayed, {member("parked"): score})
+        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("parked"))
         p, stats = await promote(backend, name), await backend.stats(name)
         assert (p.depth, p.next_due_ms, p.oldest_pending_lag_ms) == (1, None, 0)
         assert (stats.depth, stats.next_due_ms, stats.oldest_pending_lag_ms, stats.parked) == (1, None, 0, 1)
+        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        assert (renewal.due, renewal.next_due_ms) == (False, None)
         await backend.schedule(name, [JobRequest("far", b"", due_ms=253_402_300_799_999, unique=True)])
         assert (await promote(backend, name)).next_due_ms == 253_402_300_799_999
         assert (await backend.stats(name)).parked == 1
@@ -138,10 +139,12 @@ async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, sch
 @pytest.mark.parametrize("score", ["-inf", "-5"])
 async def test_a_score_before_all_time_is_due(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        await backend._driver._client.zadd(keys.delayed, {member("a"): score})
+        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("a"))
         p = await promote(backend, name, max_stream_len=0)
         assert (p.next_due_ms, p.oldest_pending_lag_ms, p.held_back) == (0, p.now_ms, 1)
         assert (await backend.stats(name)).next_due_ms == 0
+        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        assert (renewal.due, renewal.next_due_ms) == (True, 0)
         assert (await promote(backend, name)).promoted == 1
 
 
