@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from fakeredis import FakeAsyncRedis
+from fakeredis import FakeAsyncRedis as FakeRedis
 from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
@@ -53,7 +53,7 @@ class TestFake(BackendContract):
 
     @pytest.fixture
     async def leap(self, backend):
-        async with FakeAsyncRedis(server=backend._driver.server) as client:
+        async with FakeRedis(server=backend._driver.server) as client:
             yield partial(leap, client)
 
     @pytest.fixture
