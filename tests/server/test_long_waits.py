@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Job, connect
-from promoter_core.model import JobRequest, Lease
+from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, PromoterSettings, connect, unpack_envelope
+from promoter_core.model import JobRequest, Lease, StreamName
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
-from tests.server.bench import member, now_ms, promote
+from tests.server.bench import member, now_ms, promote, until
 
 pytestmark = pytest.mark.server
 
@@ -158,3 +160,38 @@ async def test_trace_contexts_leave_no_key_in_the_servers_tracking_table(backend
     assert len(p.traces) == 500
     assert (await client.info("stats"))["tracking_total_keys"] <= before + 10
     assert not [key async for key in client.scan_iter(keys.trace + b"?*")]
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_after_three_hours_without_a_promoter_every_job_is_known_and_runs_once(server, name, scheme, monkeypatch):
+    url = f"{scheme}://{server.address}"
+    server.options |= {"appendonly": "yes", "appendfsync": "always"}
+    server.stop()
+    server.dir.mkdir(exist_ok=True)
+    server.start()
+    async with connect(url) as backend:
+        jobs = [Job(data=i, delay=i % 5, job_id=f"j{i}", index=bool(i % 3)) for i in range(500)]
+        await DelayedQueue(backend, name).schedule_many(jobs)
+    server.kill()
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME", "+3h")
+    server.start()
+    async with connect(url) as backend:
+        queue = DelayedQueue(backend, name)
+        assert (await queue.stats()).oldest_pending_lag_ms > 2.9 * HOUR_MS
+        assert await queue.cancel_many(["j1", "j3", "j500"]) == (REMOVED, REMOVED, NOT_FOUND)
+        assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
+        async with Promoter(backend, PromoterSettings(queue=name)).running():
+            await until(lambda: drained(queue))
+            assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
+            await until(lambda: drained(queue))
+        arrived = [unpack_envelope(e.fields["d"]).id for e in await backend.read(name, StreamName.JOBS, "", 1_000)]
+    assert sorted(arrived) == sorted(job.job_id for job in jobs if job.job_id not in ("j1", "j3"))
+
+
+async def drained(queue):
+    return (await queue.stats()).depth == 0
