@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Job, connect
-from promoter_core.model import JobRequest
+from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, PromoterSettings, connect, unpack_envelope
+from promoter_core.model import JobRequest, Lease, StreamName
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
-from tests.server.bench import member, now_ms, promote
+from tests.server.bench import member, now_ms, promote, until
 
 pytestmark = pytest.mark.server
 
@@ -123,11 +125,12 @@ async def test_thirty_thousand_ids_are_cancelled_in_short_scripts(backend, clien
 @pytest.mark.parametrize("score", ["+inf", "9223372036854775808", "1e300", "253402300800000"])
 async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        raw = backend._driver._client
-        await raw.zadd(keys.delayed, {member("parked"): score})
+        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("parked"))
         p, stats = await promote(backend, name), await backend.stats(name)
         assert (p.depth, p.next_due_ms, p.oldest_pending_lag_ms) == (1, None, 0)
         assert (stats.depth, stats.next_due_ms, stats.oldest_pending_lag_ms, stats.parked) == (1, None, 0, 1)
+        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        assert (renewal.due, renewal.next_due_ms) == (False, None)
         await backend.schedule(name, [JobRequest("far", b"", due_ms=253_402_300_799_999, unique=True)])
         assert (await promote(backend, name)).next_due_ms == 253_402_300_799_999
         assert (await backend.stats(name)).parked == 1
@@ -138,10 +141,12 @@ async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, sch
 @pytest.mark.parametrize("score", ["-inf", "-5"])
 async def test_a_score_before_all_time_is_due(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        await backend._driver._client.zadd(keys.delayed, {member("a"): score})
+        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("a"))
         p = await promote(backend, name, max_stream_len=0)
         assert (p.next_due_ms, p.oldest_pending_lag_ms, p.held_back) == (0, p.now_ms, 1)
         assert (await backend.stats(name)).next_due_ms == 0
+        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        assert (renewal.due, renewal.next_due_ms) == (True, 0)
         assert (await promote(backend, name)).promoted == 1
 
 
@@ -155,3 +160,38 @@ async def test_trace_contexts_leave_no_key_in_the_servers_tracking_table(backend
     assert len(p.traces) == 500
     assert (await client.info("stats"))["tracking_total_keys"] <= before + 10
     assert not [key async for key in client.scan_iter(keys.trace + b"?*")]
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_after_three_hours_without_a_promoter_every_job_is_known_and_runs_once(server, name, scheme, monkeypatch):
+    url = f"{scheme}://{server.address}"
+    server.options |= {"appendonly": "yes", "appendfsync": "always"}
+    server.stop()
+    server.dir.mkdir(exist_ok=True)
+    server.start()
+    async with connect(url) as backend:
+        jobs = [Job(data=i, delay=i % 5, job_id=f"j{i}", index=bool(i % 3)) for i in range(500)]
+        await DelayedQueue(backend, name).schedule_many(jobs)
+    server.kill()
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME", "+3h")
+    server.start()
+    async with connect(url) as backend:
+        queue = DelayedQueue(backend, name)
+        assert (await queue.stats()).oldest_pending_lag_ms > 2.9 * HOUR_MS
+        assert await queue.cancel_many(["j1", "j3", "j500"]) == (REMOVED, REMOVED, NOT_FOUND)
+        assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
+        async with Promoter(backend, PromoterSettings(queue=name)).running():
+            await until(lambda: drained(queue))
+            assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
+            await until(lambda: drained(queue))
+        arrived = [unpack_envelope(e.fields["d"]).id for e in await backend.read(name, StreamName.JOBS, "", 1_000)]
+    assert sorted(arrived) == sorted(job.job_id for job in jobs if job.job_id not in ("j1", "j3"))
+
+
+async def drained(queue):
+    return (await queue.stats()).depth == 0

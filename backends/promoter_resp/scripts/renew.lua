@@ -6,6 +6,7 @@
 -- error's text.
 -- All writes come before the reads of the heads, so that client tracking remembers those reads. One queue's error is
 -- that queue's alone.
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
 local renewed = {}
 for i = 1, #KEYS, 2 do
   local holder = redis.pcall('GET', KEYS[i])
@@ -26,9 +27,9 @@ for i = 1, #KEYS, 2 do
     if head.err then
       state = head
     elseif head[2] then
-      local score = tonumber(head[2]) or 1e300
+      local score = head[2] == '-inf' and 0 or tonumber(head[2]) or math.huge
       state = score <= now and 2 or 1
-      next_due = score < 9e15 and math.ceil(math.max(score, 0)) or false
+      next_due = score <= MAX_DUE_MS and math.ceil(math.max(score, 0)) or false
     end
   end
   if type(state) == 'table' then

@@ -122,6 +122,7 @@ class WaitingContract(ContractBase):
 
     async def test_closing_ends_a_wait(self, kit: Kit) -> None:
         lease = await kit.lead()
+        await kit.promote(lease)  # a wait that no look came before may end at once
         waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, 60.0, lease))
         await kit.sleep_ms(SOON_MS)
         began_s = kit.clock.monotonic()

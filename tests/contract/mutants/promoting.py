@@ -50,8 +50,7 @@ class RemovesBeforeAdding(MemoryBackend):
             taken.append(head)
         await asyncio.sleep(0)  # where a failure loses what was taken
         for job in taken:
-            job.gone = False
-            q.add(job)
+            q.add(replace(job, gone=False, earlier=None))
         return await super().promote(lease, request)
 
 
