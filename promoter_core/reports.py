@@ -91,10 +91,11 @@ class Reporter:
 
     def report(self, queue: str, decision: Decision) -> None:
         """What the machine of a queue reports with its decision."""
+        if decision.reports:
+            self._of(queue)
         for report in decision.reports:
             match report:
                 case LockOutcome():
-                    self._of(queue)
                     log.info("queue %r: lock %s", queue, report)
                     self._metrics.on_lock(queue, report)
                 case Tick():
