@@ -1,9 +1,10 @@
-"""A server that answers every script with an error of the test's choice, and everything else as a client needs it."""
+"""A server that answers every script with an error of the test's choice, and everything else as a client needs it; and
+a sentinel that says what the test wants."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 INFO = b"# Server\r\nredis_version:7.2.4\r\nredis_mode:standalone\r\n# Replication\r\nrole:master\r\n"
@@ -11,6 +12,23 @@ INFO = b"# Server\r\nredis_version:7.2.4\r\nredis_mode:standalone\r\n# Replicati
 
 def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%s\r\n" % (len(data), data)
+
+
+async def _serve(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Callable[[list[bytes]], bytes]
+) -> None:
+    try:
+        while header := await reader.readline():
+            words = []
+            for _ in range(int(header[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2])
+            writer.write(answer(words))
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        pass
+    finally:
+        writer.close()
 
 
 class InjectedServer:
@@ -21,24 +39,13 @@ class InjectedServer:
         self.port = 0
         self._resp3 = False
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while header := await reader.readline():
-                words = []
-                for _ in range(int(header[1:])):
-                    size = int((await reader.readline())[1:])
-                    words.append((await reader.readexactly(size + 2))[:-2])
-                writer.write(self._answer([w.upper() for w in words]))
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    def _answer(self, words: list[bytes]) -> bytes:
+    def answer(self, words: list[bytes]) -> bytes:
+        words = [word.upper() for word in words]
         match words[0]:
             case b"EVALSHA" | b"EVAL":
                 return b"-" + self.error.encode() + b"\r\n"
+            case b"HELLO" if words[1:2] != [b"3"]:
+                return b"*4\r\n" + _bulk(b"id") + b":7\r\n" + _bulk(b"role") + _bulk(b"master")
             case b"HELLO":
                 self._resp3 = True
                 pairs = {b"server": b"redis", b"version": b"7.2.4", b"mode": b"standalone", b"role": b"master"}
@@ -69,9 +76,31 @@ class InjectedServer:
 @asynccontextmanager
 async def injected_server() -> AsyncIterator[InjectedServer]:
     server = InjectedServer()
-    listening = await asyncio.start_server(server._serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(lambda r, w: _serve(r, w, server.answer), "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
+    finally:
+        listening.close()
+
+
+@asynccontextmanager
+async def injected_sentinel(primary: int, epoch: int) -> AsyncIterator[int]:
+    """A sentinel that takes 127.0.0.1:`primary` for the primary, of that config-epoch; its port."""
+
+    def answer(words: list[bytes]) -> bytes:
+        match words:
+            case [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", _]:
+                return b"*2\r\n" + _bulk(b"127.0.0.1") + _bulk(b"%d" % primary)
+            case [b"SENTINEL", b"MASTER", _]:
+                return b"*2\r\n" + _bulk(b"config-epoch") + _bulk(b"%d" % epoch)
+            case [b"SUBSCRIBE", *channels]:
+                return b"".join(b"*3\r\n" + _bulk(b"subscribe") + _bulk(c) + b":1\r\n" for c in channels)
+            case _:
+                return b"+OK\r\n"
+
+    listening = await asyncio.start_server(lambda r, w: _serve(r, w, answer), "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
     finally:
         listening.close()

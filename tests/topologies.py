@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.servers import Server, free_port
@@ -28,7 +32,8 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
 
 def raw(client: Redis, *words: str | int) -> Any:
     """The reply as it came: what redis-py makes of these commands differs between its versions."""
-    connection = client.connection_pool.make_connection()
+    pool = client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 2})  # one that the pool does not count
     try:
         connection.connect()
         connection.send_command(*words)
@@ -42,17 +47,29 @@ def master(client: Redis, service: str) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-class Cluster:
-    """Three primaries with a third of the slots each, and a replica of each with `replicas=True`."""
+RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
 
-    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1") -> None:
+
+class Cluster:
+    """Three primaries with a third of the slots each, and a replica of each with `replicas=True`.
+
+    What was acknowledged is on disk, so that a node that is killed and started again has it.
+    """
+
+    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1", **more: str | Callable[[], str]) -> None:
+        """`more`: options of the servers' configuration; a callable gives that of each server."""
         options = {
             "cluster_enabled": "yes",
             "cluster_node_timeout": str(NODE_TIMEOUT_MS),
             "cluster_replica_validity_factor": "0",
+            "appendonly": "yes",
+            "appendfsync": "always",
         }
         count = 6 if replicas else 3
-        self.servers = [Server(name, cluster_port=str(free_port()), **options) for _ in range(count)]
+        self.servers = []
+        for _ in range(count):
+            own = {key: value() if callable(value) else value for key, value in more.items()}
+            self.servers.append(Server(name, cluster_port=str(free_port()), **options | own))
         self.clients = [Redis(port=s.port) for s in self.servers]
         try:
             self._start(replicas, count)
@@ -64,9 +81,10 @@ class Cluster:
         for server in self.servers:
             server.start()
         first = self.servers[0]
+        port = first.options["tls_port"] if "tls_cluster" in first.options else first.port
         for client in self.clients[1:]:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster_port"])
-        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, first.options["cluster_port"])
+        for i, (low, high) in enumerate(RANGES):
             self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
         if replicas:
             for i in range(3):
@@ -79,19 +97,44 @@ class Cluster:
     def id(self, i: int) -> str:
         return str(raw(self.clients[i], "CLUSTER", "MYID").decode())
 
-    def urls(self, scheme: str) -> str:
-        return f"{scheme}://" + ",".join(s.address for s in self.servers[:3])
+    def urls(self, scheme: str, *seeds: int) -> str:
+        """Naming some of the servers; the first three when none is given."""
+        return f"{scheme}://" + ",".join(self.servers[i].address for i in seeds or range(3))
 
     def owner(self, key: bytes) -> int:
-        """Which of the servers has the key's slot."""
-        slot = self.clients[0].execute_command("CLUSTER", "KEYSLOT", key)
-        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+        """Which of the servers had the key's slot at first."""
+        slot = self.slot(key)
+        for i, (low, high) in enumerate(RANGES):
             if low <= slot <= high:
                 return i
         raise AssertionError(slot)
 
     def slot(self, key: bytes) -> int:
-        return int(self.clients[0].execute_command("CLUSTER", "KEYSLOT", key))
+        return key_slot(key)
+
+    def kill(self, *which: int) -> None:
+        """All servers when none is given."""
+        for i in which or range(len(self.servers)):
+            self.servers[i].kill()
+
+    def restart(self, *which: int) -> None:
+        """Start those that were killed; returns when they are back in their cluster."""
+        for i in which or range(len(self.servers)):
+            self.servers[i].start()
+        for i in which or range(len(self.servers)):
+            until(lambda i=i: b"cluster_state:ok" in raw(self.clients[i], "CLUSTER", "INFO"))
+
+    def give_up(self, i: int) -> None:
+        """Leave the slots of a server to nobody."""
+        for client in self.clients:
+            client.execute_command("CLUSTER", "DELSLOTSRANGE", *RANGES[i])
+
+    def take_back(self, i: int) -> None:
+        self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", *RANGES[i])
+
+    def promoted(self, i: int) -> bool:
+        """The server is a primary now."""
+        return bool(self.clients[i].info("replication")["role"] == "master")
 
     def begin_migration(self, slot: int, source: int, target: int) -> None:
         self.clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
@@ -115,22 +158,32 @@ class Cluster:
             server.stop()
 
 
+@asynccontextmanager
+async def a_cluster(**options: Any) -> AsyncIterator[Cluster]:
+    cluster = await asyncio.to_thread(lambda: Cluster(**options))
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(cluster.stop)
+
+
 class Sentinels:
-    """A primary, a replica and three sentinels that watch them, as `service`."""
+    """A primary, a replica and three sentinels that watch them, as `service`; `config` has lines of each's own."""
 
     service = "main"
 
-    def __init__(self, name: str = "valkey-9.1") -> None:
-        self.primary = Server(name)
+    def __init__(self, name: str = "valkey-9.1", *, config: Sequence[str] = (), password: str | None = None) -> None:
+        self.primary = Server(name, repl_diskless_sync_delay="0")
         self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}")
         self.sentinels: list[Server] = []
+        self.password = password
         try:
-            self._start(name)
+            self._start(name, config)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str, config: Sequence[str]) -> None:
         self.primary.start()
         self.replica.start()
         with Redis(port=self.replica.port) as client:
@@ -138,30 +191,39 @@ class Sentinels:
         for _ in range(3):
             sentinel = Server(name)
             self.sentinels.append(sentinel)
-            config = sentinel.dir / "sentinel.conf"
-            config.write_text(
-                f"port {sentinel.port}\nbind 127.0.0.1\ndir {sentinel.dir}\n"
-                f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2\n"
-                f"sentinel down-after-milliseconds {self.service} 500\n"
-                f"sentinel failover-timeout {self.service} 3000\n"
-            )
-            sentinel.start_with(str(config), "--sentinel")
-        with Redis(port=self.sentinels[0].port) as client:
+            lines = [
+                f"port {sentinel.port}",
+                "bind 127.0.0.1",
+                f"dir {sentinel.dir}",
+                f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2",
+                f"sentinel down-after-milliseconds {self.service} 500",
+                f"sentinel failover-timeout {self.service} 3000",
+                *([f"requirepass {self.password}", f"sentinel sentinel-pass {self.password}"] if self.password else []),
+                *config,
+            ]
+            file = sentinel.dir / "sentinel.conf"
+            file.write_text("\n".join(lines) + "\n")
+            sentinel.start_with(str(file), "--sentinel")
+        with self.asking(0) as client:
             until(lambda: master(client, self.service)["num-other-sentinels"] == "2")
             until(lambda: master(client, self.service)["num-slaves"] == "1")
+
+    def asking(self, i: int) -> Redis:
+        """A client of the sentinel."""
+        return Redis(port=self.sentinels[i].port, password=self.password)
 
     @property
     def url(self) -> str:
         return "redis+sentinel://" + ",".join(s.address for s in self.sentinels) + f"/{self.service}"
 
-    def fail_over(self) -> None:
-        """Have the replica promoted; the old primary lives on as a replica."""
-        with Redis(port=self.sentinels[0].port) as client:
+    def fail_over(self, by: int = 0) -> None:
+        """Have the replica promoted; the old primary lives on, and is told to be a replica ten seconds later."""
+        with self.asking(by) as client:
             until(lambda: raw(client, "SENTINEL", "FAILOVER", self.service))
-            until(lambda: master(client, self.service)["port"] == str(self.replica.port))
+        self.wait_for_new_primary(by)
 
-    def wait_for_new_primary(self) -> None:
-        with Redis(port=self.sentinels[0].port) as client:
+    def wait_for_new_primary(self, by: int = 0) -> None:
+        with self.asking(by) as client:
             until(lambda: master(client, self.service)["port"] == str(self.replica.port))
 
     def stop(self) -> None:

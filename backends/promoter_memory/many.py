@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from promoter_core.contracts import ChangeFeed
 from promoter_core.errors import TransientError
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, Members, Promotion, PromotionRequest
+from promoter_core.model import Lease, LeaseHeld, LeaseLost, Members, Promotion, PromotionRequest, Renewal
 from promoter_core.signals import What
 
 if TYPE_CHECKING:
@@ -35,16 +35,18 @@ class MemoryQueues:
     async def promote_many(self, asked: Sequence[tuple[Lease, PromotionRequest]]) -> Sequence[Promotion | LeaseLost]:
         return [await self.promote(lease, request) for lease, request in asked]
 
-    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost]:
         now_ms = self._now_ms()
-        renewed = []
+        answers: list[Renewal | LeaseLost] = []
         for lease in leases:
             q = self._store[lease.queue]
-            ours = q.holder(now_ms) == lease.holder
-            if ours:
-                q.lock = (lease.holder, now_ms + lease.ttl_ms)
-            renewed.append(ours)
-        return renewed
+            if q.holder(now_ms) != lease.holder:
+                answers.append(LeaseLost())
+                continue
+            q.lock = (lease.holder, now_ms + lease.ttl_ms)
+            next_ms = head.due_ms if (head := q.head()) else None
+            answers.append(Renewal(now_ms, next_ms is not None and next_ms <= now_ms, next_ms))
+        return answers
 
     async def feed(self) -> ChangeFeed:
         self._now_ms()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 
 from promoter_core.errors import ConfigError
-from promoter_core.urls import BackendUrl, Credentials
+from promoter_core.urls import BackendUrl
 from promoter_redis.cluster import ClusterDriver
+from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
+from promoter_redis.sentinel import Sentinels
 from promoter_resp.backend import RespBackend
 from promoter_resp.options import Options, read_options
 
@@ -45,30 +44,34 @@ def open_redis(url: BackendUrl) -> RespBackend:
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
-    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name."""
-    options = read_options(url)
+    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name.
+
+    `sentinel_username`, `sentinel_password` and `sentinel_tls` are for the connections to the sentinels.
+    """
+    options = read_options(url, sentinels=True)
     timeout_s = options.timeout_s
     service, _, database = url.path.strip("/").partition("/")
     if not service or not (database or "0").isdigit():
         raise ConfigError(f"{url}: expected redis+sentinel://host:26379,host:26379/service, or …/service/0")
-    login, tls = _login(url), _tls(options)
-    sentinel_tls = {"ssl": True, **tls} if tls or options.tls else {}
-    sentinel = Sentinel(
-        url.addresses(26379),
-        sentinel_kwargs=plain(timeout_s) | sentinel_tls,
-    )
-    pool = SentinelConnectionPool(
-        service,
-        sentinel,
-        ssl=options.tls,
+    tls = _tls(options)
+    asked = plain(timeout_s) | {"socket_keepalive": True} | options.sentinel_login
+
+    def make_sentinel(host: str, port: int) -> Any:
+        if options.sentinel_tls:
+            return SSLConnection(host=host, port=port, **asked, **tls)
+        return Connection(host=host, port=port, **asked)
+
+    pool = make_pool(
+        SSLConnection if options.tls else Connection,
+        timeout_s,
         db=int(database or url.options.get("db", "0")),
         socket_keepalive=True,
-        **plain(timeout_s),
-        **login,
-        **tls,
+        **_login(url),
+        **(tls if options.tls else {}),
     )
+    sentinels = Sentinels(make_sentinel, url.addresses(26379), service, timeout_s=timeout_s)
     where = f"the primary of {service!r}"
-    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, owns=sentinel.sentinels), options)
+    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, sentinels=sentinels), options)
 
 
 def open_cluster(url: BackendUrl) -> RespBackend:
@@ -77,27 +80,30 @@ def open_cluster(url: BackendUrl) -> RespBackend:
     timeout_s = options.timeout_s
     if url.database():
         raise ConfigError(f"{url}: a cluster has the database 0 only")
-    addresses = url.addresses(6379)
-    tls = options.tls
+    seeds = url.addresses(6379)
+    connection_class = SSLConnection if options.tls else Connection
     kwargs = _login(url) | _tls(options)
 
-    def make_client() -> Any:
-        nodes = [ClusterNode(host, port) for host, port in addresses]
-        return RedisCluster(startup_nodes=nodes, ssl=tls, **plain(timeout_s), **kwargs)
-
     def make_node(host: str, port: int) -> RedisDriver:
-        pool = make_pool(SSLConnection if tls else Connection, timeout_s, host=host, port=port, **kwargs)
-        return RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s)
+        pool = make_pool(connection_class, timeout_s, host=host, port=port, socket_keepalive=True, **kwargs)
+        return RedisDriver(pool, where=_shown(host, port), timeout_s=timeout_s)
 
-    where = ",".join(f"{host}:{port}" for host, port in addresses)
-    return _backend(ClusterDriver(make_client, make_node, where=where, timeout_s=timeout_s), options)
+    where = ",".join(_shown(host, port) for host, port in seeds)
+    return _backend(ClusterDriver(seeds, make_node, where=where), options)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def plain(timeout_s: float) -> dict[str, Any]:
-    """RESP2, bytes, timeouts, and no retries: a write whose reply was lost must not be sent again below us."""
+    """RESP2, bytes, and no retries: a write whose reply was lost must not be sent again below us.
+
+    `connections.py` bounds commands in time: redis-py's own way (`socket_timeout`) can swallow a cancellation.
+    """
     return {
         "protocol": 2,
-        "socket_timeout": timeout_s,
+        "socket_timeout": None,
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -108,29 +114,21 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
 
 
 def _backend(driver: Any, options: Options) -> RespBackend:
-    return RespBackend(driver, wait_replicas=options.wait_replicas)
-
-
-class _Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked
-    """redis-py asks it whenever a connection is made."""
-
-    def __init__(self, ask: Credentials) -> None:
-        self._ask = ask
-
-    def get_credentials(self) -> Any:
-        raise NotImplementedError("asked for asynchronously only")
-
-    async def get_credentials_async(self) -> Any:
-        user, password = await self._ask()
-        return (user, password) if user else (password,)
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
 def _login(url: BackendUrl) -> dict[str, Any]:
     if url.credentials is not None:
-        return {"credential_provider": _Rotating(url.credentials)}
+        return {"credential_provider": Rotating(url.credentials)}
     return {"username": url.username, "password": url.password}
 
 
 def _tls(options: Options) -> dict[str, Any]:
-    """The server's certificate is always checked, against `tls_ca` if it is given."""
-    return {PEM[name]: file for name, file in options.tls_files.items()}
+    """The server's certificate is always checked, against `tls_ca` if it is given, and so is the name in it.
+
+    Both are said here because redis-py's defaults have changed: before version 6 no name was checked.
+    """
+    if not (options.tls or options.sentinel_tls):
+        return {}
+    files = {PEM[name]: file for name, file in options.tls_files.items()}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | files

@@ -6,16 +6,18 @@ A pool of connections serves schedule, cancel and the like; ticks have a connect
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ReadOnlyError
+from redis.exceptions import NoScriptError
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError
 from promoter_core.model import Wake
+from promoter_redis.connections import Connections, Link
 from promoter_redis.errors import translate
+from promoter_redis.sentinel import Sentinels
 from promoter_redis.ticker import Ticker
 from promoter_resp.driver import SCANNED, Arg, Call, Changed
 from promoter_resp.errors import closed_error, timeout_error
@@ -25,8 +27,8 @@ from promoter_resp.keys import QueueKeys
 class RedisDriver:
     """One server, or the primary that sentinels name, through redis-py.
 
-    `pool` makes connections that speak RESP2, decode nothing, retry nothing and have timeouts; `where` names the
-    server in messages. `tracks=False` for servers without client tracking.
+    `pool` makes connections that speak RESP2, decode nothing and retry nothing; `where` names the server in messages.
+    `tracks=False` for servers without client tracking.
     """
 
     durable = True
@@ -34,15 +36,13 @@ class RedisDriver:
     clustered = False
 
     def __init__(
-        self, pool: Any, *, where: str, timeout_s: float, tracks: bool = True, owns: Sequence[Any] = ()
+        self, pool: Any, *, where: str, timeout_s: float, tracks: bool = True, sentinels: Sentinels | None = None
     ) -> None:
-        """`owns`: further clients to close with this driver, such as those of sentinels."""
-        self._pool = pool
-        self._owns = owns
         self._where = where
-        self._timeout_s = timeout_s
-        self._client = Redis(connection_pool=pool)
-        self._ticker = Ticker(pool.make_connection, tracks=tracks)
+        self._connections = Connections(
+            pool.make_connection, timeout_s=timeout_s, sentinels=sentinels, identifies=tracks
+        )
+        self._ticker = Ticker(self._connections, tracks=tracks)
         self._closed = False
 
     @property
@@ -51,26 +51,26 @@ class RedisDriver:
 
     async def open(self) -> None:
         self._closed = False
-        await self._guard(self._client.ping())
+        self._connections.open()
+        await self._send(("PING",))
 
     async def close(self) -> None:
+        """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
-        await self._ticker.close()
-        await self._client.aclose()
-        await self._pool.disconnect()
-        for client in self._owns:
-            await client.aclose()
+        await all_ended(self._ticker.close(), self._connections.close())
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         replies = await self._guard(self._ticker.ticks(calls))
-        return [await self._error(reply) if isinstance(reply, Exception) else reply for reply in replies]
+        return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        replies: list[Any] = await self._guard(self._run(calls, after))
+        replies: list[Any] = await self._guard(self._connections.use(partial(_run, calls, after)))
+        if failed := next((reply for reply in replies if isinstance(reply, Exception)), None):
+            raise translate(failed, self._where) from failed
         return replies
 
     async def command(self, key: bytes, *args: Arg) -> Any:
-        return await self._guard(self._client.execute_command(*args))
+        return await self._send(args)
 
     async def watch(self, keys: QueueKeys, changed: Changed) -> None:
         await self.listen(changed)
@@ -81,52 +81,60 @@ class RedisDriver:
     async def hear(self, changed: Changed) -> None:
         await self._ticker.hear(changed)
 
+    @property
+    def hears(self) -> bool:
+        """The connection on which announcements come is there."""
+        return self._ticker.hears
+
+    def hush(self) -> None:
+        """Hear announcements no longer than the present connection lasts."""
+        self._ticker.hush()
+
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         cursor: bytes | int = 0
         while True:
-            command = self._client.execute_command("SCAN", cursor, "MATCH", match, "COUNT", SCANNED)
-            cursor, page = await self._guard(command)
+            cursor, page = await self._send(("SCAN", cursor, "MATCH", match, "COUNT", SCANNED))
             yield page
             if int(cursor) == 0:
                 return
 
+    async def _send(self, command: Sequence[Arg]) -> Any:
+        (reply,) = await self._guard(self._connections.use(lambda link: link.send([command])))
+        if isinstance(reply, Exception):
+            raise translate(reply, self._where) from reply
+        return reply
+
     async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Bound `call` in time, and raise what redis-py raises as our errors."""
+        """Raise what redis-py raises as our errors."""
         if self._closed:
             call.close()
             raise closed_error()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
+            return await call
         except BackendError:
             raise
-        except TimeoutError:
-            raise timeout_error(self._where) from None
         except Exception as exc:
-            raise await self._error(exc) from exc
+            if self._closed:
+                raise closed_error() from None
+            if isinstance(exc, TimeoutError):
+                raise timeout_error(self._where) from None
+            raise translate(exc, self._where) from exc
 
-    async def _error(self, exc: Exception) -> BackendError:
-        if isinstance(exc, ReadOnlyError):  # demoted: have the next call connect anew
-            await self._pool.disconnect(inuse_connections=False)
-        return translate(exc, self._where)
 
-    async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-            if after:
-                pipeline.execute_command(*after)
-            replies = await pipeline.execute(raise_on_error=False)
-            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:  # those have not run, so running them now is no repetition
-                for i in unknown:
-                    call = calls[i]
-                    pipeline.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
-                if after:
-                    pipeline.execute_command(*after)
-                again = await pipeline.execute(raise_on_error=False)
-                for i, reply in zip([*unknown, len(calls)], again, strict=False):
-                    replies[i] = reply
-        if failed := next((reply for reply in replies if isinstance(reply, Exception)), None):
-            raise failed
-        return list(replies)
+async def _run(calls: Sequence[Call], after: Sequence[Arg], link: Link) -> list[Any]:
+    last = [after] if after else []
+    replies = await link.send([*(_evalsha(call) for call in calls), *last])
+    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:  # those have not run, so running them now is no repetition
+        again = await link.send([*(_eval(calls[i]) for i in unknown), *last])
+        for i, reply in zip([*unknown, len(calls)], again, strict=False):
+            replies[i] = reply
+    return replies
+
+
+def _evalsha(call: Call) -> list[Arg]:
+    return ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]
+
+
+def _eval(call: Call) -> list[Arg]:
+    return ["EVAL", call.script.source, len(call.keys), *call.keys, *call.args]

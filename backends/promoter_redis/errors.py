@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis.exceptions as rx
 
 from promoter_core.errors import BackendError, PermanentError
-from promoter_resp.errors import connection_error, server_error, timeout_error
+from promoter_resp.errors import connection_error, server_error, timeout_error, unknown_error
 
 # redis-py cuts the code off some messages and says it by the class instead.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -22,7 +22,20 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (rx.MovedError, "MOVED"),
     (rx.AskError, "ASK"),
     (rx.ClusterCrossSlotError, "CROSSSLOT"),
+    (rx.ExecAbortError, "EXECABORT"),
 )
+
+
+def is_refused(exc: BaseException) -> bool:
+    """The server will not do that for this user, or does not know the command: it is of no use to repeat it soon."""
+    text = str(exc).lower()
+    return isinstance(exc, rx.NoPermissionError) or "unknown command" in text or "unknown subcommand" in text
+
+
+def is_no_primary(exc: BaseException) -> bool:
+    """The server was demoted. Not every version of redis-py has a class for each of these."""
+    said = str(exc).startswith(("READONLY", "MASTERDOWN", "UNBLOCKED"))
+    return said or isinstance(exc, rx.ReadOnlyError | rx.MasterDownError)
 
 
 def translate(exc: BaseException, where: str) -> BackendError:
@@ -46,4 +59,4 @@ def translate(exc: BaseException, where: str) -> BackendError:
         return connection_error(where, exc)
     if isinstance(exc, rx.ResponseError):
         return server_error(text)
-    return PermanentError(f"unexpected {type(exc).__name__} from redis-py: {exc}", code="UNEXPECTED")
+    return unknown_error(where, exc)

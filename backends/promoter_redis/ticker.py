@@ -2,45 +2,51 @@
 
 Both talk to the same server. The tick connection is one of its own, for NOLOOP hides a connection's own writes: nothing
 else may write on it.
+
+A new tick connection tracks only what has ticked on it, so everybody is woken whenever one is lost, by whatever cause.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
+from promoter_core.ending import ended
 from promoter_core.model import Wake
-from promoter_redis.watcher import Watcher, peer_of
-from promoter_resp.driver import Call, Changed
+from promoter_redis.connections import Connections, Link
+from promoter_redis.errors import is_refused
+from promoter_redis.watcher import Watcher
+from promoter_resp.driver import Call, Changed, Timed, between_ms
 
-log = logging.getLogger("promoter.redis")
-
+TIME = ("TIME",)
 MIND_S = 0.1  # how often the idle tick connection is looked at
 
 
 class Ticker:
-    """`make` gives a redis-py connection that is not connected yet. `tracks=False` for servers without tracking."""
+    """`tracks=False` for servers without client tracking."""
 
-    def __init__(self, make: Callable[[], Any], *, tracks: bool = True) -> None:
-        self._make = make
+    def __init__(self, connections: Connections, *, tracks: bool = True) -> None:
+        self._connections = connections
         self._tracks = tracks
-        self._connection: Any = None
+        self._link: Link | None = None
         self._lock = asyncio.Lock()
+        self._ticked = False
         self._hears = False  # the watcher subscribes to announcements too
         self._tracked_by: int | None = None  # the watcher that this connection's reads are announced to
         self._watcher: Watcher | None = None
+        self._changed: Changed | None = None
         self._minder: asyncio.Task[None] | None = None
+        connections.when_given_up(self._given_up)
 
     @property
     def wake(self) -> Wake:
         """ANY_WRITE before the first tick; then whether the server announces what that read."""
         if not self._tracks:
             return Wake.POLL
-        if self._watcher is None or self._connection is None:
+        if self._watcher is None or not self._ticked:
             return Wake.ANY_WRITE
         tracked = self._watcher.client_id is not None and self._watcher.client_id == self._tracked_by
         return Wake.ANY_WRITE if tracked else Wake.POLL
@@ -48,9 +54,10 @@ class Ticker:
     async def watch(self, changed: Changed) -> None:
         """Start to listen for changes; returns once that has succeeded or failed. Quick when it is set up."""
         if self._tracks and self._watcher is None:
-            self._watcher = Watcher(self._make, changed)
+            self._changed = changed
+            self._watcher = Watcher(self._connections, changed)
             self._watcher.hears = self._hears
-            self._minder = asyncio.create_task(self._mind(changed), name="promoter-tick-minder")
+            self._minder = asyncio.create_task(self._mind(), name="promoter-tick-minder")
             await self._watcher.start()
 
     async def hear(self, changed: Changed) -> None:
@@ -61,93 +68,120 @@ class Ticker:
             self._watcher.hears = True
             self._watcher.reconnect()
 
-    async def close(self) -> None:
+    @property
+    def hears(self) -> bool:
+        """The watcher has a connection, or there never will be one."""
+        return not self._tracks or (self._watcher is not None and self._watcher.client_id is not None)
+
+    def hush(self) -> None:
+        self._hears = False
         if self._watcher is not None:
-            await self._watcher.stop()
-            self._watcher = None
-        if self._minder is not None:
-            self._minder.cancel()
-            await asyncio.gather(self._minder, return_exceptions=True)
-            self._minder = None
-        await self._disconnect()
-        self._connection = None
+            self._watcher.hears = False
+
+    async def close(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        minder, self._minder = self._minder, None
+        self._changed = None
+        if watcher is not None:
+            await watcher.stop()
+        if minder is not None:
+            await ended(minder)
+        self._lose()
+        self._ticked = False
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         """The replies, in order; that of a call which failed is a ResponseError."""
         async with self._lock:
-            if self._connection is None:
-                self._connection = self._make()
             try:
-                replies = await self._run(self._connection, calls)
-            except ResponseError:
+                async with self._connections.timed():
+                    link = await self._connected()
+                    replies = await self._run(link, calls)
+            except BaseException as exc:  # a reply may still be on its way: never read it as the next call's
+                self._lose()
+                if isinstance(exc, TimeoutError) and self._watcher is not None:
+                    self._watcher.reconnect()  # it may have died as silently
                 raise
-            except BaseException:  # a reply may still be on its way: never read it as the next call's
-                await self._disconnect()
-                raise
-            if any(isinstance(reply, ReadOnlyError) for reply in replies):
-                await self._disconnect()  # demoted: what took its place may answer at the same address
+            self._connections.judge(link.epoch, replies)
+            if link.epoch != self._connections.epoch:
+                self._lose()
             return replies
 
-    async def _run(self, connection: Any, calls: Sequence[Call]) -> list[Any]:
-        if not connection.is_connected:
-            self._tracked_by = None
-            await connection.connect()
-        await self._track(connection)
-        commands = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = [await _reply(connection) for _ in calls]
+    async def _connected(self) -> Link:
+        """The tick connection, or a new one in place of one that is lost or of another server."""
+        if self._link is not None and (self._link.epoch != self._connections.epoch or self._link.at_eof):
+            self._lose()
+        if self._link is None:
+            self._link = await self._connections.connect()
+            if self._ticked and self._watcher is not None and not self._connections.identified:
+                self._watcher.reconnect()  # it may be with another server than this new connection is
+        self._ticked = True
+        return self._link
+
+    async def _run(self, link: Link, calls: Sequence[Call]) -> list[Any]:
+        await self._track(link)
+        commands: list[tuple[Any, ...]] = []
+        for call in calls:
+            evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
+        answers = iter(await link.send(commands))
+        replies = [_reply_to(answers, call) for call in calls]
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
-                arguments = (len(call.keys), *call.keys, *call.args)
-                await connection.send_command("EVAL", call.script.source, *arguments, check_health=False)
-                replies[i] = await _reply(connection)
+                (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
         return replies
 
-    async def _track(self, connection: Any) -> None:
+    async def _track(self, link: Link) -> None:
         """Have the server announce what this connection reads to the watcher, if that is not so already."""
         watcher = self._watcher
         if watcher is None or watcher.client_id in (None, self._tracked_by):
             return
-        if watcher.peer != peer_of(connection):  # after a fail-over: the watcher is still with the old primary
+        if watcher.epoch != link.epoch:  # it is with another server
             watcher.reconnect()
             return
+        client_id = watcher.client_id
         try:
-            await ask(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", watcher.client_id, "NOLOOP")
+            await link.ask("CLIENT", "TRACKING", "ON", "REDIRECT", client_id, "NOLOOP")
         except ResponseError as exc:
             if "redirect" in str(exc).lower():  # that watcher has gone in the meantime
                 watcher.reconnect()
-                return
-            log.warning("the server does not allow client tracking (%s): polling instead", exc)
-            self._tracks = False
-            await watcher.stop()
-            return
-        self._tracked_by = watcher.client_id
+            elif is_refused(exc):
+                watcher.refused("CLIENT TRACKING", "+client|tracking", exc)
+            return  # whatever else it is, the tick meets it as well, and the next one tries again
+        if self._link is link:
+            self._tracked_by = client_id
 
-    async def _mind(self, changed: Changed) -> None:
+    async def _mind(self) -> None:
         """Notice that the server has closed the idle tick connection, and with it forgotten what to announce.
 
-        Looks at local state only and sends nothing. A connection that dies without a word is found by the next tick.
+        Sends nothing. A connection that dies without a word is found by the next tick.
         """
         while True:
             await asyncio.sleep(MIND_S)
-            reader = getattr(self._connection, "_reader", None)  # redis-py has no public way to ask without reading
-            if reader is not None and reader.at_eof() and not self._lock.locked():
-                await self._disconnect()
-                changed(None)
+            if self._link is not None and self._link.at_eof and not self._lock.locked():
+                self._lose()
 
-    async def _disconnect(self) -> None:
+    def _given_up(self) -> None:
+        """The server is not ours any more."""
+        if not self._lock.locked():  # otherwise the tick under way does it
+            self._lose()
         self._tracked_by = None
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
+        if self._watcher is not None:
+            self._watcher.reconnect()
+        if self._changed is not None:
+            self._changed(None)
+
+    def _lose(self) -> None:
+        """Have the next tick connect, and wake everybody for it: nobody is told of what the old one had read."""
+        self._tracked_by = None
+        link, self._link = self._link, None
+        if link is not None:
+            self._connections.drop(link)
+            if self._changed is not None:
+                self._changed(None)
 
 
-async def _reply(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-async def ask(connection: Any, *args: Any) -> Any:
-    await connection.send_command(*args, check_health=False)
-    return await connection.read_response()
+def _reply_to(answers: Iterator[Any], call: Call) -> Any:
+    if not call.timed:
+        return next(answers)
+    before, reply, after = next(answers), next(answers), next(answers)
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))

@@ -10,13 +10,13 @@ whenever it comes or goes, and until it is back `client_id` is None: the promote
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from redis.exceptions import ResponseError
 
+from promoter_core.ending import cancelled, ended
+from promoter_redis.connections import Connections, Link
+from promoter_redis.errors import is_refused
 from promoter_resp.driver import Changed
 from promoter_resp.keys import CHANNELS
 
@@ -25,25 +25,23 @@ log = logging.getLogger("promoter.redis")
 CHANNEL = b"__redis__:invalidate"
 PROBE_S = 5.0  # a PING after this much silence, and a new connection when it stays unanswered as long
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-def peer_of(connection: Any) -> tuple[Any, ...]:
-    """What a connection is connected to."""
-    return (getattr(connection, "host", None), getattr(connection, "port", None), getattr(connection, "path", None))
+REFUSED_S = 300.0  # before that is tried again for which a permission is missing
 
 
 class Watcher:
     """Keeps one subscribed connection alive and hands what it hears to `changed`."""
 
-    def __init__(self, make: Callable[[], Any], changed: Changed) -> None:
+    def __init__(self, connections: Connections, changed: Changed) -> None:
         self.client_id: int | None = None  # None while there is no connection
-        self.peer: tuple[Any, ...] = ()  # what it is connected to
+        self.epoch = 0  # of that connection
         self.hears = False  # subscribe to what processes announce, too; from the next connection on
-        self._make = make
+        self._connections = connections
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
+        self._pause_s = 0.0  # at least, before the next connection
+        self._warned = False
 
     async def start(self) -> None:
         """Returns when the first attempt has succeeded or failed; goes on in the background."""
@@ -54,9 +52,9 @@ class Watcher:
     async def stop(self) -> None:
         task, self._task = self._task, None
         self.client_id = None
+        self._tried.set()  # who waits for the first attempt waits no longer
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended(task)
 
     def reconnect(self) -> None:
         """Give up the present connection, in the background: it is with the wrong server, or not known there."""
@@ -64,53 +62,83 @@ class Watcher:
             self.client_id = None
             self._listening.cancel()
 
+    def refused(self, command: str, needed: str, exc: Exception) -> None:
+        """Do without for some minutes: it says once what is missing, and the promoter polls."""
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        log.log(
+            level,
+            "changes cannot be watched for, so they are polled for: the server refuses %s (%s); allow %s to this user. "
+            "It is tried again in %d minutes",
+            command,
+            exc,
+            needed,
+            REFUSED_S // 60,
+        )
+        self._pause_s = REFUSED_S
+        self.reconnect()
+
     async def _keep(self) -> None:
         failures = 0
-        while True:
-            connection = self._make()
+        while not cancelled():  # a client may swallow it
+            link: Link | None = None
+            self._pause_s = 0.0
             try:
-                await connection.connect()
-                await self._subscribe(connection)
-                failures = 0
-                self._listening = asyncio.create_task(self._listen(connection))
-                await asyncio.wait((self._listening,))
-                if not self._listening.cancelled():  # by `reconnect`
-                    self._listening.result()
+                async with self._connections.timed():
+                    link = await self._connections.connect()
+                    permitted = await self._subscribe(link)
+                if permitted:
+                    failures = 0
+                    self._listening = asyncio.create_task(self._listen(link))
+                    await asyncio.wait((self._listening,))
+                    if not self._listening.cancelled():  # by `reconnect`
+                        self._listening.result()
             except Exception as exc:
-                log.log(logging.DEBUG if failures else logging.INFO, "watching for changes is interrupted: %s", exc)
+                level = logging.DEBUG if failures else logging.INFO
+                log.log(level, "watching for changes is interrupted: %s", exc or type(exc).__name__)
             finally:
                 self.client_id = None
                 if self._listening is not None:
                     self._listening.cancel()
                     self._listening = None
-                with contextlib.suppress(Exception):
-                    await connection.disconnect(nowait=True)
+                if link is not None:
+                    await link.close()
             self._tried.set()
             self._changed(None)
-            await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+            await asyncio.sleep(max(RETRY_S[min(failures, len(RETRY_S) - 1)], self._pause_s))
             failures += 1
 
-    async def _subscribe(self, connection: Any) -> None:
-        await connection.send_command("CLIENT", "ID", check_health=False)
-        client_id = int(await connection.read_response())
-        await connection.send_command("SUBSCRIBE", CHANNEL, check_health=False)
-        await connection.read_response()
+    async def _subscribe(self, link: Link) -> bool:
+        """Whether that is permitted."""
+        client_id = link.client_id
+        try:
+            if client_id is None:
+                client_id = int(await link.ask("CLIENT", "ID"))
+            await link.ask("SUBSCRIBE", CHANNEL)
+        except ResponseError as exc:
+            if not is_refused(exc):
+                raise
+            self.refused("SUBSCRIBE", f"+subscribe and the channel &{CHANNEL.decode()}", exc)
+            return False
         if self.hears:
-            await self._subscribe_to_announcements(connection)
-        self.peer = peer_of(connection)
+            await self._subscribe_to_announcements(link)
+        self.epoch = link.epoch
         self.client_id = client_id
         self._tried.set()
         self._changed(None)  # what was written while nobody listened
+        return True
 
-    async def _subscribe_to_announcements(self, connection: Any) -> None:
-        await connection.send_command("PSUBSCRIBE", CHANNELS, check_health=False)
+    async def _subscribe_to_announcements(self, link: Link) -> None:
         try:
-            await connection.read_response()
+            await link.ask("PSUBSCRIBE", CHANNELS)
         except ResponseError as exc:  # an ACL does not allow it; tracking is what matters
+            if not is_refused(exc):
+                raise
             self.hears = False
             log.warning("announcements cannot be heard (%s): new queues and processes are found later", exc)
 
-    async def _listen(self, connection: Any) -> None:
+    async def _listen(self, link: Link) -> None:
+        connection = link.connection
         probed = False
         while True:
             push = await connection.read_response(timeout=PROBE_S)

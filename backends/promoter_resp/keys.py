@@ -10,10 +10,12 @@ from itertools import takewhile
 
 from promoter_core.signals import What
 
+SCRATCH = "promoter-doctor-"  # begins the names of queues on which a doctor tries everything: no pattern finds them
 START, END = b"{chasqui:", b"}:"  # around the queue's name
 DELAYED, LOCK, MEMBERS = b"delayed", b"promoter:lock", b"members"
 WAKES = {DELAYED: What.SET, LOCK: What.LOCK, MEMBERS: What.MEMBERS}  # what a write to such a key changes
 CHANNELS = "{chasqui:*"  # of every queue; also the pattern that an ACL has to allow, word for word
+PROBES = START + b"promoter-probe-"  # channels on which a client tries, with empty messages, whether it still hears
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from promoter_core.model import (
     Members,
     Promotion,
     PromotionRequest,
+    Renewal,
 )
 
 
@@ -39,8 +40,13 @@ class ManyQueues(Protocol):
         """`promote` for each queue, each atomic for itself, in one round trip where the store can."""
         ...
 
-    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
-        """Start each lease anew whose lock is still its holder's. False where it is not: nothing changes there."""
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
+        """Start each lease anew whose lock is still its holder's, for its own `ttl_ms`, and look at the queue's head.
+
+        The answer is a `Renewal` with what is due and what comes next, by the store's clock: so a change that `wait` or
+        a feed has missed is noticed within one renewal. `LeaseLost` where the lock is not the holder's: nothing changes
+        there. In one round trip where the store can.
+        """
         ...
 
     async def feed(self) -> ChangeFeed:

@@ -6,17 +6,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Wait, Waited
+from promoter_core.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
 from promoter_core.contracts import Clock
-from promoter_core.doing import as_backend_error, do_alone, guarded
+from promoter_core.doing import as_backend_error, do_alone, guarded, release
 from promoter_core.errors import BackendError, PermanentError
-from promoter_core.fleet.turns import Line, Turns, deaf, some
+from promoter_core.fleet.turns import AT_ONCE, Line, Turns, deaf, some
 from promoter_core.machine import Machine, State
-from promoter_core.model import Changes, Lease, Promotion, Wake
+from promoter_core.model import Changes, Lease, LeaseLost, Promotion, Renewal, Wake
 from promoter_core.reports import Reporter
 from promoter_core.settings import PromoterSettings
 
@@ -25,7 +24,7 @@ log = logging.getLogger("promoter.fleet")
 RENEW = 0.3  # of the lease, between renewals
 RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
 POLLS_A_SECOND = 1_000
-RELEASE_TIMEOUT_S = 2.0  # for releasing the locks when the task that runs us is cancelled
+RELEASED_AT_ONCE = 100  # locks, at the end
 
 
 class Crew:
@@ -53,6 +52,8 @@ class Crew:
         self._woken: deque[Line] = deque()  # something changed while they waited
         self._freed: deque[Line] = deque()  # followers, whose lock may have been released
         self._renewing: deque[Line] = deque()  # whose leases are still to be renewed this time
+        self.steps = 0  # that have gone well
+        self.ends = False  # the locks are being released
 
     @property
     def busy(self) -> bool:
@@ -62,7 +63,7 @@ class Crew:
     @property
     def room(self) -> int:
         """How many queues are to be handed over before the next round trip."""
-        return self._turns.room
+        return RELEASED_AT_ONCE if self.ends else self._turns.room
 
     @property
     def lock_room(self) -> int:
@@ -144,7 +145,7 @@ class Crew:
         locks: list[Line] = []
         promotes: list[Line] = []
         alone: list[Line] = []
-        for line in self._turns.round():
+        for line in self._turns.round(RELEASED_AT_ONCE if self.ends else AT_ONCE):
             match line.action:
                 case Lock():
                     locks.append(line)
@@ -180,7 +181,10 @@ class Crew:
             self._handle(line, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
 
     async def renew(self) -> None:
-        """Renew the leases of all queues that are led, before any of their machines would. Each call renews some."""
+        """Renew the leases of the queues that are led, before their machines would, and act on what that shows.
+
+        Each call renews some. A change of which no push has come is noticed here, so it waits for one renewal at most.
+        """
         asked_s = self._clock.monotonic()
         if not self._renewing:
             self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
@@ -189,27 +193,55 @@ class Crew:
         if not leading:
             return
         try:
-            renewed = await self._backend.renew_many([line.machine.lease for line in leading])
+            answers = await self._backend.renew_many([line.machine.lease for line in leading])
         except BackendError as exc:
             log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
             self._renewing.clear()
             return
-        for line, ours in zip(leading, renewed, strict=True):
-            if ours:
-                line.machine.renewed(asked_s)
-                self._reporter.seen(line.queue)
-            else:
+        now_s = self._clock.monotonic()
+        for line, answer in zip(leading, answers, strict=True):
+            if isinstance(answer, Renewal):
+                self._renewed(line, answer, asked_s, now_s)
+            elif isinstance(answer, LeaseLost):
                 self._poke(line)  # its next tick will find that the lease is lost
+            else:
+                log.debug("queue %r: the lease could not be renewed: %s", line.queue, answer)
+
+    def _renewed(self, line: Line, renewal: Renewal, asked_s: float, now_s: float) -> None:
+        self._reporter.seen(line.queue)
+        wait = line.machine.renewed(renewal, asked_s, now_s)
+        if renewal.due:
+            self._poke(line)
+        elif wait is not None:
+            line.action = wait
+            self._turns.wait(line, now_s + wait.seconds)
 
     async def release(self) -> None:
-        """After a cancellation: release what may be held. What cannot be released ends with its lease."""
-        leases = [line.machine.lease for line in self.lines.values()]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await asyncio.gather(*map(self._backend.unlock, leases), return_exceptions=True)
+        """After a cancellation, or a round that does not end: release what may be held while that goes well."""
+        lines, now_s = list(self.lines.values()), self._clock.monotonic()
         self.lines.clear()
+        held: list[tuple[Line, Unlock]] = []
+        for line in lines:
+            decision = line.machine.abandon(now_s)
+            self._reporter.report(line.queue, decision)
+            if isinstance(decision.action, Unlock):
+                held.append((line, decision.action))
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(held):
+            batch = held[len(outcomes) : len(outcomes) + RELEASED_AT_ONCE]
+            calls = (release(self._backend, unlock, line.settings) for line, unlock in batch)
+            done = await asyncio.gather(*calls)
+            if all(isinstance(outcome, Failed) for outcome in done):
+                done += done[:1] * (len(held) - len(outcomes) - len(done))  # the others would have to wait in vain
+            outcomes += done
+        now_s = self._clock.monotonic()
+        for (line, _), outcome in zip(held, outcomes, strict=True):
+            self._reporter.report(line.queue, line.machine.handle(outcome, now_s))
+        if (failed := sum(isinstance(outcome, Failed) for outcome in outcomes)) > 1:
+            log.warning("%d locks in all could not be released", failed)
 
     def _handle(self, line: Line, outcome: Outcome, now_s: float) -> None:
+        self.steps += not isinstance(outcome, Failed | Waited)
         self._reporter.outcome(line.queue, outcome)
         if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
             line.busy_s = now_s

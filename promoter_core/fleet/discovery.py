@@ -18,6 +18,7 @@ log = logging.getLogger("promoter.fleet")
 REST = 1.0  # after each step of a sweep, in times of the step: half of the time belongs to others
 PAUSE_S = 1.0  # between sweeps, at least
 AGAIN_S = 0.4  # after a step that failed
+PARTIAL = 3  # sweeps that found only a part, before work begins with that
 WARNED = 1_000  # names that cannot be served and were reported; further ones are passed over in silence
 SHOWN = 300  # characters of a warning
 WILD = "*?["
@@ -48,6 +49,7 @@ class Discovery:
         self._swept = swept
         self._clock = clock
         self._every_s = every_s
+        self._pages = 0  # of the last sweep
         self._hurried = asyncio.Event()
         self._warned: set[int] = set()  # fingerprints of names
         self._refused = False
@@ -71,14 +73,23 @@ class Discovery:
         return True
 
     async def first_sweep(self) -> None:
-        """At full speed, and until it has succeeded. Raises PermanentError."""
+        """At full speed, and until it has succeeded. Raises PermanentError.
+
+        When a part of the store is away, such as one node of a cluster, what the rest has is enough after PARTIAL
+        times: the later sweeps find the others.
+        """
+        partial = 0
         while True:
+            self._pages = 0
             try:
                 await self._sweep(0.0)
                 return
             except TransientError as exc:
                 log.warning("queues cannot be looked for: %s", exc)
-                await self._clock.sleep(AGAIN_S)
+            partial += self._pages > 0
+            if partial == PARTIAL:
+                return
+            await self._clock.sleep(AGAIN_S)
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -108,6 +119,7 @@ class Discovery:
         found: set[str] = set()
         began_s = self._clock.monotonic()
         async for page in self._backend.find(self._patterns):
+            self._pages += 1
             for queue in page:
                 if queue not in found and self.takes(queue):
                     found.add(queue)

@@ -7,12 +7,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, Self
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import ChangeFeed, Clock, EventSink, ManyQueues, MetricsSink
+from promoter_core.contracts import ChangeFeed, Clock, EventSink, ManyQueues, MetricsSink, check_backend
+from promoter_core.ending import RELEASE_S, StopRequest, bounded, cancelled, ended, until_stopped
 from promoter_core.errors import ConfigError, PermanentError, TransientError
 from promoter_core.fleet.crew import Crew
 from promoter_core.fleet.discovery import Discovery
@@ -27,7 +28,6 @@ log = logging.getLogger("promoter.fleet")
 ASIDE_S = 60.0  # before a queue that failed for good is tried again
 FORGET_S = 3_600.0  # before a queue that was found, and has nothing to do, is dropped until it is found again
 AGAIN_S = 0.4
-LEAVE_S = 1.0  # for saying that we go, when there is no time to go in peace
 SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
 SLICE_S = 0.005  # of looking at which queues are ours, before others have a turn
 ANNOUNCED = 500  # queues announced at once
@@ -59,6 +59,11 @@ class PromoterFleet:
         Raises ConfigError or PluginError: no queue, a bad name, a backend that cannot serve many, or a sink that cannot
         be had.
         """
+        for what, names in (("queues", queues), ("patterns", patterns)):
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise ConfigError(f"{what} must be a list of names, such as [{names!r}], not {type(names).__name__}")
+        queues, patterns = list(queues), list(patterns)
+        check_backend(backend)
         if not isinstance(backend, ManyQueues):
             raise ConfigError(f"{type(backend).__name__} cannot serve many queues at once: run a Promoter for each")
         if not queues and not patterns:
@@ -66,12 +71,12 @@ class PromoterFleet:
         self.settings = settings or PromoterSettings(queue="fleet")
         self._backend: Any = backend
         self._clock = clock or SystemClock()
-        self._reporter = Reporter(metrics, events, self._clock, registry)
+        self._reporter = Reporter(metrics, events, self._clock, registry, self.settings)
         self._listed = frozenset(map(check_queue_name, queues))
         self._discovery = Discovery(backend, patterns, self._found, self._swept, self._clock, discover_s)
         self._group = group_of(queues, patterns)
         self._spread = spread
-        self._stop = asyncio.Event()
+        self._stop = StopRequest()
         self._running = False
         self._begin(until_idle=False)
 
@@ -101,34 +106,33 @@ class PromoterFleet:
         self._running = True
         self._begin(until_idle=until_idle)
         self._reporter.start(keep=until_idle)
+        self._stop.begin()
         stopper = asyncio.create_task(self._stop.wait())
         serving = asyncio.create_task(self._serve(stopper), name="promoter-fleet")
-        clean = False
         try:
-            await asyncio.shield(serving)
-            clean = True
+            await until_stopped(serving, self._stop, lambda: self._crew.steps)
         finally:
             stopper.cancel()
-            if not clean:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
-                await self._abandon()
-            self._running = False
-            self._stop.clear()
-            await self._reporter.close()
-
-    async def _abandon(self) -> None:
-        """After a cancellation or an error: another process may go on with what is ours."""
-        await self._leave()
-        await self._crew.release()
+            try:
+                await ended(serving)
+                clean = serving.done() and not serving.cancelled() and serving.exception() is None
+                await asyncio.gather(*([] if clean else [self._leave(), self._crew.release()]), self._reporter.close())
+            finally:
+                self._running = False
+                self._stop.end()
+                self._reporter.end()
+        if not serving.cancelled():
+            serving.result()
 
     async def _leave(self) -> None:
+        """After a cancellation or an error: another process may go on with what is ours."""
         if self._membership is not None:
-            await asyncio.gather(asyncio.wait_for(self._membership.leave(), LEAVE_S), return_exceptions=True)
+            with suppress(TimeoutError):
+                await bounded(self._membership.leave(), RELEASE_S)
 
     def stop(self) -> None:
-        """Finish the round trip under way, release the locks and end `run`. Returns at once."""
-        self._stop.set()
+        """Finish the round trip under way, release the locks and end `run`. Returns at once; any thread may call it."""
+        self._stop.ask()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -166,14 +170,13 @@ class PromoterFleet:
         """Batches that event sinks were too slow to take, in this or the last run."""
         return self._reporter.dropped_batches
 
-    async def _serve(self, stopper: asyncio.Task[bool]) -> None:
+    async def _serve(self, stopper: asyncio.Task[None]) -> None:
         helpers: list[asyncio.Task[None]] = []
         starting = asyncio.create_task(self._start())
         try:
             await asyncio.wait((starting, stopper), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
+                await ended(starting)
                 await self._leave()  # it may be a member already
             else:
                 feed = starting.result()
@@ -183,8 +186,7 @@ class PromoterFleet:
                 await self._loop(feed, stopper)
         finally:
             for task in (starting, *helpers):
-                task.cancel()
-            await asyncio.gather(starting, *helpers, return_exceptions=True)
+                await ended(task)
             if self._feed is not None:
                 self._feed.close()
 
@@ -204,9 +206,11 @@ class PromoterFleet:
         self._unsettle(self._known)
         return self._feed
 
-    async def _loop(self, feed: ChangeFeed, stopper: asyncio.Task[bool]) -> None:
+    async def _loop(self, feed: ChangeFeed, stopper: asyncio.Task[None]) -> None:
         crew = self._crew
         while True:
+            if cancelled():
+                raise asyncio.CancelledError  # a client has swallowed it
             if stopper.done() and not self._stopping:
                 await self._wind_up()
             if not crew.lines and not self._unsettled and (self._stopping or self._until_idle or self._aside):
@@ -271,7 +275,7 @@ class PromoterFleet:
         left_s = min(times) - self._clock.monotonic()
         return max(left_s, SHORTEST_S) if left_s > 0 else 0.0
 
-    async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[bool]) -> Changes:
+    async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[None]) -> Changes:
         """What has changed; a stop ends the wait."""
         if timeout_s <= 0 or self._stopping:
             return await feed.next(timeout_s)
@@ -281,8 +285,7 @@ class PromoterFleet:
             return waiter.result() if waiter.done() else Changes()
         finally:
             if not waiter.done():
-                waiter.cancel()
-                await asyncio.gather(waiter, return_exceptions=True)
+                await ended(waiter)
 
     def _heard(self, changes: Changes) -> None:
         if self._membership is not None and (changes.members or changes.everything):
@@ -370,7 +373,7 @@ class PromoterFleet:
 
     async def _wind_up(self) -> None:
         """The others take over as soon as each lock is released."""
-        self._stopping = True
+        self._stopping = self._crew.ends = True
         if self._membership is not None:
             await self._membership.leave()
         self._unsettled.clear()

@@ -94,11 +94,11 @@ class Turns:
             heapq.heappop(self._waiting)
         return self._waiting[0][0] if self._waiting else None
 
-    def round(self) -> list[Line]:
+    def round(self, at_once: int = AT_ONCE) -> list[Line]:
         """The lines of the next round trip, in turn; they stand no longer."""
         least = min(len(self._fresh), AT_LEAST)
-        lines = some(self._light, AT_ONCE - 1 - least)
-        lines += some(self._fresh, AT_ONCE - 1 - len(lines))
+        lines = some(self._light, at_once - 1 - least)
+        lines += some(self._fresh, at_once - 1 - len(lines))
         return lines + some(self._draining, 1) + some(self._locks, LOCKS_AT_ONCE)
 
 

@@ -22,6 +22,21 @@ async def until(condition, timeout_s=10.0):
             await asyncio.sleep(0.005)
 
 
+TICKS, WATCHES = "t", "P"  # what CLIENT LIST marks our connections with: they are tracked, or subscribe
+
+
+async def the_one(client, flag):
+    """The id of the connection with that flag; waits until there is just one."""
+
+    async def found():
+        lines = (await client.execute_command("CLIENT", "LIST")).decode().splitlines()
+        fields = [dict(field.split("=", 1) for field in line.split(" ")) for line in lines]
+        ids = [connection["id"] for connection in fields if flag in connection["flags"]]
+        return ids[0] if len(ids) == 1 else None
+
+    return await until(found)
+
+
 def member(id, name="", data=b"\xc0"):
     return encode_member(name, msgpack.packb([id, data, 1, 0]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ulid import ULID
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
 from promoter_core.testing import RecordingEvents
+from promoter_resp.keys import keys_of
+from tests.server.bench import member, until
 
 pytestmark = pytest.mark.server
 
@@ -30,21 +33,30 @@ def documented(server):
     return [word for word in text.split() if server != "redis-7.0" or word != "+client|setinfo"]
 
 
-async def test_the_documented_acl_is_enough(any_server, admin):
-    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name))
+@pytest.mark.parametrize(
+    ("scheme", "more", "wake"), [("redis", [], "any-write"), ("glide", ["+info", "+psubscribe"], "announced")]
+)
+async def test_the_documented_acl_is_enough(any_server, admin, scheme, more, wake):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), *more)
     queue, events = f"q-{ULID()}", RecordingEvents()
-    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+    async with connect(f"{scheme}://promoter:password@{any_server.address}/0") as backend:
         jobs = DelayedQueue(backend, queue)
         async with Promoter(backend, PromoterSettings(queue=queue), events=[events]).running():
             await jobs.schedule(1, delay=0.05, job_id="a")
             cancelled = await jobs.schedule(2, delay=60)
             await jobs.cancel(cancelled)
-            await jobs.schedule(3)
+            await admin.zadd(keys_of(queue).delayed, {member("b"): 10**13, member("c"): 1})
+            await jobs.cancel("nobody")
+            assert (await jobs.cancel("b")).value == "removed", "it has no index"
+            await jobs.schedule(3, job_id="d")
+            await jobs.schedule(3, job_id="d")
+            await admin.zadd(keys_of(queue).delayed, {member("e"): 1})
+            await jobs.schedule(4, job_id="f", delay=60)
             async with asyncio.timeout(10):
-                while events.ids != ["a"]:
+                while not {"a", "c", "d", "e"} <= set(events.ids):
                     await asyncio.sleep(0.01)
-            assert backend.capabilities.wake == "any-write"
-            assert (await jobs.stats()).stream_len == 2
+            assert backend.capabilities.wake == wake
+            assert (await jobs.stats()).stream_len == 4
     refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
     assert [entry for entry in refused if "setinfo" not in entry] == []
 
@@ -56,5 +68,67 @@ async def test_a_missing_permission_is_a_permanent_error_that_names_the_command(
             await DelayedQueue(backend, "q").schedule(1, delay=1)
     assert raised.value.code == "NOPERM"
     assert "password" not in str(raised.value)
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")
+
+
+async def test_glide_tells_what_it_may_not_do_when_it_connects(any_server, admin):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-info")
+    with pytest.raises(PermanentError, match="info") as raised:
+        async with connect(f"glide://promoter:password@{any_server.address}"):
+            pass
+    assert raised.value.code == "NOPERM"
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (("-subscribe",), "+subscribe and the channel &__redis__:invalidate"),
+        (("resetchannels", "&{chasqui:*"), "+subscribe and the channel &__redis__:invalidate"),
+        (("-client|tracking",), "+client|tracking"),
+        (("-client|id",), None),
+        (("-info",), None),
+    ],
+    ids=["subscribe", "channel", "tracking", "client-id", "info"],
+)
+async def test_without_what_watching_needs_it_polls_and_says_once_what_is_missing(
+    any_server, admin, missing, named, caplog
+):
+    caplog.set_level(logging.INFO, "promoter.redis")
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), *missing)
+    connections = (await admin.info("stats"))["total_connections_received"]
+    queue, events = f"q-{ULID()}", RecordingEvents()
+    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+        jobs = DelayedQueue(backend, queue)
+        settings = PromoterSettings(queue=queue, poll_interval_ms=50)
+        async with Promoter(backend, settings, events=[events]).running():
+            for i in range(4):
+                await jobs.schedule(i, delay=0.3, job_id=str(i))
+                async with asyncio.timeout(10):
+                    while str(i) not in events.ids:
+                        await asyncio.sleep(0.01)
+            await asyncio.sleep(1.5)  # the pauses between connections that are merely lost are shorter
+            assert backend.capabilities.wake == ("poll" if named else "any-write")
+    said = [record.getMessage() for record in caplog.records if "changes cannot be watched for" in record.getMessage()]
+    assert len(said) == (1 if named else 0)
+    assert all(named in text for text in said)
+    assert not [text for text in caplog.messages if "interrupted" in text]
+    # the watcher, the ticks, the pool, the test's own; old ones of the server's other users aside
+    assert (await admin.info("stats"))["total_connections_received"] - connections <= 5
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")
+
+
+async def test_a_permission_that_is_granted_later_ends_the_polling(any_server, admin, monkeypatch):
+    monkeypatch.setattr("promoter_redis.watcher.REFUSED_S", 0.3)
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-client|tracking")
+    queue = f"q-{ULID()}"
+    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+        async with Promoter(backend, PromoterSettings(queue=queue, poll_interval_ms=50)).running():
+            await until(lambda: backend.capabilities.wake == "poll")
+            await admin.execute_command("ACL", "SETUSER", "promoter", "+client|tracking")
+            await until(lambda: backend.capabilities.wake == "any-write")
     await admin.execute_command("ACL", "DELUSER", "promoter")
     await admin.execute_command("ACL", "LOG", "RESET")

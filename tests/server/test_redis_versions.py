@@ -13,19 +13,20 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv" / "redis-py"
 VERSIONS = sorted(p.name for p in FOLDER.iterdir()) if FOLDER.is_dir() else []
 
+WHOLE = ("behaviours", "running", "connections", "lost_connections", "moved", "security", "sentinel")
+
 pytestmark = pytest.mark.server
 
 
 @pytest.mark.skipif(not VERSIONS, reason="no other versions of redis-py in .venv/redis-py")
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(590)
 def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
-    here = [
-        str(ROOT / "tests" / f)
-        for f in ("server/test_behaviours.py", "server/test_running.py", "contract/test_redis.py")
-    ]
+    files = (*(f"server/test_{name}.py" for name in WHOLE), "server/test_cluster_faults.py", "contract/test_redis.py")
+    here = [str(ROOT / "tests" / f) for f in files]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *here]
-    command += ["-k", "test_behaviours or test_running or (RedisPy and valkey-9.1)"]
+    chosen = (*(f"test_{name}" for name in WHOLE), "(whole_cluster and not glide)", "(RedisPy and valkey-9.1)")
+    command += ["-k", " or ".join(chosen)]
     env = os.environ | {"PYTHONPATH": str(FOLDER / version)}
     shown = subprocess.run(
         [sys.executable, "-c", "import redis; print(redis.__version__)"],

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterError, PromoterSettings, Registry, connect
 from promoter_core.testing import RecordingMetrics
-from tests.server.bench import until
+from tests.server.bench import member, until
 from tests.servers import Server, find, free_port
 
 pytestmark = pytest.mark.server
@@ -28,27 +28,42 @@ def certificates(tmp_path_factory):
     subject = ["-nodes", "-newkey", "rsa:2048", "-days", "2"]
     openssl("req", "-x509", *subject, "-subj", "/CN=ca", "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
     (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for who in ("server", "client"):
+    (folder / "other-names").write_text("subjectAltName=DNS:other.example,IP:127.9.9.9\n")
+    for who in ("server", "client", "other"):
         csr, key, pem = (folder / f"{who}.{e}" for e in ("csr", "key", "pem"))
         openssl("req", *subject[:3], "-subj", f"/CN={who}", "-keyout", key, "-out", csr)
         ca = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial"]
-        openssl("x509", "-req", "-in", csr, *ca, "-days", "2", "-out", pem, "-extfile", folder / "names")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            csr,
+            *ca,
+            "-days",
+            "2",
+            "-out",
+            pem,
+            "-extfile",
+            folder / ("other-names" if who == "other" else "names"),
+        )
     return folder
+
+
+def tls_options(certificates, who="server"):
+    return {
+        "tls_port": str(free_port()),
+        "tls_cert_file": str(certificates / f"{who}.pem"),
+        "tls_key_file": str(certificates / f"{who}.key"),
+        "tls_ca_cert_file": str(certificates / "ca.pem"),
+        "tls_auth_clients": "yes",
+    }
 
 
 @pytest.fixture(scope="module")
 def tls_server(certificates):
     if find("redis-7.0") is None:
         pytest.skip("redis-7.0, the one server here that speaks TLS, is not installed")
-    server = Server(
-        "redis-7.0",
-        tls_port=str(free_port()),
-        tls_cert_file=str(certificates / "server.pem"),
-        tls_key_file=str(certificates / "server.key"),
-        tls_ca_cert_file=str(certificates / "ca.pem"),
-        tls_auth_clients="yes",
-    )
-    with server:
+    with Server("redis-7.0", **tls_options(certificates)) as server:
         yield server
 
 
@@ -94,6 +109,50 @@ async def test_tls_that_does_not_hold_is_refused(tls_server, certificates, schem
             await backend.stats("q")
 
 
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys", "glides"])
+async def test_tls_with_a_certificate_of_another_name_is_refused(tls_server, certificates, scheme):
+    """A trusted CA has signed it, for another server."""
+    with Server("redis-7.0", **tls_options(certificates, "other")) as other:
+        with pytest.raises(PromoterError) as raised:
+            async with connect(tls_url(scheme, other, certificates)) as backend:
+                await backend.stats("q")
+        if scheme != "glides":
+            assert "certificate" in str(raised.value).lower()
+
+
+@pytest.mark.parametrize("tls", ["the sentinel", "the server", "both"])
+async def test_tls_of_sentinels_and_of_the_server_they_name(tls_server, certificates, tls):
+    of_sentinel, of_server = tls != "the server", tls != "the sentinel"
+    sentinel, options = Server("redis-7.0"), tls_options(certificates)
+    named = tls_server.options["tls_port"] if of_server else tls_server.port
+    lines = [f"port {sentinel.port}", f"dir {sentinel.dir}", f"sentinel monitor main 127.0.0.1 {named} 1"]
+    lines += [f"{key.replace('_', '-')} {value}" for key, value in options.items()]
+    lines += ["tls-replication yes"] if of_server else []  # how the sentinel itself talks to the server
+    file = sentinel.dir / "sentinel.conf"
+    file.write_text("\n".join(lines) + "\n")
+    try:
+        sentinel.start_with(str(file), "--sentinel")
+        port = options["tls_port"] if of_sentinel else sentinel.port
+        url = f"redis+sentinel://127.0.0.1:{port}/main?tls={int(of_server)}&sentinel_tls={int(of_sentinel)}"
+        url += "&command_timeout_ms=3000" + "".join(
+            f"&{option}={certificates / file}"
+            for option, file in (("tls_ca", "ca.pem"), ("tls_cert", "client.pem"), ("tls_key", "client.key"))
+        )
+        metrics = RecordingMetrics()
+        async with connect(url) as backend:
+            await DelayedQueue(backend, f"tls-{of_sentinel}-{of_server}").schedule(1, delay=0.05)
+            settings = PromoterSettings(queue=f"tls-{of_sentinel}-{of_server}")
+            async with Promoter(backend, settings, metrics=[metrics]).running():
+                await until(lambda: metrics.promoted == 1)
+        wrong = url.replace(f"sentinel_tls={int(of_sentinel)}", f"sentinel_tls={int(not of_sentinel)}")
+        if tls != "the sentinel":  # otherwise there is no use of the files, which is an error of its own
+            with pytest.raises(PromoterError, match="the sentinel"):
+                async with connect(wrong):
+                    pass
+    finally:
+        sentinel.stop()
+
+
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
 def test_tls_options_without_tls_and_files_that_are_not_there_are_clear_errors(scheme, tmp_path):
     with pytest.raises(ConfigError, match="need a URL with TLS"):
@@ -121,13 +180,12 @@ async def test_a_password_that_rotates_is_asked_for_with_each_connection(server,
                 password, before = "second", asked
                 await DelayedQueue(backend, "q").schedule(1, delay=0.05)
                 await until(lambda: metrics.promoted == 1)
-                if scheme == "redis":
-                    await admin.execute_command("CLIENT", "KILL", "USER", "app")
-                    await DelayedQueue(backend, "q").schedule(2, delay=0.3)
-                    await until(lambda: metrics.promoted == 2)
-                    assert asked > before
+                await admin.execute_command("CLIENT", "KILL", "USER", "app")
+                await admin.zadd("{chasqui:q}:delayed", {member("b"): 1})
+                await until(lambda: metrics.promoted == 2, 20)
+                assert asked > before
         async with connect(f"{scheme}://{server.address}", credentials=credentials) as backend:
-            assert (await backend.stats("q")).stream_len == (2 if scheme == "redis" else 1)
+            assert (await backend.stats("q")).stream_len == 2
 
 
 def test_credentials_and_a_password_in_the_url_are_too_much():

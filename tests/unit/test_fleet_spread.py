@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -218,3 +219,32 @@ def test_rendezvous_is_even_and_moves_no_more_than_it_must():
     for queue in queues:
         other.add_queue(queue)
     assert {q: other.owner(q) for q in queues} == before
+
+
+class Mute(MemoryBackend):
+    """Nothing is heard of new queues: sweeps have to find them."""
+
+    async def feed(self):
+        feed = await super().feed()
+        hear = feed.next
+
+        async def next_(timeout_s):
+            changes = await hear(timeout_s)
+            return replace(changes, sets=frozenset())
+
+        feed.next = next_
+        return feed
+
+
+async def test_a_fleet_that_does_not_spread_leads_what_a_later_sweep_finds(store, clock):
+    events, backend = RecordingEvents(), Mute(store)
+    await backend.open()
+    settings = PromoterSettings(queue="-")
+    fleet = PromoterFleet(
+        backend, patterns=["q*"], settings=settings, clock=clock, events=[events], spread=False, discover_s=5
+    )
+    async with fleet.running():
+        await clock.sleep(1)
+        await DelayedQueue(backend, "q-new").schedule(1, delay=1, job_id="a")
+        await clock.sleep(15)
+        assert events.ids == ["a"]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from promoter_core.contracts import EventSink, Exposable, SinkMonitor
+from promoter_core.contracts import EventSink, Exposable, SinkMonitor, TroubleReports
 from promoter_core.errors import PermanentError, TransientError
 from promoter_core.model import LockOutcome, PromotedJob, Promotion, SinkTrouble, Tick
-from promoter_core.testing.contract.base import Guarded, missing
+from promoter_core.testing.contract.base import Guarded, missing, optional
 from promoter_core.testing.obligations import obliges
 
 JOBS = (
@@ -26,9 +26,13 @@ BLOCKED_S = 0.5  # far more than a call that "returns at once" takes, far less t
 
 @pytest.mark.asyncio
 class EventSinkContract(Guarded):
-    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's."""
+    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's.
+
+    Optional fixture: `delivered`, a function, plain or async, that returns the ids of the jobs delivered so far.
+    """
 
     sink: Any = missing("sink", "give your contract class a fixture `sink`")
+    delivered: Any = optional("delivered", "a function that returns the ids of the jobs delivered so far")
 
     async def test_it_has_the_shape_of_an_event_sink(self, sink: Any) -> None:
         assert isinstance(sink, EventSink), f"{type(sink).__name__} lacks emit or close"
@@ -59,6 +63,27 @@ class EventSinkContract(Guarded):
 
     async def test_it_closes_without_having_been_used(self, sink: Any) -> None:
         await sink.close()
+
+    async def test_it_works_again_after_close(self, sink: Any) -> None:
+        for _ in range(3):
+            await sink.emit("q", JOBS[:2])
+            await sink.emit("q", JOBS)
+            await sink.close()
+
+    async def test_a_second_run_delivers_every_job(self, sink: Any, delivered: Any) -> None:
+        for run in range(3):
+            told: list[SinkTrouble] = []
+            if isinstance(sink, TroubleReports):
+                sink.report_to(told.append)
+            for number in range(4):
+                await sink.emit("q", (PromotedJob(f"{run}-{number}", "", 1_000, 1_001, f"{1001 + run}-{number}"),))
+                await asyncio.sleep(0.01)
+            await sink.close()
+            ids = delivered()
+            ids = set(await ids if inspect.isawaitable(ids) else ids)
+            wanted = {f"{run}-{number}" for number in range(4)}
+            again = "the next `emit` opens again what it needs"
+            obliges("EventSink.close", again, wanted <= ids, run=run + 1, missing=sorted(wanted - ids), reported=told)
 
 
 class MetricsSinkContract(Guarded):

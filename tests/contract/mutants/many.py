@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from promoter_core.model import Changes, Members
+from dataclasses import replace
+
+from promoter_core.model import Changes, LeaseLost, Members, Renewal
 from promoter_memory.backend import MemoryBackend
 
 
@@ -26,14 +28,53 @@ class RenewsWhateverItIsAsked(MemoryBackend):
     async def renew_many(self, leases):
         for lease in leases:
             self._store[lease.queue].lock = (lease.holder, self._now_ms() + lease.ttl_ms)
-        return [True] * len(leases)
+        return await super().renew_many(leases)
 
 
 class SaysThatItRenews(MemoryBackend):
     killed_by = "test_many_leases_are_renewed_where_they_are_ours"
 
     async def renew_many(self, leases):
-        return [self._store[x.queue].holder(self._now_ms()) == x.holder for x in leases]
+        now_ms = self._now_ms()
+        ours = [self._store[x.queue].holder(now_ms) == x.holder for x in leases]
+        return [Renewal(now_ms, False, None) if our else LeaseLost() for our in ours]
+
+
+class RenewsAllForAsLongAsTheFirst(MemoryBackend):
+    killed_by = "test_each_lease_is_renewed_for_its_own_holder_and_length"
+
+    async def renew_many(self, leases):
+        return await super().renew_many([replace(lease, ttl_ms=leases[0].ttl_ms) for lease in leases])
+
+
+class RenewsForTheFirstHolder(MemoryBackend):
+    killed_by = "test_each_lease_is_renewed_for_its_own_holder_and_length"
+
+    async def renew_many(self, leases):
+        return await super().renew_many([replace(lease, holder=leases[0].holder) for lease in leases])
+
+
+class RenewsWithoutALook(MemoryBackend):
+    killed_by = "test_a_renewal_says_what_is_due_and_what_comes_next"
+
+    async def renew_many(self, leases):
+        answers = await super().renew_many(leases)
+        return [Renewal(x.now_ms, False, None) if isinstance(x, Renewal) else x for x in answers]
+
+
+class SaysThatAllIsDue(MemoryBackend):
+    killed_by = "test_a_renewal_says_what_is_due_and_what_comes_next"
+
+    async def renew_many(self, leases):
+        answers = await super().renew_many(leases)
+        return [replace(x, due=x.next_due_ms is not None) if isinstance(x, Renewal) else x for x in answers]
+
+
+class AnswersAsBefore(MemoryBackend):
+    killed_by = "test_many_leases_are_renewed_where_they_are_ours"
+
+    async def renew_many(self, leases):
+        return [isinstance(answer, Renewal) for answer in await super().renew_many(leases)]
 
 
 class FindsEverything(MemoryBackend):

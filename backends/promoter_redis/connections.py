@@ -1,0 +1,291 @@
+"""`Connections`: all connections of a driver to its server. They are made here, lent out, and given up together.
+
+"This server is not ours any more" is one event, whatever shows it: READONLY or MASTERDOWN, two time-outs in a row, a
+connection that reaches another server than the ones before, or a sentinel's word. Then a new `epoch` begins: no
+connection of an older one is used again, and the next ones ask for the address anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis.exceptions as rx
+
+from promoter_core.errors import TransientError
+from promoter_redis.credentials import Rotating
+from promoter_redis.errors import is_no_primary, is_refused
+from promoter_redis.sentinel import Sentinels
+from promoter_resp.driver import Arg
+from promoter_resp.errors import closed_error
+
+log = logging.getLogger("promoter.redis")
+
+LIMIT = 32  # connections that are lent out at the same time; further calls wait for one
+TIMEOUTS = 2  # in a row, and the server is given up
+QUIET_S = 10.0  # a server that is given up again and again is logged once in so long
+
+REPLICAS = (b"slave", b"replica")
+
+
+class Link:
+    """One connection that is established, with an id on its server, in the epoch in which it was made."""
+
+    def __init__(self, connection: Any, epoch: int, client_id: int | None) -> None:
+        self.connection = connection
+        self.epoch = epoch
+        self.client_id = client_id  # None when the server does not say
+
+    async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
+        """The replies, in order. What the server refuses has its ResponseError in the place of the reply."""
+        if not self.connection.is_connected:  # given up meanwhile; redis-py would connect again by itself
+            raise rx.ConnectionError("the connection was given up")
+        await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        return [await self._reply() for _ in commands]
+
+    async def ask(self, *command: Arg) -> Any:
+        """One reply. Raises ResponseError."""
+        (reply,) = await self.send([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            await self.connection.disconnect(nowait=True)
+
+    @property
+    def at_eof(self) -> bool:
+        """The server has closed it. Looks at local state only."""
+        reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to ask without reading
+        return reader is None or bool(reader.at_eof())
+
+    async def is_usable(self) -> bool:
+        """It is open, and no reply to anything is on its way."""
+        look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
+        try:
+            return self.connection.is_connected and not await look()
+        except (rx.ConnectionError, OSError):
+            return False
+
+    async def _reply(self) -> Any:
+        try:
+            return await self.connection.read_response()
+        except rx.ResponseError as error:
+            return error
+
+
+class Connections:
+    """`make` gives a redis-py connection that is not connected yet; with `sentinels` it goes where they say.
+
+    `identifies=False` for servers that cannot be asked who they are.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        *,
+        timeout_s: float,
+        sentinels: Sentinels | None = None,
+        identifies: bool = True,
+    ) -> None:
+        self.epoch = 0
+        self._make = make
+        self._timeout_s = timeout_s
+        self._sentinels = sentinels
+        self._greets = identifies
+        self._identifies = identifies
+        self._run_id: bytes | None = None  # of the server of this epoch
+        self._newest_id = 0  # of the connections of this epoch; a server counts them up
+        self._timeouts = 0  # since the last answer
+        self._quiet_until_s = 0.0
+        self._room = asyncio.Semaphore(LIMIT)
+        self._idle: list[Link] = []
+        self._under_way: set[asyncio.Timeout] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._given_up: Callable[[], None] | None = None
+        self._closed = False
+
+    @property
+    def identified(self) -> bool:
+        """The server says who it is, so all connections of an epoch are known to be with the same one."""
+        return self._run_id is not None
+
+    def when_given_up(self, call: Callable[[], None]) -> None:
+        """`call` whenever a new epoch has begun."""
+        self._given_up = call
+
+    def open(self) -> None:
+        self._closed = False
+        if self._sentinels is not None:
+            self._sentinels.follow(lambda: self.give_up(self.epoch, "the sentinels name another primary"))
+
+    async def close(self) -> None:
+        """Whatever is under way fails."""
+        self._closed = True
+        if self._sentinels is not None:
+            await self._sentinels.close()
+        for scope in self._under_way:
+            if not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(link.close() for link in idle), *self._closing)
+
+    async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
+        """Lend a connection to `work`, which gives replies. To wait for one costs nothing of the server's time.
+
+        Raises what redis-py raises, and TimeoutError.
+        """
+        async with self._room:
+            async with self.timed():
+                link = await self._take()
+                try:
+                    replies = await work(link)
+                except BaseException:  # a reply may still be on its way: never read it as the next call's
+                    await link.close()
+                    raise
+            self.judge(link.epoch, replies)
+            if not self._closed and link.epoch == self.epoch:
+                self._idle.append(link)
+            else:
+                await link.close()
+            return replies
+
+    @asynccontextmanager
+    async def timed(self) -> AsyncIterator[None]:
+        """Bound what is done in time, and give the server up after a run of time-outs. Raises TimeoutError."""
+        if self._sentinels is not None:
+            await self._sentinels.settled()
+        if self._closed:
+            raise closed_error()
+        epoch = self.epoch
+        try:
+            async with asyncio.timeout(self._timeout_s) as scope:
+                self._under_way.add(scope)
+                try:
+                    yield
+                finally:
+                    self._under_way.discard(scope)
+        except (TimeoutError, rx.TimeoutError):
+            if self._closed:
+                raise closed_error() from None
+            self._timeouts += 1
+            if self._timeouts >= TIMEOUTS:
+                self.give_up(epoch, f"{self._timeouts} time-outs in a row")
+            raise TimeoutError from None
+        self._timeouts = 0
+
+    def judge(self, epoch: int, replies: Sequence[Any]) -> None:
+        """Give the server up if one of the replies of that epoch says that it is no primary."""
+        for reply in replies:
+            if isinstance(reply, Exception) and is_no_primary(reply):
+                self.give_up(epoch, str(reply))
+                return
+
+    def give_up(self, epoch: int, why: str) -> None:
+        """The server of that epoch is not ours any more. Does nothing when that is known already."""
+        if epoch != self.epoch:
+            return
+        now_s = asyncio.get_running_loop().time()
+        log.log(
+            logging.DEBUG if now_s < self._quiet_until_s else logging.INFO, "all connections are made anew: %s", why
+        )
+        self._quiet_until_s = now_s + QUIET_S
+        self.epoch += 1
+        self._run_id, self._newest_id, self._timeouts = None, 0, 0
+        if self._sentinels is not None:
+            self._sentinels.doubt()
+        idle, self._idle = self._idle, []
+        for link in idle:
+            self.drop(link)
+        if self._given_up is not None:
+            self._given_up()
+
+    def drop(self, link: Link) -> None:
+        """Close it, in the background."""
+        task = asyncio.create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def connect(self) -> Link:
+        """A new connection. Raises what redis-py raises, TimeoutError, and TransientError when no primary is found."""
+        while True:
+            epoch, newest_id = self.epoch, self._newest_id
+            connection = self._make()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    if self._sentinels is not None:
+                        connection.host, connection.port = await self._sentinels.primary()
+                    if isinstance(connection.credential_provider, Rotating):
+                        await connection.credential_provider.before_connecting()
+                    await connection.connect()
+                    link = await self._greeted(Link(connection, epoch, None), newest_id)
+            except BaseException:
+                await Link(connection, epoch, None).close()
+                if self._sentinels is not None:
+                    self._sentinels.doubt()
+                raise
+            if self._closed:
+                await link.close()
+                raise closed_error()
+            if link.epoch == self.epoch:
+                return link
+            await link.close()  # the server was given up meanwhile
+
+    async def _take(self) -> Link:
+        while self._idle:
+            link = self._idle.pop()
+            if await link.is_usable():
+                return link
+            await link.close()
+        return await self.connect()
+
+    async def _greeted(self, link: Link, newest_id: int) -> Link:
+        """Find out which server the new connection is with. `newest_id` was the newest one's before it was made."""
+        if not self._greets:
+            return link
+        hello, info = await link.send([("HELLO",), ("INFO", "server") if self._identifies else ("PING",)])
+        facts = _facts(hello)
+        if self._sentinels is not None and facts.get(b"role") in REPLICAS:
+            host, port = link.connection.host, link.connection.port
+            raise TransientError(f"{host}:{port}, which the sentinels name, is not the primary", code="READONLY")
+        if isinstance(facts.get(b"id"), int):
+            link.client_id = facts[b"id"]
+        if self._identifies and isinstance(info, Exception):
+            if not is_refused(info):
+                raise info
+            self._identifies = False
+            log.info("INFO is not permitted (%s): a server that another replaces is noticed by its errors only", info)
+        if link.epoch == self.epoch:
+            self._recognize(link, _run_id(info) if self._identifies else None, newest_id)
+        return link
+
+    def _recognize(self, link: Link, run_id: bytes | None, newest_id: int) -> None:
+        """The newest connection says which server is ours."""
+        if run_id is not None:
+            another = self._run_id not in (None, run_id)
+        else:
+            another = link.client_id is not None and link.client_id < newest_id
+        if another:
+            self.give_up(link.epoch, "another server answers")
+            link.epoch = self.epoch
+        self._run_id = run_id
+        self._newest_id = max(self._newest_id, link.client_id or 0)
+
+
+def _facts(hello: Any) -> dict[bytes, Any]:
+    """HELLO's reply; an error has none."""
+    if isinstance(hello, list):
+        return dict(zip(hello[::2], hello[1::2], strict=False))
+    return hello if isinstance(hello, dict) else {}
+
+
+def _run_id(info: Any) -> bytes | None:
+    for line in info.splitlines() if isinstance(info, bytes) else ():
+        if line.startswith(b"run_id:"):
+            return bytes(line[7:].strip()) or None
+    return None

@@ -1,0 +1,62 @@
+"""The connections of a driver: how many there are, and what waiting for one costs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from promoter_core import DelayedQueue, TransientError, connect
+from promoter_redis.connections import LIMIT
+from promoter_resp.keys import keys_of
+from tests.proxy import proxy
+
+pytestmark = pytest.mark.server
+
+
+async def most_connections(server, ended):
+    most = 0
+    async with Redis(port=server.port) as client:
+        while not ended.is_set():
+            most = max(most, (await client.info("clients"))["connected_clients"])
+            await asyncio.sleep(0.01)
+    return most
+
+
+async def test_three_thousand_jobs_scheduled_at_once_share_a_few_connections(server):
+    ended = asyncio.Event()
+    looking = asyncio.create_task(most_connections(server, ended))
+    async with connect(f"{server.url}?command_timeout_ms=2000") as backend, Redis(port=server.port) as client:
+        queue = DelayedQueue(backend, "q")
+        await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(3_000)))
+        assert await client.zcard(keys_of("q").delayed) == 3_000
+        ended.set()
+        assert await looking <= LIMIT + 2
+
+
+async def test_waiting_for_a_connection_is_not_the_servers_time(valkey, name):
+    """Each call takes 0.1 s and more on the way, and they go in many turns: altogether far more than a time-out."""
+    async with proxy(valkey.port) as network, connect(f"redis://{network.address}?command_timeout_ms=1500") as backend:
+        queue = DelayedQueue(backend, name)
+        await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(LIMIT)))
+        network.mode = "delay"
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(20 * LIMIT)))
+        assert asyncio.get_running_loop().time() - began > 1.5, "what the test is about"
+
+
+async def test_who_waits_for_a_connection_is_told_when_the_backend_is_closed(valkey, name):
+    async with proxy(valkey.port) as network:
+        async with connect(f"redis://{network.address}?command_timeout_ms=60000") as backend:
+            network.mode = "blackhole"
+            waiting = [asyncio.create_task(DelayedQueue(backend, name).schedule(1, delay=60)) for _ in range(3 * LIMIT)]
+            await asyncio.sleep(0.2)
+            cancelled = waiting.pop()
+            cancelled.cancel()
+            await asyncio.wait((cancelled,), timeout=5)
+            assert cancelled.cancelled()
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {TransientError}
+        assert {answer.code for answer in answers} == {"CLOSED"}
