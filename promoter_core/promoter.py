@@ -86,6 +86,7 @@ class Promoter:
             finally:
                 machine.state = State.STOPPED
                 self._stop.end()
+                self._reporter.end()
         if not driving.cancelled():
             driving.result()
 

@@ -90,10 +90,13 @@ class Reporter:
             feed.start()
 
     async def close(self) -> None:
-        """At the end of a run: have the metrics sinks forget its queues, and let the event sinks finish, for a time."""
+        """Let the event sinks finish, for a time."""
+        await asyncio.gather(*(feed.close() for feed in self._feeds))
+
+    def end(self) -> None:
+        """The run has ended and reports nothing more: have the metrics sinks forget its queues."""
         for queue in self._last:
             self._forgotten(queue)
-        await asyncio.gather(*(feed.close() for feed in self._feeds))
 
     def outcome(self, queue: str, outcome: Outcome) -> None:
         """Before the machine handles it: after an error, the first thing that goes well ends the outage."""
@@ -109,6 +112,8 @@ class Reporter:
 
     def report(self, queue: str, decision: Decision) -> None:
         """What the machine of a queue reports with its decision."""
+        if decision.reports:
+            self._of(queue)
         for report in decision.reports:
             match report:
                 case LockOutcome():

@@ -63,7 +63,7 @@ class Crew:
     @property
     def room(self) -> int:
         """How many queues are to be handed over before the next round trip."""
-        return self._turns.room
+        return RELEASED_AT_ONCE if self.ends else self._turns.room
 
     @property
     def lock_room(self) -> int:

@@ -120,6 +120,7 @@ class PromoterFleet:
             finally:
                 self._running = False
                 self._stop.end()
+                self._reporter.end()
         if not serving.cancelled():
             serving.result()
 
@@ -175,8 +176,7 @@ class PromoterFleet:
         try:
             await asyncio.wait((starting, stopper), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
+                await ended(starting)
                 await self._leave()  # it may be a member already
             else:
                 feed = starting.result()

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings, TransientError
+from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterFleet, PromoterSettings, TransientError
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import ManyQueues
 from promoter_core.fleet.crew import RENEWED_AT_ONCE
@@ -248,6 +248,32 @@ async def test_metrics_sinks_are_told_of_queues_that_went(backend, store, clock)
             assert sorted(metrics.forgotten) == gone
         await clock.sleep(2)
     assert sorted(metrics.forgotten) == sorted([*gone, *QUEUES[:20]]), "all of them, at the end"
+
+
+class Ordered(RecordingMetrics):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_lock(self, queue, outcome):
+        self.calls.append((queue, str(outcome)))
+
+    def on_forget(self, queue):
+        self.calls.append((queue, "forgotten"))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("kind", ["promoter", "fleet"])
+async def test_what_a_run_reports_last_comes_before_its_queues_are_forgotten(backend, clock, kind, cancelled):
+    metrics = Ordered()
+    promoter = Promoter(backend, PromoterSettings(queue="q0000"), metrics=[metrics], clock=clock)
+    runner = promoter if kind == "promoter" else fleet(backend, clock, "a", QUEUES[:3], metrics=[metrics])
+    task = asyncio.create_task(runner.run())
+    await clock.sleep(1)
+    task.cancel() if cancelled else runner.stop()
+    await asyncio.gather(task, return_exceptions=True)
+    for queue in QUEUES[: 1 if kind == "promoter" else 3]:
+        assert [what for name, what in metrics.calls if name == queue] == ["acquired", "released", "forgotten"]
 
 
 class Older:
