@@ -4,14 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Old and new versions of redis-py that `make test` runs against, beside the one in the environment.
 REDIS_PY := 5.0.8 8.1.0
+# The tests wait more than they work. A file's tests stay together, and share its servers.
+WORKERS := 4
 
-.PHONY: demo test lint bench soak setup clean
+.PHONY: demo test test-interpreters lint bench soak setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/promoter demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# On the other supported versions of Python that are installed here.
+test-interpreters: $(VENV)/.ready
+	tests/interpreters.sh
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -41,4 +47,4 @@ $(VENV)/.ready: pyproject.toml Makefile
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

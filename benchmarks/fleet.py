@@ -1,11 +1,14 @@
 """Many queues in few processes: what idle queues cost, how leadership is spread and how fast it moves.
 
     python -m benchmarks.fleet [--idle 1000] [--queues 300] [--processes 3]
+    python -m benchmarks.fleet --pauses [--queues 5000]
     python -m benchmarks.fleet --simulate [--processes 100] [--queues 10000]
 
 Idle: one `promoter run --queue 'idle-*'` on queues with one far job each; CPU seconds of it and of the server.
 Spread: processes on the same queues, of which one is stopped and one killed; the gap is the longest time for which a
 queue's lock has had no holder, looked at all the time. Every job scheduled in between is counted at the end.
+Pauses: the longest time for which the event loop of one process with thousands of queues does not turn, and how many
+locks are free at one look, while others come and go, its pages are read, it sweeps and its connections are cut.
 Simulated: the same on the memory backend and the virtual clock.
 """
 
@@ -13,20 +16,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
+import urllib.request
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from benchmarks.servers import valkey
 from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings, connect
+from promoter_core.cli.http import serving
+from promoter_core.fleet.discovery import REST
+from promoter_core.machine import State
 from promoter_core.testing import VirtualClock
 from promoter_memory.backend import MemoryBackend, MemoryStore
 from promoter_resp.keys import keys_of
+from tests.servers import free_port
 
 LEASE_MS = 5_000
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,8 +50,10 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def start(url: str, queue: str, holder: str) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--queue", queue, "--holder-id", holder]
+async def start(url: str, queue: str, holder: str, *more: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--holder-id", holder]
+    for pattern in (queue, *more):
+        command += ["--queue", pattern]
     return await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
 
 
@@ -114,6 +128,110 @@ async def spread(url: str, client: Redis, queues: int, processes: int) -> None:
             await process.wait()
 
 
+FREE = """local free = 0
+for i = 0, ARGV[1] - 1 do
+  if redis.call('EXISTS', '{chasqui:many-' .. i .. '}:promoter:lock') == 0 then free = free + 1 end
+end
+return free"""
+FILL = """for i = ARGV[1], ARGV[1] + 9999 do redis.call('SET', '{chasqui:other}:dlid:' .. i, 1) end"""
+
+
+class Turning:
+    """How long the event loop does not turn, how much of that it computes itself, and how many locks are free."""
+
+    def __init__(self, client: Redis, queues: int) -> None:
+        self.pause_s = self.cpu_s = 0.0
+        self.free = 0
+        self._client = client
+        self._queues = queues
+
+    async def turn(self) -> None:
+        while True:
+            began_s, cpu_s = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(0.001)
+            self.pause_s = max(self.pause_s, time.perf_counter() - began_s - 0.001)
+            self.cpu_s = max(self.cpu_s, time.thread_time() - cpu_s)
+
+    async def look(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError):  # this connection is cut, too
+                free = await self._client.eval(FREE, 0, self._queues)  # type: ignore[misc]
+                self.free = max(self.free, free)
+            await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def phase(self, name: str) -> AsyncIterator[None]:
+        self.pause_s, self.cpu_s, self.free, began_s = 0.0, 0.0, 0, time.perf_counter()
+        yield
+        took_s = time.perf_counter() - began_s
+        print(
+            f"  {name:<34} {took_s:5.1f} s, longest pause {self.pause_s * 1000:4.0f} ms "
+            f"(CPU {self.cpu_s * 1000:3.0f} ms), {self.free} locks free at one look"
+        )
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.05)
+
+
+async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> None:
+    names = [f"many-{i}" for i in range(queues)]
+    async with connect(url) as backend:
+        for name in names:
+            await DelayedQueue(backend, name).schedule(1, delay=86_400)
+    for first in range(0, keys, 10_000):
+        await client.eval(FILL, 0, first)  # type: ignore[misc]
+    settings = PromoterSettings(queue="-", holder_id="us", lock_ttl_ms=LEASE_MS)
+    turning, port = Turning(client, queues), free_port()
+    watching = [asyncio.create_task(turning.turn()), asyncio.create_task(turning.look())]
+    print(f"one process, {queues} queues, {keys} other keys, a lease of {LEASE_MS / 1000:g} s")
+
+    def get(path: str) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+            return len(answer.read())
+
+    async with connect(url) as backend:
+        fleet = PromoterFleet(
+            backend, patterns=["many-*", "none-*"], settings=settings, metrics=["prometheus"], discover_s=3_600
+        )
+
+        def led() -> int:
+            return sum(line.machine.state is State.LEADER for line in fleet._crew.lines.values())
+
+        async with serving(str(port), [fleet]):
+            task = asyncio.create_task(fleet.run())
+            async with turning.phase("starts, until it leads all"):
+                await until(lambda: led() == queues)
+            async with turning.phase("idle, for two leases"):
+                await asyncio.sleep(2 * LEASE_MS / 1000)
+            async with turning.phase("sweeps"):
+                await fleet._discovery._sweep(REST)
+            async with turning.phase("/metrics"):
+                size = await asyncio.to_thread(get, "/metrics")
+            async with turning.phase(f"/status, /readyz ({size >> 10} kB before)"):
+                await asyncio.to_thread(get, "/status")
+                await asyncio.to_thread(get, "/readyz")
+            async with turning.phase("all connections are cut"):
+                for kind in ("normal", "pubsub"):
+                    await client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # type: ignore[no-untyped-call]
+                await asyncio.sleep(LEASE_MS / 1000)
+            other = await start(url, "many-*", "other", "none-*")
+            async with turning.phase("another comes, until it has half"):
+                await until(lambda: led() < 0.55 * queues)
+                await asyncio.sleep(1)
+            async with turning.phase("that is killed, until we lead all"):
+                other.kill()
+                await until(lambda: led() == queues)
+            async with turning.phase("stops"):
+                fleet.stop()
+                await task
+            await other.wait()
+    for watcher in watching:
+        watcher.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+
+
 async def simulate(queues: int, processes: int) -> None:
     clock = VirtualClock()
     store = MemoryStore(clock)
@@ -168,6 +286,15 @@ async def main(queues: int, processes: int, idle_queues: int, seconds: float) ->
         print(f"{idle_queues} idle queues: promoter {ours:.2f}% of a core, server {theirs:.2f}%, {calls:.1f} calls/s")
         await client.flushall()
         await spread(url, client, queues, processes)
+        await client.flushall()
+        await pauses(url, client, max(queues, 5_000))
+        await client.aclose()
+
+
+async def only_pauses(queues: int) -> None:
+    with valkey() as url:
+        client = Redis.from_url(url)
+        await pauses(url, client, queues)
         await client.aclose()
 
 
@@ -178,8 +305,11 @@ if __name__ == "__main__":
     parser.add_argument("--queues", type=int)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--pauses", action="store_true")
     args = parser.parse_args()
     if args.simulate:
         asyncio.run(simulate(args.queues or 10_000, args.processes or 100))
+    elif args.pauses:
+        asyncio.run(only_pauses(args.queues or 5_000))
     else:
         asyncio.run(main(args.queues or 300, args.processes or 3, args.idle, args.seconds))

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import Sequence
-from typing import Any
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings
 from promoter_core.model import JobRequest
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
-from promoter_webhook.delivery import Post
+from promoter_webhook.delivery import Answer, Message, Post
 from promoter_webhook.sink import WebhookEvents
 
 
@@ -49,13 +47,13 @@ def main() -> None:
     for name in ("fine", "down", "slow", "answers 500"):
         clock = VirtualClock()
 
-        async def post(events: Sequence[Any], name: str = name, clock: VirtualClock = clock) -> int:
+        async def post(message: Message, name: str = name, clock: VirtualClock = clock) -> Answer:
             if name == "down":
                 raise OSError("connection refused")
             if name == "slow":
                 await clock.sleep(30)
                 raise TimeoutError
-            return 204 if name == "fine" else 500
+            return Answer(204 if name == "fine" else 500)
 
         size, dropped, latest = asyncio.run(hour(post, clock))
         print(f"{name:<12} {(size - none) / 2**20:>5.1f} MiB {dropped:>8}  {'none' if not latest else 'some'}")

@@ -82,7 +82,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Call `Backend.unlock`. Outcome: Done, or Failed, which is as good."""
+    """Call `Backend.unlock`. Outcome: Done; LeaseLost when the lock was not ours any more; or Failed. Stop follows."""
 
     lease: Lease
 
@@ -116,8 +116,16 @@ class Failed:
     error: BackendError
 
 
+@dataclass(frozen=True, slots=True)
+class NotReleased:
+    """The lock could not be released at the end. If it is ours, it ends with its lease, in `left_s` seconds at most."""
+
+    error: BackendError
+    left_s: float
+
+
 Outcome = Lease | LeaseHeld | Promotion | LeaseLost | QueueStats | Done | Waited | Failed
-Report = LockOutcome | Tick | BackendError
+Report = LockOutcome | Tick | BackendError | NotReleased
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 
 from promoter_core.actions import Action, Cleanup, Done, Emit, Failed, Look, Outcome, Unlock
 from promoter_core.contracts import Backend
-from promoter_core.errors import BackendError, PermanentError
+from promoter_core.ending import RELEASE_S, bounded, cancelled
+from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.model import LeaseLost
 from promoter_core.settings import PromoterSettings
 
 
@@ -20,7 +23,7 @@ async def do_alone(backend: Backend, action: Action, s: PromoterSettings) -> Out
         case Look():
             return await backend.stats(s.queue)
         case Unlock(lease):
-            await backend.unlock(lease)
+            return Done() if await backend.unlock(lease) else LeaseLost()
         case _:
             raise TypeError(f"{action!r} is not done alone")
     return Done()
@@ -32,10 +35,24 @@ async def guarded(call: Awaitable[Outcome]) -> Outcome:
         return await call
     except Exception as exc:
         return Failed(as_backend_error(exc))
+    except asyncio.CancelledError:
+        if cancelled():
+            raise
+        return Failed(TransientError("the backend gave up the call by itself", code="CANCELLED"))
+
+
+async def release(backend: Backend, unlock: Unlock, s: PromoterSettings) -> Outcome:
+    """Release a lock at the end, in RELEASE_S seconds."""
+    try:
+        return await bounded(guarded(do_alone(backend, unlock, s)), RELEASE_S)
+    except TimeoutError:
+        return Failed(TransientError(f"the store did not answer in {RELEASE_S:g} s", code="TIMEOUT"))
 
 
 def as_backend_error(exc: Exception) -> BackendError:
-    """The contract allows only BackendErrors; anything else is a backend's defect, and permanent."""
+    """The contract allows only BackendErrors. Anything else is a breach of it by the backend, and permanent: the
+    backends of this project call transient whatever they do not know of their clients.
+    """
     if isinstance(exc, BackendError):
         return exc
     unexpected = PermanentError(f"unexpected {type(exc).__name__} from the backend: {exc}", code="UNEXPECTED")

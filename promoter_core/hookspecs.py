@@ -6,7 +6,8 @@ A plugin is a module (or object) named by an entry point of the group `promoter`
     sqlite = "promoter_sqlite.plugin"
 
 It imports `hookimpl` and the spec classes, and no driver: listing plugins must work, and be fast, where the driver
-is not installed. Every hook collects from all plugins; two specs of one name are an error.
+is not installed. Every hook collects from all plugins; of two specs of one name neither can be chosen, unless one is
+Promoter's own.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from promoter_core.actions import (
@@ -24,6 +25,7 @@ from promoter_core.actions import (
     Failed,
     Lock,
     Look,
+    NotReleased,
     Outcome,
     Promote,
     Reason,
@@ -44,6 +46,7 @@ from promoter_core.model import (
     Promotion,
     PromotionRequest,
     QueueStats,
+    Renewal,
     Tick,
 )
 from promoter_core.pacing import MIN_WAIT_S, Backoff, Gather, LeaseTimer, follower_wait, leader_wait
@@ -92,7 +95,7 @@ class Machine:
         self._began_s = 0.0  # when the action was given out
         self._reports: list[Report] = []
         self._shutdown = False
-        self._ending = False  # Unlock has been given out: whatever comes, Stop is next
+        self._ending = False  # Unlock has been given out: whatever comes of it, Stop is next
         self._error: PermanentError | None = None
         self._reported: LockOutcome | None = None
         self._may_hold = False  # the lock may be ours, so it must be released at the end
@@ -109,13 +112,31 @@ class Machine:
         """Finish the step under way, then release the lock and stop. The next `handle` sees to it."""
         self._shutdown = True
 
+    def abandon(self, now_s: float) -> Decision:
+        """The step under way was given up, and has no outcome: release the lock if it may be ours, then stop."""
+        return self._finish(now_s)
+
     def started(self, now_s: float) -> None:
         """The action that was given out is being done only now: a fleet serves its queues in turn."""
         self._began_s = now_s
 
-    def renewed(self, asked_s: float) -> None:
-        """The lease was renewed for us, when this was asked for: a fleet renews those of all its queues at once."""
+    def renewed(self, renewal: Renewal, asked_s: float, now_s: float) -> Wait | None:
+        """The lease was renewed for us at `asked_s`: a fleet renews those of all its queues at once.
+
+        What comes next is counted anew from what the renewal saw, so neither a lost push nor a local clock that drifts
+        costs more than a renewal. Returns the wait to go on with when the present one would end too late.
+        """
         self._timer.began(asked_s)
+        wait = self._action
+        if self.state is not State.LEADER or not isinstance(wait, Wait) or self._began_s > asked_s:
+            return None  # a step that began later knows more
+        self._promotion = replace(self._promotion, now_ms=renewal.now_ms, next_due_ms=renewal.next_due_ms)
+        self._asked_s = asked_s
+        left = self._leader_wait(now_s)
+        if wait.deaf or self._shutdown or now_s + left.seconds > self._began_s + wait.seconds - MIN_WAIT_S:
+            return None
+        self._action, self._began_s = left, now_s
+        return left
 
     def wait_on(self, now_s: float) -> Wait | None:
         """When a wait for the renewal is over: what is left to wait for if it was `renewed`, None if it was not."""
@@ -129,13 +150,13 @@ class Machine:
     def handle(self, outcome: Outcome, now_s: float) -> Decision:
         """Take the outcome of the last action at `now_s` seconds of a monotonic clock; say what to do next."""
         if self._ending:
-            return self._stop(now_s)
+            return self._released(outcome, now_s)
         if isinstance(outcome, Failed):
             return self._failed(outcome.error, now_s)
         match self._action, outcome:
             case Lock(), Lease():
                 return self._granted(now_s)
-            case Lock(), LeaseHeld(remaining_ms):
+            case Lock(), LeaseHeld(remaining_ms=remaining_ms):
                 return self._held(remaining_ms, now_s)
             case Promote(), LeaseLost():
                 self._may_hold = False
@@ -156,7 +177,6 @@ class Machine:
 
     def _granted(self, now_s: float) -> Decision:
         self._backoff.reset()
-        self._batch.travelled(now_s - self._began_s)
         self.state = State.LEADER
         self._report_lock(LockOutcome.ACQUIRED)
         self._timer.began(self._began_s)
@@ -185,6 +205,7 @@ class Machine:
             renew=self._timer.wants_renewal(now_s),
             want_jobs=self._want_jobs,
             want_traces=self._want_traces,
+            want_work=self._batch.asks,
         )
         return self._decide(Promote(self.lease, request), now_s)
 
@@ -194,8 +215,9 @@ class Machine:
         self._asked_s = self._began_s
         if request.renew:
             self._timer.began(self._began_s)
-        self._full = promotion.promoted + promotion.quarantined >= request.limit
-        self._batch.ticked(promotion.promoted + promotion.quarantined, now_s - self._began_s)
+        moved = promotion.promoted + promotion.quarantined
+        self._full = moved >= request.limit
+        self._batch.ticked(moved, promotion.work_ms)
         self._reports.append(Tick(promotion, now_s - self._began_s))
         self._todo = list(self._phases) if promotion.jobs else []
         return self._next_phase(now_s)
@@ -262,9 +284,20 @@ class Machine:
         if not self._may_hold:
             return self._stop(now_s)
         self._ending = True
-        if self.state is State.LEADER:
-            self._report_lock(LockOutcome.RELEASED)
         return self._give(Unlock(self.lease), now_s)
+
+    def _released(self, outcome: Outcome, now_s: float) -> Decision:
+        """The answer to Unlock: whatever it is, Stop is next."""
+        if isinstance(outcome, Failed):
+            self._reports.append(NotReleased(outcome.error, self._left_s(now_s)))
+        if self.state is State.LEADER:
+            self._report_lock(LockOutcome.RELEASED if isinstance(outcome, Done) else LockOutcome.HELD)
+        return self._stop(now_s)
+
+    def _left_s(self, now_s: float) -> float:
+        """Of the lease, at most."""
+        whole_s = self.lease.ttl_ms / 1000
+        return max(self._timer.deadline_s - now_s, 0.0) if self.state is State.LEADER else whole_s
 
     def _stop(self, now_s: float) -> Decision:
         self.state = State.STOPPED

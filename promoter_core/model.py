@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due time of a job
+
 
 class LockOutcome(StrEnum):
     """What became of the leader lock, reported on transitions only."""
@@ -31,7 +33,7 @@ class CancelOutcome(StrEnum):
     """What `cancel` found."""
 
     REMOVED = "removed"
-    NOT_FOUND = "not-found"  # never scheduled, promoted already, or scheduled without an index
+    NOT_FOUND = "not-found"  # never scheduled, or promoted already
 
 
 class StreamName(StrEnum):
@@ -90,11 +92,22 @@ class LeaseHeld:
     """The lock is another's. `remaining_ms` is what is left of its lease; None when it never ends by itself."""
 
     remaining_ms: int | None
+    holder: str | None = None  # whose it is; None when the backend does not say
+    oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
     """The lock is not ours any more. Nothing was promoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A lease that was started anew, and what its queue's sorted set showed at that moment."""
+
+    now_ms: int  # the store's clock
+    due: bool  # something is due now
+    next_due_ms: int | None  # of the oldest job pending; None when there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,7 @@ class PromotionRequest:
     renew: bool = True  # extend the lease to its full `ttl_ms`
     want_jobs: bool = True  # fill `Promotion.jobs`
     want_traces: bool = False  # fill `Promotion.traces`
+    want_work: bool = False  # fill `Promotion.work_ms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +143,16 @@ class Promotion:
     promoted: int = 0
     depth: int = 0  # jobs still in the sorted set
     oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
-    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none
+    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none (QueueStats.parked)
     now_ms: int = 0  # the store's clock when it promoted
     quarantined: int = 0  # malformed members moved to the DLQ
     held_back: int = 0  # due jobs that stayed because the stream is full
     jobs: Sequence[PromotedJob] = ()
     late: tuple[int, ...] = ()  # how many of the promoted were later than each of LATENESS_MS; then zeros
     traces: tuple[str, ...] = ()  # trace contexts of those whose producers gave one
+    work_ms: float | None = (
+        None  # how long the store worked on this, by its own clock; None: not asked, or it cannot tell
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +191,7 @@ class JobRequest:
     delay_ms: int | None = None
     due_ms: int | None = None
     unique: bool = False  # a second request with this id is a no-op
-    index: bool = True  # can be cancelled by id
+    index: bool = True  # `cancel` finds it at once
     created_at_ms: int = 0
     attempt: int = 0
     traceparent: str = ""  # the producer's trace context (W3C)
@@ -214,6 +231,9 @@ class QueueStats:
     holder: str | None  # who holds the lock
     lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
+    parked: int = (
+        0  # jobs of `depth` that are due after the year 9999, and so never: no next due time of theirs is told
+    )
 
 
 class SinkTrouble(StrEnum):
@@ -222,6 +242,7 @@ class SinkTrouble(StrEnum):
     FAILED = "failed"  # it raised
     DROPPED = "dropped"  # it was too slow for a batch, which is lost to it
     BLOCKED = "blocked"  # it did not return at once, and held up promotion
+    REFUSED = "refused"  # its receiver will not have a batch, which is lost
 
 
 class Severity(StrEnum):
@@ -259,3 +280,5 @@ class Health:
     last_tick_age_s: float | None  # since the last good tick; None before the first
     seen_age_s: float | None  # since it was last seen to be led, by us or by another; None before that
     last_error: str | None  # None once a later step has gone well
+    holder: str | None = None  # who leads, us or another, as last seen; None when nobody is known to
+    stuck_s: float | None = None  # for how long jobs have been seen overdue, and not promoted, under another's lead

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
 from promoter_core.actions import (
     Action,
+    Failed,
     Lock,
     Outcome,
     Promote,
     Stop,
+    Unlock,
     Wait,
     Waited,
 )
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink
-from promoter_core.doing import do_alone, guarded
+from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink, check_backend
+from promoter_core.doing import do_alone, guarded, release
+from promoter_core.ending import StopRequest, cancelled, ended, until_stopped
 from promoter_core.errors import ConfigError
 from promoter_core.machine import Machine, State
-from promoter_core.model import Health, Lease, Wake
+from promoter_core.model import Health, Wake
 from promoter_core.registry import Registry
 from promoter_core.reports import Reporter, unready
 from promoter_core.settings import PromoterSettings
-
-log = logging.getLogger("promoter")
-
-RELEASE_TIMEOUT_S = 2.0  # for releasing the lock when the task that runs us is cancelled
 
 
 class Promoter:
@@ -49,21 +47,23 @@ class Promoter:
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """Raises ConfigError or PluginError when a named sink cannot be had."""
+        """Raises ConfigError or PluginError when an argument cannot work."""
+        if not isinstance(settings, PromoterSettings):
+            raise ConfigError(f"expected PromoterSettings(queue=…), not {settings!r:.60}")
         self.settings = settings
-        self._backend = backend
+        self._backend: Backend = check_backend(backend)
         self._clock = clock or SystemClock()
-        self._reporter = Reporter(metrics, events, self._clock, registry)
+        self._reporter = Reporter(metrics, events, self._clock, registry, settings)
         self._machine: Machine | None = None
-        self._stopping = False
+        self._stop = StopRequest()
+        self._steps = 0  # that have gone well
         self._waiting: asyncio.Timeout | None = None  # the scope of the wait under way
-        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Promote until `stop` is called, or with `until_idle` until nothing is due any more.
 
         Outages are waited out for ever. Raises PermanentError when the backend says that it cannot work. A
-        cancelled `run` releases its lock too.
+        cancelled `run` releases its lock too. Either way it ends in about two seconds, whatever the backend does.
         """
         if self._machine is not None and self._machine.state is not State.STOPPED:
             raise ConfigError(f"the promoter of queue {self.settings.queue!r} is running already")
@@ -74,28 +74,29 @@ class Promoter:
             want_traces=self._reporter.wants_traces,
             until_idle=until_idle,
         )
-        self._reporter.start()
-        self._loop = asyncio.get_running_loop()
+        self._reporter.start(keep=until_idle)
+        self._stop.begin(self._end_wait)
+        driving = asyncio.create_task(self._drive(machine), name=f"promoter-drive-{self.settings.queue}")
         try:
-            await self._drive(machine)
-        except asyncio.CancelledError:
-            await self._release(machine)
-            raise
+            await until_stopped(driving, self._stop, lambda: self._steps)
         finally:
-            machine.state = State.STOPPED
-            self._stopping, self._loop = False, None
-            await self._reporter.close()
+            try:
+                await ended(driving)
+                await asyncio.gather(self._abandon(machine), self._reporter.close())
+            finally:
+                machine.state = State.STOPPED
+                self._stop.end()
+        if not driving.cancelled():
+            driving.result()
 
     def stop(self) -> None:
         """Finish the tick under way, release the lock and end `run`. Returns at once; any thread may call it."""
-        self._stopping = True
-        if self._machine is not None:
-            self._machine.shutdown()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end_wait)
+        self._stop.ask()
 
     def _end_wait(self) -> None:
-        if self._stopping and self._waiting is not None and not self._waiting.expired():
+        if self._machine is not None:
+            self._machine.shutdown()
+        if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
@@ -129,13 +130,16 @@ class Promoter:
         return self._reporter.dropped_batches
 
     async def _drive(self, machine: Machine) -> None:
-        if self._stopping:
-            machine.shutdown()
         decision = machine.start(self._clock.monotonic())
         queue = self.settings.queue
         while not isinstance(decision.action, Stop):
             self._reporter.report(queue, decision)
+            if cancelled():
+                raise asyncio.CancelledError  # a client has swallowed it
             outcome = await self._do(decision.action)
+            if machine.state is State.STOPPED:
+                return  # it came too late: this step was given up
+            self._steps += not isinstance(outcome, Failed)
             self._reporter.outcome(queue, outcome)
             polls = self._backend.capabilities.wake is not Wake.ANY_WRITE
             machine.poll_s = self.settings.poll_interval_ms / 1000 if polls else None
@@ -162,7 +166,7 @@ class Promoter:
 
     async def _wait(self, wait: Wait) -> bool:
         """Whether something changed. `stop` ends it at once, by letting its scope run out."""
-        if self._stopping:
+        if self._stop.asked:
             return False
         try:
             async with asyncio.timeout(None) as self._waiting:
@@ -170,19 +174,18 @@ class Promoter:
                     return await self._backend.wait(self.settings.queue, wait.seconds, wait.lease)
                 await self._clock.sleep(wait.seconds)
         except TimeoutError:
-            if not self._stopping:
+            if not self._stop.asked:
                 raise
         finally:
             self._waiting = None
         return False
 
-    async def _release(self, machine: Machine) -> None:
-        """After a cancellation: release the lock if it may be ours. The cancellation goes on whatever comes."""
-        s = self.settings
+    async def _abandon(self, machine: Machine) -> None:
+        """After a cancellation, or a step that does not end: release the lock if it may be ours."""
         if machine.state is State.STOPPED:
             return
-        try:
-            async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await self._backend.unlock(Lease(s.queue, s.holder_id, s.lock_ttl_ms))
-        except Exception as exc:
-            log.warning("queue %r: the lock could not be released (%r); it ends with its lease", s.queue, exc)
+        decision = machine.abandon(self._clock.monotonic())
+        if isinstance(decision.action, Unlock):
+            outcome = await release(self._backend, decision.action, self.settings)
+            decision = machine.handle(outcome, self._clock.monotonic())
+        self._reporter.report(self.settings.queue, decision)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ulid import ULID
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock
+from promoter_core.contracts import Backend, Clock, check_backend
 from promoter_core.envelope import pack_data
 from promoter_core.errors import JobError
-from promoter_core.model import CancelOutcome, JobRequest, QueueStats, Scheduled
+from promoter_core.model import MAX_DUE_MS, CancelOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.settings import check_queue_name
 
 MAX_NAME_BYTES = 256
 MAX_ID_BYTES = 512
-MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC
 
 Delay = timedelta | float  # seconds, when it is a number
 
@@ -36,16 +35,16 @@ class Job:
     name: str = ""
     job_id: str | None = None
     index: bool = True
-    traceparent: str = ""
+    traceparent: str | None = ""
 
 
 class DelayedQueue:
     """Schedules and cancels the delayed jobs of one queue. Cheap to make; share the backend."""
 
     def __init__(self, backend: Backend, queue: str, *, clock: Clock | None = None) -> None:
-        """`clock` stamps `created_at_ms`; due times are by the store's clock. Raises ConfigError on a bad name."""
+        """`clock` stamps `created_at_ms`; due times are by the store's clock. Raises ConfigError."""
         self.name = check_queue_name(queue)
-        self._backend = backend
+        self._backend: Backend = check_backend(backend)
         self._clock = clock or SystemClock()
 
     async def schedule(
@@ -57,14 +56,15 @@ class DelayedQueue:
         name: str = "",
         job_id: str | None = None,
         index: bool = True,
-        traceparent: str = "",
+        traceparent: str | None = "",
     ) -> Scheduled:
         """Schedule one job.
 
         `data` is anything that msgpack packs. `delay` is a timedelta or seconds from the store's clock, `at` an aware
-        datetime; a job that is due already goes straight to the stream. `name` (≤ 256 bytes) tells consumers what to
-        run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`: safe to try again after a
-        lost reply. `index=False` saves a key per job and gives up `cancel`.
+        datetime; a job that is due already is due now, and is promoted as any other. `name` (≤ 256 bytes) tells
+        consumers what to run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`, while
+        the job waits and for an hour after: safe to try again after a lost reply. `index=False` saves a key per job
+        without a `job_id`; `cancel` then has to look for the job in the set. Names and ids are UTF-8 text.
         `traceparent` is the producer's trace context (W3C), which the promotion's span links to.
 
         Raises JobError before anything is written; TransientError when the store could not be asked (it may have
@@ -79,17 +79,29 @@ class DelayedQueue:
         All jobs are checked before the first is written. Raises as `schedule` does.
         """
         now_ms = self._clock.time_ms()
+        if isinstance(jobs, Job | str | Mapping) or not isinstance(jobs, Iterable):
+            raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {_a(jobs)}")
         requests = [_request(job, now_ms) for job in jobs]
         return await self._backend.schedule(self.name, requests) if requests else ()
 
     async def cancel(self, job: str | Scheduled) -> CancelOutcome:
-        """REMOVED: it will never be promoted, and its id is free again. NOT_FOUND: never scheduled, scheduled
-        without an index, or promoted already.
+        """REMOVED: it will never be promoted, and its id is free again. NOT_FOUND: it is not there; never scheduled, or
+        promoted already.
+
+        A job without a cancel index (scheduled with `index=False`, or by another producer) is looked for in the set
+        itself: among the 10,000 that are due first, a thousand at a time. One beyond those is NOT_FOUND as well.
         """
         return (await self.cancel_many([job]))[0]
 
-    async def cancel_many(self, jobs: Sequence[str | Scheduled]) -> tuple[CancelOutcome, ...]:
-        ids = [_check_id(job.id if isinstance(job, Scheduled) else job) for job in jobs]
+    async def cancel_many(self, jobs: Iterable[str | Scheduled]) -> tuple[CancelOutcome, ...]:
+        """Cancel many jobs in few round trips; each is atomic for itself, the answers are in order.
+
+        When TransientError is raised midway, some may have been removed: a repeat answers NOT_FOUND for them.
+        """
+        if isinstance(jobs, str | bytes | Scheduled | Mapping) or not isinstance(jobs, Iterable):
+            raise JobError(f"cancel_many takes a list of job ids, not {_a(jobs)}: cancel() takes one")
+        # An id of another producer may be no UTF-8: events tell it with surrogate escapes, and so it can be given here.
+        ids = [_check_id(job.id if isinstance(job, Scheduled) else job, foreign=True) for job in jobs]
         return await self._backend.cancel(self.name, ids) if ids else ()
 
     async def stats(self) -> QueueStats:
@@ -97,7 +109,9 @@ class DelayedQueue:
 
 
 def _request(job: Job, now_ms: int) -> JobRequest:
-    delay_ms, due_ms = _when(job.delay, job.at)
+    if not isinstance(job, Job):
+        raise JobError(f"schedule_many takes Job(data=…, delay=…), not {_a(job)}")
+    delay_ms, due_ms = _when(job.delay, job.at, now_ms)
     return JobRequest(
         id=str(ULID()) if job.job_id is None else _check_id(job.job_id),
         payload=pack_data(job.data),
@@ -111,7 +125,7 @@ def _request(job: Job, now_ms: int) -> JobRequest:
     )
 
 
-def _when(delay: Delay | None, at: datetime | None) -> tuple[int | None, int | None]:
+def _when(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:
     if at is not None:
         if delay is not None:
             raise JobError("give either delay= or at=, not both")
@@ -126,9 +140,13 @@ def _when(delay: Delay | None, at: datetime | None) -> tuple[int | None, int | N
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else 0 if delay is None else delay
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise JobError(f"delay must be a timedelta or a number of seconds, not {type(delay).__name__}")
-    if not 0 <= seconds <= MAX_DUE_MS / 1000:  # false for NaN as well
+    if not 0 <= seconds <= (MAX_DUE_MS - now_ms) / 1000:  # false for NaN as well
         raise JobError(f"delay of {seconds} s is out of range: from 0 to the end of the year 9999")
     return math.ceil(seconds * 1000 - 1e-6), None
+
+
+def _a(value: object) -> str:
+    return f"{value!r:.60}" if isinstance(value, str | bytes) else f"a {type(value).__name__}"
 
 
 def _check_name(name: object) -> str:
@@ -141,22 +159,24 @@ def _check_name(name: object) -> str:
 
 
 def _check_traceparent(text: object) -> str:
-    if text and not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
+    if text is None or text == "":
+        return ""
+    if not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
         raise JobError(f"traceparent must be as in W3C Trace Context, 00-…-…-01, not {text!r}")
-    return str(text)
+    return text
 
 
-def _check_id(job_id: object) -> str:
+def _check_id(job_id: object, *, foreign: bool = False) -> str:
     if not isinstance(job_id, str):
         raise JobError(f"job id must be text, not {type(job_id).__name__}")
-    size = len(_bytes(job_id, "job id"))
+    size = len(_bytes(job_id, "job id", "surrogateescape" if foreign else "strict"))
     if not 0 < size <= MAX_ID_BYTES or not job_id.strip():
         raise JobError(f"job id must be text of 1 to {MAX_ID_BYTES} bytes and more than white space, not {size} bytes")
     return job_id
 
 
-def _bytes(text: str, what: str) -> bytes:
+def _bytes(text: str, what: str, errors: str = "strict") -> bytes:
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", errors)
     except UnicodeEncodeError:
-        raise JobError(f"{what} {text!r} is not valid Unicode text") from None
+        raise JobError(f"{what} {text!r} is not valid Unicode text: consumers could not read it as UTF-8") from None

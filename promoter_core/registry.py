@@ -1,35 +1,49 @@
-"""Loads plugins, detects conflicts, opens backends by URL and makes sinks by name. The only user of pluggy."""
+"""Loads plugins, opens backends by URL and makes sinks by name. The only user of pluggy.
+
+A plugin that is broken, or in conflict with another, costs one line in the log and only itself: an error is raised
+when somebody asks for what it should have given. Where a third party's plugin takes a name of Promoter's own, ours
+stays.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import importlib.util
+import inspect
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
 from promoter_core import hookspecs
 from promoter_core.contracts import Backend, EventSink, MetricsSink
-from promoter_core.errors import ConfigError, PluginError
+from promoter_core.errors import ConfigError, PluginError, PromoterError
 from promoter_core.hookspecs import BackendSpec, CommandSpec, SinkSpec
 from promoter_core.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
 Spec = BackendSpec | SinkSpec | CommandSpec
-S = TypeVar("S", BackendSpec, SinkSpec, CommandSpec)
+
+SCHEME = "URL scheme"
+OURS = "promoter-core"  # the distribution whose plugins are first-party
+FOREIGN = (Exception, SystemExit)  # what somebody else's code may raise; a plugin that calls sys.exit does not end us
 
 KINDS: dict[str, tuple[str, type[Spec]]] = {
     "backend": ("promoter_register_backends", BackendSpec),
     "event sink": ("promoter_register_event_sinks", SinkSpec),
     "metrics sink": ("promoter_register_metrics_sinks", SinkSpec),
     "command": ("promoter_register_commands", CommandSpec),
+}
+MEMBERS = {  # what the thing that a target makes must have
+    "backend": tuple(name for name in vars(Backend) if not name.startswith("_")),
+    "event sink": ("emit", "close"),
+    "metrics sink": ("on_tick", "on_lock", "on_error"),
 }
 
 
@@ -40,20 +54,26 @@ class Registered:
     kind: str
     spec: Spec
     source: str  # "promoter-core 1.0.0" for an entry point, "plugins=[…]" otherwise
+    plugin: str = ""  # the name of the entry point
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Required modules that are not installed."""
-        return tuple(m for m in self.spec.requires if importlib.util.find_spec(m) is None)
+        return tuple(module for module in self.spec.requires if not _is_installed(module))
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A plugin that could not be loaded."""
+    """A plugin that could not be loaded, or a part of it that is in conflict with another plugin."""
 
     name: str
     source: str
-    error: Exception
+    error: BaseException
+
+    @property
+    def why(self) -> str:
+        """In one line."""
+        return _in_words(self.error)
 
 
 class Registry:
@@ -62,15 +82,16 @@ class Registry:
     def __init__(self, plugins: Iterable[object] = (), *, entry_points: bool = True) -> None:
         self._given = list(plugins)
         self._use_entry_points = entry_points
-        self._found: dict[tuple[str, str], Registered] | None = None
-        self._schemes: dict[str, Registered] = {}
+        self._taken: dict[tuple[str, str], Registered] | None = None  # by kind and name, and by SCHEME and scheme
+        self._contested: dict[tuple[str, str], PluginError] = {}  # what nobody gets, and why
         self._broken: list[Broken] = []
 
     def all(self) -> Sequence[Registered]:
-        """Every spec, by kind and name. Raises PluginError on a conflict or a misspelt hook."""
-        return [found for _, found in sorted(self._load().items())]
+        """Every spec that can be chosen, by kind and name."""
+        return [taken for (kind, _), taken in sorted(self._load().items()) if kind in KINDS]
 
     def broken(self) -> Sequence[Broken]:
+        """Plugins that could not be loaded, and conflicts between plugins."""
         self._load()
         return self._broken
 
@@ -82,11 +103,8 @@ class Registry:
         parsed = replace(parse_url(url), credentials=credentials)
         if credentials is not None and (parsed.username or parsed.password):
             raise ConfigError(f"{parsed}: give either credentials= or a user and password in the URL, not both")
-        self._load()
-        registered = self._schemes.get(parsed.scheme)
-        if registered is None:
-            raise self._unknown("URL scheme", parsed.scheme, sorted(self._schemes))
-        backend: Backend = self._target(registered)(parsed)
+        registered = self._named(SCHEME, parsed.scheme)
+        backend: Backend = self._make(registered, parsed, secrets=[parsed.password or "", *parsed.options.values()])
         return backend
 
     @asynccontextmanager
@@ -113,11 +131,14 @@ class Registry:
         """The object that a spec's `target` names. Raises PluginError: what is missing and how to get it."""
         return self._target(registered)
 
+    def leave_out(self, registered: Registered, error: PluginError) -> None:
+        """For whoever finds that a spec cannot be used: it is not offered any more, and is listed as broken."""
+        self._load().pop((registered.kind, registered.spec.name), None)
+        self._is_broken(registered.plugin, registered.source, error)
+
     def _sink(self, kind: str, text: str) -> Any:
         name, _, rest = text.partition(":")
-        registered = self._load().get((kind, name))
-        if registered is None:
-            raise self._unknown(kind, name, sorted(n for k, n in self._load() if k == kind))
+        registered = self._named(kind, name)
         spec = registered.spec
         assert isinstance(spec, SinkSpec)
         options: dict[str, str] = {}
@@ -127,108 +148,205 @@ class Registry:
                 choices = ", ".join(spec.options) or "none"
                 raise ConfigError(f"{kind} {name!r}: no option {key!r} as key=value; options are: {choices}")
             options[key] = value
-        return self._target(registered)(**options)
+        return self._make(registered, secrets=list(options.values()), **options)
+
+    def _make(self, registered: Registered, /, *args: Any, secrets: Sequence[str], **options: str) -> Any:
+        """Call the target. `secrets` are left out of what its exception says."""
+        factory, where = self._target(registered), f"{_what(registered)} ({registered.spec.target})"
+        try:
+            made = factory(*args, **options)
+        except PromoterError:
+            raise
+        except FOREIGN as exc:
+            words = _in_words(exc)
+            for secret in secrets:
+                words = words.replace(secret, "***") if len(secret) > 3 else words
+            raise PluginError(f"{where} cannot be made: {words}") from exc
+        if inspect.iscoroutine(made):
+            made.close()
+        lacking = [name for name in MEMBERS[registered.kind] if not _has(made, name)]
+        if lacking:
+            kind, lacks = type(made).__name__, ", ".join(lacking[:4]) + (" …" if len(lacking) > 4 else "")
+            raise PluginError(f"{where} is no {registered.kind}: its target returns {kind}, which lacks {lacks}")
+        return made
 
     def _target(self, registered: Registered) -> Any:
-        spec, what = registered.spec, f"{registered.kind} {registered.spec.name!r}"
+        spec = registered.spec
         if registered.missing:
-            modules = " and ".join(registered.missing)
+            modules, what = " and ".join(registered.missing), f"{registered.kind} {spec.name!r}"
             raise PluginError(f"{what} needs the module {modules}, which is not installed: {_install(spec)}")
         module, _, attribute = spec.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except Exception as exc:
-            raise PluginError(f"{what} of {registered.source} cannot be loaded from {spec.target!r}: {exc}") from exc
+            target = getattr(importlib.import_module(module), attribute)
+            if not callable(target):
+                raise TypeError(f"{attribute} is {type(target).__name__}, expected a callable")
+        except FOREIGN as exc:
+            what, words = _what(registered), _in_words(exc)
+            raise PluginError(f"{what} cannot be loaded from {spec.target!r}: {words}") from exc
+        return target
 
-    def _unknown(self, kind: str, name: str, choices: list[str]) -> PluginError:
-        broken = next((b for b in self._broken if b.name == name), None)
-        if broken is not None:
-            error = PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.error!r}")
-            error.__cause__ = broken.error
-            return error
+    def _named(self, kind: str, name: str) -> Registered:
+        """Raises ConfigError for an unknown name, PluginError when its plugin is broken or in conflict."""
+        taken = self._load()
+        if (registered := taken.get((kind, name))) is not None:
+            return registered
+        if (conflict := self._contested.get((kind, name))) is not None:
+            raise PluginError(str(conflict))
+        if (broken := next((b for b in self._broken if b.name == name), None)) is not None:
+            raise PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.why}") from broken.error
+        choices = sorted(n for k, n in taken if k == kind)
         near = difflib.get_close_matches(name, choices, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return PluginError(f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}")
+        left_out = ", ".join(sorted({b.name for b in self._broken}))
+        raise ConfigError(
+            f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}"
+            + (f"; broken plugins, left out: {left_out}" if left_out else "")
+        )
 
     def _load(self) -> dict[tuple[str, str], Registered]:
-        if self._found is not None:
-            return self._found
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
-        self._found, self._broken, self._schemes = {}, [], {}
+        if self._taken is not None:
+            return self._taken
+        self._taken, self._broken, self._contested = {}, [], {}
         try:
             for i, plugin in enumerate(self._given):
                 name = getattr(plugin, "__name__", None) or f"{type(plugin).__name__}#{i}"
-                self._register(manager, plugin, name, "plugins=[…]")
+                self._register(plugin, name, "plugins=[…]")
             if self._use_entry_points:
-                self._load_entry_points(manager)
+                self._load_entry_points()
         except BaseException:
-            self._found = None  # a second look must not see half of it
+            self._taken = None  # a second look must not see half of it
             raise
-        return self._found
+        return self._taken
 
-    def _load_entry_points(self, manager: pluggy.PluginManager) -> None:
-        seen: dict[str, str] = {}
-        for entry in sorted(metadata.entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
-            source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-            if entry.name in seen:
-                raise PluginError(f"two plugins are named {entry.name!r}: {seen[entry.name]} and {source}; remove one")
-            seen[entry.name] = source
+    def _load_entry_points(self) -> None:
+        entries = metadata.entry_points(group=hookspecs.PROJECT)
+        for entry in sorted(entries, key=lambda e: (_source(e).split()[0] != OURS, e.name, _source(e))):
+            source = _source(entry)
             try:
                 plugin = entry.load()
-            except Exception as exc:
+            except FOREIGN as exc:
                 self._is_broken(entry.name, source, exc)
                 continue
-            self._register(manager, plugin, entry.name, source)
+            self._register(plugin, entry.name, source)
 
-    def _register(self, manager: pluggy.PluginManager, plugin: object, name: str, source: str) -> None:
+    def _register(self, plugin: object, name: str, source: str) -> None:
+        manager = pluggy.PluginManager(hookspecs.PROJECT)  # one for each, so that none can break another
+        manager.add_hookspecs(hookspecs)
         try:
             manager.register(plugin, name)
             manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as exc:
-            raise PluginError(_misspelt(manager, plugin, name, source, exc)) from exc
+        except FOREIGN as exc:
+            self._is_broken(name, source, _misspelt(manager, plugin) or exc)
+            return
         for kind, (hook, cls) in KINDS.items():
             for impl in getattr(manager.hook, hook).get_hookimpls():
-                if impl.plugin is not plugin:
-                    continue
                 try:
                     specs = list(impl.function() or ())
-                    if wrong := next((s for s in specs if not isinstance(s, cls)), None):
-                        raise TypeError(f"{hook} gave {wrong!r}, expected {cls.__name__}")
-                except Exception as exc:
+                    if problem := next((p for p in (_problem(s, hook, cls) for s in specs) if p), None):
+                        raise PluginError(problem)
+                except FOREIGN as exc:
                     self._is_broken(name, source, exc)
                     continue
                 for spec in specs:
-                    self._add(Registered(kind, spec, source))
+                    self._add(Registered(kind, spec, source, name))
 
     def _add(self, new: Registered) -> None:
-        assert self._found is not None
-        old = self._found.setdefault((new.kind, new.spec.name), new)
-        if old is not new:
-            raise PluginError(
-                f"two {new.kind}s are named {new.spec.name!r}: one of {old.source}, one of {new.source}; remove one"
-            )
-        for scheme in new.spec.schemes if isinstance(new.spec, BackendSpec) else ():
-            old = self._schemes.setdefault(scheme, new)
-            if old is not new:
-                raise PluginError(
-                    f"two backends claim the URL scheme {scheme!r}: {old.spec.name!r} of {old.source} and "
-                    f"{new.spec.name!r} of {new.source}; remove one"
-                )
+        """Give a spec its names. Those that it has in common with another's are nobody's, unless the other is ours."""
+        taken, names = self._load(), _names(new)
+        rivals = [taken[name] for name in names if name in taken]
+        ours = next((rival for rival in rivals if rival.source.startswith(f"{OURS} ")), None)
+        error = next((self._contested[name] for name in names if name in self._contested), None)
+        if rivals:
+            error = _conflict(ours or rivals[0], new, "that of Promoter is used" if ours else "remove one")
+        if error is None:
+            taken.update(dict.fromkeys(names, new))
+            return
+        for rival in rivals if ours is None else ():
+            for name in _names(rival):
+                taken.pop(name, None)
+                self._contested[name] = error
+        for name in names:
+            if name not in taken:
+                self._contested.setdefault(name, error)
+        self._is_broken(new.plugin, new.source, error)
 
-    def _is_broken(self, name: str, source: str, error: Exception) -> None:
-        self._broken.append(Broken(name, source, error))
-        log.warning("plugin %r of %s is broken and left out: %r", name, source, error)
+    def _is_broken(self, name: str, source: str, error: BaseException) -> None:
+        broken = Broken(name, source, error)
+        self._broken.append(broken)
+        log.warning("plugin %r of %s is broken and left out: %s", name, source, broken.why)
 
 
-def _misspelt(manager: pluggy.PluginManager, plugin: object, name: str, source: str, exc: Exception) -> str:
+def _source(entry: metadata.EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _names(registered: Registered) -> list[tuple[str, str]]:
+    spec = registered.spec
+    schemes = spec.schemes if isinstance(spec, BackendSpec) else ()
+    return [(registered.kind, spec.name), *((SCHEME, scheme) for scheme in schemes)]
+
+
+def _conflict(old: Registered, new: Registered, then: str) -> PluginError:
+    if old.spec.name == new.spec.name:
+        what = f"two {new.kind}s are named {new.spec.name!r}: one of {old.source}, one of {new.source}"
+    else:
+        both = [name for kind, name in _names(new) if kind == SCHEME and (kind, name) in _names(old)]
+        what = f"two backends claim the URL scheme {both[0]!r}: {_mine(old)} and {_mine(new)}"
+    return PluginError(f"{what}; {then}")
+
+
+def _mine(registered: Registered) -> str:
+    return f"{registered.spec.name!r} of {registered.source}"
+
+
+def _problem(spec: Any, hook: str, cls: type[Spec]) -> str | None:
+    """Why a hook's result cannot be used."""
+    if not isinstance(spec, cls):
+        return f"{hook} gave {spec!r}, expected {cls.__name__}"
+    for field in fields(cls):
+        value = getattr(spec, field.name)
+        texts = [value] if field.type == "str" else value
+        if not (isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)):
+            return f"{hook} gave {cls.__name__}({field.name}={value!r}), expected {field.type}"
+    return None
+
+
+def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | None:
+    """A hook that there is not."""
     known = [hook for hook, _ in KINDS.values()]
-    for attribute in dir(plugin):
-        if attribute not in known and manager.parse_hookimpl_opts(plugin, attribute) is not None:
-            near = difflib.get_close_matches(attribute, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; hooks are: {', '.join(known)}"
-            return f"plugin {name!r} of {source} implements an unknown hook {attribute!r}{hint}"
-    return f"plugin {name!r} of {source} cannot be registered: {' '.join(str(exc).split())}"
+    try:
+        found = [a for a in dir(plugin) if a not in known and manager.parse_hookimpl_opts(plugin, a) is not None]
+    except FOREIGN:
+        return None
+    if not found:
+        return None
+    near = difflib.get_close_matches(found[0], known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; hooks are: {', '.join(known)}"
+    return PluginError(f"it implements an unknown hook {found[0]!r}{hint}")
+
+
+def _what(registered: Registered) -> str:
+    return f"{registered.kind} {_mine(registered)}"
+
+
+def _in_words(error: BaseException) -> str:
+    """In one line, with its class unless it is ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PromoterError) else f"{type(error).__name__}: {text}"
+
+
+def _has(made: object, name: str) -> bool:
+    try:
+        return hasattr(made, name)
+    except FOREIGN:  # a property that cannot tell before `open`
+        return True
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except FOREIGN:  # a parent package that is not there, or cannot be imported
+        return False
 
 
 def _install(spec: Spec) -> str:

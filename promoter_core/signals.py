@@ -20,26 +20,37 @@ class What(Enum):
     MEMBERS = "members"  # of a group; no queue is named
 
 
+MOST_FLAGS = 10_000  # kept beyond those that somebody waits for
+MOST_KEYS = 10_000  # of a feed that nobody reads; beyond these it tells that everything has changed
+
+
+class _Flag(asyncio.Event):
+    waiting = 0  # how many wait for it
+
+
 class Signals:
     """One flag a key. A flag that was set before anybody waited still ends the next wait, until it is cleared.
 
-    Clear a key's flag *before* reading what it stands for, never after: a change in between would be missed.
+    Clear a key's flag *before* reading what it stands for, never after: a change in between would be missed. A key has
+    a flag once a wait for it was expected, and not for ever: a wait without one ends at once, as after a change.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._events: dict[Hashable, asyncio.Event] = {}
+        self._flags: dict[Hashable, _Flag] = {}
+        self._most = MOST_FLAGS  # before some are dropped
         self._feeds: list[Feed] = []
 
     def set(self, key: Hashable) -> None:
-        self._event(key).set()
+        if (flag := self._flags.get(key)) is not None:
+            flag.set()
         for feed in self._feeds:
             feed.add(key)
 
     def set_all(self) -> None:
         """Everything may have changed: end every wait."""
-        for event in self._events.values():
-            event.set()
+        for flag in self._flags.values():
+            flag.set()
         for feed in self._feeds:
             feed.add(None)
 
@@ -50,19 +61,41 @@ class Signals:
         return feed
 
     def clear(self, key: Hashable) -> None:
-        self._event(key).clear()
+        if (flag := self._flags.get(key)) is not None:
+            flag.clear()
+
+    def expect(self, key: Hashable) -> None:
+        """Clear the key's flag, and keep one from now on: a wait for it is to come."""
+        self._flag(key).clear()
 
     async def wait(self, key: Hashable, timeout_s: float) -> bool:
         """True as soon as the key's flag is set, False after `timeout_s` seconds of the clock."""
-        event = self._event(key)
-        if event.is_set():
+        flag = self._flag(key)
+        if flag.is_set():
             await asyncio.sleep(0)  # a caller in a loop must not starve the others
             return True
-        await wait_for(event, self._clock, timeout_s)
-        return event.is_set()
+        flag.waiting += 1
+        try:
+            await wait_for(flag, self._clock, timeout_s)
+        finally:
+            flag.waiting -= 1
+        return flag.is_set()
 
-    def _event(self, key: Hashable) -> asyncio.Event:
-        return self._events.setdefault(key, asyncio.Event())
+    def _flag(self, key: Hashable) -> _Flag:
+        """Of a key that had none, it is set."""
+        if (flag := self._flags.get(key)) is None:
+            if len(self._flags) >= self._most:
+                self._drop_idle()
+            flag = self._flags[key] = _Flag()
+            flag.set()
+        return flag
+
+    def _drop_idle(self) -> None:
+        """The older half of the flags that nobody waits for."""
+        idle = [key for key, flag in self._flags.items() if not flag.waiting]
+        for key in idle[: len(idle) // 2 + 1]:
+            del self._flags[key]
+        self._most = len(self._flags) + MOST_FLAGS
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, timeout_s: float) -> None:
@@ -99,7 +132,7 @@ class Feed:
 
     def add(self, key: Hashable | None) -> None:
         """None: everything."""
-        if key is None:
+        if key is None or (len(self._keys) >= MOST_KEYS and key not in self._keys):
             self._everything = True
         else:
             self._keys.add(key)

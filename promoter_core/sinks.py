@@ -10,13 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor, TroubleReports
+from promoter_core.ending import bounded, cancelled, ended
 from promoter_core.errors import BackendError
 from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
 
 log = logging.getLogger("promoter.sinks")
 
-LAST_WORDS_S = 1.0  # for the `close` of a sink that has had its time already
+FINISH_S = 5.0  # at the end, for a sink to take what is queued
+STUCK_S = 1.0  # it is given up before when it takes nothing for as long
+CLOSE_S = 2.0  # for the `close` of a sink
+LAST_WORDS_S = 0.5  # for that of one that was given up
 QUEUED_BATCHES = 10_000  # of one event sink; beyond these its newest batches are dropped and counted
 QUEUED_JOBS = 50_000
 SLICE = 100  # jobs that a sink is handed at once, so that it holds up the event loop for a moment only
@@ -49,6 +53,10 @@ class _Guard:
         text = "sink %s blocked for %.0f ms in %s: it holds up promotion, and must return at once"
         self._warn(SinkTrouble.BLOCKED, text, self.name, seconds * 1000, what)
 
+    def reported(self, trouble: SinkTrouble) -> None:
+        """By the sink itself, which writes its own log."""
+        self._again(trouble)
+
     def _again(self, trouble: SinkTrouble) -> int:
         self._counts[trouble] += 1
         self._told(self.name, trouble)
@@ -58,6 +66,10 @@ class _Guard:
         count = self._counts[trouble]
         if count & (count - 1) == 0:  # a dead sink must not flood the log
             log.warning(text, *args)
+
+
+def _keep(queue: str) -> None:
+    pass
 
 
 class MetricsFanout:
@@ -81,7 +93,8 @@ class MetricsFanout:
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
         for monitor in self._monitors:
-            with contextlib.suppress(Exception):  # it has been told of already, or would be for ever
+            # it has been told of already, or would be for ever
+            with contextlib.suppress(Exception, asyncio.CancelledError):
                 monitor.on_sink(sink, trouble)
 
     def on_tick(self, queue: str, tick: Tick) -> None:
@@ -93,12 +106,15 @@ class MetricsFanout:
     def on_error(self, queue: str, error: BackendError) -> None:
         self._each("on_error", lambda sink: sink.on_error(queue, error))
 
+    def on_forget(self, queue: str) -> None:
+        self._each("on_forget", lambda sink: getattr(sink, "on_forget", _keep)(queue))  # older sinks have none
+
     def _each(self, what: str, call: Callable[[MetricsSink], Any]) -> None:
         for sink, guard in self._sinks:
             began_s = time.perf_counter()
             try:
                 call(sink)
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:  # nothing is awaited here: it is the sink's own
                 guard.failed(what, exc)
             if (took_s := time.perf_counter() - began_s) > BLOCKED_S:
                 guard.blocked(what, took_s)
@@ -113,40 +129,50 @@ class EventFeed:
         self.dropped = 0  # batches
         self._sink = sink
         self._guard = _Guard(sink, told)
-        self._batches: asyncio.Queue[tuple[str, Sequence[PromotedJob]] | None] = asyncio.Queue(batches)
-        self._most_jobs = jobs
+        self._batches: asyncio.Queue[tuple[str, Sequence[PromotedJob]] | None] = asyncio.Queue()
+        self._most_batches, self._most_jobs = batches, jobs
+        self._taken = 0  # batches, by the sink
         self._jobs = 0  # in the queue
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        if isinstance(self._sink, TroubleReports):
+            self._sink.report_to(self._guard.reported)
         self._task = asyncio.create_task(self._serve(), name=f"promoter-sink-{self._guard.name}")
 
     def offer(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Hand over a batch without waiting; drop it, and say so, when the sink is too far behind."""
-        if self._batches.full() or (self._jobs and self._jobs + len(jobs) > self._most_jobs):
+        if self._batches.qsize() >= self._most_batches or (self._jobs and self._jobs + len(jobs) > self._most_jobs):
             self.dropped += 1
             self._guard.dropped()
         else:
             self._jobs += len(jobs)
             self._batches.put_nowait((queue, jobs))
 
-    async def close(self, timeout_s: float = 5.0) -> None:
-        """Give the sink `timeout_s` seconds for what is queued and for its own `close`."""
+    async def close(self, timeout_s: float = FINISH_S) -> None:
+        """Give the sink `timeout_s` seconds for what is queued, less when it takes nothing; then close it."""
         task, self._task = self._task, None
         if task is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._batches.put(None)
-                await asyncio.shield(task)
-                await self._closed()
-                return
-        log.warning("sink %s did not finish in %g s; what it had queued is lost", self._guard.name, timeout_s)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
-                await self._closed()
+        self._batches.put_nowait(None)
+        finished = await self._finished(task, timeout_s)
+        if not finished:
+            log.warning("sink %s did not finish in time; what it had queued is lost", self._guard.name)
+            await ended(task, within_s=LAST_WORDS_S)
+        try:
+            await bounded(self._closed(), CLOSE_S if finished else LAST_WORDS_S)
+        except TimeoutError:
+            log.warning("sink %s did not close in time; what it had kept is lost", self._guard.name)
+
+    async def _finished(self, task: asyncio.Task[None], timeout_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while not task.done() and (left_s := until_s - loop.time()) > 0:
+            taken = self._taken
+            await asyncio.wait((task,), timeout=min(STUCK_S, left_s))
+            if taken == self._taken:
+                break
+        return task.done()
 
     async def _serve(self) -> None:
         served = 0  # jobs since others had a turn
@@ -163,9 +189,18 @@ class EventFeed:
                     await self._sink.emit(queue, some)
                 except Exception as exc:
                     self._guard.failed("emit", exc)
+                except asyncio.CancelledError as exc:
+                    if cancelled():
+                        raise
+                    self._guard.failed("emit", exc)
+                self._taken += 1
 
     async def _closed(self) -> None:
         try:
             await self._sink.close()
         except Exception as exc:
+            self._guard.failed("close", exc)
+        except asyncio.CancelledError as exc:
+            if cancelled():
+                raise
             self._guard.failed("close", exc)

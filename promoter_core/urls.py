@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -14,7 +15,7 @@ _HIDDEN = "***"
 Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendUrl:
     """`scheme://user:password@host:port/path?option=value`, with everything percent-decoded."""
 
@@ -22,9 +23,9 @@ class BackendUrl:
     hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
     path: str = ""  # with its leading slash
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    options: dict[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
-    credentials: Credentials | None = field(default=None, repr=False)  # instead of username and password
+    password: str | None = None
+    options: dict[str, str] = field(default_factory=dict)  # may hold secrets
+    credentials: Credentials | None = None  # instead of username and password
 
     @property
     def host(self) -> str | None:
@@ -36,8 +37,12 @@ class BackendUrl:
 
     def __str__(self) -> str:
         user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
-        user = user or (f"{self.username}@" if self.username else "")
-        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{self.path}"
+        user = user or (f"{_HIDDEN}@" if self.username else "")  # alone, it may be a password in the wrong place
+        path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have begun with a /
+        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{path}"
+
+    def __repr__(self) -> str:
+        return f"<BackendUrl {self}>"
 
     def addresses(self, port: int) -> list[tuple[str, int]]:
         """The hosts with `port` where none is given; localhost when there is none."""
@@ -47,7 +52,7 @@ class BackendUrl:
         """The number of a database, from the path or the option `db`. Raises ConfigError."""
         text = self.path.removeprefix("/") or self.options.get("db", "0")
         if not (text.isascii() and text.isdigit()):
-            raise ConfigError(f"{self}: the path must be the number of a database, such as /0, not {self.path!r}")
+            raise ConfigError(f"{self}: the path must be the number of a database, such as /0")
         return int(text)
 
     def one_host(self) -> BackendUrl:
@@ -71,32 +76,52 @@ class BackendUrl:
 
 
 def parse_url(url: object) -> BackendUrl:
-    """Raises ConfigError, without the password, when `url` is no URL."""
+    """Raises ConfigError when `url` is no URL, with nothing of it that may be part of a password."""
     if not isinstance(url, str) or "://" not in url:
-        shown = f"{url!r}" if isinstance(url, str) and "@" not in url else "what was given"
+        shown = f"{url!r}" if isinstance(url, str) and not _SECRET.search(url) else "what was given"
         raise ConfigError(f"{shown} is no backend URL: expected scheme://…, such as redis://localhost:6379")
+    scheme, _, rest = url.partition("://")
+    if not _SCHEME.fullmatch(scheme):
+        raise ConfigError("what was given is no backend URL: expected scheme://…, such as redis://localhost:6379")
+    parsed = _parse(scheme.lower(), rest)
+    if parsed is None:  # raised here, outside of any `except`: what was caught there quotes the URL
+        raise ConfigError(
+            f"the {scheme.lower()}:// URL is malformed; percent-encode the password (a # is %23, a / is %2F, a ? is "
+            "%3F, an @ is %40): expected scheme://user:password@host:port/path?option=value"
+        )
+    return parsed
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # more than a host and its port
+_SPACE = re.compile(r"\s")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of them without a word
+
+
+def _parse(scheme: str, rest: str) -> BackendUrl | None:
+    """None when it is malformed: also when an @ comes after the host, for then a password may have ended too early."""
     try:
-        parts = urlsplit(url)
-        hosts = tuple(_host(part) for part in parts.netloc.rpartition("@")[2].split(",") if part)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as exc:
-        reason = str(exc) if "@" not in str(exc) else "it is malformed"
-        raise ConfigError(f"the {url.split('://')[0]}:// URL cannot be read: {reason}") from None
-    return BackendUrl(
-        scheme=parts.scheme.lower(),
-        hosts=hosts,
-        path=unquote(parts.path),
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password is not None else None,
-        options=options,
-    )
+        parts = urlsplit(f"{scheme}://{rest}")
+        late = "@" in parts.query or (parts.netloc and "@" in parts.path)
+        if late or "#" in rest or _CONTROL.search(rest):
+            return None
+        return BackendUrl(
+            scheme=scheme,
+            hosts=tuple(_host(part) for part in parts.netloc.rpartition("@")[2].split(",") if part),
+            path=unquote(parts.path),
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password is not None else None,
+            options=dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))),
+        )
+    except ValueError:
+        return None
 
 
 def _host(text: str) -> tuple[str, int | None]:
     """`host`, `host:port` or `[address]:port`. Raises ValueError."""
     parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("a host is missing")
+    if not parts.hostname or _SPACE.search(text):
+        raise ValueError("no host")
     return unquote(parts.hostname), parts.port
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import BINARIES, Server, find, required
+from tests.servers import Server, find, required, wanted
 
 
 def start_or_skip(name: str) -> Iterator[Server]:
@@ -27,7 +27,7 @@ def valkey() -> Iterator[Server]:
     yield from start_or_skip("valkey-9.1")
 
 
-@pytest.fixture(scope="session", params=list(BINARIES))
+@pytest.fixture(scope="session", params=wanted())
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each server in turn."""
     yield from start_or_skip(request.param)
@@ -39,9 +39,10 @@ def server() -> Iterator[Server]:
     yield from start_or_skip("valkey-9.1")
 
 
-# The matrix: a contract test says which backend runs on which server, the summary counts.
+# The matrix: a contract test says which backend runs on which server, the summary counts. What a test says travels in
+# its report, for with pytest-xdist the summary is another process's.
 
-MATRIX = pytest.StashKey[tuple[str, str]]()
+MATRIX = "promoter-matrix"
 _results: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 _skips: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
@@ -49,12 +50,17 @@ _skips: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
-    report = outcome.get_result()
     backend = getattr(getattr(item, "cls", None), "matrix_backend", None)
-    if backend is None or (report.when != "call" and report.passed):
+    if backend is not None:
+        callspec = getattr(item, "callspec", None)
+        server = callspec.params.get("any_server", "–") if callspec else "–"
+        outcome.get_result().user_properties.append((MATRIX, [backend, server]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    cell = next((tuple(value) for name, value in report.user_properties if name == MATRIX), None)
+    if cell is None or (report.when != "call" and report.passed):
         return
-    callspec = getattr(item, "callspec", None)
-    cell = (backend, callspec.params.get("any_server", "–") if callspec else "–")
     _results[cell][report.outcome] += 1
     if report.skipped:
         _skips[cell][str(report.longrepr[2]).removeprefix("Skipped: ")] += 1

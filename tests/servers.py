@@ -48,6 +48,12 @@ def required() -> set[str]:
     return set(filter(None, os.environ.get("PROMOTER_REQUIRE", "").split(",")))
 
 
+def wanted() -> list[str]:
+    """The servers that the kit runs against: all, or PROMOTER_SERVERS=valkey-9.1,redis-8.2"""
+    named = os.environ.get("PROMOTER_SERVERS")
+    return list(BINARIES) if named is None else named.split(",")
+
+
 def find(name: str) -> str | None:
     """The path of the server's binary, or None when it is not installed here."""
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.servers import Server, free_port
@@ -29,7 +32,8 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
 
 def raw(client: Redis, *words: str | int) -> Any:
     """The reply as it came: what redis-py makes of these commands differs between its versions."""
-    connection = client.connection_pool.connection_class(**client.connection_pool.connection_kwargs | {"protocol": 2})
+    pool = client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs | {"protocol": 2})  # one that the pool does not count
     try:
         connection.connect()
         connection.send_command(*words)
@@ -43,17 +47,29 @@ def master(client: Redis, service: str) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-class Cluster:
-    """Three primaries with a third of the slots each, and a replica of each with `replicas=True`."""
+RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
 
-    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1") -> None:
+
+class Cluster:
+    """Three primaries with a third of the slots each, and a replica of each with `replicas=True`.
+
+    What was acknowledged is on disk, so that a node that is killed and started again has it.
+    """
+
+    def __init__(self, *, replicas: bool = False, name: str = "valkey-9.1", **more: str | Callable[[], str]) -> None:
+        """`more`: options of the servers' configuration; a callable gives that of each server."""
         options = {
             "cluster_enabled": "yes",
             "cluster_node_timeout": str(NODE_TIMEOUT_MS),
             "cluster_replica_validity_factor": "0",
+            "appendonly": "yes",
+            "appendfsync": "always",
         }
         count = 6 if replicas else 3
-        self.servers = [Server(name, cluster_port=str(free_port()), **options) for _ in range(count)]
+        self.servers = []
+        for _ in range(count):
+            own = {key: value() if callable(value) else value for key, value in more.items()}
+            self.servers.append(Server(name, cluster_port=str(free_port()), **options | own))
         self.clients = [Redis(port=s.port) for s in self.servers]
         try:
             self._start(replicas, count)
@@ -65,9 +81,10 @@ class Cluster:
         for server in self.servers:
             server.start()
         first = self.servers[0]
+        port = first.options["tls_port"] if "tls_cluster" in first.options else first.port
         for client in self.clients[1:]:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.options["cluster_port"])
-        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, first.options["cluster_port"])
+        for i, (low, high) in enumerate(RANGES):
             self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
         if replicas:
             for i in range(3):
@@ -80,19 +97,44 @@ class Cluster:
     def id(self, i: int) -> str:
         return str(raw(self.clients[i], "CLUSTER", "MYID").decode())
 
-    def urls(self, scheme: str) -> str:
-        return f"{scheme}://" + ",".join(s.address for s in self.servers[:3])
+    def urls(self, scheme: str, *seeds: int) -> str:
+        """Naming some of the servers; the first three when none is given."""
+        return f"{scheme}://" + ",".join(self.servers[i].address for i in seeds or range(3))
 
     def owner(self, key: bytes) -> int:
-        """Which of the servers has the key's slot."""
-        slot = self.clients[0].execute_command("CLUSTER", "KEYSLOT", key)
-        for i, (low, high) in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+        """Which of the servers had the key's slot at first."""
+        slot = self.slot(key)
+        for i, (low, high) in enumerate(RANGES):
             if low <= slot <= high:
                 return i
         raise AssertionError(slot)
 
     def slot(self, key: bytes) -> int:
-        return int(self.clients[0].execute_command("CLUSTER", "KEYSLOT", key))
+        return key_slot(key)
+
+    def kill(self, *which: int) -> None:
+        """All servers when none is given."""
+        for i in which or range(len(self.servers)):
+            self.servers[i].kill()
+
+    def restart(self, *which: int) -> None:
+        """Start those that were killed; returns when they are back in their cluster."""
+        for i in which or range(len(self.servers)):
+            self.servers[i].start()
+        for i in which or range(len(self.servers)):
+            until(lambda i=i: b"cluster_state:ok" in raw(self.clients[i], "CLUSTER", "INFO"))
+
+    def give_up(self, i: int) -> None:
+        """Leave the slots of a server to nobody."""
+        for client in self.clients:
+            client.execute_command("CLUSTER", "DELSLOTSRANGE", *RANGES[i])
+
+    def take_back(self, i: int) -> None:
+        self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", *RANGES[i])
+
+    def promoted(self, i: int) -> bool:
+        """The server is a primary now."""
+        return bool(self.clients[i].info("replication")["role"] == "master")
 
     def begin_migration(self, slot: int, source: int, target: int) -> None:
         self.clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
@@ -114,6 +156,15 @@ class Cluster:
             client.close()
         for server in self.servers:
             server.stop()
+
+
+@asynccontextmanager
+async def a_cluster(**options: Any) -> AsyncIterator[Cluster]:
+    cluster = await asyncio.to_thread(lambda: Cluster(**options))
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(cluster.stop)
 
 
 class Sentinels:

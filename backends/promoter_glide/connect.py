@@ -13,6 +13,7 @@ from promoter_glide.driver import GlideDriver
 from promoter_resp.backend import RespBackend
 from promoter_resp.options import Options, read_options
 
+CONNECT_MS = 2_000  # GLIDE's own bound
 PEM = {"tls_ca": "root_pem_cacerts", "tls_cert": "client_cert_pem", "tls_key": "client_key_pem"}
 
 
@@ -31,20 +32,20 @@ def open_glide(url: BackendUrl) -> RespBackend:
         "client_name": "promoter",
         "use_tls": options.tls,
     }
-    if options.tls_files:
-        settings["advanced_config"] = _tls(options, cluster)
+    advanced: Any = glide.AdvancedGlideClusterClientConfiguration if cluster else glide.AdvancedGlideClientConfiguration
+    settings["advanced_config"] = advanced(
+        connection_timeout=min(options.timeout_ms, CONNECT_MS), tls_config=_tls(options) if options.tls_files else None
+    )
     if url.password is not None:
         settings["credentials"] = glide.ServerCredentials(url.password, url.username)
     if database := url.database():
         settings["database_id"] = database
-    glide.Logger.init(glide.LogLevel.ERROR)  # what goes wrong is raised; a logger set up before stays as it is
+    glide.Logger.init(glide.LogLevel.OFF)  # it writes to stdout; what goes wrong is raised. One set up before stays
     where = ",".join(f"{host}:{port}" for host, port in addresses)
     driver = GlideDriver(settings, cluster=cluster, where=where, timeout_ms=options.timeout_ms, login=url.credentials)
-    return RespBackend(driver, wait_replicas=options.wait_replicas)
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
-def _tls(options: Options, cluster: bool) -> Any:
+def _tls(options: Options) -> glide.TlsAdvancedConfiguration:
     """The server's certificate is always checked, against `tls_ca` if it is given."""
-    pem = {PEM[name]: Path(file).read_bytes() for name, file in options.tls_files.items()}
-    advanced: Any = glide.AdvancedGlideClusterClientConfiguration if cluster else glide.AdvancedGlideClientConfiguration
-    return advanced(tls_config=glide.TlsAdvancedConfiguration(**pem))
+    return glide.TlsAdvancedConfiguration(**{PEM[name]: Path(f).read_bytes() for name, f in options.tls_files.items()})

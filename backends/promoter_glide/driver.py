@@ -1,28 +1,27 @@
 """`GlideDriver`: `promoter_resp.driver.Driver` on Valkey GLIDE's asyncio client, for one server or a cluster.
 
 GLIDE does not hand out the pushes of client tracking, so changes are announced: scripts PUBLISH when they make a new
-head or release a lock, and the leader's subscribing client hears of it. Who does not announce (a plain ZADD) is polled
-for.
+head or release a lock, and the leader's subscribing client hears of it. Writes that are not announced (a plain ZADD)
+are found by polling.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any
 
 import glide
 
-from promoter_core.errors import BackendError, PermanentError
+from promoter_core.errors import BackendError
 from promoter_core.model import Wake
 from promoter_core.urls import Credentials
+from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
-from promoter_resp.driver import SCANNED, Arg, Call, Changed
+from promoter_glide.subscriber import Heard, Subscriber
+from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
 from promoter_resp.errors import closed_error
 from promoter_resp.keys import CHANNELS, QueueKeys
-
-log = logging.getLogger("promoter.glide")
 
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
 
@@ -42,16 +41,15 @@ class GlideDriver:
         self.clustered = cluster
         self._where = where
         self._timeout_s = timeout_ms / 1000 + GRACE_S
-        self._client: Any = None
-        self._subscriber: Any = None
+        self._clients = Clients(self._made, self._dropped, young_s=CLUSTER_YOUNG_S if cluster else YOUNG_S)
+        self._subscriber: Subscriber | None = None
         self._scripts: dict[str, glide.Script] = {}
-        self._refused = False
         self._closed = False
-        self._making = asyncio.Lock()  # callers at the same time must not make a client each
 
     @property
     def wake(self) -> Wake:
-        return Wake.POLL if self._refused else Wake.ANNOUNCED
+        """ANNOUNCED before the first `watch`; then whether announcements are heard."""
+        return Wake.ANNOUNCED if self._subscriber is None or self._subscriber.hears else Wake.POLL
 
     async def open(self) -> None:
         self._closed = False
@@ -59,22 +57,36 @@ class GlideDriver:
 
     async def close(self) -> None:
         self._closed = True
-        clients, self._client, self._subscriber = (self._client, self._subscriber), None, None
-        for client in clients:
-            if client is not None:
-                await client.close()
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None:
+            await subscriber.stop()
+        await self._clients.close()
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
-        if len(calls) == 1:
+        if len(calls) == 1 and not calls[0].timed:
             return [await self._guard(self._invoke(calls[0]))]
+        used = self._clients.current
         replies: list[Any] = await self._guard(self._batch(calls))
+        for error in {e.code: e for e in replies if isinstance(e, BackendError)}.values():
+            self._clients.failed(error, used)
         return replies
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        replies = await self.ticks(calls)
+        replies = await self._guard(self._run(calls, after)) if after else await self.ticks(calls)
         if error := next((reply for reply in replies if isinstance(reply, BackendError)), None):
             raise error
-        return [*replies, await self._guard(self._command(after))] if after else replies
+        return replies
+
+    async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
+        """All of them in one batch, and so on one connection: GLIDE may connect anew between two commands."""
+        answers = await self._send(calls, after)
+        if unknown := [i for i, answer in enumerate(answers) if getattr(answer, "code", "") == "NOSCRIPT"]:
+            for source in {calls[i].script.source for i in unknown}:
+                await self._command((b"SCRIPT", b"LOAD", source))
+            again = await self._send([calls[i] for i in unknown], after)  # those have not run
+            for i, answer in zip([*unknown, len(calls)], again, strict=True):
+                answers[i] = answer
+        return answers
 
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))
@@ -83,20 +95,22 @@ class GlideDriver:
         await self._listen(changed)
 
     async def _listen(self, changed: Changed) -> None:
-        if self._subscriber is None and not self._refused:
-            async with self._making:
-                if self._subscriber is None:
-                    await self._guard(self._subscribe(changed))
+        if self._closed:
+            raise closed_error()
+        if self._subscriber is None:
+            self._subscriber = Subscriber(
+                self._subscribed, self._publish, self._clients.close_soon, changed, where=self._where
+            )
+        await self._subscriber.start()
 
     async def hear(self, changed: Changed) -> None:
         await self._listen(changed)
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         client: Any = await self._connected()
         cursor: Any = glide.ClusterScanCursor() if self.clustered else b"0"  # type: ignore[no-untyped-call]
-        options = {"match": match, "count": SCANNED, "type": glide.ObjectType[type.upper()]}
         while True:
-            cursor, page = await self._guard(client.scan(cursor, **options))
+            cursor, page = await self._guard(client.scan(cursor, match=match, count=SCANNED))
             yield page
             if cursor.is_finished() if self.clustered else cursor == b"0":
                 return
@@ -106,13 +120,16 @@ class GlideDriver:
         if self._closed:
             call.close()
             raise closed_error()
+        used = self._clients.current
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                reply = await call
         except Exception as exc:
-            if isinstance(exc, glide.ClosingError):  # that client will not come back
-                self._client = self._subscriber = None
-            raise translate(exc, self._where) from exc
+            error = translate(exc, self._where)
+            self._clients.failed(error, used, exc)
+            raise error from exc
+        self._clients.worked(used)
+        return reply
 
     async def _made(self, **more: Any) -> Any:
         """A new client. It connects with its first command: `create` would block the event loop."""
@@ -124,10 +141,11 @@ class GlideDriver:
         return await client.create(configuration(**(self._settings | more), lazy_connect=True))
 
     async def _connected(self) -> Any:
-        if self._client is None:
-            async with self._making:
-                self._client = self._client or await self._made()
-        return self._client
+        return await self._clients.get()
+
+    def _dropped(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.renew()
 
     async def _ping(self) -> None:
         try:
@@ -153,39 +171,49 @@ class GlideDriver:
 
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
         """Several calls in one round trip, in order; the reply of one that failed is its error."""
+        replies = await self._send(calls, ())
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, BackendError) and reply.code == "NOSCRIPT":
+                replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
+        return replies
+
+    async def _send(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
         batch: Any = glide.ClusterBatch(is_atomic=False) if self.clustered else glide.Batch(is_atomic=False)
         for call in calls:
-            batch.custom_command(["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)])
-        replies = await (await self._connected()).exec(batch, raise_on_error=False)
-        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
-            if isinstance(reply, Exception):
-                error = translate(reply, self._where)
-                again = error.code == "NOSCRIPT"  # it has not run, so running it now is no repetition
-                replies[i] = await self._invoke(call) if again else error
-        return list(replies)
+            evalsha = ["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)]
+            for command in (self._time(call), evalsha, self._time(call)) if call.timed else (evalsha,):
+                batch.custom_command(command)
+        if after:
+            batch.custom_command(_texts(after))
+        answers = iter(await (await self._connected()).exec(batch, raise_on_error=False))
+        replies = [*(_reply_to(call, answers) for call in calls), *answers]
+        return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
+
+    def _time(self, call: Call) -> list[bytes | str]:
+        """The clock of the server that the call goes to: a cluster sends a command without a key to any node."""
+        return ["EVAL", "return redis.call('TIME')", "1", call.keys[0]] if self.clustered else ["TIME"]
 
     async def _command(self, args: Sequence[Arg]) -> Any:
         return await (await self._connected()).custom_command(_texts(args))
 
-    async def _subscribe(self, changed: Changed) -> None:
-        def heard(message: Any, context: Any) -> None:
-            changed(bytes(message.message))
+    async def _publish(self, channel: bytes) -> None:
+        await self._guard(self._command((b"PUBLISH", channel, b"")))
+
+    async def _subscribed(self, heard: Heard) -> Any:
+        def hear(message: Any, context: Any) -> None:
+            heard(bytes(message.channel), bytes(message.message))
 
         configuration: Any = glide.GlideClusterClientConfiguration if self.clustered else glide.GlideClientConfiguration
         modes = configuration.PubSubChannelModes
-        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHANNELS}}, heard, None)
-        subscriber = await self._made(pubsub_subscriptions=wanted)
-        try:
-            await subscriber.ping()
-        except Exception as exc:
-            await subscriber.close()
-            error = translate(exc, self._where)
-            if not isinstance(error, PermanentError):
-                raise error from exc
-            log.warning("the server does not let us subscribe (%s): polling instead", error)
-            self._refused = True
-            return
-        self._subscriber = subscriber
+        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHANNELS}}, hear, None)
+        return await self._made(pubsub_subscriptions=wanted)
+
+
+def _reply_to(call: Call, answers: Iterator[Any]) -> Any:
+    if not call.timed:
+        return next(answers)
+    before, reply, after = next(answers), next(answers), next(answers)
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))
 
 
 def _texts(args: Sequence[Arg]) -> list[bytes | str]:

@@ -8,8 +8,8 @@ from glide import ClosingError, ConfigurationError, GlideError
 from glide import ConnectionError as GlideConnectionError
 from glide import TimeoutError as GlideTimeoutError
 
-from promoter_core.errors import BackendError, PermanentError
-from promoter_resp.errors import connection_error, server_error, timeout_error
+from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_resp.errors import KNOWN, connection_error, server_error, timeout_error, unknown_error
 
 _SAID = re.compile(r"(?:An error was signalled by the server: - )?(\w+): (.*)", re.S)
 _NAMES = {
@@ -17,9 +17,10 @@ _NAMES = {
     "PermissionDenied": "NOPERM",
     "ResponseError": "ERR",
     "NoScriptError": "NOSCRIPT",
+    "ExecAbortError": "EXECABORT",
 }
 _LOST = re.compile(r"IoError|FatalReceiveError|FatalSendError|BrokenPipe|[Cc]onnection|[Dd]isconnected|timed out")
-_AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed)\W*(.*)", re.S)
+_AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed|PermissionDenied)\W*(.*)", re.S)
 
 
 def translate(exc: BaseException, where: str) -> BackendError:
@@ -32,17 +33,20 @@ def translate(exc: BaseException, where: str) -> BackendError:
     if isinstance(exc, GlideConnectionError | ClosingError) or "connect failed" in text:
         # What the server refused while connecting is in the text as well.
         if refused := _AUTH.search(text):
-            code = "WRONGPASS" if refused[1] == "AuthenticationFailed" else refused[1]
+            code = {"AuthenticationFailed": "WRONGPASS", "PermissionDenied": "NOPERM"}.get(refused[1], refused[1])
             return server_error(refused[2].strip() or code, code)
         if "DB index" in text:
             return server_error("DB index is out of range", "ERR")
         return connection_error(where, exc)
+    if "No topology views found" in text:
+        return TransientError(f"GLIDE finds no cluster at {where}: {text}", code="CLUSTERDOWN")
     if said := _SAID.fullmatch(text):
         name, message = said.groups()
-        if not _LOST.search(name):
-            return server_error(message, _NAMES.get(name, name.upper()))
+        code = _NAMES.get(name, name.upper())
+        if code == "ERR" or code in KNOWN or name.isupper():  # else it is a word of GLIDE's own, not of the server
+            return server_error(message, code)
     if isinstance(exc, ConfigurationError):
         return PermanentError(f"GLIDE cannot work with this configuration: {text}", code="UNEXPECTED")
     if isinstance(exc, GlideError) and _LOST.search(text):
         return connection_error(where, exc)
-    return PermanentError(f"unexpected {type(exc).__name__} from GLIDE: {exc}", code="UNEXPECTED")
+    return unknown_error(where, exc)

@@ -13,6 +13,7 @@ from promoter_core.contracts import Clock
 from promoter_core.envelope import pack_envelope
 from promoter_core.lateness import later_than
 from promoter_core.model import (
+    MAX_DUE_MS,
     CancelOutcome,
     Capabilities,
     JobRequest,
@@ -35,7 +36,7 @@ from promoter_core.urls import BackendUrl
 from promoter_memory.many import MemoryQueues
 from promoter_memory.store import Pending, QueueStore
 
-MARKER_GRACE_MS = 3_600_000  # a dedup marker outlives the due time by an hour
+MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
 
 
 class MemoryStore:
@@ -75,17 +76,19 @@ class MemoryBackend(MemoryQueues):
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         q, now_ms = self._queue(queue)
-        self._store.signals.clear((queue, What.LOCK))
+        self._store.signals.expect((queue, What.LOCK))
         other = q.holder(now_ms)
         if other not in (None, holder):
             assert q.lock is not None
-            return LeaseHeld(q.lock[1] - now_ms)
+            next_ms = head.due_ms if (head := q.head()) else None
+            return LeaseHeld(q.lock[1] - now_ms, other, _lag(next_ms, now_ms))
         q.lock = (holder, now_ms + ttl_ms)
         return Lease(queue, holder, ttl_ms)
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         q, now_ms = self._queue(lease.queue)
-        self._store.signals.clear((lease.queue, What.SET))
+        began_s = self._clock.monotonic()
+        self._store.signals.expect((lease.queue, What.SET))
         if q.holder(now_ms) != lease.holder:
             return LeaseLost()
         if request.renew:
@@ -101,6 +104,8 @@ class MemoryBackend(MemoryQueues):
             if request.want_traces and head.traceparent:
                 traces.append(head.traceparent)
             q.pop()
+            if head.unique:
+                q.mark(head.id, max(head.due_ms, now_ms) + MARKER_GRACE_MS)
         if request.overflow is Overflow.TRIM:
             stream.trim(request.max_stream_len)
         next_ms = head.due_ms if (head := q.head()) else None
@@ -114,14 +119,14 @@ class MemoryBackend(MemoryQueues):
             jobs=tuple(jobs) if request.want_jobs else (),
             late=later_than(now_ms, (job.due_ms for job in jobs)),
             traces=tuple(traces),
+            work_ms=(self._clock.monotonic() - began_s) * 1000,
         )
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         q, _ = self._queue(queue)
         for job in jobs:
-            indexed = q.index.get(job.id or "")
-            if indexed is not None and indexed.gone:  # the id may have been scheduled again since
-                del q.index[indexed.id]
+            if job.id is not None:
+                q.forget(job.id)  # but not a job with this id that has been scheduled since
 
     async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
         q, now_ms = self._queue(queue)
@@ -151,17 +156,13 @@ class MemoryBackend(MemoryQueues):
         return tuple(Scheduled(job.id, self._schedule(q, queue, job, now_ms)) for job in jobs)
 
     def _schedule(self, q: QueueStore, queue: str, job: JobRequest, now_ms: int) -> bool:
-        due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
-        if job.unique and not q.mark(job.id, now_ms, max(due_ms, now_ms) + MARKER_GRACE_MS):
+        if job.unique and q.taken(job.id, now_ms):
             return False
+        due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
+        due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
         envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-        if due_ms <= now_ms:
-            q.streams[StreamName.JOBS].add(now_ms, _stream_fields(envelope, job.name))
-            return True
-        pending = Pending(job.id, job.name, envelope, due_ms, traceparent=job.traceparent)
+        pending = Pending(job.id, job.name, envelope, due_ms, unique=job.unique, traceparent=job.traceparent)
         q.add(pending)
-        if job.index:
-            q.index[job.id] = pending
         if q.head() is pending:
             self._store.signals.set((queue, What.SET))
         return True
@@ -170,13 +171,11 @@ class MemoryBackend(MemoryQueues):
         q, _ = self._queue(queue)
         outcomes = []
         for id in ids:
-            job = q.index.get(id)
-            if job is None or job.gone:
+            job = q.waiting(id)
+            if job is None:
                 outcomes.append(CancelOutcome.NOT_FOUND)
                 continue
             q.cancel(job)
-            del q.index[id]
-            q.unmark(id)
             self._store.signals.set((queue, What.SET))
             outcomes.append(CancelOutcome.REMOVED)
         return tuple(outcomes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from promoter_core.contracts import ChangeFeed
 from promoter_core.errors import TransientError
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, Members, Promotion, PromotionRequest
+from promoter_core.model import Lease, LeaseHeld, LeaseLost, Members, Promotion, PromotionRequest, Renewal
 from promoter_core.signals import What
 
 if TYPE_CHECKING:
@@ -35,33 +35,37 @@ class MemoryQueues:
     async def promote_many(self, asked: Sequence[tuple[Lease, PromotionRequest]]) -> Sequence[Promotion | LeaseLost]:
         return [await self.promote(lease, request) for lease, request in asked]
 
-    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost]:
         now_ms = self._now_ms()
-        renewed = []
+        answers: list[Renewal | LeaseLost] = []
         for lease in leases:
             q = self._store[lease.queue]
-            ours = q.holder(now_ms) == lease.holder
-            if ours:
-                q.lock = (lease.holder, now_ms + lease.ttl_ms)
-            renewed.append(ours)
-        return renewed
+            if q.holder(now_ms) != lease.holder:
+                answers.append(LeaseLost())
+                continue
+            q.lock = (lease.holder, now_ms + lease.ttl_ms)
+            next_ms = head.due_ms if (head := q.head()) else None
+            answers.append(Renewal(now_ms, next_ms is not None and next_ms <= now_ms, next_ms))
+        return answers
 
     async def feed(self) -> ChangeFeed:
         self._now_ms()
         return self._store.signals.feed(_read_key)
 
-    async def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+    async def find(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         now_ms = self._now_ms()
         found = [
             name
             for name, q in self._store.queues()
-            if (q.depth or q.holder(now_ms) is not None) and fnmatchcase(name, pattern)
+            if (q.depth or q.holder(now_ms) is not None) and any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
         for first in range(0, len(found), PAGE):
             yield found[first : first + PAGE]
 
-    async def announce(self, queue: str) -> None:
-        self._store.signals.set((queue, What.SET))
+    async def announce(self, queues: Sequence[str]) -> None:
+        self._now_ms()
+        for queue in queues:
+            self._store.signals.set((queue, What.SET))
 
     async def join(self, group: str, member: str, ttl_ms: int) -> Members:
         now_ms = self._now_ms()

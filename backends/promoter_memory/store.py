@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 
 from promoter_core.model import StreamEntry, StreamName
 
+FEW = 64  # cancelled jobs that stay in the heap in any case
+
 
 @dataclass(slots=True)
 class Pending:
-    """A job in the sorted set. `gone` once cancelled: the heap drops it when it comes up."""
+    """A job in the sorted set. `gone` once cancelled: the heap drops it when it comes up, or with many like it."""
 
     id: str
     name: str
     envelope: bytes
     due_ms: int
+    unique: bool = False
     gone: bool = False
     traceparent: str = ""
+    earlier: Pending | None = None  # another job with this id that was there before
 
 
 @dataclass(slots=True)
@@ -44,11 +48,11 @@ class Stream:
 
 
 class QueueStore:
-    """One queue. Every method takes O(log n) at most, but for `due`."""
+    """One queue. Every method takes O(log n) at most, but for `due`; `cancel` on average."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.index: dict[str, Pending] = {}
+        self._index: dict[str, Pending] = {}
         self.streams = {name: Stream() for name in StreamName}
         self.lock: tuple[str, int] | None = None  # holder, expiry
         self._heap: list[tuple[int, int, Pending]] = []
@@ -64,6 +68,24 @@ class QueueStore:
         self._sequence += 1
         heapq.heappush(self._heap, (job.due_ms, self._sequence, job))
         self.depth += 1
+        job.earlier = before = self.waiting(job.id)
+        while before is not None and before.earlier is not None and before.earlier.gone:
+            before.earlier = before.earlier.earlier
+        self._index[job.id] = job
+
+    def waiting(self, id: str) -> Pending | None:
+        """The latest job with this id that is still in the set."""
+        job = self._index.get(id)
+        while job is not None and job.gone:
+            job = job.earlier
+        return job
+
+    def forget(self, id: str) -> None:
+        """Drop what the index says of jobs that have gone."""
+        if (job := self.waiting(id)) is not None:
+            self._index[id] = job
+        else:
+            self._index.pop(id, None)
 
     def head(self) -> Pending | None:
         while self._heap and self._heap[0][2].gone:
@@ -80,24 +102,29 @@ class QueueStore:
     def cancel(self, job: Pending) -> None:
         job.gone = True
         self.depth -= 1
+        self.forget(job.id)
+        if len(self._heap) > 2 * self.depth + FEW:  # most of them have gone
+            self._heap = [entry for entry in self._heap if not entry[2].gone]
+            heapq.heapify(self._heap)
 
     def due(self, now_ms: int) -> int:
         return sum(1 for due_ms, _, job in self._heap if due_ms <= now_ms and not job.gone)
 
-    def mark(self, id: str, now_ms: int, expiry_ms: int) -> bool:
-        """Set the dedup marker; False when it is set already."""
+    def mark(self, id: str, expiry_ms: int) -> None:
+        """Remember the id of a promoted job."""
+        self._markers[id] = expiry_ms
+        heapq.heappush(self._expiries, (expiry_ms, id))
+
+    def taken(self, id: str, now_ms: int) -> bool:
+        """Whether a unique job with this id waits, or was promoted lately."""
         while self._expiries and self._expiries[0][0] <= now_ms:
             expired_ms, old = heapq.heappop(self._expiries)
             if self._markers.get(old) == expired_ms:
                 del self._markers[old]
-        if id in self._markers:
-            return False
-        self._markers[id] = expiry_ms
-        heapq.heappush(self._expiries, (expiry_ms, id))
-        return True
-
-    def unmark(self, id: str) -> None:
-        self._markers.pop(id, None)
+        job = self.waiting(id)
+        while job is not None and not (job.unique and not job.gone):
+            job = job.earlier
+        return job is not None or id in self._markers
 
 
 def _number(id: str) -> tuple[int, int]:

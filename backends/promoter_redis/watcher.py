@@ -14,6 +14,7 @@ import logging
 
 from redis.exceptions import ResponseError
 
+from promoter_core.ending import cancelled, ended
 from promoter_redis.connections import Connections, Link
 from promoter_redis.errors import is_refused
 from promoter_resp.driver import Changed
@@ -51,9 +52,9 @@ class Watcher:
     async def stop(self) -> None:
         task, self._task = self._task, None
         self.client_id = None
+        self._tried.set()  # who waits for the first attempt waits no longer
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended(task)
 
     def reconnect(self) -> None:
         """Give up the present connection, in the background: it is with the wrong server, or not known there."""
@@ -79,7 +80,7 @@ class Watcher:
 
     async def _keep(self) -> None:
         failures = 0
-        while True:
+        while not cancelled():  # a client may swallow it
             link: Link | None = None
             self._pause_s = 0.0
             try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+
+from ulid import ULID
 
 from promoter_core.envelope import pack_envelope
 from promoter_core.errors import BackendError, PermanentError, TransientError
@@ -31,21 +35,26 @@ from promoter_core.model import (
 from promoter_resp import replies
 from promoter_resp.diagnose import diagnose, woken
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.keys import keys_of
+from promoter_resp.keys import SCRATCH, group_keys, keys_of
 from promoter_resp.many import RespQueues, text_bytes
 from promoter_resp.member import encode_member
+from promoter_resp.options import COMMAND_TIMEOUT_MS
+from promoter_resp.replies import LookedAt
 
 log = logging.getLogger("promoter.resp")
 
+DUE_S = 0.01  # until the doctor's job is due
 UNLOCK, SCHEDULE, CANCEL, STATS = Script("unlock"), Script("schedule"), Script("cancel"), Script("stats")
-RECLAIM, REQUEUE = Script("reclaim"), Script("requeue")
+RECLAIM, REQUEUE, LOOK = Script("reclaim"), Script("requeue"), Script("look")
 
-SCRATCH = "promoter-doctor"  # the queue on which the doctor tries everything
-
-CHUNK_JOBS = 100  # scheduled by one call of the script, so that none of them holds the server for long
+CHUNK_JOBS = 100  # scheduled or cancelled by one call of a script, so that none of them holds the server for long
 CHUNK_BYTES = 256 * 1024
 PIPELINED_CALLS = 16
-WAIT_MS = 2_000  # for replicas to acknowledge what was scheduled
+LOOKED_AT_MOST = 10_000  # jobs that `cancel` looks at for one without an index, the earliest first
+LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
+SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
+TAKEN, CREATED, UNSURE = 0, 1, 2  # what schedule.lua and cancel.lua answer
+WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
 REFUSED_S = 60.0  # before that is tried again when it was refused
 RECLAIM_S = (0.05, 1.0)  # from and to, between looks for acknowledged entries that found none
 
@@ -55,11 +64,14 @@ FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomicall
 class RespBackend(RespQueues):
     """One backend for every client: the driver moves bytes, the scripts do the work."""
 
-    def __init__(self, driver: Driver, *, wait_replicas: int = 0) -> None:
-        """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT)."""
+    def __init__(self, driver: Driver, *, wait_replicas: int = 0, timeout_ms: int = COMMAND_TIMEOUT_MS) -> None:
+        """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT).
+
+        `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is told as such.
+        """
         super().__init__(driver)
         self._wait_replicas = wait_replicas
-        self._reclaims: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
+        self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -83,12 +95,14 @@ class RespBackend(RespQueues):
         await self._driver.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        self._signals.expect(keys_of(queue).lock)
         (answer,) = await self.lock_many([queue], holder, ttl_ms)
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        self._signals.expect(keys_of(lease.queue).delayed)
         (answer,) = await self.promote_many([(lease, request)])
         if isinstance(answer, BackendError):
             raise answer
@@ -138,6 +152,7 @@ class RespBackend(RespQueues):
         self._check_open()
         k = keys_of(lease.queue)
         (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (text_bytes(lease.holder), k.wake))])
+        self._reclaims.pop(lease.queue, None)
         if released == 1:
             self._changed(k.lock)  # followers on this very connection are not told by the server
         return bool(released == 1)
@@ -151,21 +166,33 @@ class RespBackend(RespQueues):
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         self._check_open()
+        created = await self._schedule(queue, jobs)
+        while unsure := [i for i, answer in enumerate(created) if answer == UNSURE]:
+            await self._mark(queue)
+            for i, answer in zip(unsure, await self._schedule(queue, [jobs[i] for i in unsure]), strict=True):
+                created[i] = answer
+        return tuple(Scheduled(job.id, answer == CREATED) for job, answer in zip(jobs, created, strict=True))
+
+    async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
         k = keys_of(queue)
         chunks = list(_chunks(jobs))
         created: list[int] = []
         for i in range(0, len(chunks), PIPELINED_CALLS):
             some = chunks[i : i + PIPELINED_CALLS]
-            calls = [
-                Call(SCHEDULE, (k.delayed, k.stream), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some
-            ]
-            wait = (b"WAIT", self._wait_replicas, WAIT_MS) if self._wait_replicas else ()
+            calls = [Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some]
+            wait = (b"WAIT", self._wait_replicas, self._wait_ms) if self._wait_replicas else ()
             answers = await self._driver.run(calls, wait)
             if wait:
                 self._check_replicas(answers.pop())
             for (count, _), reply in zip(some, answers, strict=True):
                 created += replies.integers(reply, count)
-        return tuple(Scheduled(job.id, bool(made)) for job, made in zip(jobs, created, strict=True))
+        return created
+
+    async def _mark(self, queue: str) -> None:
+        """Mark the ids of all jobs that are long overdue as taken, some at a time. Each is marked once."""
+        at = LookedAt()
+        while not at.end:
+            at = await self._look(queue, at, ())
 
     def _check_replicas(self, reached: Any) -> None:
         if not isinstance(reached, int) or reached < self._wait_replicas:
@@ -178,11 +205,34 @@ class RespBackend(RespQueues):
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         self._check_open()
         k = keys_of(queue)
-        (reply,) = await self._driver.run(
-            [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *map(text_bytes, ids)))]
-        )
-        removed = replies.integers(reply, len(ids))
-        return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
+        chunks = [list(map(text_bytes, ids[i : i + CHUNK_JOBS])) for i in range(0, len(ids), CHUNK_JOBS)]
+        removed: list[int] = []
+        for i in range(0, len(chunks), PIPELINED_CALLS):
+            some = chunks[i : i + PIPELINED_CALLS]
+            calls = [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *chunk)) for chunk in some]
+            for chunk, reply in zip(some, await self._driver.run(calls), strict=True):
+                removed += replies.integers(reply, len(chunk))
+        unsure = [i for i, answer in enumerate(removed) if answer == UNSURE]
+        for first in range(0, len(unsure), SOUGHT_AT_ONCE):
+            await self._seek(queue, ids, removed, unsure[first : first + SOUGHT_AT_ONCE])
+        return tuple(CancelOutcome.REMOVED if answer == 1 else CancelOutcome.NOT_FOUND for answer in removed)
+
+    async def _seek(self, queue: str, ids: Sequence[str], removed: list[int], which: Sequence[int]) -> None:
+        """Look for some of the ids in the set itself and take them out, up to LOOKED_AT_MOST jobs of it."""
+        sought = {text_bytes(ids[i]): i for i in reversed(which)}  # an id that comes twice is removed once
+        at, looked = LookedAt(), 0
+        while sought and not at.end and looked < LOOKED_AT_MOST:
+            at = await self._look(queue, at, tuple(sought))
+            looked += at.looked
+            for id in at.removed:
+                if (i := sought.pop(id, None)) is not None:
+                    removed[i] = 1
+
+    async def _look(self, queue: str, at: LookedAt, ids: Sequence[bytes]) -> LookedAt:
+        k = keys_of(queue)
+        args: tuple[Arg, ...] = (k.index, k.marker, k.trace, LOOKED_AT_ONCE, at.score, at.member, *ids)
+        (reply,) = await self._driver.run([Call(LOOK, (k.delayed,), args)])
+        return replies.look_reply(reply)
 
     async def stats(self, queue: str) -> QueueStats:
         self._check_open()
@@ -209,26 +259,62 @@ class RespBackend(RespQueues):
 
     async def diagnose(self) -> Sequence[Finding]:
         self._check_open()
-        findings = await diagnose(lambda *command: self._driver.command(keys_of(SCRATCH).lock, *command))
-        return [*findings, *await self._try_everything()]
-
-    async def _try_everything(self) -> list[Finding]:
-        """The whole life of a job on a queue of our own: what is not permitted shows, and nothing is left behind."""
+        queue = f"{SCRATCH}{ULID()}"
+        findings = await diagnose(
+            lambda *command: self._driver.command(keys_of(queue).lock, *command), wait_replicas=self._wait_replicas
+        )
         try:
-            lease = await self.lock(SCRATCH, "promoter doctor", 5_000)
+            return [*findings, *await self._try_everything(queue)]
+        finally:
+            await self._clean(queue)
+
+    async def _try_everything(self, queue: str) -> list[Finding]:
+        """The whole life of a job on a queue of our own: what is not permitted shows."""
+        try:
+            lease = await self.lock(queue, "promoter doctor", 5_000)
             if isinstance(lease, LeaseHeld):
-                return [Finding(Severity.WARNING, "another doctor is at work", "try again in a moment")]
-            await self.schedule(SCRATCH, [JobRequest("doctor", b"", delay_ms=60_000, unique=True)])
-            await self.promote(lease, PromotionRequest(limit=1, max_stream_len=1))
+                return []  # nobody else knows this name
+            jobs = [JobRequest("doctor", b"", delay_ms=60_000, unique=True), JobRequest("due", b"", "name", delay_ms=1)]
+            await self.schedule(queue, jobs)
+            await asyncio.sleep(DUE_S)
+            await self.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
             wake = self._driver.wake
-            await self.cancel(SCRATCH, ["doctor"])
-            await self.stats(SCRATCH)
+            await self.cancel(queue, ["doctor"])
+            await self.stats(queue)
             await self.unlock(lease)
         except BackendError as error:
             return [
                 Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
             ]
-        return [Finding(Severity.OK, "scripts and all their commands are permitted"), woken(wake)]
+        return [
+            Finding(Severity.OK, "scripts and all their commands are permitted"),
+            woken(wake),
+            await self._try_fleet(queue),
+        ]
+
+    async def _try_fleet(self, queue: str) -> Finding:
+        """What several queues in one process need besides."""
+        try:
+            await self.announce([queue])
+            await self.join(queue, "promoter doctor", 5_000)
+            await self.leave(queue, "promoter doctor")
+            await self._driver.command(keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
+        except BackendError as error:
+            what = f"several queues in one process cannot be served: {error}"
+            return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
+        return Finding(Severity.OK, "several queues can be served in one process")
+
+    async def _clean(self, queue: str) -> None:
+        """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
+        k = keys_of(queue)
+        ids = [prefix + id for prefix in (k.index, k.marker) for id in (b"", b"doctor", b"due")]
+        keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, k.trace, group_keys(queue)[0], *ids]
+        for key in keys:
+            try:
+                await self._driver.command(key, b"DEL", key)
+            except BackendError:
+                with suppress(BackendError):
+                    await self._driver.command(key, b"PEXPIRE", key, 1_000)
 
 
 def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:

@@ -15,10 +15,14 @@ LOSSY = "allkeys-"  # policies that evict keys without a time to live as well
 CLOCK_S = 1.0
 
 
-async def diagnose(ask: Ask) -> list[Finding]:
-    """`ask(*command)` sends a command to the server."""
+async def diagnose(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
+    """`ask(*command)` sends a command to the server; `wait_replicas` is the URL's."""
+
+    async def _replicas(ask: Ask) -> Finding:
+        return await _replication(ask, wait_replicas)
+
     findings: list[Finding] = []
-    for check in (_version, _role, _clock, _memory, _persistence, _replicas, _cluster):
+    for check in (_version, _role, _clock, _memory, _persistence, _disk, _replicas, _cluster):
         try:
             found = await check(ask)
         except BackendError as error:
@@ -86,7 +90,8 @@ async def _memory(ask: Ask) -> Finding:
     if policy != "noeviction":
         return Finding(
             Severity.WARNING,
-            f"maxmemory-policy is {policy}: locks, cancel indexes and dedup markers may be evicted",
+            f"maxmemory-policy is {policy}: locks and the dedup markers of promoted jobs may be evicted, and with "
+            "ChasquiMQ's producers those of waiting jobs",
             "CONFIG SET maxmemory-policy noeviction",
         )
     if limit and int(info.get("used_memory", 0)) > limit * 0.9:
@@ -97,13 +102,20 @@ async def _memory(ask: Ask) -> Finding:
 async def _persistence(ask: Ask) -> Finding:
     info = await _info(ask, "persistence")
     if info.get("aof_enabled") == "1":
-        return Finding(Severity.OK, "the append-only file is on")
-    try:
-        reply = await ask(b"CONFIG", b"GET", b"save")
-        save = _text(next(iter(reply.values())) if isinstance(reply, dict) else reply[1])
-    except (BackendError, IndexError):
-        save = "?"
-    if save == "":
+        fsync = await _setting(ask, "appendfsync")
+        if fsync == "no":
+            return Finding(
+                Severity.WARNING,
+                "the append-only file is on, but appendfsync is no: a crash of the machine loses what the kernel had "
+                "not written yet, up to half a minute",
+                "CONFIG SET appendfsync everysec",
+            )
+        loses = {
+            "always": "nothing that was answered for",
+            "everysec": "at most about two seconds (appendfsync everysec)",
+        }.get(fsync, "what appendfsync says")
+        return Finding(Severity.OK, f"the append-only file is on: a crash of the machine loses {loses}")
+    if await _setting(ask, "save") == "":
         return Finding(
             Severity.PROBLEM, "nothing is written to disk: a restart loses every job", "CONFIG SET appendonly yes"
         )
@@ -114,15 +126,62 @@ async def _persistence(ask: Ask) -> Finding:
     )
 
 
-async def _replicas(ask: Ask) -> Finding:
+async def _disk(ask: Ask) -> Finding | None:
+    info = await _info(ask, "persistence")
+    if info.get("aof_enabled") == "1" and info.get("aof_last_write_status", "ok") != "ok":
+        return Finding(
+            Severity.PROBLEM,
+            "the last write to the append-only file failed: the server refuses writes until it succeeds",
+            "look at the disk, and at the server's log",
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        return Finding(
+            Severity.PROBLEM,
+            "the last snapshot failed: by default the server refuses writes until one succeeds",
+            "look at the disk, and at the server's log",
+        )
+    return None
+
+
+async def _replication(ask: Ask, wait_replicas: int) -> Finding:
+    """A fail-over loses nothing that was answered for when every replica that may be chosen has it."""
     count = int((await _info(ask, "replication")).get("connected_slaves", 0))
+    least = await _setting(ask, "min-replicas-to-write")
+    needed = int(least) if least.isdigit() else 0
+    if max(needed, wait_replicas) > count:
+        setting = f"min-replicas-to-write {needed}" if needed > count else f"wait_replicas={wait_replicas}"
+        return Finding(
+            Severity.PROBLEM,
+            f"{count} replicas are connected, and {setting} wants more: scheduling fails with NOREPLICAS",
+            "bring the replicas back, or ask for fewer",
+        )
     if not count:
         return Finding(
             Severity.WARNING,
             "no replica is connected",
-            "a lost disk loses the jobs; with replicas, ?wait_replicas=1 is safer",
+            "a lost disk loses the jobs; with replicas, wait_replicas=N (all of them) is safer",
         )
-    return Finding(Severity.OK, f"{count} replicas are connected")
+    if max(needed, wait_replicas) < count:
+        return Finding(
+            Severity.WARNING,
+            f"{count} replicas are connected; wait_replicas={wait_replicas} and min-replicas-to-write {needed}: a "
+            "fail-over to a replica that lacks the last jobs loses them",
+            f"?wait_replicas={count} in the producers' URLs, or min-replicas-to-write {count} on every node with any "
+            "wait_replicas",
+        )
+    return Finding(
+        Severity.OK,
+        f"{count} replicas are connected; wait_replicas={wait_replicas}, min-replicas-to-write {needed}",
+    )
+
+
+async def _setting(ask: Ask, name: str) -> str:
+    """A setting of the server's; "?" where that may not be asked."""
+    try:
+        reply = await ask(b"CONFIG", b"GET", name)
+        return _text(next(iter(reply.values())) if isinstance(reply, dict) else reply[1])
+    except (BackendError, IndexError, StopIteration):
+        return "?"
 
 
 async def _cluster(ask: Ask) -> Finding | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from promoter_core.model import Wake
 from promoter_resp.keys import QueueKeys
@@ -40,6 +40,23 @@ class Call:
     script: Script
     keys: Sequence[bytes]
     args: Sequence[Arg]
+    timed: bool = False  # its reply in `Driver.ticks` is a `Timed`
+
+
+class Timed(NamedTuple):
+    """A reply, and how long the server worked on the call by its own clock; None when it did not say."""
+
+    reply: Any
+    work_ms: float | None
+
+
+def between_ms(before: Any, after: Any) -> float | None:
+    """From one reply of TIME to another; None when one is none, or the clock was set back."""
+    try:
+        ms = (int(after[0]) - int(before[0])) * 1e3 + (int(after[1]) - int(before[1])) / 1e3
+    except (TypeError, ValueError, LookupError):
+        return None
+    return ms if ms >= 0 else None
 
 
 class Driver(Protocol):
@@ -69,6 +86,9 @@ class Driver(Protocol):
 
         With tracking, on the connection whose reads the server remembers. A call that fails has its error, a
         BackendError, in the place of its reply; what concerns all of them is raised.
+
+        A timed call has TIME before and after it, in the same write: a script's own TIME stands still while it runs.
+        No other client's command comes between them, as long as the server reads them at once.
         """
         ...
 
@@ -95,6 +115,6 @@ class Driver(Protocol):
         """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
         ...
 
-    def scan(self, match: bytes, type: str) -> AsyncIterator[Sequence[bytes]]:
-        """Keys of a type (as TYPE names it) that match a glob, on all servers, a few hundred looked at a step."""
+    def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
+        """Keys that match a glob of the server's, on all servers, a few hundred looked at a step."""
         ...

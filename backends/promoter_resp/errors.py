@@ -1,4 +1,15 @@
-"""The one table from a server's error code to our errors, for every client."""
+"""The one table from a server's error code to our errors, for every client.
+
+Permanent is a closed list: PERMANENT by code, and _REFUSED by what stands behind the code ERR. Whatever else a server
+or a client library says is transient: nobody knows that it stays.
+
+Not in the list, by decision:
+
+- NOSCRIPT: the script is loaded again below; the code gets out only when the scripts were flushed a second time.
+- EXECABORT: it follows from another error, which has a code of its own.
+- a certificate that is not trusted: it is replaced under a running promoter when it has expired, and not every client
+  can tell it from a lost connection. It is reported as CONNECTION, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +17,56 @@ import re
 
 from promoter_core.errors import BackendError, PermanentError, TransientError
 
-# What may go away by itself: fail-overs, loading, migration, memory, disk, somebody's long script, lost connections.
-TRANSIENT = frozenset(
+PERMANENT = frozenset(
     [
-        "ASK",
-        "BUSY",
-        "CLUSTERDOWN",
-        "CONNECTION",
-        "LOADING",
-        "MASTERDOWN",
-        "MISCONF",
-        "MOVED",
-        "NOREPLICAS",
-        "OOM",
-        "READONLY",
-        "TIMEOUT",
-        "TRYAGAIN",
-        "UNBLOCKED",
-        "UNKILLABLE",
+        "CROSSSLOT",  # the keys of a call are not in one slot
+        "DENIED",  # protected mode: no password is set and we are not on the same machine
+        "NOAUTH",
+        "NOPERM",
+        "WRONGPASS",
+        "WRONGTYPE",
     ]
 )
+
+# What is permanent of what has no code of its own.
+_REFUSED = re.compile(
+    r"unknown (?:sub)?command|wrong number of arguments|syntax error"  # a server that is too old, or no such server
+    r"|cluster support disabled"
+    r"|DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode"
+    r"|called without any password configured|no password is set"
+    r"|Error compiling script|^(?:ERR )?user_script:|script: (?:[0-9a-f]{40}, )?on @user_script"  # a script's own
+    r"|exhausted the last possible ID"  # of a stream
+    r"|invalid stream ID specified|value is not an integer",  # an argument of ours
+    re.I,
+)
+
+# What passes and has no code of its own either, with the code that says the same.
+_PASSING = (
+    (re.compile("max number of clients"), "CONNECTION"),
+    (re.compile("a non local key"), "TRYAGAIN"),  # in a script, while the slot moves
+    (re.compile("the cluster is down"), "CLUSTERDOWN"),  # in a script
+)
+
+# Those that pass and that users meet: fail-overs, loading, migration, memory, disk, somebody's long script.
+KNOWN = PERMANENT | {
+    "ASK",
+    "BUSY",
+    "CLUSTERDOWN",
+    "CONNECTION",
+    "EXECABORT",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TIMEOUT",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "UNKILLABLE",
+}
 
 HINTS = {
     "NOAUTH": "the server wants a password: give it in the URL, as scheme://:password@host",
@@ -54,14 +95,16 @@ def code_of(message: str) -> str:
         return "NOPERM"
     found = _CODE.match(message)
     word = found[1] if found else "ERR"
-    return word if word in TRANSIENT or word in HINTS or len(word) > 5 else "ERR"
+    return word if word in KNOWN or len(word) > 5 else "ERR"
 
 
 def server_error(message: str, code: str | None = None) -> BackendError:
     """The error for what the server said; `code` where the client has cut it off the message."""
     code = code or code_of(message)
-    cls = TransientError if code in TRANSIENT else PermanentError
     text = message.strip().removeprefix(code).lstrip(": ") or "no reason given"
+    if code == "ERR":
+        code = next((better for pattern, better in _PASSING if pattern.search(text)), code)
+    cls = PermanentError if _stays(code, text) else TransientError
     if code != "ERR":
         text = f"{code}: {text}"
     if "DB index is out of range" in message:
@@ -70,12 +113,23 @@ def server_error(message: str, code: str | None = None) -> BackendError:
     return cls(f"{text} ({hint})" if hint else text, code=code)
 
 
+def _stays(code: str, text: str) -> bool:
+    return code in PERMANENT or (code == "ERR" and bool(_REFUSED.search(text)))
+
+
 def connection_error(where: str, exc: BaseException) -> TransientError:
     return TransientError(f"cannot reach the server at {where}: {_reason(exc)}", code="CONNECTION")
 
 
 def timeout_error(where: str) -> TransientError:
     return TransientError(f"the server at {where} did not answer in time", code="TIMEOUT")
+
+
+def unknown_error(where: str, exc: BaseException) -> TransientError:
+    """For what a client library raises that we do not know: it may pass."""
+    text = str(exc).strip().splitlines()
+    said = f"{type(exc).__name__}: {text[0]}" if text else type(exc).__name__
+    return TransientError(f"unexpected {said} while talking to the server at {where}", code="UNEXPECTED")
 
 
 def closed_error() -> TransientError:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from promoter_core.signals import What
 
+SCRATCH = "promoter-doctor-"  # begins the names of queues on which a doctor tries everything: no pattern finds them
 START, END = b"{chasqui:", b"}:"  # around the queue's name
 DELAYED, LOCK, MEMBERS = b"delayed", b"promoter:lock", b"members"
 WAKES = {DELAYED: What.SET, LOCK: What.LOCK, MEMBERS: What.MEMBERS}  # what a write to such a key changes
 CHANNELS = "{chasqui:*"  # of every queue; also the pattern that an ACL has to allow, word for word
+PROBES = START + b"promoter-probe-"  # channels on which a client tries, with empty messages, whether it still hears
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +62,21 @@ def queue_of(key: bytes) -> tuple[str, bytes] | None:
     if not key.startswith(START):
         return None
     name, end, rest = key[len(START) :].partition(END)
-    return (name.decode("utf-8", "replace"), rest) if end else None
+    return (name.decode("utf-8", "surrogateescape"), rest) if end else None
+
+
+def heads_glob(patterns: Sequence[str]) -> bytes:
+    """For SCAN: the sorted sets and the locks of all queues that can match one of the patterns, and little else.
+
+    The server's globs differ from `fnmatch`'s, so it is given what the patterns begin with and nothing more of them.
+    """
+    starts = [re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in patterns] or [""]
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(min(starts), max(starts), strict=False))
+    start = "".join(c for c, _ in both)
+    return START + start.encode().replace(b"\\", b"\\\\") + b"*" + END + b"[dp][er]*[dk]"
+
+
+def head_of(key: bytes) -> str | None:
+    """The queue whose sorted set or lock this is. None for any other key."""
+    found = queue_of(key)
+    return found[0] if found is not None and found[1] in (DELAYED, LOCK) else None

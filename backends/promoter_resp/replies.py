@@ -6,8 +6,10 @@ Replies come from the server, and a server may run a newer script than this libr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
+from promoter_core.errors import BackendError
 from promoter_core.model import (
     ConsumerGroup,
     Lease,
@@ -17,25 +19,45 @@ from promoter_core.model import (
     PromotedJob,
     Promotion,
     QueueStats,
+    Renewal,
     StreamEntry,
 )
+from promoter_resp.driver import Timed
+from promoter_resp.errors import server_error
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """A step of look.lua, and where the next one begins. The default is before the first step."""
+
+    looked: int = 0
+    score: bytes = b""
+    member: bytes = b""
+    removed: tuple[bytes, ...] = ()
+    end: bool = False
+
 
 JOB_FIELDS = 4  # id, name, due, stream id; flat
 
 
 def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
-    """`[1]` granted, `[0, PTTL]` held; a bare integer as the reference's script has it."""
+    """`[1]` granted, `[0, PTTL, holder, lag]` held; a bare integer as the reference's script has it."""
     granted, remaining = _at(reply, 0) if isinstance(reply, list) else reply, _at(reply, 1)
     if isinstance(granted, int) and granted > 0:
         return lease
-    return LeaseHeld(remaining if isinstance(remaining, int) and remaining >= 0 else None)
+    return LeaseHeld(
+        remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
+        holder=_text(_at(reply, 2)) or None,
+        oldest_pending_lag_ms=_count(_at(reply, 3)),
+    )
 
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:
     """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs], [late], [traces]]`,
-    or `[-1]`: not ours."""
+    or `[-1]`: not ours. Timed, if that was asked for."""
+    reply, work_ms = reply if isinstance(reply, Timed) else (reply, None)
     if isinstance(reply, int):
-        return Promotion(promoted=_count(reply))
+        return Promotion(promoted=_count(reply), work_ms=work_ms)
     if isinstance(reply, list) and reply and reply[0] == -1:
         return LeaseLost()
     now_ms = _count(_at(reply, 4))
@@ -51,7 +73,32 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         jobs=_jobs(_at(reply, 7), now_ms),
         late=_counts(_at(reply, 8)),
         traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
+        work_ms=work_ms,
     )
+
+
+def renew_reply(reply: Any, length: int) -> list[Renewal | LeaseLost | BackendError]:
+    """`[now, state, next due | nil, …]`; a state is 2 due, 1 nothing due, 0 not ours, -1 with the error's text."""
+    answers: list[Renewal | LeaseLost | BackendError] = []
+    for i in range(1, 2 * length, 2):
+        state, next_due = _at(reply, i), _at(reply, i + 1)
+        if state == -1:
+            answers.append(server_error(_text(next_due)))
+        elif state in (1, 2):
+            next_due = next_due if isinstance(next_due, int) else None
+            answers.append(Renewal(_count(_at(reply, 0)), state == 2, next_due))
+        else:
+            answers.append(LeaseLost())
+    return answers
+
+
+def look_reply(reply: Any) -> LookedAt:
+    """`[looked at, score | "", member, id taken out, …]`; without a score it was the last step."""
+    looked, score, member = _count(_at(reply, 0)), _at(reply, 1), _at(reply, 2)
+    removed = tuple(id for id in (reply[3:] if isinstance(reply, list) else ()) if isinstance(id, bytes))
+    if not (looked and score and isinstance(score, bytes) and isinstance(member, bytes)):
+        return LookedAt(looked, removed=removed, end=True)
+    return LookedAt(looked, score, member, removed)
 
 
 def members_reply(reply: Any) -> Members:
@@ -62,7 +109,7 @@ def members_reply(reply: Any) -> Members:
 
 
 def stats_reply(reply: Any) -> QueueStats:
-    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups]`."""
+    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups, parked]`."""
     now_ms, next_due, holder, remaining = _count(_at(reply, 0)), _at(reply, 3), _at(reply, 7), _at(reply, 8)
     next_due = next_due if isinstance(next_due, int) else None
     return QueueStats(
@@ -77,6 +124,7 @@ def stats_reply(reply: Any) -> QueueStats:
         holder=_text(holder) if holder is not None else None,
         lease_remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
         groups=_groups(_at(reply, 9)),
+        parked=_count(_at(reply, 10)),
     )
 
 

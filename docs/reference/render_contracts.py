@@ -22,6 +22,7 @@ CONTRACTS = (
     contracts.Quarantine,
     contracts.Diagnosable,
     contracts.EventSink,
+    contracts.TroubleReports,
     contracts.MetricsSink,
     contracts.SinkMonitor,
     contracts.Exposable,

@@ -21,7 +21,7 @@ MOST = 10**9 - 1
 
 
 class _Lines:
-    """Writes a line from a text for people and fields for programs."""
+    """Writes a line from a text for people and fields for programs, which a handler finds in the record, too."""
 
     def __init__(self, logger: str, level: str, format: str) -> None:
         number = logging.getLevelNamesMapping().get(level.upper())
@@ -34,7 +34,8 @@ class _Lines:
     def write(self, event: str, text: str, *, warning: bool = False, **fields: Any) -> None:
         level = logging.WARNING if warning else self._level
         if self._log.isEnabledFor(level):
-            self._log.log(level, "%s", json.dumps({"event": event} | fields) if self._json else text.format(**fields))
+            named = {"event.action": event} | fields
+            self._log.log(level, "%s", json.dumps(named) if self._json else text.format(**fields), extra=named)
 
 
 class LoggingEvents:
@@ -65,9 +66,9 @@ class LoggingEvents:
         self._told += len(told)
         self._more += len(jobs) - len(told)
         for job in told:
-            text = "queue {queue!r}: waiting {id} {name}, {late_ms} ms late"
+            text = "queue {queue!r}: waiting {job_id} {job_name}, {late_ms} ms late"
             late_ms = job.promoted_ms - job.due_ms
-            self._lines.write("waiting", text, queue=queue, id=job.id, name=job.name, late_ms=late_ms)
+            self._lines.write("waiting", text, queue=queue, job_id=job.id, job_name=job.name, late_ms=late_ms)
 
     async def close(self) -> None:
         self._rest()
@@ -80,13 +81,16 @@ class LoggingEvents:
 
 @dataclass
 class _Sum:
-    """Of one queue, since its last line."""
+    """Of one queue, since its last lines."""
 
     line_s: float | None = None
     promoted: int = 0
     quarantined: int = 0
     ticks: int = 0
     tick_ms: float = 0.0  # the longest
+    held_back: int = 0  # at the last tick, as depth and lag
+    depth: int = 0
+    lag_ms: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     errors_s: float | None = None
 
@@ -120,20 +124,9 @@ class LoggingMetrics:
             s.quarantined += p.quarantined
             s.ticks += 1
             s.tick_ms = max(s.tick_ms, tick.duration_s * 1000)
+        s.held_back, s.depth, s.lag_ms = p.held_back, p.depth, p.oldest_pending_lag_ms
         if s.ticks and self._may(s.line_s):
-            self._lines.write(
-                "ticks",
-                "queue {queue!r}: promoted {promoted}, quarantined {quarantined}, held back {held_back}, "
-                "depth {depth}, lag {lag_ms} ms, in {ticks} ticks of up to {tick_ms} ms",
-                queue=queue,
-                promoted=s.promoted,
-                quarantined=s.quarantined,
-                held_back=p.held_back,
-                depth=p.depth,
-                lag_ms=p.oldest_pending_lag_ms,
-                ticks=s.ticks,
-                tick_ms=round(s.tick_ms, 1),
-            )
+            self._tick_line(queue, s)
             self._sums[queue] = _Sum(self._clock.monotonic(), errors=s.errors, errors_s=s.errors_s)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
@@ -143,13 +136,44 @@ class LoggingMetrics:
         s = self._sums.setdefault(queue, _Sum())
         s.errors[error.code] = s.errors.get(error.code, 0) + 1
         if self._may(s.errors_s):
-            codes = ", ".join(code if n == 1 else f"{n} × {code}" for code, n in s.errors.items())
-            text = "queue {queue!r}: error" + ("" if sum(s.errors.values()) == 1 else "s") + f" {codes}"
-            self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
+            self._error_line(queue, s)
             s.errors, s.errors_s = {}, self._clock.monotonic()
+
+    def on_forget(self, queue: str) -> None:
+        """What has not been told yet is told now."""
+        s = self._sums.pop(queue, _Sum())
+        if s.ticks:
+            self._tick_line(queue, s)
+        if s.errors:
+            self._error_line(queue, s)
+
+    def _tick_line(self, queue: str, s: _Sum) -> None:
+        self._lines.write(
+            "ticks",
+            "queue {queue!r}: promoted {promoted}, quarantined {quarantined}, held back {held_back}, "
+            "depth {depth}, lag {lag_ms} ms, in {ticks} ticks of up to {tick_ms} ms",
+            queue=queue,
+            promoted=s.promoted,
+            quarantined=s.quarantined,
+            held_back=s.held_back,
+            depth=s.depth,
+            lag_ms=s.lag_ms,
+            ticks=s.ticks,
+            tick_ms=round(s.tick_ms, 1),
+        )
+
+    def _error_line(self, queue: str, s: _Sum) -> None:
+        codes = ", ".join(code if n == 1 else f"{n} × {code}" for code, n in s.errors.items())
+        text = "queue {queue!r}: error" + ("" if sum(s.errors.values()) == 1 else "s") + f" {_literal(codes)}"
+        self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
         """The core logs it already."""
 
     def _may(self, last_s: float | None) -> bool:
         return last_s is None or self._clock.monotonic() - last_s >= self._every_s
+
+
+def _literal(text: str) -> str:
+    """For a format string."""
+    return text.replace("{", "{{").replace("}", "}}")

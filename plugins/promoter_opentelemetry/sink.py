@@ -1,15 +1,18 @@
 """`OpenTelemetryMetrics`: what a promoter does, by the semantic conventions for messaging.
 
-The API alone is used: the application, or `opentelemetry-instrument promoter run …`, says where things go.
+The API alone is used: the application, or `opentelemetry-instrument -- promoter run …`, says where things go.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -21,7 +24,56 @@ log = logging.getLogger("promoter.opentelemetry")
 
 SYSTEM = "promoter"
 SAMPLED = 10  # jobs of a tick that the histogram of lateness is given, at most
+DURATION_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)  # of the conventions
 LINKED = 128  # links of a span, at most; what the SDK keeps by default
+
+
+class Gauge:
+    """A gauge that is asked when metrics are collected, so that a queue can be taken out of it."""
+
+    def __init__(self, meter: metrics.Meter, name: str, unit: str, description: str) -> None:
+        self.values: dict[str, float] = {}  # by queue
+        meter.create_observable_gauge(name, [self._observe], unit, description)
+
+    def _observe(self, options: CallbackOptions) -> Iterator[Observation]:
+        """In a thread of the SDK."""
+        for queue, value in list(self.values.items()):
+            yield Observation(value, _where(queue))
+
+
+class Instruments:
+    """Those of one meter provider, which the sinks of a process share."""
+
+    def __init__(self, m: metrics.Meter) -> None:
+        self.sent = m.create_counter("messaging.client.sent.messages", "{message}", "Jobs moved to the stream.")
+        self.duration = m.create_histogram(
+            "messaging.client.operation.duration",
+            "s",
+            "Of the promote call.",
+            explicit_bucket_boundaries_advisory=DURATION_S,
+        )
+        self.lateness = m.create_histogram(
+            "promoter.lateness",
+            "s",
+            "From due to promoted, by the store's clock.",
+            explicit_bucket_boundaries_advisory=[ms / 1000 for ms in LATENESS_MS],
+        )
+        self.quarantined = m.create_counter("promoter.quarantined", "{message}", "Malformed members moved to the DLQ.")
+        self.outcomes = m.create_counter("promoter.lock.outcomes", "{transition}", "Lock transitions.")
+        self.errors = m.create_counter("promoter.errors", "{error}", "Failed steps.")
+        self.sinks = m.create_counter("promoter.sink.troubles", "{trouble}", "Troubles with sinks.")
+        self.leads = Gauge(m, "promoter.leads", "1", "1 while this process leads the queue.")
+        self.depth = Gauge(m, "promoter.delayed_jobs", "{message}", "Jobs in the sorted set.")
+        self.lag = Gauge(m, "promoter.oldest_pending_lag", "s", "How late the oldest job still pending is.")
+        self.held_back = Gauge(m, "promoter.held_back_jobs", "{message}", "Due jobs that wait for room.")
+
+    def forget(self, queue: str, *, leads: bool) -> None:
+        """What only a leader knows, and with `leads` whether we are one."""
+        for gauge in (self.depth, self.lag, self.held_back, *([self.leads] if leads else [])):
+            gauge.values.pop(queue, None)
+
+
+_instruments: WeakKeyDictionary[metrics.MeterProvider, Instruments] = WeakKeyDictionary()
 
 
 class OpenTelemetryMetrics:
@@ -47,49 +99,42 @@ class OpenTelemetryMetrics:
         if meter_provider is None and type(metrics.get_meter_provider()).__name__.startswith(("NoOp", "_Proxy")):
             log.warning("no OpenTelemetry SDK is set up, nothing is exported: see `opentelemetry-instrument`")
         self._tracer = trace.get_tracer(__name__, tracer_provider=tracer_provider)
-        m = metrics.get_meter(__name__, meter_provider=meter_provider)
-        self._sent = m.create_counter("messaging.client.sent.messages", "{message}", "Jobs moved to the stream.")
-        self._duration = m.create_histogram("messaging.client.operation.duration", "s", "Of the promote call.")
-        self._lateness = m.create_histogram(
-            "promoter.lateness",
-            "s",
-            "From due to promoted, by the store's clock.",
-            explicit_bucket_boundaries_advisory=[ms / 1000 for ms in LATENESS_MS],
-        )
-        self._quarantined = m.create_counter("promoter.quarantined", "{message}", "Malformed members moved to the DLQ.")
-        self._outcomes = m.create_counter("promoter.lock.outcomes", "{transition}", "Lock transitions.")
-        self._errors = m.create_counter("promoter.errors", "{error}", "Failed steps.")
-        self._sinks = m.create_counter("promoter.sink.troubles", "{trouble}", "Troubles with sinks.")
-        self._depth = m.create_gauge("promoter.delayed_jobs", "{message}", "Jobs in the sorted set.")
-        self._lag = m.create_gauge("promoter.oldest_pending_lag", "s", "How late the oldest job still pending is.")
-        self._held_back = m.create_gauge("promoter.held_back_jobs", "{message}", "Due jobs that wait for room.")
-        self._leads = m.create_gauge("promoter.leads", "1", "1 while this process leads the queue.")
+        provider = meter_provider or metrics.get_meter_provider()
+        if provider not in _instruments:
+            _instruments[provider] = Instruments(metrics.get_meter(__name__, meter_provider=provider))
+        self._to = _instruments[provider]
 
     def on_tick(self, queue: str, tick: Tick) -> None:
-        p, where = tick.promotion, _where(queue)
+        p, to, where = tick.promotion, self._to, _where(queue)
         if p.promoted:
-            self._sent.add(p.promoted, where)
+            to.sent.add(p.promoted, where)
             for late_ms in sample_ms(p.promoted, p.late, SAMPLED):
-                self._lateness.record(late_ms / 1000, where)
+                to.lateness.record(late_ms / 1000, where)
             if self._spans:
                 self._span(queue, tick, where)
         if p.quarantined:
-            self._quarantined.add(p.quarantined, where)
-        self._duration.record(tick.duration_s, where)
-        self._depth.set(p.depth, where)
-        self._lag.set(p.oldest_pending_lag_ms / 1000, where)
-        self._held_back.set(p.held_back, where)
+            to.quarantined.add(p.quarantined, where)
+        to.duration.record(tick.duration_s, where)
+        to.depth.values[queue] = p.depth
+        to.lag.values[queue] = p.oldest_pending_lag_ms / 1000
+        to.held_back.values[queue] = p.held_back
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
-        where = _where(queue)
-        self._outcomes.add(1, where | {"promoter.lock.outcome": outcome.value})
-        self._leads.set(int(outcome is LockOutcome.ACQUIRED), where)
+        won = outcome is LockOutcome.ACQUIRED
+        self._to.outcomes.add(1, _where(queue) | {"promoter.lock.outcome": outcome.value})
+        self._to.leads.values[queue] = int(won)
+        if not won:
+            self._to.forget(queue, leads=False)
 
     def on_error(self, queue: str, error: BackendError) -> None:
-        self._errors.add(1, _where(queue) | {"error.type": error.code})
+        self._to.errors.add(1, _where(queue) | {"error.type": error.code})
+
+    def on_forget(self, queue: str) -> None:
+        """Its gauges end. Counters and histograms are the SDK's, which keeps them."""
+        self._to.forget(queue, leads=True)
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
-        self._sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": trouble.value})
+        self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": trouble.value})
 
     def _span(self, queue: str, tick: Tick, where: dict[str, Any]) -> None:
         end_ns = time.time_ns()

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from promoter_core.errors import ConfigError
 from promoter_core.model import PromotedJob
+from promoter_core.urls import parse_url
 
 TIMEOUT_S = 5.0
 
@@ -32,14 +33,21 @@ class PubSubEvents:
         schemes = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss", "unix": "unix"}
         if client is None and (scheme not in schemes or not rest):
             raise ConfigError("pubsub: url must be that of a server, as pubsub:url=redis://localhost:6379")
+        if client is None:
+            parse_url(url)
+        self._url = f"{schemes[scheme]}://{rest}" if client is None else ""
         try:
-            self._client = client or Redis.from_url(
-                f"{schemes[scheme]}://{rest}", socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-            )
-        except ValueError as exc:
-            raise ConfigError(f"pubsub: the url cannot be read: {exc}") from None
+            self._client: Any = client or self._connect()
+        except ValueError:  # its text may quote the password
+            raise ConfigError("pubsub: the url cannot be read: expected that of a server, percent-encoded") from None
+
+    def _connect(self) -> Any:
+        """A client that is not connected yet. Raises ValueError."""
+        return Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
+        if self._client is None:
+            self._client = self._connect()
         channel = self._name(queue).encode("utf-8", "surrogateescape")
         pipeline = self._client.pipeline(transaction=False)
         for job in jobs:
@@ -47,7 +55,9 @@ class PubSubEvents:
         await pipeline.execute()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        client, self._client = self._client, None if self._url else self._client  # its locks belong to the event loop
+        if client is not None:
+            await client.aclose()
 
     def _name(self, queue: str) -> str:
         return self._channel.format_map({"queue": queue})

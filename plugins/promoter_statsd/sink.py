@@ -12,6 +12,7 @@ from promoter_core.errors import BackendError, ConfigError
 from promoter_core.lateness import sample_ms
 from promoter_core.model import LockOutcome, SinkTrouble, Tick
 
+GAUGES = ("leads", "delayed_jobs", "oldest_pending_lag_ms", "held_back_jobs")
 TIMED = 20  # timings of lateness that a tick sends, at most
 
 
@@ -29,6 +30,7 @@ class StatsdMetrics:
             self._client = client or StatsClient(host, number, prefix=prefix or None)
         except OSError as exc:
             raise ConfigError(f"statsd: {host!r} cannot be found: {exc.strerror or exc}") from exc
+        self._led: set[str] = set()  # queues whose gauges are ours
 
     def close(self) -> None:
         """Give up the socket."""
@@ -36,6 +38,7 @@ class StatsdMetrics:
 
     def on_tick(self, queue: str, tick: Tick) -> None:
         p, name = tick.promotion, _name(queue)
+        self._led.add(queue)
         with self._client.pipeline() as packets:
             packets.gauge(f"{name}.delayed_jobs", p.depth)
             packets.gauge(f"{name}.oldest_pending_lag_ms", p.oldest_pending_lag_ms)
@@ -49,8 +52,25 @@ class StatsdMetrics:
                     packets.timing(f"{name}.lateness", late_ms)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
-        self._client.incr(f"{_name(queue)}.lock.{outcome.value}")
-        self._client.gauge(f"{_name(queue)}.leads", int(outcome is LockOutcome.ACQUIRED))
+        name = _name(queue)
+        self._client.incr(f"{name}.lock.{outcome.value}")
+        if outcome is LockOutcome.ACQUIRED:
+            self._led.add(queue)
+            self._client.gauge(f"{name}.leads", 1)
+        else:
+            self._clear(queue)
+
+    def on_forget(self, queue: str) -> None:
+        self._clear(queue)
+
+    def _clear(self, queue: str) -> None:
+        """A server repeats a gauge until it gets another value. Those of a queue that we do not lead are another's."""
+        if queue not in self._led:
+            return
+        self._led.discard(queue)
+        with self._client.pipeline() as packets:
+            for gauge in GAUGES:
+                packets.gauge(f"{_name(queue)}.{gauge}", 0)
 
     def on_error(self, queue: str, error: BackendError) -> None:
         self._client.incr(f"{_name(queue)}.errors.{_name(error.code)}")

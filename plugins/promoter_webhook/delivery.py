@@ -1,69 +1,130 @@
-"""`Delivery`: keeps events until they have been posted, so many at a time, and again when that fails. Knows no HTTP.
+"""`Delivery`: keeps events until they have been posted, a batch at a time, and tries again when that fails.
 
-Its buffer is bounded. Who adds to a full one waits, so what is too much is dropped, and counted, by whoever feeds it.
+It knows no HTTP but the status codes. A batch is a `Message`, which keeps its id and its events through all tries. The
+buffer is bounded: `add` waits while it is full, so that whoever feeds the sink drops and counts what is too much.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from promoter_core.contracts import Clock
+from promoter_core.model import SinkTrouble
 
 log = logging.getLogger("promoter.webhook")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+LONGEST_RETRY_AFTER_S = 3_600.0  # a receiver may ask for more; this is how long it is believed
+GONE = 410
+TRY_AGAIN = frozenset({408, 425, 429})  # and 5xx
 
-Post = Callable[[Sequence[Any]], Awaitable[int]]
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one request carries. `id` is the same for every try of it, and no other message has it."""
+
+    id: str
+    events: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver said: the status of HTTP, and how long it wants to be left alone."""
+
+    status: int
+    retry_after_s: float | None = None
+
+
+Post = Callable[[Message], Awaitable[Answer]]
 
 
 class Delivery:
-    """`post` sends some events and gives the status of HTTP; it may raise OSError or TimeoutError.
+    """`post` sends a message and returns the answer; whatever it raises is a failed try.
 
-    2xx: they are done. 408, 429, 5xx and errors: again after a pause that doubles, from 0.5 s to a minute. Any other
-    status: the receiver will never take them, so they are dropped.
+    - 2xx: done.
+    - 408, 425, 429, 5xx, or an error: again after a pause that doubles, from 0.5 s to a minute, or after the time that
+      the receiver asks for, an hour at most.
+    - 410: the receiver wants no more. Everything is refused until the next run.
+    - Any other status: the message is refused, and the next one is sent.
+
+    What is refused is lost, logged and reported.
     """
 
     def __init__(self, post: Post, clock: Clock, *, batch: int, buffer: int) -> None:
-        self.refused = 0  # events that the receiver will not have
+        self.report: Callable[[SinkTrouble], None] = lambda trouble: None
+        self.refused = 0  # events
+        self._refusals = 0  # messages
         self._post = post
         self._clock = clock
         self._batch = batch
         self._buffer = buffer
-        self._events: deque[Any] = deque()
-        self._changed = asyncio.Event()  # there are events, or it ends
-        self._room = asyncio.Event()
-        self._closing = False
+        self._events: deque[Any] = deque()  # those of the message that is being sent come first
         self._task: asyncio.Task[None] | None = None
-        self._failures = 0
+        self._reset()
 
     def __len__(self) -> int:
         return len(self._events)
 
+    def _reset(self) -> None:
+        self._message: Message | None = None  # the one that is being sent
+        self._failures = 0  # in a row
+        self._gone = False
+        self._closing = False
+
     async def add(self, events: Sequence[Any]) -> None:
-        """Take the events, as soon as there is room."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="promoter-webhook")
+        """Take the events as soon as there is room. Starts to deliver, for the first time or after `close`."""
         for first in range(0, len(events), self._batch):
-            while len(self._events) >= self._buffer:
+            some = events[first : first + self._batch]
+            self._start()
+            while len(self._events) >= self._buffer and not self._gone:
                 self._room.clear()
                 await self._room.wait()
-            self._events.extend(events[first : first + self._batch])
+                self._start()
+            if self._gone:
+                self._refuse(len(some), GONE)
+                continue
+            self._events.extend(some)
             self._changed.set()
 
     async def close(self) -> None:
         """Post what is left, once more at most; what fails then is lost."""
+        if self._task is None:
+            return
         self._closing = True
+        self._start()
         self._changed.set()
-        task, self._task = self._task, None
-        if task is not None:
-            try:
-                await task
-            finally:
-                task.cancel()
+        task = self._task
+        try:
+            await asyncio.wait((task,))
+        finally:
+            task.cancel()
+            self._task = None
+            if self._events:
+                log.warning("webhook: %d events that could not be delivered are lost at the end", len(self._events))
+                self.report(SinkTrouble.DROPPED)
+                self._events.clear()
+            self._reset()
+
+    def _start(self) -> None:
+        """Have a task that delivers. One that has ended by itself, which it should not, is replaced."""
+        if self._task is not None and not self._task.done():
+            return
+        if self._task is not None:
+            exc = None if self._task.cancelled() else self._task.exception()
+            log.error("webhook: the delivery has ended and is started again", exc_info=exc)
+            self.report(SinkTrouble.FAILED)
+        # Both belong to the event loop of the run.
+        self._changed = asyncio.Event()  # there are events, or it ends
+        self._room = room = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="promoter-webhook")
+        self._task.add_done_callback(lambda task: room.set())
 
     async def _run(self) -> None:
         while True:
@@ -73,38 +134,65 @@ class Delivery:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            events = [self._events[i] for i in range(min(self._batch, len(self._events)))]
-            done, said = await self._try(events)
-            if done:
-                for _ in events:
+            if self._message is None:
+                self._message = Message(f"msg_{uuid.uuid4().hex}", tuple(islice(self._events, self._batch)))
+            problem, retry_after_s = await self._try(self._message)
+            if not problem:
+                for _ in self._message.events:
                     self._events.popleft()
-                self._room.set()
+                self._message = None
                 self._failures = 0
-                continue
-            if self._closing:
-                log.warning("the webhook %s: %d events are lost at the end", said, len(self._events))
+                if self._gone:
+                    self._refuse_rest()
+                self._room.set()
+            elif self._closing:
                 return
-            await self._pause(said)
+            else:
+                await self._pause(problem, retry_after_s)
 
-    async def _try(self, events: Sequence[Any]) -> tuple[bool, str]:
+    async def _try(self, message: Message) -> tuple[str, float]:
+        """The problem, if the message is to be sent again, and how long the receiver asks to wait before that."""
         try:
-            status = await self._post(events)
-        except (OSError, TimeoutError) as exc:
-            return False, f"cannot be reached ({exc or type(exc).__name__})"
+            answer = await self._post(message)
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return f"cannot be reached ({exc!r})", 0.0  # raised by `post`; nobody cancelled us
+        except Exception as exc:
+            log.debug("webhook: a try has failed", exc_info=True)
+            return f"cannot be reached ({str(exc) or type(exc).__name__})", 0.0
+        status = answer.status
         if 200 <= status < 300:
             if self._failures:
-                log.info("the webhook works again, after %d failures", self._failures)
-            return True, ""
-        if status in (408, 429) or status >= 500:
-            return False, f"answers {status}"
-        self.refused += len(events)
-        log.error("the webhook refuses %d events with %d; they are dropped", len(events), status)
-        return True, ""
+                log.info("webhook: it works again, after %d failures", self._failures)
+        elif status in TRY_AGAIN or status >= 500:
+            return f"answers {status}", min(answer.retry_after_s or 0.0, LONGEST_RETRY_AFTER_S)
+        else:
+            self._gone = status == GONE
+            self._refuse(len(message.events), status)
+        return "", 0.0
 
-    async def _pause(self, said: str) -> None:
-        pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S)
-        level = logging.WARNING if self._failures == 0 else logging.DEBUG  # an outage is told of once
-        log.log(level, "the webhook %s; again in %g s", said, pause_s)
+    def _refuse(self, events: int, status: int) -> None:
+        self.refused += events
+        self._refusals += 1
+        self.report(SinkTrouble.REFUSED)
+        if self._refusals & (self._refusals - 1) == 0:  # the 1st, 2nd, 4th, 8th …
+            then = "; nothing more is sent until the next start" if status == GONE else ""
+            text = "webhook: the receiver answers %d and refuses %d events, %d so far, which are dropped%s"
+            log.error(text, status, events, self.refused, then)
+
+    def _refuse_rest(self) -> None:
+        while self._events:
+            some = min(self._batch, len(self._events))
+            for _ in range(some):
+                self._events.popleft()
+            self._refuse(some, GONE)
+
+    async def _pause(self, problem: str, retry_after_s: float) -> None:
+        pause_s = max(min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S), retry_after_s)
+        level = logging.WARNING if self._failures == 0 else logging.DEBUG  # an outage is logged once
+        log.log(level, "webhook: the receiver %s; the next try is in %g s", problem, pause_s)
         self._failures += 1
         sleep = asyncio.ensure_future(self._clock.sleep(pause_s))
         ending = asyncio.ensure_future(self._ending())

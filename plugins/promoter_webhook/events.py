@@ -1,16 +1,15 @@
-"""A promoted job as a CloudEvent 1.0, a batch of them as JSON, and its signature.
+"""A promoted job as a CloudEvent 1.0, a batch of them as JSON, the secret, and the header `Retry-After`.
 
-Sources: https://github.com/cloudevents/spec (JSON batch format), https://www.standardwebhooks.com (signatures).
+Sources: https://github.com/cloudevents/spec (JSON batch format), https://www.standardwebhooks.com (secrets), RFC 9110.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -47,17 +46,42 @@ def body_of(events: Sequence[dict[str, Any]]) -> bytes:
     return json.dumps(events, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def signature(secret: bytes, id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: HMAC-SHA256 of id, timestamp and body."""
-    digest = hmac.new(secret, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
 def secret_bytes(secret: str) -> bytes:
-    """A secret as the specification writes it, `whsec_` and base64, or any other text as it is."""
-    if secret.startswith("whsec_"):
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    return secret.encode()
+    """The key of a secret as the specification writes it, `whsec_` and base64, or of any other text as it is.
+
+    Raises ValueError when there is no base64 after `whsec_`.
+    """
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    text = secret.removeprefix("whsec_")
+    key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if not key:
+        raise ValueError("empty")
+    return key
+
+
+def retry_after_s(headers: Mapping[str, str], now_ms: int) -> float | None:
+    """How long the header `Retry-After` asks to wait: a number of seconds, or a date of HTTP.
+
+    A date is compared with that of the answer where it has one, as clocks differ. None without a header, or for one
+    that is neither.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:10])
+    until = _http_date(value)
+    if until is None:
+        return None
+    now = _http_date(headers.get("date", "")) or datetime.fromtimestamp(now_ms / 1000, UTC)
+    return max((until - now).total_seconds(), 0.0)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _text(text: str) -> str:

@@ -12,6 +12,6 @@ def promoter_register_event_sinks() -> Iterable[SinkSpec]:
         summary="CloudEvents over HTTP, in batches, signed and retried",
         target="promoter_webhook.sink:WebhookEvents",
         options=("url", "secret", "secret_env", "batch", "buffer", "timeout_s"),
-        requires=("aiohttp",),
-        install="promoter-core[http]",
+        requires=("aiohttp", "standardwebhooks"),
+        install="promoter-core[webhook]",
     )

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
-import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
+from standardwebhooks import Webhook
 
 from promoter_core import options
 from promoter_core.clock import SystemClock
 from promoter_core.contracts import Clock
 from promoter_core.errors import ConfigError
-from promoter_core.model import PromotedJob
-from promoter_webhook.delivery import Delivery, Post
-from promoter_webhook.events import CONTENT_TYPE, body_of, cloud_event, secret_bytes, signature
+from promoter_core.model import PromotedJob, SinkTrouble
+from promoter_webhook.delivery import Answer, Delivery, Message, Post
+from promoter_webhook.events import CONTENT_TYPE, body_of, cloud_event, retry_after_s, secret_bytes
 
 
 class WebhookEvents:
     """An event sink that posts to `url`, at most `batch` events at a time, and again until it has worked.
 
-    With a `secret` (or the environment variable that `secret_env` names) each request is signed as Standard Webhooks
-    says. At most `buffer` events are kept here; while the receiver is away or slow, newer ones are dropped and counted
-    by the core. A request may take `timeout_s` seconds.
+    Requests follow Standard Webhooks: each message has an id, the same for all its tries, and is signed when there is a
+    `secret` (or the environment variable that `secret_env` names). At most `buffer` events are kept here; while the
+    receiver is away or slow, newer ones are dropped and counted by the core. A request may take `timeout_s` seconds.
     """
 
     def __init__(
@@ -35,29 +34,30 @@ class WebhookEvents:
         secret_env: str = "",
         batch: str = "100",
         buffer: str = "1000",
-        timeout_s: str = "10",
+        timeout_s: str = "15",
         *,
         clock: Clock | None = None,
         post: Post | None = None,
     ) -> None:
         """`post` sends in place of HTTP, in tests. Raises ConfigError for an option that cannot work."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http(url):
             raise ConfigError("webhook: url must be http://… or https://…, as webhook:url=https://example.com/hook")
         if secret and secret_env:
             raise ConfigError("webhook: give either secret or secret_env, not both")
         if secret_env and not os.environ.get(secret_env):
             raise ConfigError(f"webhook: the environment variable {secret_env} that secret_env names is not set")
         try:
-            self._secret = secret_bytes(os.environ[secret_env] if secret_env else secret)
+            key = secret_bytes(os.environ[secret_env] if secret_env else secret)
         except ValueError:
             raise ConfigError("webhook: the secret starts with whsec_ and is not base64 after that") from None
+        self._webhook = Webhook(key) if key else None
+        self._clock = clock or SystemClock()
         self._url = url
         self._timeout = aiohttp.ClientTimeout(total=options.number("webhook", "timeout_s", timeout_s, 1, 100_000))
         self._session: aiohttp.ClientSession | None = None
         self._delivery = Delivery(
             post or self._post,
-            clock or SystemClock(),
+            self._clock,
             batch=int(options.number("webhook", "batch", batch, 1, 100_000)),
             buffer=int(options.number("webhook", "buffer", buffer, 1, 100_000)),
         )
@@ -71,6 +71,9 @@ class WebhookEvents:
         """Events that are kept here until they can be posted."""
         return len(self._delivery)
 
+    def report_to(self, report: Callable[[SinkTrouble], None]) -> None:
+        self._delivery.report = report
+
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         await self._delivery.add([cloud_event(queue, job) for job in jobs])
 
@@ -78,18 +81,33 @@ class WebhookEvents:
         try:
             await self._delivery.close()
         finally:
-            if self._session is not None:
-                await self._session.close()
-                self._session = None
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
 
-    async def _post(self, events: Sequence[Any]) -> int:
+    async def _post(self, message: Message) -> Answer:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        body = body_of(events)
-        headers = {"content-type": CONTENT_TYPE}
-        if self._secret:
-            id, now = f"msg_{uuid.uuid4().hex}", int(time.time())
-            headers |= {"webhook-id": id, "webhook-timestamp": str(now)}
-            headers["webhook-signature"] = signature(self._secret, id, now, body)
-        async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
-            return answer.status
+        body = body_of(message.events)
+        sent = datetime.fromtimestamp(self._clock.time_ms() // 1000, UTC)
+        headers = {
+            "content-type": CONTENT_TYPE,
+            "webhook-id": message.id,
+            "webhook-timestamp": str(int(sent.timestamp())),
+        }
+        if self._webhook is not None:
+            headers["webhook-signature"] = self._webhook.sign(message.id, sent, body.decode())
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                return Answer(answer.status, retry_after_s(answer.headers, self._clock.time_ms()))
+        except aiohttp.ClientResponseError as exc:  # its text shows the URL, which may hold a secret
+            words = " ".join(exc.message.split())[:200]
+            raise ConnectionError(f"{type(exc).__name__}: {words}") from None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote a password
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from promoter_core.cli.signals import end_at_once_on_signals
+
 
 def main() -> None:
     """The entry point. Says how to get what it needs where the `cli` extra is not installed."""
+    end_at_once_on_signals()
     try:
         from promoter_core.cli.app import run
     except ModuleNotFoundError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Annotated, Any
@@ -46,30 +47,42 @@ def build(registry: Registry) -> typer.Typer:
     taken = {command.name for command in app.registered_commands} | {"quarantine"}
     for registered in registry.all():
         name = registered.spec.name
-        if registered.kind == "command":
-            if name in taken:
-                raise PluginError(
-                    f"command {name!r} of {registered.source} is one of Promoter's own; remove the plugin"
-                )
-            app.command(name, help=registered.spec.summary)(_command(registry, registered))
+        if registered.kind != "command":
+            continue
+        if name in taken:
+            registry.leave_out(registered, PluginError(f"its command {name!r} is one of Promoter's own"))
+            continue
+        function, settings = _command(registry, registered)
+        app.command(name, help=registered.spec.summary, context_settings=settings)(function)
     return app
 
 
-def _command(registry: Registry, registered: Registered) -> Any:
+def _command(registry: Registry, registered: Registered) -> tuple[Any, dict[str, Any]]:
     """The plugin's function, or one that says what is missing: a broken plugin must not take the others along."""
     try:
-        return registry.load(registered)
+        function = registry.load(registered)
+        try:
+            trial = typer.Typer()
+            trial.command(registered.spec.name)(function)
+            typer.main.get_command(trial)
+        except Exception as exc:
+            what = f"command {registered.spec.name!r} of {registered.source}"
+            raise PluginError(f"{what} cannot be made from {registered.spec.target!r}: {exc}") from exc
+        return function, {}
     except PluginError as exc:
         error = exc
 
     def unavailable() -> None:
         raise error
 
-    return unavailable
+    return unavailable, {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def run() -> None:
     common.debug = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
     try:
         build(common.registry())()
     except PromoterError as exc:

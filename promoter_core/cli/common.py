@@ -13,10 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from promoter_core.cli.json_logs import JsonFormatter
 from promoter_core.contracts import Backend
-from promoter_core.errors import JobError
+from promoter_core.errors import ConfigError, JobError
+from promoter_core.fleet.discovery import is_pattern
 from promoter_core.registry import Registry
+from promoter_core.settings import check_queue_name
 
 T = TypeVar("T")
 
@@ -30,8 +34,20 @@ Url = Annotated[
         "--url", envvar="PROMOTER_URL", help="The backend, such as redis://localhost:6379.", show_default=False
     ),
 ]
+
+
+def one_queue(name: str | None) -> str | None:
+    """The value of --queue where one queue is meant. Raises ConfigError."""
+    if name is not None and is_pattern(check_queue_name(name)):
+        raise ConfigError(f"--queue {name!r} is a pattern: this command takes the name of one queue")
+    return name
+
+
 Queue = Annotated[
-    str, typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="The queue's name.", show_default=False)
+    str,
+    typer.Option(
+        "--queue", "-q", envvar="PROMOTER_QUEUE", help="The queue's name.", show_default=False, callback=one_queue
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -57,6 +73,11 @@ def with_backend(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
 
 def fail(message: str) -> None:
     err.print(f"[bold red]Error:[/] {plain(message)}", soft_wrap=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """Something to know beside the answer, on stderr."""
+    err.print(plain(message), style="yellow", soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -109,22 +130,15 @@ def show_ms(ms: float) -> str:
 
 
 def plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    """Foreign text inside of rich markup, shown as it is."""
+    return escape(shown(text))
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and error where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+def shown(text: str) -> str:
+    """Foreign text for a terminal: what would control it, or cannot be printed, as an escape sequence in letters."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
+    )
 
 
 def set_up_logging(log_format: str) -> None:

@@ -13,13 +13,17 @@ from promoter_core.contracts import Backend, Diagnosable
 from promoter_core.model import Finding, QueueStats, Severity
 from promoter_core.queue import DelayedQueue
 
+OVERDUE_MS = 1_000
+LONG_LEASE_MS = 60_000
+
 MARKS = {Severity.OK: "[green]ok[/]     ", Severity.WARNING: "[yellow]warning[/]", Severity.PROBLEM: "[red]problem[/]"}
 
 
 def doctor(
     url: common.Url,
     queue: Annotated[
-        str | None, typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.")
+        str | None,
+        typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=common.one_queue),
     ] = None,
     json: common.Json = False,
 ) -> None:
@@ -48,6 +52,8 @@ def _queue(s: QueueStats) -> list[Finding]:
     findings = []
     if s.holder is None:
         findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
+    else:
+        findings.append(_leader(s, s.holder))
     if s.dlq_len:
         findings.append(
             Finding(Severity.WARNING, f"{s.dlq_len} entries are in quarantine", "see `promoter quarantine list`")
@@ -56,14 +62,41 @@ def _queue(s: QueueStats) -> list[Finding]:
         findings.append(
             Finding(Severity.WARNING, "the stream has no consumer group", "nothing is ever trimmed; start a consumer")
         )
-    for g in s.groups:
-        if g.pending or g.undelivered:
-            who = f", the oldest with consumer {g.oldest_pending_consumer}" if g.oldest_pending_consumer else ""
-            what = f"group {g.name} holds the stream: {g.pending} unacknowledged{who}, {g.undelivered} not delivered"
-            late = s.due and s.oldest_pending_lag_ms > 1_000
-            advice = "jobs are held back until it acknowledges: see its consumers" if late else ""
-            findings.append(Finding(Severity.WARNING if late else Severity.OK, what, advice))
+    busy = [g for g in s.groups if g.pending or g.undelivered]
+    for g in busy:
+        who = f", the oldest with consumer {g.oldest_pending_consumer}" if g.oldest_pending_consumer else ""
+        undelivered = "an unknown number" if g.undelivered is None else g.undelivered
+        what = f"group {g.name} has {g.pending} entries unacknowledged{who}, and {undelivered} not delivered"
+        findings.append(Finding(Severity.OK, what))
+    if s.due and s.oldest_pending_lag_ms > OVERDUE_MS:
+        what = f"{s.due} jobs are due, the oldest for {s.oldest_pending_lag_ms / 1000:.1f} s"
+        advice = "see the log of its promoter"
+        if s.holder is None:
+            advice = "start `promoter run`"
+        elif busy:
+            names = ", ".join(g.name for g in busy)
+            advice = (
+                f"if {s.stream_len} entries are the promoter's --max-stream-len, they wait for room: see the consumers "
+                f"of {names}; otherwise see the log of the promoter"
+            )
+        findings.append(Finding(Severity.WARNING, what, advice))
     return findings
+
+
+def _leader(s: QueueStats, holder: str) -> Finding:
+    """Who leads, and whether its lock looks like one that a promoter renews."""
+    left_ms, overdue = s.lease_remaining_ms, s.oldest_pending_lag_ms > OVERDUE_MS
+    left = "a lock that never ends by itself" if left_ms is None else f"{common.show_ms(left_ms)} of its lease left"
+    what = f"{holder} leads, with {left}"
+    if overdue:
+        what += f"; {s.due} jobs are overdue, the oldest by {common.show_ms(s.oldest_pending_lag_ms)}"
+    if left_ms is None or (overdue and left_ms > LONG_LEASE_MS):
+        return Finding(
+            Severity.PROBLEM if overdue else Severity.WARNING, what, "if that process is gone, delete the lock"
+        )
+    if overdue:
+        return Finding(Severity.WARNING, what, "see its log: it works off a backlog, or the stream is full")
+    return Finding(Severity.OK, what)
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import difflib
+from contextlib import suppress
 from dataclasses import asdict
 
 from rich.table import Table
 
 from promoter_core.cli import common
-from promoter_core.contracts import Backend
+from promoter_core.contracts import Backend, ManyQueues
 from promoter_core.model import ConsumerGroup, QueueStats
 from promoter_core.queue import DelayedQueue
+
+SUGGEST_S = 1.0  # for finding the name that was meant
 
 
 def inspect(url: common.Url, queue: common.Queue, json: common.Json = False) -> None:
     """Show a queue: depth, due, lag, next due time, streams, and who leads."""
 
-    async def go(backend: Backend) -> QueueStats:
-        return await DelayedQueue(backend, queue).stats()
+    async def go(backend: Backend) -> tuple[QueueStats, list[str]]:
+        stats = await DelayedQueue(backend, queue).stats()
+        return stats, await _others(backend) if _is_unknown(stats) else []
 
-    stats = common.with_backend(url, go)
+    stats, others = common.with_backend(url, go)
+    if _is_unknown(stats):
+        near = difflib.get_close_matches(queue, others, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        common.note(f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{hint}")
     if json:
         common.print_json({"queue": queue, **asdict(stats)})
         return
-    table = Table(title=f"Queue {queue}", title_justify="left", show_header=False)
+    table = Table(title=common.plain(f"Queue {queue}"), title_justify="left", show_header=False)
     for label, value in _rows(stats):
-        table.add_row(label, value)
+        table.add_row(common.plain(label), common.plain(value))
     common.out.print(table)
+
+
+def _is_unknown(s: QueueStats) -> bool:
+    return not (s.depth or s.stream_len or s.events_len or s.dlq_len or s.groups) and s.holder is None
+
+
+async def _others(backend: Backend) -> list[str]:
+    """Some queues that the store has, as far as they are found in a moment."""
+    found: set[str] = set()
+    if isinstance(backend, ManyQueues):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SUGGEST_S):
+                async for page in backend.find("*"):
+                    found.update(page)
+    return sorted(found)
 
 
 def _group(g: ConsumerGroup) -> str:
@@ -47,7 +72,10 @@ def _rows(s: QueueStats) -> list[tuple[str, str]]:
         )
     lease = "" if s.lease_remaining_ms is None else f", lease ends in {common.show_ms(s.lease_remaining_ms)}"
     return [
-        ("delayed jobs", f"{s.depth:,}"),
+        (
+            "delayed jobs",
+            f"{s.depth:,}" + (f", {s.parked:,} of them parked: due after the year 9999" if s.parked else ""),
+        ),
         ("due now", f"{s.due:,}" + (f", the oldest for {common.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
         ("next due", next_due),
         ("stream", f"{s.stream_len:,} entries"),

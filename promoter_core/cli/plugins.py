@@ -23,10 +23,10 @@ def plugins(json: common.Json = False) -> None:
         needs = f"needs {', '.join(row['missing'])}: {row['install']}"
         state = f"[yellow]{common.plain(needs)}[/]" if row["missing"] else "[green]ready[/]"
         schemes = "".join(f" {s}://" for s in row["schemes"])
-        _line(f"  [bold]{row['name']}[/]{common.plain(schemes)}  {state}")
-        _line(f"      [dim]{common.plain(row['summary'])} ({row['source']})[/]")
+        _line(f"  [bold]{common.plain(row['name'])}[/]{common.plain(schemes)}  {state}")
+        _line(f"      [dim]{common.plain(row['summary'])} ({common.plain(row['source'])})[/]")
     for b in broken:
-        common.fail(f"plugin {b.name!r} of {b.source} is broken: {b.error!r}")
+        common.fail(f"plugin {b.name!r} of {b.source} is broken: {b.why}")
 
 
 def _row(registered: Registered) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _row(registered: Registered) -> dict[str, Any]:
 
 
 def _broken(broken: Broken) -> dict[str, str]:
-    return {"name": broken.name, "source": broken.source, "error": repr(broken.error)}
+    return {"name": broken.name, "source": broken.source, "error": broken.why}
 
 
 def _line(text: str) -> None:

@@ -41,11 +41,12 @@ def show(ids: Ids, url: common.Url, queue: common.Queue) -> None:
     for entry in _found(common.with_backend(url, lambda backend: _all(backend, queue)), ids):
         row = _row(entry)
         for key in ("entry", "reason", "detail", "source_id"):
-            typer.echo(f"{key + ':':<11}{row[key]}")
+            typer.echo(f"{key + ':':<11}{common.shown(row[key])}")
         data = entry.fields.get("d", b"")
         typer.echo(f"bytes:     {data!r}")
         if (job := _envelope(data)) is not None:
-            typer.echo(f"job:       {job.id} {entry.fields.get('n', b'').decode('utf-8', 'replace')} {_data(job)!r}")
+            name = entry.fields.get("n", b"").decode("utf-8", "replace")
+            typer.echo(f"job:       {common.shown(job.id)} {common.shown(name)} {_data(job)!r}")
 
 
 @app.command()
@@ -76,9 +77,9 @@ def drop(ids: Ids, url: common.Url, queue: common.Queue) -> None:
     """Delete entries for good."""
 
     async def go(backend: Backend) -> int:
-        return await _quarantine(backend).drop(
-            check_queue_name(queue), [e.id for e in _found(await _all(backend, queue), ids)]
-        )
+        quarantine = _quarantine(backend)
+        found = [e.id for e in _found(await _all(backend, queue), ids)]
+        return await quarantine.drop(queue, found) if found else 0
 
     dropped = common.with_backend(url, go)
     typer.echo(f"{dropped} dropped")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,7 +14,9 @@ import typer
 
 from promoter_core.cli import common
 from promoter_core.cli.http import parse_address, serving
+from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
 from promoter_core.contracts import Backend, ManyQueues
+from promoter_core.ending import bounded, ended
 from promoter_core.errors import ConfigError, PluginError, TransientError
 from promoter_core.fleet import PromoterFleet
 from promoter_core.fleet.discovery import is_pattern
@@ -26,6 +27,8 @@ from promoter_core.settings import PromoterSettings, new_holder_id
 log = logging.getLogger("promoter")
 
 CONNECT_RETRY_S = 0.25
+THREADS_S = 2.0  # after a signal, for what hangs in threads once everything else has ended
+CLOSE_S = 2.0  # for a backend to close; ours take half of that at most
 
 
 class LogFormat(StrEnum):
@@ -91,12 +94,14 @@ def run(
         LogFormat, typer.Option(envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
     ] = LogFormat.TEXT,
 ) -> None:
-    """Promote due jobs. SIGINT and SIGTERM release the lock and end it with exit code 0."""
+    """Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."""
     common.set_up_logging(log_format)
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
     if http is not None:
         parse_address(http)
+    if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
+        raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
     holder = holder_id if holder_id is not None else new_holder_id()
     names = [name for name in queue if not is_pattern(name)]
     patterns = [name for name in queue if is_pattern(name)]
@@ -159,12 +164,10 @@ async def _run(
     http: str | None,
 ) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # where there are no signals, Ctrl-C cancels us
-            loop.add_signal_handler(sign, stop.set)
+    stop_on_signals(stop)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(backend.close)
+        stack.callback(lambda: leave_what_hangs(THREADS_S, 0) if stop.is_set() else None)
+        stack.push_async_callback(_close, backend)
         if http is not None:
             await stack.enter_async_context(serving(http, runners))
         if not await _open(backend, connect_timeout_s, stop):
@@ -192,9 +195,19 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
     """Open, trying again for `timeout_s` seconds. False when told to stop."""
     deadline_s = time.monotonic() + timeout_s
     complained = False
+    stopping = asyncio.create_task(stop.wait())
     while not stop.is_set():
+        opening = asyncio.create_task(backend.open())
         try:
-            await backend.open()
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not opening.done():
+                await ended(opening)
+        try:
+            if not opening.done() or opening.cancelled():
+                break
+            opening.result()
+            stopping.cancel()
             return True
         except TransientError as exc:
             if time.monotonic() + CONNECT_RETRY_S > deadline_s:
@@ -202,6 +215,13 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
             if not complained:
                 log.warning("%s; trying again for %g s", exc, timeout_s)
                 complained = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), CONNECT_RETRY_S)
+        await asyncio.wait((stopping,), timeout=CONNECT_RETRY_S)
+    stopping.cancel()
     return False
+
+
+async def _close(backend: Backend) -> None:
+    try:
+        await bounded(backend.close(), CLOSE_S)
+    except TimeoutError:
+        log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)

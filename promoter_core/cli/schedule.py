@@ -10,7 +10,7 @@ import typer
 
 from promoter_core.cli import common
 from promoter_core.contracts import Backend
-from promoter_core.errors import JobError
+from promoter_core.errors import ConfigError, JobError
 from promoter_core.model import Scheduled
 from promoter_core.queue import DelayedQueue
 
@@ -35,17 +35,34 @@ def schedule(
         when = {"at": common.parse_time(at)}
 
     async def go(backend: Backend) -> Scheduled:
-        return await DelayedQueue(backend, queue).schedule(value, name=name, job_id=id, **when)
+        scheduled = await DelayedQueue(backend, queue).schedule(value, name=name, job_id=id, **when)
+        if not (backend.capabilities.durable or backend.capabilities.shared):
+            raise ConfigError(
+                f"{url.partition(':')[0]}:// keeps its jobs in this process, which ends here: give the URL of a server"
+            )
+        return scheduled
 
     scheduled = common.with_backend(url, go)
     typer.echo(scheduled.id)
     if not scheduled.created:
-        common.err.print("already scheduled: nothing was changed", style="yellow")
+        common.note("already scheduled: nothing was changed")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise JobError(f"the job's data has the key {twice!r} twice in one object")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise JobError(f"the job's data is not valid JSON: {name} is no JSON number")
 
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as exc:
         raise JobError(
             f"the job's data is not valid JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}; "

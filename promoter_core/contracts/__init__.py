@@ -6,9 +6,9 @@ which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Pyth
 sentence here leaves a doubt.
 """
 
-from promoter_core.contracts.backend import Backend
+from promoter_core.contracts.backend import Backend, check_backend
 from promoter_core.contracts.optional import ChangeFeed, Diagnosable, ManyQueues, Quarantine
-from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts.sinks import Clock, EventSink, Exposable, MetricsSink, SinkMonitor, TroubleReports
 
 __all__ = [
     "Backend",
@@ -21,4 +21,6 @@ __all__ = [
     "MetricsSink",
     "Quarantine",
     "SinkMonitor",
+    "TroubleReports",
+    "check_backend",
 ]

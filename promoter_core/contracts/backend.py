@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
 
+from promoter_core.errors import ConfigError
 from promoter_core.model import (
     CancelOutcome,
     Capabilities,
@@ -20,6 +22,21 @@ from promoter_core.model import (
     StreamEntry,
     StreamName,
 )
+
+
+def check_backend(backend: Any) -> Any:
+    """Return `backend` if it can be one. Raises ConfigError, mostly for a forgotten `async with`."""
+    if all(callable(getattr(backend, name, None)) for name in ("promote", "schedule")):
+        return backend
+    if isinstance(backend, str):
+        was = "the text of a URL"
+    elif isinstance(backend, AbstractAsyncContextManager):
+        was = "what connect() returns before it is entered"
+    else:
+        was = type(backend).__name__
+    raise ConfigError(
+        f"expected an open backend, not {was}: write `async with connect(url) as backend:` and pass `backend`"
+    )
 
 
 @runtime_checkable
@@ -55,7 +72,8 @@ class Backend(Protocol):
         """Take or renew the queue's lock for `ttl_ms` milliseconds of the store's clock, atomically.
 
         Grants a `Lease` when the lock is free, has expired, or is `holder`'s already (then its lease starts anew).
-        Otherwise `LeaseHeld` with what is left of the other's lease. At most one holder at any time.
+        Otherwise `LeaseHeld` with what is left of the other's lease, whose it is, and how late the oldest pending job
+        is. At most one holder at any time.
         Source: ChasquiMQ's ACQUIRE_LOCK_SCRIPT.
         """
         ...
@@ -77,8 +95,12 @@ class Backend(Protocol):
         - A member that cannot be decoded never stops the batch: without a readable id it is promoted all the same,
           with `PromotedJob.id` None; when it is malformed as a whole it goes to the DLQ, counted in `quarantined`.
         - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
-          store's clock. `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
+          store's clock. A job that another client has put beyond the year 9999 is no next due job.
+        - `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
         - `late` counts the promoted jobs that were later than each bound of `promoter_core.lateness.LATENESS_MS`.
+        - With `request.want_work`, `work_ms` is the time that the store worked on this call, by its own clock, without
+          the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
+          `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
           jobs were scheduled with, in promotion order.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `cleanup`, EMIT as `emit` when
@@ -89,8 +111,8 @@ class Backend(Protocol):
         ...
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
-        """Drop the cancel index of promoted jobs. Their dedup markers stay, so that a late repeat of the producer
-        is a no-op. Jobs without an id or an index are passed over. Not called when CLEANUP is fused.
+        """Drop the cancel index of promoted jobs. Their dedup markers stay for an hour, so that a late repeat of the
+        producer is a no-op. Jobs without an id or an index are passed over. Not called when CLEANUP is fused.
         """
         ...
 
@@ -122,18 +144,26 @@ class Backend(Protocol):
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         """Put jobs into the sorted set; each is atomic for itself, the answers are in the order asked.
 
-        A `delay_ms` counts from the store's clock. A job that is due at once goes straight to the stream. `unique`:
-        while the id's dedup marker lives (until the due time and an hour more), a repeat changes nothing and answers
-        `created=False`; a request that comes twice in one call counts as a repeat as well. `index`: the job can be
-        cancelled until it is promoted. Source: ChasquiMQ's SCHEDULE_DELAYED_IDEMPOTENT_SCRIPT.
+        - A `delay_ms` counts from the store's clock.
+        - A job that is due at once, or was, is due now: it goes into the set like any other, and the next `promote`
+          moves it by the same rules (bound, order, events, trace context, lateness).
+        - A due time after the year 9999 is taken as the end of it.
+        - `unique`: while a unique job with this id waits, however long that is, a repeat changes nothing and answers
+          `created=False`. So it does for an hour from the due time, and from a promotion that is late; a minute less
+          is allowed. A request that comes twice in one call counts as a repeat as well.
+        - `index`: `cancel` finds the job at once. A store may index a unique job in any case.
+
+        Source: ChasquiMQ's SCHEDULE_DELAYED_IDEMPOTENT_SCRIPT.
         """
         ...
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         """Take jobs out of the sorted set by id; each is atomic for itself and against `promote`.
 
-        REMOVED: it was there, will never be promoted, and its id is free again. NOT_FOUND: nothing changed.
-        Source: ChasquiMQ's CANCEL_DELAYED_SCRIPT.
+        REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again.
+        NOT_FOUND: it is not there, and nothing changed. A job without an index is looked for in the set itself, among
+        10,000 jobs at least, the earliest first; of one beyond them it is NOT_FOUND too. Of many ids, some may have
+        been removed when TransientError is raised. Source: ChasquiMQ's CANCEL_DELAYED_SCRIPT.
         """
         ...
 

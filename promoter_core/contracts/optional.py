@@ -15,6 +15,7 @@ from promoter_core.model import (
     Members,
     Promotion,
     PromotionRequest,
+    Renewal,
 )
 
 
@@ -39,24 +40,34 @@ class ManyQueues(Protocol):
         """`promote` for each queue, each atomic for itself, in one round trip where the store can."""
         ...
 
-    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[bool]:
-        """Start each lease anew whose lock is still its holder's. False where it is not: nothing changes there."""
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
+        """Start each lease anew whose lock is still its holder's, for its own `ttl_ms`, and look at the queue's head.
+
+        The answer is a `Renewal` with what is due and what comes next, by the store's clock: so a change that `wait` or
+        a feed has missed is noticed within one renewal. `LeaseLost` where the lock is not the holder's: nothing changes
+        there. In one round trip where the store can.
+        """
         ...
 
     async def feed(self) -> ChangeFeed:
         """Begin to collect what changes, in all queues, from now on."""
         ...
 
-    def find(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """The queues that have delayed jobs or a leader, and match a glob pattern (`*`, `?`, `[…]`), some at a time.
+    def find(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
 
-        Each step is a small one for the store; the caller sets the pace. A queue may come twice; one that has either
-        all the while comes at least once.
+        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`. One pass over the store, however many
+        patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
+        queue may come twice; one that has either all the while comes at least once. A name that another program gave
+        and that is not UTF-8 comes with surrogate escapes.
         """
         ...
 
-    async def announce(self, queue: str) -> None:
-        """Have the feeds of other processes tell of this queue. Best effort."""
+    async def announce(self, queues: Sequence[str]) -> None:
+        """Have the feeds of other processes tell of these queues.
+
+        In one round trip where the store can. Best effort: an error does not say which of them were announced.
+        """
         ...
 
     async def join(self, group: str, member: str, ttl_ms: int) -> Members:

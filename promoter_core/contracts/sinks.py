@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from promoter_core.errors import BackendError
@@ -22,7 +23,22 @@ class EventSink(Protocol):
         ...
 
     async def close(self) -> None:
-        """Flush and give up resources. Called once, after the last batch."""
+        """Flush and give up resources. Called at the end of each run, after its last batch.
+
+        A promoter may run again, with the same sink and perhaps on another event loop: the next `emit` opens again
+        what it needs.
+        """
+        ...
+
+
+@runtime_checkable
+class TroubleReports(Protocol):
+    """An optional part of an event sink: it reports trouble that shows after `emit` has returned."""
+
+    def report_to(self, report: Callable[[SinkTrouble], None]) -> None:
+        """Keep `report`, and call it on the event loop for each batch that is refused or lost. Called before each
+        run; the figures reach metrics sinks as those of `SinkMonitor.on_sink`.
+        """
         ...
 
 
@@ -48,13 +64,22 @@ class MetricsSink(Protocol):
         """When a step failed. `error.code` says how; TransientError is retried, PermanentError ends the run."""
         ...
 
+    def on_forget(self, queue: str) -> None:
+        """The queue is served here no longer: drop what is kept for it.
+
+        Called when a fleet has handed the queue over or dropped it, and at the end of a run that was stopped, after the
+        last of the other calls. Not at the end of a run with `until_idle`: its figures are its result. The queue may
+        come back later. A sink without this method works, and keeps what it has.
+        """
+        ...
+
 
 @runtime_checkable
 class SinkMonitor(Protocol):
     """What a metrics sink offers besides: to be told of trouble with the sinks. Optional."""
 
     def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
-        """Whenever a sink, named by its class, raised, lost a batch or blocked."""
+        """Whenever a sink, named by its class, raised, blocked, or lost a batch."""
         ...
 
 
@@ -63,7 +88,9 @@ class Exposable(Protocol):
     """What a metrics sink offers besides: its figures as a page, for `promoter run --http`. Optional."""
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page and its content type."""
+        """The page and its content type. Called from a thread of its own, one at a time, while the other methods are
+        called on the event loop: it must not keep them waiting.
+        """
         ...
 
 

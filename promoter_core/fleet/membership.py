@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from promoter_core.contracts import ManyQueues
-from promoter_core.errors import BackendError
+from promoter_core.errors import BackendError, PermanentError
 from promoter_core.fleet.rendezvous import Rendezvous, fingerprint
 
 log = logging.getLogger("promoter.fleet")
@@ -38,6 +38,7 @@ class Membership:
         self._rendezvous = Rendezvous()
         self._last_s = float("-inf")
         self._good_s = float("-inf")  # the last beat that was heard
+        self._warned = False  # that the server refuses beats
 
     @property
     def joined(self) -> bool:
@@ -60,16 +61,19 @@ class Membership:
         """Members may have come or gone: beat soon."""
         self.next_s = min(self.next_s, self._last_s + CALM_S)
 
-    async def beat(self, now_s: float) -> set[str]:
-        """Stay a member and see who else is one; the queues that are another's than before."""
+    async def beat(self, now_s: float) -> bool:
+        """Stay a member and see who else is one; whether that has changed.
+
+        Raises PermanentError when the server refuses us before we have ever been a member.
+        """
         self._last_s = now_s
         try:
             members = await self._backend.join(self._group, self._me, self._ttl_ms)
         except BackendError as exc:
-            log.debug("membership could not be renewed: %s", exc)
+            self._failed(exc)
             self.next_s = now_s + AGAIN_S
-            return set()
-        self._good_s = now_s
+            return False
+        self._good_s, self._warned = now_s, False
         beat_s = self._ttl_ms / 3000
         if members.next_expiry_ms is not None:
             beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)
@@ -77,6 +81,16 @@ class Membership:
         if members.names != self._rendezvous.members:
             log.info("%d processes share the queues", len(members.names))
         return self._rendezvous.set_members(members.names)
+
+    def _failed(self, error: BackendError) -> None:
+        if not isinstance(error, PermanentError):
+            log.debug("membership could not be renewed: %s", error)  # an outage is reported by the queues
+            return
+        if not self.joined:
+            raise error
+        if not self._warned:
+            self._warned = True
+            log.warning("the server refuses to renew membership of the group that shares the queues: %s", error)
 
     async def leave(self) -> None:
         with suppress(BackendError):

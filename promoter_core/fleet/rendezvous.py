@@ -7,6 +7,7 @@ had move; all others stay where they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 
 _MASK = (1 << 64) - 1
@@ -25,54 +26,61 @@ def weight(member: int, queue: int) -> int:
     return x ^ (x >> 31)
 
 
+@dataclass(slots=True)
+class _Queue:
+    fingerprint: int
+    best: tuple[int, str] = (-1, "")  # weight and name of the owner
+    generation: int = 0  # of the members that it was elected from
+
+
 class Rendezvous:
-    """The owners of some queues, kept up as queues and members come and go."""
+    """The owners of some queues, as queues and members come and go.
+
+    An owner is elected when it is asked for, so a change of members costs the same however many queues there are.
+    """
 
     def __init__(self) -> None:
-        self._members: dict[str, int] = {}
-        self._queues: dict[str, int] = {}
-        self._owners: dict[str, tuple[int, str]] = {}  # with the owner's weight
+        self._members: dict[str, tuple[int, int]] = {}  # fingerprint, and the generation it came in; newest last
+        self._queues: dict[str, _Queue] = {}
+        self._generation = 0
 
     @property
     def members(self) -> frozenset[str]:
         return frozenset(self._members)
 
     def owner(self, queue: str) -> str | None:
-        """The member that is to lead the queue; None without members."""
-        best = self._owners.get(queue)
-        return best[1] if best else None
+        """The member that is to lead the queue; None without members, or when the queue was not added."""
+        q = self._queues.get(queue)
+        if q is None or not self._members:
+            return None
+        if q.generation != self._generation:
+            self._elect(q)
+        return q.best[1]
 
     def add_queue(self, queue: str) -> None:
-        self._queues[queue] = fingerprint(queue)
-        self._elect(queue)
+        self._queues[queue] = _Queue(fingerprint(queue))
 
     def drop_queue(self, queue: str) -> None:
         self._queues.pop(queue, None)
-        self._owners.pop(queue, None)
 
-    def set_members(self, names: Iterable[str]) -> set[str]:
-        """The queues whose owner has changed with the members."""
+    def set_members(self, names: Iterable[str]) -> bool:
+        """Whether that changes anything."""
         names = set(names)
-        gone, new = self._members.keys() - names, {name: fingerprint(name) for name in names - self._members.keys()}
+        gone, new = self._members.keys() - names, names - self._members.keys()
+        if not gone and not new:
+            return False
+        self._generation += 1
         for name in gone:
             del self._members[name]
-        self._members |= new
-        changed = set()
-        for queue, key in self._queues.items():
-            best = self._owners.get(queue)
-            if best is None or best[1] in gone:
-                self._elect(queue)
-                changed.add(queue)
-                continue
-            for name, member in new.items():
-                if (challenger := (weight(member, key), name)) > best:
-                    best = self._owners[queue] = challenger
-                    changed.add(queue)
-        return changed
+        for name in new:
+            self._members[name] = (fingerprint(name), self._generation)
+        return True
 
-    def _elect(self, queue: str) -> None:
-        key = self._queues[queue]
-        if self._members:
-            self._owners[queue] = max((weight(member, key), name) for name, member in self._members.items())
-        else:
-            self._owners.pop(queue, None)
+    def _elect(self, q: _Queue) -> None:
+        """Only members that came since can take the queue from its owner; all of them, if that has gone."""
+        best, since = (q.best, q.generation) if q.best[1] in self._members else ((-1, ""), -1)
+        for name, (member, came) in reversed(self._members.items()):
+            if came <= since:
+                break
+            best = max(best, (weight(member, q.fingerprint), name))
+        q.best, q.generation = best, self._generation

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from promoter_core.contracts import Backend
+from promoter_core.contracts import Backend, ManyQueues
 from promoter_core.errors import BackendError
 from promoter_core.model import (
     CancelOutcome,
@@ -14,16 +14,25 @@ from promoter_core.model import (
     Lease,
     LeaseHeld,
     LeaseLost,
+    Members,
     PromotedJob,
     Promotion,
     QueueStats,
+    Renewal,
     Scheduled,
     StreamEntry,
 )
+from promoter_core.testing.forward import optional_methods
 
-METHODS = tuple(
-    name for name, member in vars(Backend).items() if inspect.iscoroutinefunction(member) and not name.startswith("_")
-)
+
+def _methods(contract: type) -> tuple[str, ...]:
+    return tuple(
+        name for name, m in vars(contract).items() if inspect.iscoroutinefunction(m) and not name.startswith("_")
+    )
+
+
+METHODS = _methods(Backend)
+OF_MANY = _methods(ManyQueues)
 
 _ANSWERS: dict[str, tuple[type, ...]] = {
     "open": (type(None),),
@@ -38,8 +47,22 @@ _ANSWERS: dict[str, tuple[type, ...]] = {
     "cancel": (tuple,),
     "stats": (QueueStats,),
     "read": (tuple,),
+    "lock_many": (Sequence,),
+    "promote_many": (Sequence,),
+    "renew_many": (Sequence,),
+    "feed": (object,),
+    "announce": (type(None),),
+    "join": (Members,),
+    "leave": (type(None),),
 }
-_ITEMS: dict[str, type] = {"schedule": Scheduled, "cancel": CancelOutcome, "read": StreamEntry}
+_ITEMS: dict[str, tuple[type, ...]] = {
+    "schedule": (Scheduled,),
+    "cancel": (CancelOutcome,),
+    "read": (StreamEntry,),
+    "lock_many": (Lease, LeaseHeld, BackendError),
+    "promote_many": (Promotion, LeaseLost, BackendError),
+    "renew_many": (Renewal, LeaseLost, BackendError),
+}
 _NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "quarantined", "held_back")
 
 
@@ -48,6 +71,9 @@ class CheckedBackend:
 
     def __init__(self, backend: Any) -> None:
         self.inner = backend
+        for name in (*METHODS, *optional_methods(backend)):  # as attributes of its own, for `isinstance`
+            if getattr(backend, name, None) is not None:
+                setattr(self, name, getattr(self, name))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -57,49 +83,56 @@ class CheckedBackend:
         return capabilities
 
     def __getattr__(self, name: str) -> Any:
-        if name not in METHODS:
+        if name in OF_MANY and hasattr(self.inner, name):
+            where = f"ManyQueues.{name}"
+        elif name in METHODS:
+            where = f"Backend.{name}"
+        else:
             return getattr(self.inner, name)
         method = getattr(self.inner, name, None)
         if method is None:
-            raise AssertionError(f"the backend lacks the method {name!r}; see promoter_core.contracts.Backend.{name}")
+            raise AssertionError(f"the backend lacks the method {name!r}; see promoter_core.contracts.{where}")
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             try:
                 answer = method(*args, **kwargs)
             except TypeError as exc:
-                raise AssertionError(f"Backend.{name} cannot be called as the contract says: {exc}") from exc
+                raise AssertionError(f"{where} cannot be called as the contract says: {exc}") from exc
             if not isinstance(answer, Awaitable):
-                raise AssertionError(f"Backend.{name} must be `async def`; it returned {type(answer).__name__}")
+                raise AssertionError(f"{where} must be `async def`; it returned {type(answer).__name__}")
             try:
                 value = await answer
             except (BackendError, AssertionError):
                 raise
             except Exception as exc:
                 raise AssertionError(
-                    f"Backend.{name} raised {type(exc).__module__}.{type(exc).__qualname__} ({exc}): a backend raises "
+                    f"{where} raised {type(exc).__module__}.{type(exc).__qualname__} ({exc}): a backend raises "
                     "only TransientError and PermanentError"
                 ) from exc
-            _check_answer(name, value)
+            _check_answer(name, where, value)
+            if name in OF_MANY and name in _ITEMS and len(value) != len(args[0]):
+                raise AssertionError(f"{where} must give one answer each: {len(value)} for {len(args[0])}")
             return value
 
         return call
 
 
-def _check_answer(name: str, value: Any) -> None:
+def _check_answer(name: str, where: str, value: Any) -> None:
     expected = _ANSWERS[name]
     if not isinstance(value, expected):
-        names = " or ".join("None" if t is type(None) else t.__name__ for t in expected)
-        raise AssertionError(f"Backend.{name} must return {names}, not {type(value).__name__}: {value!r}")
-    if name in _ITEMS:
-        items: Any = value
-        wrong = next((item for item in items if not isinstance(item, _ITEMS[name])), None)
-        if wrong is not None:
-            raise AssertionError(f"Backend.{name} must return a tuple of {_ITEMS[name].__name__}, not of {wrong!r}")
-    if isinstance(value, Promotion):
-        _check_promotion(value)
-    if isinstance(value, LeaseHeld) and not (value.remaining_ms is None or _is_int(value.remaining_ms)):
-        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {value.remaining_ms!r}")
+        raise AssertionError(f"{where} must return {_names(expected)}, not {type(value).__name__}: {value!r}")
+    items: Any = value if name in _ITEMS else (value,)
+    for item in items:
+        if name in _ITEMS and not isinstance(item, _ITEMS[name]):
+            outer = "a sequence" if name in OF_MANY else "a tuple"
+            raise AssertionError(f"{where} must return {outer} of {_names(_ITEMS[name])}, not of {item!r}")
+        if isinstance(item, Promotion):
+            _check_promotion(item)
+        if isinstance(item, LeaseHeld):
+            _check_held(item)
+        if isinstance(item, Renewal):
+            _check_renewal(item)
     entries: Any = value if name == "read" else ()
     for entry in entries:
         wrong = next(
@@ -109,12 +142,38 @@ def _check_answer(name: str, value: Any) -> None:
             raise AssertionError(f"StreamEntry.fields must map str to bytes, not {wrong!r}")
 
 
+def _names(types: tuple[type, ...]) -> str:
+    return " or ".join("None" if t is type(None) else t.__name__ for t in types)
+
+
+def _check_held(held: LeaseHeld) -> None:
+    if not (held.remaining_ms is None or _is_int(held.remaining_ms)):
+        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {held.remaining_ms!r}")
+    if not isinstance(held.holder, str | None):
+        raise AssertionError(f"LeaseHeld.holder must be text or None, not {held.holder!r}")
+    if not _is_int(held.oldest_pending_lag_ms) or held.oldest_pending_lag_ms < 0:
+        raise AssertionError(
+            f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {held.oldest_pending_lag_ms!r}"
+        )
+
+
+def _check_renewal(r: Renewal) -> None:
+    if not _is_int(r.now_ms):
+        raise AssertionError(f"Renewal.now_ms must be int, not {r.now_ms!r}")
+    if not isinstance(r.due, bool):
+        raise AssertionError(f"Renewal.due must be bool, not {r.due!r}")
+    if not (r.next_due_ms is None or _is_int(r.next_due_ms)):
+        raise AssertionError(f"Renewal.next_due_ms must be int or None, not {r.next_due_ms!r}")
+
+
 def _check_promotion(p: Promotion) -> None:
     for field in _NUMBERS:
         if not _is_int(getattr(p, field)) or getattr(p, field) < 0:
             raise AssertionError(f"Promotion.{field} must be a whole number from 0, not {getattr(p, field)!r}")
     if not (p.next_due_ms is None or _is_int(p.next_due_ms)):
         raise AssertionError(f"Promotion.next_due_ms must be int or None, not {p.next_due_ms!r}")
+    if not (p.work_ms is None or (isinstance(p.work_ms, int | float) and 0 <= p.work_ms < float("inf"))):
+        raise AssertionError(f"Promotion.work_ms must be a number of ms from 0, or None, not {p.work_ms!r}")
     if not isinstance(p.jobs, Sequence) or not all(isinstance(job, PromotedJob) for job in p.jobs):
         raise AssertionError(f"Promotion.jobs must be a sequence of PromotedJob, not {p.jobs!r}")
     for job in p.jobs:

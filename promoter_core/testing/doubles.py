@@ -29,13 +29,14 @@ class RecordingEvents:
 
 
 class RecordingMetrics:
-    """A metrics sink: `ticks`, `outcomes` and `errors` as they came, with their queue."""
+    """A metrics sink: `ticks`, `outcomes` and `errors` as they came, with their queue; `forgotten` queues."""
 
     def __init__(self, *, wants_jobs: bool = False) -> None:
         self.wants_jobs = wants_jobs
         self.ticks: list[tuple[str, Tick]] = []
         self.outcomes: list[tuple[str, LockOutcome]] = []
         self.errors: list[tuple[str, BackendError]] = []
+        self.forgotten: list[str] = []
 
     @property
     def promoted(self) -> int:
@@ -49,3 +50,6 @@ class RecordingMetrics:
 
     def on_error(self, queue: str, error: BackendError) -> None:
         self.errors.append((queue, error))
+
+    def on_forget(self, queue: str) -> None:
+        self.forgotten.append(queue)

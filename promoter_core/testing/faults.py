@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock, ManyQueues
+from promoter_core.contracts import Backend, Clock
 from promoter_core.errors import BackendError, TransientError
 from promoter_core.model import (
     CancelOutcome,
@@ -26,6 +25,7 @@ from promoter_core.model import (
     StreamEntry,
     StreamName,
 )
+from promoter_core.testing.forward import OPTIONAL, is_coroutine_method, optional_methods
 
 T = TypeVar("T")
 
@@ -38,9 +38,9 @@ def connection_lost() -> BackendError:
 class Fault:
     """What happens to some calls of one method.
 
-    `method` is a method of Backend or ManyQueues. It happens to the `nth` call (from 1), to it and all after it with
-    `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and only its reply is lost.
-    `delay_s` makes the call slow; alone, it fails nothing.
+    `method` is a method of Backend, ManyQueues, Quarantine or Diagnosable. It happens to the `nth` call (from 1), to it
+    and all after it with `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and
+    only its reply is lost. `delay_s` makes the call slow; alone, it fails nothing.
     """
 
     method: str
@@ -58,7 +58,7 @@ class FaultyBackend:
     """Passes every call on to `backend`, but for what its faults and `disconnected` say. `calls` counts by method."""
 
     def __init__(self, backend: Backend, *faults: Fault, clock: Clock | None = None) -> None:
-        unknown = [f.method for f in faults if not hasattr(Backend, f.method) and not hasattr(ManyQueues, f.method)]
+        unknown = [f.method for f in faults if not any(hasattr(c, f.method) for c in (Backend, *OPTIONAL))]
         if unknown:
             raise ValueError(f"Backend has no method {unknown[0]!r}")
         self.backend = backend
@@ -66,6 +66,9 @@ class FaultyBackend:
         self.calls: Counter[str] = Counter()
         self.disconnected = False  # while True every call fails as if the server had gone
         self._clock = clock or SystemClock()
+        for name, method in optional_methods(backend).items():
+            if not hasattr(type(self), name):  # a subclass may have a method instead
+                setattr(self, name, self._failing(name, method) if is_coroutine_method(name) else method)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -122,9 +125,12 @@ class FaultyBackend:
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         return await self._pass("read", lambda: self.backend.read(queue, stream, after, limit))
 
+    def _failing(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._pass(name, lambda: method(*args, **kwargs))
+
+        return call
+
     def __getattr__(self, name: str) -> Any:
-        """What a backend has beyond the contract; what it offers for many queues can fail too."""
-        found = getattr(self.backend, name)
-        if not inspect.iscoroutinefunction(getattr(ManyQueues, name, None)):
-            return found
-        return lambda *args, **kwargs: self._pass(name, lambda: found(*args, **kwargs))
+        """What a backend has beyond all contracts."""
+        return getattr(self.backend, name)

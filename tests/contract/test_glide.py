@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
 from promoter_core.testing.contract import BackendContract
+from tests.leap import leap
 from tests.servers import free_port
 
 pytest.importorskip("glide")
@@ -24,6 +28,11 @@ class TestGlide(BackendContract):
     async def pair(self, backend, any_server):
         async with connect(f"glide://{any_server.address}") as second:
             yield backend, second
+
+    @pytest.fixture
+    async def leap(self, any_server):
+        async with Redis.from_url(any_server.url) as client:
+            yield partial(leap, client)
 
     @pytest.fixture
     def unreachable(self):

@@ -17,6 +17,10 @@ class TestMemory(BackendContract):
         return VirtualClock()
 
     @pytest.fixture
+    def leap(self, clock):
+        return lambda queue, ms: clock.sleep(ms / 1000)
+
+    @pytest.fixture
     def store(self, clock):
         return MemoryStore(clock)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
 from promoter_core.testing.contract import BackendContract
+from tests.leap import leap
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server
@@ -25,6 +29,11 @@ class TestRedisPy(BackendContract):
             yield backend, second
 
     @pytest.fixture
+    async def leap(self, any_server):
+        async with Redis.from_url(any_server.url) as client:
+            yield partial(leap, client)
+
+    @pytest.fixture
     def unreachable(self):
         return Registry().backend(f"redis://127.0.0.1:{free_port()}")
 
@@ -40,6 +49,10 @@ class TestFake(BackendContract):
     async def backend(self, url):
         async with connect(url) as backend:
             yield backend
+
+    @pytest.fixture
+    def leap(self, backend):
+        return partial(leap, backend._driver._client)
 
     @pytest.fixture
     async def pair(self, backend, url):

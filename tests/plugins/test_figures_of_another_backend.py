@@ -44,7 +44,7 @@ async def test_it_shows_its_figures(backend, caplog):
             while (registry.get_sample_value("promoter_promoted_total", {"queue": "q"}) or 0) < 3:
                 await asyncio.sleep(0.02)
         assert registry.get_sample_value("promoter_leads", {"queue": "q"}) == 1
-    assert registry.get_sample_value("promoter_lateness_seconds_count", {"queue": "q"}) == 3
+        assert registry.get_sample_value("promoter_lateness_seconds_count", {"queue": "q"}) == 3
     lines = [r.getMessage() for r in caplog.records if r.name == "promoter.metrics"]
     assert sum(json.loads(line).get("promoted", 0) for line in lines) >= 1
     assert sum(r.name == "promoter.events" for r in caplog.records) == 3

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from promoter_core import ConfigError, Registry, TransientError
+from promoter_core.cli.json_logs import JsonFormatter
 from promoter_core.model import LockOutcome, PromotedJob, Promotion, Tick
 from promoter_core.testing import VirtualClock
 from promoter_core.testing.contract import EventSinkContract, MetricsSinkContract
@@ -19,6 +20,11 @@ class TestLoggingEvents(EventSinkContract):
     @pytest.fixture
     def sink(self):
         return Registry().event_sink("logging")
+
+    @pytest.fixture
+    def delivered(self, caplog):
+        caplog.set_level(logging.INFO)
+        return lambda: re.findall(r"waiting (\S+)", caplog.text)
 
 
 class TestLoggingMetrics(MetricsSinkContract):
@@ -100,9 +106,50 @@ async def test_lines_can_be_json(caplog):
     metrics.on_tick("q", Tick(Promotion(promoted=3, depth=5), 0.0014))
     metrics.on_error("q", TransientError("gone", code="CONNECTION"))
     first, second, third = [json.loads(r.getMessage()) for r in caplog.records]
-    assert first == {"event": "waiting", "queue": "q {x}", "id": "a", "name": "n", "late_ms": 7}
-    assert (second["event"], second["promoted"], second["tick_ms"]) == ("ticks", 3, 1.4)
-    assert third == {"event": "errors", "queue": "q", "errors": {"CONNECTION": 1}}
+    assert first == {"event.action": "waiting", "queue": "q {x}", "job_id": "a", "job_name": "n", "late_ms": 7}
+    assert (second["event.action"], second["promoted"], second["tick_ms"]) == ("ticks", 3, 1.4)
+    assert third == {"event.action": "errors", "queue": "q", "errors": {"CONNECTION": 1}}
+
+
+async def test_each_line_has_its_fields_in_the_record_for_the_handler(caplog):
+    caplog.set_level(logging.INFO)
+    events, metrics = Registry().event_sink("logging"), Registry().metrics_sink("logging")
+    await events.emit("q", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"),))
+    metrics.on_tick("q", Tick(Promotion(promoted=3, depth=5), 0.0014))
+    metrics.on_lock("q", LockOutcome.HELD)
+    metrics.on_error("q", TransientError("gone", code="{ODD}"))
+    job, tick, lock, errors = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    assert job["message"] == "queue 'q': waiting a n, 7 ms late"
+    assert (job["event.action"], job["queue"], job["job_id"], job["job_name"], job["late_ms"]) == (
+        "waiting",
+        "q",
+        "a",
+        "n",
+        7,
+    )
+    assert (tick["event.action"], tick["promoted"], tick["depth"]) == ("ticks", 3, 5)
+    assert (lock["event.action"], lock["outcome"]) == ("lock", "held")
+    assert (errors["event.action"], errors["errors"]) == ("errors", {"{ODD}": 1})
+    assert errors["message"] == "queue 'q': error {ODD}"
+    assert errors["log.level"] == "warning"
+
+
+def test_what_a_forgotten_queue_has_not_told_yet_is_told_and_nothing_is_kept(caplog):
+    caplog.set_level(logging.INFO)
+    sink = LoggingMetrics(clock=VirtualClock())
+    for _ in range(3):
+        sink.on_tick("q", Tick(Promotion(promoted=2, depth=5), 0.001))
+        sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    caplog.clear()
+    sink.on_forget("q")
+    assert [r.getMessage() for r in caplog.records] == [
+        "queue 'q': promoted 4, quarantined 0, held back 0, depth 5, lag 0 ms, in 2 ticks of up to 1.0 ms",
+        "queue 'q': errors 2 × CONNECTION",
+    ]
+    sink.on_forget("q")
+    sink.on_forget("never seen")
+    assert len(caplog.records) == 2
+    assert sink._sums == {}
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,9 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     await queue.schedule(3, delay=500)
     async with Promoter(backend, PromoterSettings(queue="q"), metrics=[sink], clock=clock).running():
         await clock.sleep(2)
-    sink.on_lock("q", LockOutcome.HELD)
-    sink.on_error("q", TransientError("gone", code="CONNECTION"))
-    sink.on_sink("Slow", SinkTrouble.DROPPED)
-    found = points(reader)
+        sink.on_error("q", TransientError("gone", code="CONNECTION"))
+        sink.on_sink("Slow", SinkTrouble.DROPPED)
+        found = points(reader)
     ((where, sent),) = found["messaging.client.sent.messages"]
     assert sent.value == 2
     assert where["messaging.system"] == "promoter"
@@ -80,7 +79,7 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     assert where["messaging.operation.name"] == "promote"
     assert found["promoter.lateness"][0][1].count == 2
     assert found["promoter.delayed_jobs"][0][1].value == 1
-    assert found["promoter.leads"][0][1].value == 0
+    assert found["promoter.leads"][0][1].value == 1
     assert found["promoter.errors"][0][0]["error.type"] == "CONNECTION"
     assert found["promoter.sink.troubles"][0][0]["promoter.sink.trouble"] == "dropped"
     (span,) = spans.get_finished_spans()
@@ -89,6 +88,50 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     (link,) = span.links
     assert f"{link.context.trace_id:032x}" == TRACE.split("-")[1]
     assert f"{link.context.span_id:016x}" == TRACE.split("-")[2]
+
+
+GAUGES = ("promoter.delayed_jobs", "promoter.oldest_pending_lag", "promoter.held_back_jobs")
+
+
+@pytest.mark.parametrize("outcome", [LockOutcome.HELD, LockOutcome.RELEASED])
+def test_gauges_end_with_the_lead_and_with_the_queue(sink, reader, outcome):
+    def shown(name):
+        return {where["messaging.destination.name"]: point.value for where, point in points(reader).get(name, ())}
+
+    for queue in ("q", "other"):
+        sink.on_lock(queue, LockOutcome.ACQUIRED)
+        sink.on_tick(queue, Tick(Promotion(depth=5, oldest_pending_lag_ms=2_000, held_back=5), 0.001))
+    assert [shown(name)["q"] for name in ("promoter.leads", *GAUGES)] == [1, 5, 2, 5]
+    sink.on_lock("q", outcome)
+    for name in GAUGES:
+        assert shown(name).keys() == {"other"}, "who does not lead does not know"
+    assert shown("promoter.leads") == {"q": 0, "other": 1}
+    sink.on_forget("q")
+    sink.on_forget("never seen")
+    assert shown("promoter.leads") == {"other": 1}
+    sink.on_forget("other")
+    assert not points(reader).keys() & {"promoter.leads", *GAUGES}
+    sink.on_lock("q", LockOutcome.ACQUIRED)
+    assert shown("promoter.leads") == {"q": 1}, "it may come back"
+
+
+def test_the_sinks_of_a_process_share_the_instruments(reader, caplog):
+    provider = MeterProvider([reader])
+    sinks = [OpenTelemetryMetrics("off", meter_provider=provider) for _ in range(2)]
+    for sink, queue in zip(sinks, "ab", strict=True):
+        sink.on_tick(queue, Tick(Promotion(depth=3), 0.001))
+    assert sorted(where["messaging.destination.name"] for where, _ in points(reader)["promoter.delayed_jobs"]) == [
+        "a",
+        "b",
+    ]
+    assert caplog.text == ""
+
+
+def test_the_duration_has_the_bounds_of_the_conventions(sink, reader):
+    sink.on_tick("q", Tick(Promotion(), 0.001))
+    ((_, duration),) = points(reader)["messaging.client.operation.duration"]
+    bounds_s = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+    assert tuple(duration.explicit_bounds) == bounds_s
 
 
 def test_idle_ticks_are_no_spans(sink, spans):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -19,6 +20,20 @@ class TestPubSub(EventSinkContract):
     @pytest.fixture
     def sink(self, valkey):
         return Registry().event_sink(f"pubsub:url={valkey.url}")
+
+    @pytest.fixture
+    async def delivered(self, valkey):
+        async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
+            await listening.subscribe("promoter:q")
+            await listening.get_message(timeout=5)
+            ids = []
+
+            async def heard():
+                while (message := await listening.get_message(timeout=0.5)) is not None:
+                    ids.append(json.loads(message["data"])["id"])
+                return ids
+
+            yield heard
 
 
 async def test_a_message_a_job(valkey):
@@ -61,3 +76,17 @@ async def test_a_server_that_is_away_is_the_sinks_own_trouble():
 def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
     with pytest.raises(ConfigError, match=problem):
         Registry().event_sink(f"pubsub:{options}")
+
+
+def test_a_second_run_may_be_on_another_event_loop(valkey):
+    sink = Registry().event_sink(f"pubsub:url={valkey.url},channel=jobs/again")
+
+    async def run(number):
+        async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
+            await listening.subscribe("jobs/again")
+            await listening.get_message(timeout=5)
+            await asyncio.gather(*(sink.emit("q", (PromotedJob(f"{number}", "", 1, 2, f"{i}-0"),)) for i in range(5)))
+            await sink.close()
+            return [json.loads((await listening.get_message(timeout=5))["data"])["id"] for _ in range(5)]
+
+    assert [asyncio.run(run(number)) for number in range(3)] == [[f"{number}"] * 5 for number in range(3)]

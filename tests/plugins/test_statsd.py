@@ -76,6 +76,33 @@ def test_locks_errors_and_troubles(server, sink):
     ]
 
 
+ZERO = [f"jobs.q.{name}:0|g" for name in ("delayed_jobs", "held_back_jobs", "leads", "oldest_pending_lag_ms")]
+
+
+@pytest.mark.parametrize("how", [LockOutcome.HELD, LockOutcome.RELEASED, "forgotten"])
+def test_gauges_become_zero_once_with_the_lead_and_with_the_queue(server, sink, how):
+    sink.on_lock("q", LockOutcome.ACQUIRED)
+    sink.on_tick("q", Tick(Promotion(depth=7, oldest_pending_lag_ms=20, held_back=1), 0.25))
+    received(server, 3)
+    if how == "forgotten":
+        sink.on_forget("q")
+    else:
+        sink.on_lock("q", how)
+        assert received(server) == [f"jobs.q.lock.{how.value}:1|c"]
+    assert received(server) == ZERO
+    sink.on_forget("q")
+    sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    assert received(server) == ["jobs.q.errors.CONNECTION:1|c"], "they are told once"
+
+
+def test_a_follower_leaves_the_gauges_of_the_leader_alone(server, sink):
+    sink.on_lock("q", LockOutcome.HELD)
+    sink.on_lock("q", LockOutcome.RELEASED)
+    sink.on_forget("q")
+    sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    assert received(server, 3) == ["jobs.q.errors.CONNECTION:1|c", "jobs.q.lock.held:1|c", "jobs.q.lock.released:1|c"]
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 from ulid import ULID
 
-from promoter_core import connect
+from promoter_core import DelayedQueue, connect
 from promoter_resp.keys import keys_of
 
 
@@ -30,3 +30,8 @@ async def client(valkey):
 async def backend(valkey):
     async with connect(valkey.url) as backend:
         yield backend
+
+
+@pytest.fixture
+def queue(backend, name):
+    return DelayedQueue(backend, name)

@@ -143,3 +143,17 @@ async def test_consumers_that_delete_make_room_as_well(backend, client, name, ke
             await until(full)
             await client.xdel(keys.stream, *(id for id, _ in await client.xrange(keys.stream)))
     assert metrics.promoted == 250
+
+
+async def test_entries_that_a_group_was_set_back_to_are_not_trimmed(backend, client, name, keys):
+    """After XGROUP SETID the oldest pending entry may be a later one than what is to be delivered again."""
+    await client.xgroup_create(keys.stream, "g", id="0", mkstream=True)
+    await fill(client, keys, 20)
+    await promote(backend, name, max_stream_len=10)
+    await read(client, keys, "g", 10)
+    entries = [id for id, _ in await client.xrange(keys.stream)]
+    await client.xack(keys.stream, "g", *entries[:9])
+    await client.xgroup_setid(keys.stream, "g", "0")
+    assert (await promote(backend, name, max_stream_len=10)).held_back == 10
+    assert [id for id, _ in await client.xrange(keys.stream)] == entries
+    assert len(await read(client, keys, "g", 10)) == 10

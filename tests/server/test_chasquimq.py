@@ -11,9 +11,12 @@ from promoter_core import CancelOutcome, DelayedQueue, Promoter, PromoterSetting
 from promoter_core.model import StreamName
 from promoter_resp.keys import keys_of
 from promoter_resp.member import decode_member
+from tests.leap import leap
 
 chasquimq = pytest.importorskip("chasquimq")
 pytestmark = pytest.mark.server
+
+REMOVED, NOT_FOUND = CancelOutcome.REMOVED, CancelOutcome.NOT_FOUND
 
 
 @pytest.fixture
@@ -52,7 +55,10 @@ async def test_our_member_is_theirs_but_for_the_time(backend, client, theirs, na
         our_keys.items(), their_keys.items(), strict=True
     ):
         assert key == their_key
-        assert abs(our_ttl - their_ttl) <= 1
+        if key.endswith(b"didx:my-id-1"):
+            assert our_ttl == -1, "it goes with the job, and never before"
+        else:
+            assert abs(our_ttl - their_ttl) <= 1
         assert ours == (our_member if key.endswith(b"didx:my-id-1") else b"1")
         assert their_value == (their_member if key.endswith(b"didx:my-id-1") else b"1")
 
@@ -90,3 +96,22 @@ async def test_their_queue_events_reads_our_waiting_events(valkey, backend, thei
                 break
     with contextlib.suppress(Exception):
         await events.close()
+
+
+async def test_their_jobs_are_known_for_as_long_as_they_wait(client, backend, theirs, name):
+    for i in range(3):
+        await theirs.add("task", i, job_id=f"j{i}", delay_ms=1_000)
+    plain = await theirs.add("task", 4, delay_ms=1_000)
+    await leap(client, name, 5 * 3_600_000)
+    queue = DelayedQueue(backend, name)
+    assert not (await queue.schedule(1, delay=60, job_id="j0")).created
+    assert await queue.cancel_many(["j1", plain.id, "j9"]) == (REMOVED, REMOVED, NOT_FOUND)
+    assert (await queue.schedule(1, delay=60, job_id="j1")).created
+    async with Promoter(backend, PromoterSettings(queue=name)).running():
+        async with asyncio.timeout(10):
+            while await client.xlen(keys_of(name).stream) < 2:
+                await asyncio.sleep(0.01)
+    entries = await backend.read(name, StreamName.JOBS, "", 100)
+    assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == ["j0", "j2"]
+    assert await queue.cancel("j0") is NOT_FOUND
+    assert not (await queue.schedule(1, delay=60, job_id="j2")).created

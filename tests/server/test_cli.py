@@ -112,7 +112,9 @@ def test_one_process_promotes_several_queues(valkey, name):
         process.terminate()
         assert process.wait(10) == 0
         lines = [json.loads(line) for line in process.stderr.read().splitlines()]
-    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert {"@timestamp", "log.level", "message", "ecs.version", "log.logger"} <= lines[0].keys()
+    locked = {line["queue"] for line in lines if line.get("outcome") == "acquired"}
+    assert locked == {name, name + "-2"}, "what programs look for is at the top level"
 
 
 def test_the_logging_sinks_can_be_chosen(valkey, name):
@@ -167,7 +169,7 @@ U, Q = ("--url", "memory://"), ("--queue", "q")
     [
         (("inspect",), 2, "Missing option '--url'"),
         (("nope",), 2, "No such command 'nope'"),
-        (("inspect", "--url", "redsi://x", *Q), 1, "unknown URL scheme 'redsi'; did you mean 'redis'?"),
+        (("inspect", "--url", "redsi://x", *Q), 2, "unknown URL scheme 'redsi'; did you mean 'redis'?"),
         (("inspect", "--url", "localhost", *Q), 2, "is no backend URL"),
         (("inspect", *U, "--queue", "a{b}"), 2, "queue name 'a{b}' holds '{'"),
         (("schedule", *U, *Q, "--delay", "5s", "{oops"), 2, "the job's data is not valid JSON"),
@@ -181,7 +183,7 @@ U, Q = ("--url", "memory://"), ("--queue", "q")
         (("run", *U, *Q, "--batch", "0"), 2, "promote_batch must be a whole number"),
         (("run", *U, *Q, "--lock-ttl-ms", "-5"), 2, "lock_ttl_ms must be"),
         (("run", *U, *Q, *Q), 2, "given twice"),
-        (("run", *U, *Q, "--metrics", "nope"), 1, "unknown metrics sink 'nope'"),
+        (("run", *U, *Q, "--metrics", "nope"), 2, "unknown metrics sink 'nope'"),
         (("run", *U, *Q, "--event-sink", "logging:x=1"), 2, "no option 'x'"),
         (("run", *U, *Q, "--overflow", "drop"), 2, "'drop' is not one of"),
         (("demo", "--jobs", "1"), 2, "the demo takes"),

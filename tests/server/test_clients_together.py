@@ -100,7 +100,8 @@ SAID = {
     "WRONGTYPE Operation against a key holding the wrong kind of value": PermanentError,
     "CROSSSLOT Keys in request don't hash to the same slot": PermanentError,
     "ERR user_script:7: attempt to call a nil value": PermanentError,
-    "UNKNOWNCODE something new": PermanentError,
+    "ERR upstream failure": TransientError,
+    "UNKNOWNCODE something new": TransientError,
 }
 
 

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
 from promoter_core.model import StreamName
 from promoter_core.testing import RecordingEvents, RecordingMetrics
 from promoter_resp.keys import keys_of
 from tests.server.bench import until
 from tests.servers import find
-from tests.topologies import Cluster
+from tests.topologies import Cluster, a_cluster
 
 pytestmark = [
     pytest.mark.server,
@@ -31,6 +31,14 @@ def cluster():
 def queue_on(cluster, node, prefix):
     names = (f"{prefix}-{i}" for i in range(999))
     return next(name for name in names if cluster.owner(keys_of(name).lock) == node)
+
+
+async def once_it_answers(call):
+    while True:
+        try:
+            return await call()
+        except TransientError:
+            await asyncio.sleep(0.05)
 
 
 async def arrived(backend, queue):
@@ -59,7 +67,7 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
     target = (source + 1) % 3
     metrics = RecordingMetrics()
-    async with connect(cluster.urls(scheme)) as backend:
+    async with connect(cluster.urls(scheme, target)) as backend:
         jobs = DelayedQueue(backend, queue)
         await jobs.schedule_many([Job(data=i, delay=0.2 + i / 250, job_id=f"j{i}") for i in range(500)])
         settings = PromoterSettings(queue=queue, promote_batch=4, lock_ttl_ms=1_000)
@@ -87,12 +95,47 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     cluster.end_migration(slot, target, source)
 
 
+@pytest.mark.parametrize("name", ["valkey-9.1", "redis-7.0"])
+async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, name):
+    """Some of a queue's keys are here and some there; those that a script makes of ids can be anywhere."""
+    if find(name) is None:
+        pytest.skip(f"{name} is not installed")
+    async with a_cluster(name=name) as cluster, connect(cluster.urls(scheme)) as backend:
+        queue = "moving"
+        jobs, k = DelayedQueue(backend, queue), keys_of(queue)
+        slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
+        target = (source + 1) % 3
+        await jobs.schedule_many([Job(data=i, delay=600, job_id=f"j{i}") for i in range(6)])
+        cluster.begin_migration(slot, source, target)
+        client = cluster.clients[source]
+        for key in (k.marker + b"j1", k.index + b"j2"):
+            client.execute_command("MIGRATE", "127.0.0.1", cluster.servers[target].port, key, 0, 5000)
+        for call in (
+            lambda: jobs.schedule(1, delay=600, job_id="new"),
+            lambda: jobs.schedule(1, delay=600, job_id="j1"),
+            lambda: jobs.cancel("j0"),
+            lambda: jobs.cancel("j1"),
+            lambda: jobs.cancel("j2"),
+        ):
+            with pytest.raises(TransientError):
+                await call()
+            assert client.zcard(k.delayed) == 6
+        while await asyncio.to_thread(cluster.move_keys, slot, source, target):
+            pass
+        cluster.end_migration(slot, source, target)
+
+        for job in ("j0", "j1", "j2"):
+            assert await once_it_answers(lambda job=job: jobs.cancel(job)) == "removed"
+        assert (await jobs.schedule(1, delay=600, job_id="j1")).created, "its id is free again"
+        assert (await jobs.stats()).depth == 4
+
+
 async def test_a_primary_is_failed_over(scheme):
     cluster = await asyncio.to_thread(lambda: Cluster(replicas=True))
     try:
         queue, metrics = "failing", RecordingMetrics()
         node = cluster.owner(keys_of(queue).lock)
-        url = cluster.urls(scheme) + ("?wait_replicas=1" if scheme.startswith("redis") else "")
+        url = cluster.urls(scheme, node) + ("?wait_replicas=1" if scheme.startswith("redis") else "")
         async with connect(url) as backend:
             jobs = DelayedQueue(backend, queue)
             await jobs.schedule_many([Job(data=i, delay=0.1, job_id=f"before-{i}") for i in range(30)])

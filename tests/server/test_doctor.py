@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgpack
@@ -9,9 +10,12 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, connect
+from promoter_core.model import Severity
+from promoter_resp.diagnose import _disk as diagnose_disk
 from promoter_resp.keys import keys_of
-from tests.server.bench import member, promote
+from tests.server.bench import member, promote, until
 from tests.server.test_cli import promoter
+from tests.servers import Server
 
 pytestmark = pytest.mark.server
 
@@ -60,6 +64,51 @@ async def test_what_would_lose_jobs_is_a_problem_and_exit_code_1(server, setting
     assert "CONFIG SET" in advice
 
 
+async def test_how_much_a_crash_of_the_machine_loses_is_told(server):
+    said = {"always": "nothing that was answered for", "everysec": "at most about two seconds", "no": "half a minute"}
+    async with Redis(port=server.port) as client:
+        await client.config_set("appendonly", "yes")
+        for fsync, loss in said.items():
+            await client.config_set("appendfsync", fsync)
+            what, (severity, _) = find(doctor(server.url)[1], "append-only file is on")
+            assert loss in what
+            assert severity == ("warning" if fsync == "no" else "ok")
+
+
+def test_a_disk_that_refuses_writes_is_a_problem():
+    full = {"aof_enabled": "1", "aof_last_write_status": "err"}
+    assert "append-only file failed" in _disk(full).what
+    assert "snapshot failed" in _disk({"rdb_last_bgsave_status": "err"}).what
+    assert _disk({"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}) is None
+
+
+def _disk(info):
+    async def ask(*command):
+        return info
+
+    found = asyncio.run(diagnose_disk(ask))
+    assert found is None or found.severity is Severity.PROBLEM
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_what_wait_replicas_promises_is_told(server, scheme):
+    with Server(replicaof=f"127.0.0.1 {server.port}", repl_diskless_sync_delay="0"):
+        async with Redis(port=server.port) as client:
+            await until(lambda: client.wait(1, 100), 30)
+            url = f"{scheme}://{server.address}"
+            what, (severity, advice) = find(doctor(url)[1], "1 replicas are connected")
+            assert severity == "warning"
+            assert "lacks the last jobs loses them" in what
+            assert "?wait_replicas=1" in advice
+            assert find(doctor(url + "?wait_replicas=1")[1], "replicas are connected")[1][0] == "ok"
+            code, findings = doctor(url + "?wait_replicas=2")
+            assert find(findings, "wait_replicas=2 wants more")[1][0] == "problem"
+            assert code == 1
+            await client.config_set("min-replicas-to-write", 1)
+            assert find(doctor(url)[1], "replicas are connected")[1][0] == "ok"
+
+
 async def test_a_replica_is_told(server):
     async with Redis(port=server.port) as client:
         await client.replicaof("127.0.0.1", "1")
@@ -93,13 +142,30 @@ async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys
     await promote(backend, name, max_stream_len=10)
     await client.xreadgroup("mailers", "worker-7", {keys.stream: ">"}, count=4)
     _, findings = doctor(valkey.url, "--queue", name)
-    what, (severity, advice) = find(findings, "group mailers holds the stream")
-    assert "4 unacknowledged, the oldest with consumer worker-7" in what
+    what, (severity, _) = find(findings, "group mailers has")
+    assert "4 entries unacknowledged, the oldest with consumer worker-7" in what
+    assert severity == "ok"
+    what, (severity, advice) = find(findings, "jobs are due, the oldest for")
     assert severity == "warning"
-    assert "held back" in advice
+    assert advice == "start `promoter run`"
     shown = promoter("inspect", "--url", valkey.url, "--queue", name).stdout
     assert "group mailers" in shown
     assert "worker-7" in shown
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 3_000_000, 50_000])
+async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, name, keys, ttl_ms):
+    await client.set(keys.lock, "pod[blue]-1", px=ttl_ms)
+    _, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, _) = find(findings, "pod[blue]-1 leads, with ")
+    assert severity == ("warning" if ttl_ms is None else "ok"), "nothing is overdue yet"
+    await client.zadd(keys.delayed, {member("a"): 1})
+    _, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, advice) = find(findings, "pod[blue]-1 leads, with ")
+    assert "; 1 jobs are overdue, the oldest by " in what
+    assert ("never ends by itself" if ttl_ms is None else "of its lease left") in what
+    assert severity == ("warning" if ttl_ms == 50_000 else "problem")
+    assert ("delete the lock" in advice) is (severity == "problem")
 
 
 # Quarantine

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from promoter_core import ConfigError, DelayedQueue, Job, connect
+from promoter_core import ConfigError, DelayedQueue, Job, PermanentError, connect
+from tests.server.bench import until
 
 pytestmark = pytest.mark.server
 
@@ -59,24 +62,112 @@ async def test_a_path_that_cannot_be_used_is_a_clear_error(tmp_path):
         await depth(f"embedded://{tmp_path / 'file'}")
 
 
-async def test_the_server_that_a_killed_process_left_behind_is_ended(tmp_path):
-    url = f"embedded://{tmp_path / 'data'}"
-    script = (
-        "import asyncio\nfrom promoter_core import DelayedQueue, connect\n"
-        f"async def main():\n  async with connect({url!r}) as b:\n"
-        "    await DelayedQueue(b, 'q').schedule(1, delay=60)\n    print('ready', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
-    assert process.stdout.readline() == "ready\n"
-    orphan = int((tmp_path / "data" / "valkey.pid").read_text())
+SCRIPT = """
+import asyncio, sys
+from promoter_core import DelayedQueue, connect
+
+async def main():
+    async with connect(sys.argv[1]) as backend:
+        await DelayedQueue(backend, "q").schedule(1, delay=60)
+        print(backend._driver._home, backend._driver._server._guard.pid, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def embedding(url):
+    """A process with an embedded server; its private folder, the pid of the server's guard and of the server."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, url], stdout=subprocess.PIPE, text=True)
+    home, guard = process.stdout.readline().split()
+    process.stdout.close()
+    return process, Path(home), int(guard), server_of(int(guard))
+
+
+def server_of(guard):
+    children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+    (server,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "valkey-server"]
+    return server
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+
+
+@linux
+@pytest.mark.parametrize("kept", [False, True])
+async def test_the_server_of_a_killed_process_ends_with_it_and_leaves_no_folder(tmp_path, kept):
+    url = f"embedded://{tmp_path / 'data'}" if kept else "embedded://"
+    process, home, guard, server = await asyncio.to_thread(embedding, url)
+    assert works_in(server) is not None
+    assert home.exists()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
-    assert works_in(orphan) == tmp_path / "data", "it lives on"
+    if kept:
+        assert await depth(url) == 1, "the next process waits for it"
+    await until(lambda: works_in(server) is None and works_in(guard) is None)
+    assert not home.exists()
+
+
+@linux
+async def test_a_server_whose_guard_was_killed_too_is_ended_by_the_next_process(tmp_path):
+    url = f"embedded://{tmp_path / 'data'}"
+    process, home, guard, server = await asyncio.to_thread(embedding, url)
+    os.kill(guard, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert works_in(server) == tmp_path / "data", "it lives on"
     assert await depth(url) == 1
-    assert works_in(orphan) is None
+    assert works_in(server) is None
+    home.rmdir()
+
+
+@pytest.fixture
+def temporary():
+    """A folder with a short path: sockets have one too."""
+    with tempfile.TemporaryDirectory(prefix="pt-") as folder:
+        yield Path(folder)
+
+
+def contents(folder):
+    return sorted(folder.iterdir())
+
+
+@linux
+async def test_a_connect_that_is_cancelled_leaves_no_server_and_no_folder(tmp_path, temporary, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def processes():
+        return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+    data, before = tmp_path / "data", processes()
+    for delay_s in (0, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08):
+        for url in ("embedded://", f"embedded://{data}"):
+            opening = asyncio.create_task(depth(url))
+            await asyncio.sleep(delay_s)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            await until(lambda: processes() <= before)
+    await until(lambda: contents(temporary) == [])
+    assert await depth(f"embedded://{data}") == 0
+
+
+@linux
+async def test_ctrl_c_is_for_the_process_and_not_for_its_server():
+    async with connect("embedded://") as backend:
+        guard = backend._driver._server._guard.pid
+        assert {os.getsid(guard), os.getsid(server_of(guard))} == {guard}
+        assert os.getsid(0) != guard
+
+
+async def test_a_server_that_cannot_start_is_a_clear_error_and_leaves_nothing(tmp_path):
+    data = tmp_path / "data"
+    async with connect(f"embedded://{data}") as backend:
+        await DelayedQueue(backend, "q").schedule(1, delay=60)
+    for file in (data / "appendonlydir").iterdir():
+        file.write_text("nonsense")
+    with pytest.raises(PermanentError, match="the embedded server did not start: .*\\w"):
+        await depth(f"embedded://{data}")
+    assert await asyncio.to_thread(lambda: works_in((data / "valkey.pid").read_text().strip())) != data
 
 
 @pytest.mark.parametrize("scheme", ["fake", "memory"])

@@ -14,10 +14,11 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from ulid import ULID
 
-from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings, TransientError, connect
+from promoter_core import DelayedQueue, Job, PermanentError, PromoterFleet, PromoterSettings, TransientError, connect
 from promoter_core.model import StreamName
 from promoter_core.testing import RecordingEvents
 from promoter_resp.keys import keys_of
+from tests.proxy import proxy
 from tests.server.bench import member, now_ms, until
 from tests.server.test_cli import inspect, running
 from tests.server.test_cli import until as until_sync
@@ -181,6 +182,73 @@ async def test_the_documented_permissions_are_enough(any_server, prefix):
         refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
         await admin.execute_command("ACL", "DELUSER", "promoter")
     assert [entry for entry in refused if "setinfo" not in entry] == []
+
+
+async def test_without_a_permission_that_a_group_needs_a_fleet_ends_and_the_doctor_warns(any_server, prefix):
+    text = (Path(__file__).parents[2] / "docs/reference/wire-format.md").read_text()
+    (acl,) = re.findall(r"ACL SETUSER (promoter .*?)```", text, re.S)
+    words = [w for w in f"{acl} +scan +psubscribe".split() if any_server.name != "redis-7.0" or w != "+client|setinfo"]
+    async with Redis.from_url(any_server.url) as admin:
+        await admin.execute_command("ACL", "SETUSER", *words)
+        async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+            refused = "NOPERM" if any_server.name == "redis-7.0" else "zremrangebyscore"  # that one does not say what
+            with pytest.raises(PermanentError, match=refused):
+                await asyncio.wait_for(PromoterFleet(backend, [prefix, f"{prefix}-2"]).run(), 10)
+            (finding,) = [f for f in await backend.diagnose() if "several queues" in f.what]
+            assert (finding.severity, refused in finding.what) == ("warning", True), finding
+        await admin.execute_command("ACL", "DELUSER", "promoter")
+        await admin.execute_command("ACL", "LOG", "RESET")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_names_that_cannot_be_served_are_passed_over_with_one_warning_each(
+    valkey, client, prefix, scheme, caplog
+):
+    raw = prefix.encode()
+    names = [raw + b"-\xff\xfe", raw + b"-" + b"x" * 250, raw + b"-{a}", raw + b"-\x07"]
+    for name in names:
+        await client.zadd(b"{chasqui:" + name + b"}:delayed", {member("x"): 4e12})
+    await client.set(b"{chasqui:" + raw + b"-no-queue}:stream", "x")
+    await client.set(b"{chasqui:" + raw + b"-no-queue}:didx:promoter:lock", "x")
+    async with connect(url_of(valkey, scheme)) as backend:
+        fleet = PromoterFleet(backend, patterns=[f"{prefix}-*"], settings=SETTINGS, discover_s=0.3)
+        async with fleet.running():
+            await DelayedQueue(backend, f"{prefix}-good").schedule(1, delay=60)
+            for name in names:  # as a producer announces them
+                key = b"{chasqui:" + name + b"}:"
+                await client.publish(key + b"promoter:wake", key + b"delayed")
+            await until(lambda: [h.queue for h in fleet.health()] == [f"{prefix}-good"])
+            await asyncio.sleep(1.2)
+            assert [h.queue for h in fleet.health()] == [f"{prefix}-good"]
+        assert [key async for key in client.scan_iter(b"{chasqui:" + raw + b"-*}:promoter:lock")] == []
+    said = [r.message for r in caplog.records if r.levelname == "WARNING" and prefix in r.message]
+    assert len(said) == len(names), said
+
+
+async def test_a_newcomer_far_away_takes_no_lock_but_those_that_become_its_own(valkey, client, prefix):
+    queues = [f"{prefix}-{i}" for i in range(300)]
+    locks = [keys_of(queue).lock for queue in queues]
+    looks = []
+
+    async def look():
+        while True:
+            looks.append(await client.mget(locks))
+            await asyncio.sleep(0.02)
+
+    async with proxy(valkey.port) as far, contextlib.AsyncExitStack() as stack:
+        far.mode = "delay"  # a round trip takes 100 ms
+        one, two = [await stack.enter_async_context(connect(f"redis://{far.address}")) for _ in range(2)]
+        settings = [PromoterSettings(queue="-", lock_ttl_ms=5_000, holder_id=holder) for holder in "ab"]
+        async with PromoterFleet(one, queues, settings=settings[0]).running() as fleet:
+            await until(lambda: len(fleet.health()) == 300 and all(h.leads for h in fleet.health()), 60)
+            looking = asyncio.create_task(look())
+            async with PromoterFleet(two, queues, settings=settings[1]).running() as other:
+                await until(lambda: len(other.health()) > 100 and all(h.leads for h in other.health()), 60)
+                await asyncio.sleep(6)  # more than a lease
+                looking.cancel()
+    kept = [i for i, holder in enumerate(looks[-1]) if holder == b"a"]
+    assert 100 < len(kept) < 200
+    assert {holders[i] for holders in looks for i in kept} == {b"a"}, "renewals go on during the hand-over"
 
 
 def test_a_backend_that_cannot_serve_many_queues_says_so(tmp_path):

@@ -250,7 +250,9 @@ async def test_a_suspended_leader_promotes_nothing_when_it_goes_on(server, admin
         assert await admin.xlen(K.stream) == 100
         first.terminate()
         assert first.wait(10) == 0
-        assert "lock held" in first.stderr.read(), "it reports the loss"
+        log = first.stderr.read()
+        assert "this process leads no longer" in log, "it reports the loss"
+        assert "another process leads: second, " in log
     finally:
         for process in (first, second):
             if process is not None:

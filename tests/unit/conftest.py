@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from promoter_core import DelayedQueue
@@ -29,3 +31,14 @@ async def backend(store):
 @pytest.fixture
 def queue(backend, clock):
     return DelayedQueue(backend, "q", clock=clock)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on sys.path in which distributions can be installed."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:
+        if name.startswith("plug_"):
+            del sys.modules[name]

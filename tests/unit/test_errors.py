@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import redis.exceptions as rx
 
 from promoter_core import PermanentError, TransientError
 from promoter_redis.errors import translate
-from promoter_resp.errors import server_error
+from promoter_resp.errors import PERMANENT, server_error
 
 TRANSIENT = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY"]
-TRANSIENT += ["OOM", "MISCONF", "NOREPLICAS"]
-PERMANENT = ["NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE", "ERR", "CROSSSLOT", "UNKNOWNCODE"]
+TRANSIENT += ["OOM", "MISCONF", "NOREPLICAS", "NOSCRIPT", "EXECABORT", "UNKNOWNCODE"]
+
+# Word for word what Valkey 9.1 and 8.1 and Redis 8.2 and 7.0 answer.
+STAYS = [
+    "DB index is out of range",
+    "unknown command 'EVALSHA', with args beginning with: 'x' ",
+    "unknown subcommand 'SHARDS'. Try CLUSTER HELP.",
+    "wrong number of arguments for 'get' command",
+    "syntax error",
+    "This instance has cluster support disabled",
+    "AUTH <password> called without any password configured for the default user.",
+    "user_script:3: boom",
+    "user_script:1: Script attempted to access nonexistent global variable 'nosuch' script: on @user_script:1.",
+    f"Wrong number of args calling Redis command from script script: {'7a' * 20}, on @user_script:1.",
+    "Unknown command called from script script: on @user_script:1.",
+    "Error compiling script (new function): user_script:1: '=' expected near 'error'",
+    "The stream has exhausted the last possible ID, unable to add more items",
+    "Invalid stream ID specified as stream command argument",
+]
+PASSES = {
+    "": "ERR",
+    "A b": "ERR",
+    "something that nobody has heard of": "ERR",
+    "upstream failure": "ERR",
+    "max number of clients reached": "CONNECTION",
+    "max number of clients + cluster connections reached": "CONNECTION",
+    f"Script attempted to access a non local key in a cluster node script: {'7a' * 20}, on @user_script:1.": "TRYAGAIN",
+    "Attempted to access a non local key in a cluster node script: on @user_script:30.": "TRYAGAIN",
+    "Script attempted to execute a command while the cluster is down script: on @user_script:1.": "CLUSTERDOWN",
+}
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
@@ -21,10 +51,30 @@ def test_what_may_go_away_is_transient(code):
     assert error.code == code
 
 
-@pytest.mark.parametrize("code", PERMANENT)
+@pytest.mark.parametrize("code", sorted(PERMANENT))
 def test_what_will_not_go_away_is_permanent(code):
     error = server_error(f"{code} and some words")
     assert isinstance(error, PermanentError)
+    assert error.code == code
+
+
+def test_the_list_of_permanent_codes_is_closed():
+    assert sorted(PERMANENT) == ["CROSSSLOT", "DENIED", "NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE"]
+
+
+@pytest.mark.parametrize("message", STAYS)
+@pytest.mark.parametrize("prefix", ["", "ERR "])
+def test_what_has_no_code_is_permanent_by_its_words(prefix, message):
+    error = server_error(prefix + message)
+    assert isinstance(error, PermanentError)
+    assert error.code == "ERR"
+
+
+@pytest.mark.parametrize(("message", "code"), PASSES.items())
+@pytest.mark.parametrize("prefix", ["", "ERR "])
+def test_what_has_neither_code_nor_known_words_is_transient(prefix, message, code):
+    error = server_error(prefix + message)
+    assert isinstance(error, TransientError)
     assert error.code == code
 
 
@@ -56,7 +106,14 @@ def test_a_message_without_code_is_err(message):
         (rx.NoPermissionError("this user has no permissions to run the 'eval' command"), PermanentError, "NOPERM"),
         (rx.ResponseError("WRONGTYPE Operation against a key"), PermanentError, "WRONGTYPE"),
         (rx.ResponseError("DB index is out of range"), PermanentError, "ERR"),
-        (KeyError("x"), PermanentError, "UNEXPECTED"),
+        (rx.ResponseError("max number of clients + cluster connections reached"), TransientError, "CONNECTION"),
+        (rx.ExecAbortError("Transaction discarded"), TransientError, "EXECABORT"),
+        (rx.InvalidResponse("Protocol Error: b'x'"), TransientError, "UNEXPECTED"),
+        (rx.RedisClusterException("Redis Cluster cannot be connected."), TransientError, "UNEXPECTED"),
+        (rx.SlotNotCoveredError('Slot "1" is not covered by the cluster.'), TransientError, "UNEXPECTED"),
+        (struct.error("unpack requires a buffer of 4 bytes"), TransientError, "UNEXPECTED"),
+        (IndexError("pop from an empty deque"), TransientError, "UNEXPECTED"),
+        (KeyError("x"), TransientError, "UNEXPECTED"),
     ],
     ids=lambda v: getattr(v, "__name__", None) or type(v).__name__ if not isinstance(v, str) else v,
 )
@@ -64,6 +121,15 @@ def test_redis_pys_exceptions_come_out_as_ours(exc, cls, code):
     error = translate(exc, "host:1")
     assert type(error) is cls
     assert error.code == code
+
+
+@pytest.mark.parametrize("exc", [IndexError("pop from an empty deque"), AssertionError()])
+def test_what_the_client_raises_and_nobody_knows_is_reported_with_its_class(exc):
+    error = translate(exc, "host:1")
+    assert type(error) is TransientError
+    assert f"unexpected {type(exc).__name__}" in str(error)
+    assert "host:1" in str(error)
+    assert error.code == "UNEXPECTED"
 
 
 def test_our_own_errors_pass_through():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,11 +16,12 @@ from promoter_core import (
     PermanentError,
     PromoterFleet,
     PromoterSettings,
+    TransientError,
     connect,
 )
 from promoter_core.fleet.turns import AT_ONCE
-from promoter_core.model import JobRequest, StreamName, Wake
-from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
+from promoter_core.model import JobRequest, LockOutcome, StreamName, Wake
+from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
 QUEUES = [f"q{i}" for i in range(100)]
@@ -71,7 +74,7 @@ async def test_no_queue_waits_while_another_drains_a_backlog(backend, clock):
         while metrics.promoted < 1_000:
             await asyncio.sleep(0)
         for queue in QUEUES[2:]:
-            await backend.schedule(queue, [JobRequest("late", b"", delay_ms=0), JobRequest("x", b"", delay_ms=1)])
+            await backend.schedule(queue, [JobRequest("late", b"", delay_ms=0)])
         await clock.sleep(0.5)
     busy = [(queue, tick.promotion.promoted) for queue, tick in metrics.ticks if tick.promotion.promoted]
     first = next(i for i, (queue, _) in enumerate(busy) if queue not in ("q0", "q1"))
@@ -196,6 +199,61 @@ async def test_a_fleet_of_which_no_queue_is_left_ends_with_the_error(store, cloc
         await fleet(backend, clock).run()
 
 
+@pytest.mark.parametrize("speed", [1.05, 0.95])
+async def test_a_stores_clock_that_runs_otherwise_than_ours_costs_part_of_a_renewal(speed):
+    class Drifting(VirtualClock):
+        """The store's clock is faster or slower than the local one."""
+
+        def time_ms(self):
+            return 1_800_000_000_000 + int(self.monotonic() * 1000 * speed)
+
+    clock, events, metrics = Drifting(), RecordingEvents(), RecordingMetrics()
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    async with fleet(backend, clock, ["a", "b"], events=[events], metrics=[metrics]).running():
+        await DelayedQueue(backend, "a").schedule(1, delay=40)
+        await clock.sleep(60)
+    assert len(events.jobs) == 1
+    renewal_ms = 0.3 * 5_000
+    assert 0 <= events.jobs[0].promoted_ms - events.jobs[0].due_ms <= renewal_ms * 0.05 + 1
+    assert len(metrics.ticks) <= 10
+
+
+@pytest.mark.parametrize("lost", ["the new head", "an earlier head"])
+async def test_a_change_of_which_nobody_is_told_is_seen_by_the_next_renewal(backend, clock, store, lost):
+    events = RecordingEvents()
+    async with fleet(backend, clock, events=[events]).running():
+        if lost == "an earlier head":
+            await DelayedQueue(backend, "q1").schedule(1, delay=60)
+        await clock.sleep(1)
+        told, store.signals.set = store.signals.set, lambda key: None
+        await DelayedQueue(backend, "q0").schedule(1, delay=0.001)
+        await DelayedQueue(backend, "q1").schedule(1, delay=2)
+        store.signals.set = told
+        await clock.sleep(5)
+    late = [job.promoted_ms - job.due_ms for job in events.jobs]
+    assert len(late) == 2
+    assert late[0] <= 1_500
+    assert late[1] == 0, "a renewal showed it before it was due"
+
+
+async def test_an_error_of_one_queues_renewal_leaves_the_others_theirs(store, clock):
+    class Refused(MemoryBackend):
+        async def renew_many(self, leases):
+            loading = TransientError("LOADING", code="LOADING")
+            return [loading if x.queue == "q3" else (await super(Refused, self).renew_many([x]))[0] for x in leases]
+
+    backend, metrics = Refused(store), RecordingMetrics()
+    await backend.open()
+    async with fleet(backend, clock, ["q0", "q1", "q2", "q3", "q4"], metrics=[metrics]).running() as f:
+        await clock.sleep(60)
+        assert all(h.leads for h in f.health())
+    assert [outcome for _, outcome in metrics.outcomes].count(LockOutcome.ACQUIRED) == 5
+    ticks = Counter(queue for queue, _ in metrics.ticks)
+    assert ticks["q3"] >= 15, "it renews its lease itself"
+    assert max(ticks[q] for q in ("q0", "q1", "q2", "q4")) <= 2
+
+
 async def test_a_lease_that_another_has_taken_is_noticed_at_the_next_renewal(backend, clock, store):
     async with fleet(backend, clock).running() as f:
         await clock.sleep(1)
@@ -231,8 +289,9 @@ async def test_what_cannot_work_is_said(backend, clock):
             PromoterFleet(memory)
         with pytest.raises(ConfigError, match=r"queue name .* holds '{'"):
             PromoterFleet(memory, ["a{b}"])
-    with pytest.raises(ConfigError, match="object cannot serve many queues at once: run a Promoter for each"):
-        PromoterFleet(object(), ["a"])
+    alone = SimpleNamespace(promote=print, schedule=print)
+    with pytest.raises(ConfigError, match="SimpleNamespace cannot serve many queues at once: run a Promoter for each"):
+        PromoterFleet(alone, ["a"])
     f = fleet(backend, clock)
     async with f.running():
         await clock.sleep(1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings
-from promoter_core.fleet.rendezvous import Rendezvous
+from promoter_core.fleet.rendezvous import Rendezvous, fingerprint, weight
 from promoter_core.testing import RecordingEvents
 from promoter_memory.backend import MemoryBackend
 
@@ -198,18 +199,52 @@ def test_rendezvous_is_even_and_moves_no_more_than_it_must():
         r.add_queue(queue)
     assert r.owner("queue-0") is None
     members = [f"host-{i}-{i * 7919}" for i in range(10)]
-    assert r.set_members(members) == set(queues)
+    assert r.set_members(members)
     shares = Counter(r.owner(q) for q in queues)
     assert max(shares.values()) < 1.25 * 300
     assert min(shares.values()) > 0.75 * 300
     before = {q: r.owner(q) for q in queues}
-    changed = r.set_members(members[1:])
-    assert changed == {q for q in queues if before[q] == members[0]}
-    assert r.set_members(members) == changed
+    assert r.set_members(members[1:])
+    after = {q: r.owner(q) for q in queues}
+    assert {q for q in queues if after[q] != before[q]} == {q for q in queues if before[q] == members[0]}
+    assert r.set_members(members)
     assert {q: r.owner(q) for q in queues} == before, "it depends on the members only, not on how they came"
-    assert r.set_members(members) == set()
+    assert not r.set_members(members)
+    for n, queue in enumerate(queues[:60]):  # asked for now and then only, while members come and go
+        r.set_members(members[n % 7 : 8 + n % 3])
+        assert r.owner(queue) == max((weight(fingerprint(m), fingerprint(queue)), m) for m in r.members)[1]
+    r.set_members(members)
     other = Rendezvous()
     other.set_members(reversed(members))
     for queue in queues:
         other.add_queue(queue)
     assert {q: other.owner(q) for q in queues} == before
+
+
+class Mute(MemoryBackend):
+    """Nothing is heard of new queues: sweeps have to find them."""
+
+    async def feed(self):
+        feed = await super().feed()
+        hear = feed.next
+
+        async def next_(timeout_s):
+            changes = await hear(timeout_s)
+            return replace(changes, sets=frozenset())
+
+        feed.next = next_
+        return feed
+
+
+async def test_a_fleet_that_does_not_spread_leads_what_a_later_sweep_finds(store, clock):
+    events, backend = RecordingEvents(), Mute(store)
+    await backend.open()
+    settings = PromoterSettings(queue="-")
+    fleet = PromoterFleet(
+        backend, patterns=["q*"], settings=settings, clock=clock, events=[events], spread=False, discover_s=5
+    )
+    async with fleet.running():
+        await clock.sleep(1)
+        await DelayedQueue(backend, "q-new").schedule(1, delay=1, job_id="a")
+        await clock.sleep(15)
+        assert events.ids == ["a"]

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Look, Promote, Reason, Stop, Unlock, Wait, Waited
+from promoter_core.actions import (
+    Cleanup,
+    Done,
+    Emit,
+    Failed,
+    Lock,
+    Look,
+    NotReleased,
+    Promote,
+    Reason,
+    Stop,
+    Unlock,
+    Wait,
+    Waited,
+)
 from promoter_core.machine import Machine, State
-from promoter_core.model import LeaseHeld, LockOutcome, Promotion, QueueStats
+from promoter_core.model import LeaseHeld, LeaseLost, LockOutcome, Promotion, QueueStats
 from promoter_core.settings import PromoterSettings
 from tests.unit.machine_bench import FUSED, JOB, LEASE, LOST_TOUCH, REFUSED, Bench
 
@@ -59,9 +73,10 @@ def test_a_failed_cleanup_or_emit_is_reported_and_the_tick_goes_on(phase):
 
 def test_a_permanent_error_of_a_leader_releases_the_lock_and_stops_with_it():
     bench = Bench().leads().then(Failed(REFUSED))
-    assert bench.decision.reports == (REFUSED, LockOutcome.RELEASED)
+    assert bench.decision.reports == (REFUSED,)
     assert bench.action == Unlock(LEASE)
     assert bench.then(Done()).action == Stop(REFUSED)
+    assert bench.decision.reports == (LockOutcome.RELEASED,)
     assert bench.machine.state is State.STOPPED
 
 
@@ -113,11 +128,50 @@ def test_a_lock_whose_reply_was_lost_is_released_too():
     assert bench.then(Failed(LOST_TOUCH)).action == Unlock(LEASE)
 
 
-def test_a_failed_release_stops_all_the_same():
+def test_a_failed_release_is_reported_with_what_is_left_of_the_lease_and_stops_all_the_same():
     bench = Bench().leads()
     bench.machine.shutdown()
     bench.then(Promotion())
-    assert bench.then(Failed(LOST_TOUCH)).action == Stop(None)
+    assert bench.action == Unlock(LEASE)
+    assert LockOutcome.RELEASED not in bench.decision.reports, "not before it is"
+    assert bench.then(Failed(LOST_TOUCH), 2.0).action == Stop(None)
+    assert bench.decision.reports == (NotReleased(LOST_TOUCH, 4.0), LockOutcome.HELD)
+
+
+def test_a_release_is_reported_once_it_has_been_done():
+    bench = Bench().leads(Promotion())
+    bench.machine.shutdown()
+    assert bench.then(Waited(False)).decision.reports == ()
+    assert bench.then(Done()).decision.reports == (LockOutcome.RELEASED,)
+
+
+def test_a_lock_that_was_anothers_by_then_is_not_reported_as_released():
+    bench = Bench().leads(Promotion())
+    bench.machine.shutdown()
+    assert bench.then(Waited(False)).then(LeaseLost()).decision.reports == (LockOutcome.HELD,)
+    assert bench.action == Stop(None)
+
+
+def test_a_step_that_was_given_up_releases_what_may_be_held():
+    bench = Bench().leads()
+    bench.decision = bench.machine.abandon(bench.now_s)
+    assert bench.action == Unlock(LEASE)
+    bench.decision = bench.machine.abandon(bench.now_s)
+    assert bench.action == Unlock(LEASE), "the release itself was given up: once more"
+    assert bench.then(Done()).action == Stop(None)
+    assert bench.machine.state is State.STOPPED
+
+
+def test_a_lock_whose_answer_was_given_up_may_be_held_for_a_whole_lease():
+    bench = Bench()
+    bench.decision = bench.machine.abandon(bench.now_s)
+    assert bench.action == Unlock(LEASE)
+    assert bench.then(Failed(LOST_TOUCH)).decision.reports == (NotReleased(LOST_TOUCH, 6.0),)
+
+
+def test_a_follower_that_is_given_up_just_stops():
+    bench = Bench().then(LeaseHeld(500))
+    assert bench.machine.abandon(bench.now_s).action == Stop(None)
 
 
 # Until idle

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Stop, Unlock, Wait, Waited
+from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Look, Promote, Reason, Stop, Unlock, Wait, Waited
 from promoter_core.errors import PermanentError, TransientError
 from promoter_core.machine import Machine, State
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion
+from promoter_core.model import (
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    LockOutcome,
+    Phase,
+    PromotedJob,
+    Promotion,
+    QueueStats,
+    Renewal,
+)
 from promoter_core.pacing import BACKOFF_MS
 from promoter_core.settings import PromoterSettings
 
@@ -17,15 +29,20 @@ JOB = PromotedJob("a", "", 1, 2, "2-0")
 TTL_MS = 3_000
 
 
+def stats(due: int) -> QueueStats:
+    return QueueStats(1_000, due, due, 0, None, 0, 0, 0, "other", 500)
+
+
 class RandomRuns(RuleBasedStateMachine):
     """Answers each action with a random outcome, keeping a model of what may be asked next."""
 
-    @initialize(fused=st.sets(st.sampled_from(Phase)), until_idle=st.just(False))
+    @initialize(fused=st.sets(st.sampled_from(Phase)), until_idle=st.booleans())
     def start(self, fused, until_idle):
         self.settings = PromoterSettings(queue="q", holder_id="me", lock_ttl_ms=TTL_MS, promote_batch=2)
         self.machine = Machine(self.settings, fused=frozenset(fused), until_idle=until_idle, jitter=lambda: 0.0)
-        self.fused = fused
+        self.fused, self.until_idle = fused, until_idle
         self.now_s = 0.0
+        self.early = False  # the lease was renewed before the wait for that was over
         self.granted = False  # the last word of the backend was that the lock is ours
         self.reported: LockOutcome | None = None
         self.failures = 0
@@ -51,7 +68,7 @@ class RandomRuns(RuleBasedStateMachine):
         if self.shutdown_steps is not None:
             self.shutdown_steps += 1
             assert self.shutdown_steps <= 4, "after a shutdown: cleanup, emit, unlock, stop at most"
-            assert not isinstance(action, Lock | Promote | Wait)
+            assert not isinstance(action, Lock | Promote | Wait | Look)
 
     def answer(self, outcome, after_s=0.0):
         self.now_s += after_s
@@ -70,21 +87,38 @@ class RandomRuns(RuleBasedStateMachine):
     @rule(remaining=st.none() | st.integers(0, 10_000))
     def lock_is_held(self, remaining):
         self.granted, self.failures = False, 0
+        stopping = self.shutdown_steps is not None
         self.answer(LeaseHeld(remaining))
-        assert self.doing(Wait, Stop)
+        assert self.doing(Stop if stopping else Look if self.until_idle else Wait)
+
+    @precondition(lambda self: self.doing(Look))
+    @rule(due=st.integers(0, 3))
+    def looks_whether_anything_is_due(self, due):
+        stopping = self.shutdown_steps is not None
+        self.answer(stats(due))
+        assert self.doing(Wait if due and not stopping else Stop), "it ends when nothing is due, whoever leads"
 
     @precondition(lambda self: self.doing(Promote))
-    @rule(n=st.integers(0, 4), took=st.floats(0, 1), due=st.none() | st.integers(1, 5_000))
-    def promotes(self, n, took, due):
+    @rule(n=st.integers(0, 4), took=st.floats(0, 1), due=st.none() | st.integers(1, 5_000), held=st.booleans())
+    def promotes(self, n, took, due, held):
         self.failures = 0
         full = n >= self.action.request.limit
         n = min(n, self.action.request.limit)
         self.jobs = (JOB,) * n
         self.owed = [c for p, c in ((Phase.CLEANUP, Cleanup), (Phase.EMIT, Emit)) if p not in self.fused] if n else []
         before = self.shutdown_steps
-        self.answer(Promotion(promoted=n, jobs=self.jobs, next_due_ms=due and 1_000 + due, now_ms=1_000), took)
-        if full and before is None and not self.owed and not self.doing(Cleanup, Emit):
+        promotion = Promotion(promoted=n, jobs=self.jobs, next_due_ms=due and 1_000 + due, now_ms=1_000)
+        if held:
+            promotion = replace(promotion, held_back=7, oldest_pending_lag_ms=5, next_due_ms=995)
+        self.answer(promotion, took)
+        if before is not None or self.owed or self.doing(Cleanup, Emit):
+            return
+        if full:
             assert self.doing(Promote, Lock), "a full batch drains without waiting"
+        elif self.until_idle and not held:
+            assert self.doing(Unlock), "nothing is due any more"
+        else:
+            assert self.doing(Wait), "what is held back is waited for"
 
     @precondition(lambda self: self.doing(Promote))
     @rule()
@@ -96,7 +130,26 @@ class RandomRuns(RuleBasedStateMachine):
     @precondition(lambda self: self.doing(Cleanup, Emit, Unlock))
     @rule()
     def is_done(self):
+        led, unlocking = self.machine.state is State.LEADER, self.doing(Unlock)
         self.answer(Done())
+        assert not (unlocking and led) or self.reported is LockOutcome.RELEASED
+
+    @precondition(lambda self: self.doing(Unlock))
+    @rule()
+    def is_anothers_by_now(self):
+        self.answer(LeaseLost())
+        assert self.doing(Stop)
+        assert self.reported is not LockOutcome.ACQUIRED
+
+    @precondition(lambda self: not self.doing(Stop))
+    @rule(really=st.integers(0, 9))
+    def is_given_up(self, really):
+        if really == 0:
+            self.owed = []
+            self.shutdown_steps = 0
+            self.take(self.machine.abandon(self.now_s))
+            assert self.doing(Unlock, Stop)
+            assert self.doing(Unlock) or not self.granted
 
     @precondition(lambda self: self.doing(Wait))
     @rule(changed=st.booleans(), part=st.floats(0, 1), paused=st.sampled_from([0.0, 0.0, 0.0, 10.0]))
@@ -109,17 +162,33 @@ class RandomRuns(RuleBasedStateMachine):
     @rule(late=st.sampled_from([0.0, 0.5]))
     def a_fleet_renews_the_lease(self, late):
         self.now_s += self.action.seconds
-        assert self.machine.wait_on(self.now_s) is None, "it wants renewing by now"
-        self.machine.renewed(self.now_s)
+        wait = self.machine.wait_on(self.now_s)
+        if wait is not None:
+            assert self.early, "it wants renewing by now"
+            self.action, self.early = wait, False
+            return
+        assert self.machine.renewed(Renewal(1_000, False, None), self.now_s, self.now_s) is None
         self.now_s += late
         wait = self.machine.wait_on(self.now_s)
         assert wait is not None
         self.action = wait
 
+    @precondition(lambda self: self.machine.state is State.LEADER and self.shutdown_steps is None)
+    @rule(took=st.sampled_from([0.0, 0.05]), due=st.none() | st.integers(1, 5_000))
+    def a_fleet_renews_the_lease_early(self, took, due):
+        before, asked_s, self.early = self.action, self.now_s, True
+        self.now_s += took
+        wait = self.machine.renewed(Renewal(1_000, False, due and 1_000 + due), asked_s, self.now_s)
+        if wait is not None:
+            assert isinstance(before, Wait)
+            assert not before.deaf, "a pause is kept"
+            assert took + wait.seconds < before.seconds, "never later than it would have been"
+            self.action = wait
+
     @precondition(lambda self: not self.doing(Stop))
     @rule()
     def fails_for_a_while(self):
-        tick = self.doing(Lock, Promote, Wait)
+        tick = self.doing(Lock, Promote, Wait, Look)
         ending = self.doing(Unlock) or self.shutdown_steps is not None
         self.answer(Failed(TransientError("gone", code="CONNECTION")))
         if tick and not ending:

@@ -8,8 +8,19 @@ from decimal import Decimal
 import msgpack
 import pytest
 
-from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, PromoterError, Scheduled
-from promoter_core.model import StreamName
+from promoter_core import (
+    CancelOutcome,
+    ConfigError,
+    DelayedQueue,
+    Job,
+    JobError,
+    Promoter,
+    PromoterError,
+    PromoterSettings,
+    Scheduled,
+)
+from promoter_core.model import JobRequest, PromotionRequest, StreamName
+from promoter_core.testing import RecordingEvents
 
 
 async def next_due(queue):
@@ -33,10 +44,17 @@ async def test_at_is_an_aware_datetime_in_any_zone(queue, zone):
 
 
 @pytest.mark.parametrize("when", [{}, {"delay": 0}, {"at": datetime(2020, 1, 1, tzinfo=UTC)}])
-async def test_a_job_that_is_due_goes_straight_to_the_stream(queue, backend, when):
+async def test_a_job_that_is_due_is_due_now_and_promoted_as_any_other(queue, backend, clock, when):
     await queue.schedule("x", **when)
-    assert len(await backend.read("q", StreamName.JOBS, "", 9)) == 1
-    assert (await queue.stats()).depth == 0
+    assert await next_due(queue) == clock.time_ms()
+    events = RecordingEvents()
+    async with Promoter(backend, PromoterSettings(queue="q"), clock=clock, events=[events]).running():
+        await clock.sleep(0.1)
+        await queue.schedule("y", **when)
+        await clock.sleep(0.1)
+    assert len(await backend.read("q", StreamName.JOBS, "", 9)) == 2
+    assert len(await backend.read("q", StreamName.EVENTS, "", 9)) == 2
+    assert [job.promoted_ms - job.due_ms for job in events.jobs][1] <= 10, "the leader is woken"
 
 
 async def test_the_answer_says_whether_the_job_is_new(queue):
@@ -58,9 +76,16 @@ async def test_cancel_takes_an_id_or_what_schedule_answered(queue):
     assert await queue.cancel_many([]) == ()
 
 
+async def test_a_job_with_an_id_that_is_no_utf_8_can_be_cancelled_all_the_same(queue, backend):
+    id = b"\xff".decode("utf-8", "surrogateescape")  # another producer's, as events tell it
+    await backend.schedule("q", [JobRequest(id, b"", delay_ms=1_000)])
+    assert await queue.cancel(id) is CancelOutcome.REMOVED
+
+
 async def test_the_payload_is_msgpack_of_the_data(queue, backend):
     data = {"to": "ä", "n": [1, None, 2.5, b"\x00"], "deep": {"x": {"y": True}}}
     await queue.schedule(data)
+    await backend.promote(await backend.lock("q", "me", 1_000), PromotionRequest(limit=1, max_stream_len=1))
     (entry,) = await backend.read("q", StreamName.JOBS, "", 1)
     _, payload, _, attempt = msgpack.unpackb(entry.fields["d"])
     assert msgpack.unpackb(payload) == data
@@ -81,6 +106,7 @@ async def test_the_payload_is_msgpack_of_the_data(queue, backend):
         (None, "must be text, not NoneType"),
         (b"q", "must be text, not bytes"),
         ("\ud800", "not valid Unicode"),
+        ("a\udcff", "not valid Unicode"),
     ],
 )
 def test_a_bad_queue_name_is_refused(backend, name, problem):
@@ -94,6 +120,8 @@ def test_a_bad_queue_name_is_refused(backend, name, problem):
         ({"name": "x" * 257}, "257 bytes long, at most 256"),
         ({"name": None}, "name must be text, not NoneType"),
         ({"name": "\ud800"}, "name .* not valid Unicode"),
+        ({"job_id": "\ud800"}, "job id .* not valid Unicode"),
+        ({"job_id": "a\udcff"}, "job id .* could not read it as UTF-8"),
         ({"job_id": ""}, "1 to 512 bytes"),
         ({"job_id": "  "}, "more than white space"),
         ({"job_id": "x" * 513}, "not 513 bytes"),
@@ -107,6 +135,8 @@ def test_a_bad_queue_name_is_refused(backend, name, problem):
         ({"delay": -1}, "-1 s is out of range"),
         ({"delay": timedelta(seconds=-0.001)}, "out of range"),
         ({"delay": 1e13}, "out of range"),
+        ({"delay": 253_402_300_799}, "out of range"),  # from now, that is in the year 10056
+        ({"delay": timedelta(days=365 * 8020)}, "out of range"),
         ({"delay": "5s"}, "timedelta or a number of seconds, not str"),
         ({"delay": True}, "not bool"),
         ({"delay": Decimal(5)}, "not Decimal"),

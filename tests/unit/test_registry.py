@@ -3,53 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import types
 
 import pytest
 
-from promoter_core import BackendSpec, ConfigError, PluginError, Registry, SinkSpec, hookimpl
-
-GOOD = """
-from promoter_core import BackendSpec, SinkSpec, hookimpl
-
-@hookimpl
-def promoter_register_backends():
-    yield BackendSpec(name="toy", schemes=("toy",), summary="a toy", target="{module}:open_toy")
-
-@hookimpl
-def promoter_register_event_sinks():
-    return [SinkSpec(name="box", summary="a box", target="{module}:Box", options=("size", "colour"))]
-
-def open_toy(url):
-    return url
-
-class Box:
-    def __init__(self, size="1", colour="red"):
-        self.size, self.colour = size, colour
-"""
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder on sys.path in which distributions can be installed."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    modules = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - modules:
-        if name.startswith("plug_"):
-            del sys.modules[name]
-
-
-def install(site, dist, version, entry, source):
-    """A distribution with one module `plug_<entry>` and one entry point of the group `promoter`."""
-    module = f"plug_{dist}_{entry}".replace("-", "_")
-    (site / f"{module}.py").write_text(source.replace("{module}", module))
-    info = site / f"{dist.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(f"[promoter]\n{entry} = {module}\n")
-    return module
+from promoter_core import BackendSpec, ConfigError, PluginError, Registry
+from tests.unit.distributions import GOOD, Plugin, install
 
 
 def test_first_party_plugins_come_through_entry_points():
@@ -106,55 +65,6 @@ def test_a_hook_that_raises_or_gives_nonsense_breaks_its_plugin_only(site):
     assert "promoter_register_backends gave 'x', expected BackendSpec" in problems["odd"]
 
 
-def test_two_backends_of_one_name_name_both_distributions_and_versions(site):
-    install(site, "toy-store", "1.2", "toy", GOOD)
-    install(site, "other-toys", "3.4", "toy2", GOOD)
-    with pytest.raises(PluginError, match="two backends are named 'toy': one of toy-store 1.2, one of other-toys 3.4"):
-        Registry().all()
-
-
-def test_two_plugins_of_one_entry_point_name_are_an_error(site):
-    install(site, "toy-store", "1.2", "toy", GOOD)
-    install(site, "other-toys", "3.4", "toy", GOOD)
-    with pytest.raises(PluginError, match=r"two plugins are named 'toy': (toy-store 1.2|other-toys 3.4) and "):
-        Registry().all()
-
-
-def test_two_backends_that_claim_one_scheme_are_an_error(site):
-    install(site, "toy-store", "1.2", "toy", GOOD)
-    install(
-        site, "other-toys", "3.4", "toys", GOOD.replace('name="toy"', 'name="toys"').replace('name="box"', 'name="x"')
-    )
-    with pytest.raises(
-        PluginError, match="claim the URL scheme 'toy': 'toy' of toy-store 1.2 and 'toys' of other-toys 3.4"
-    ):
-        Registry().all()
-
-
-def test_a_conflict_is_told_every_time(site):
-    install(site, "toy-store", "1.2", "toy", GOOD)
-    install(site, "other-toys", "3.4", "toy", GOOD)
-    registry = Registry()
-    for _ in range(2):
-        with pytest.raises(PluginError, match="two plugins"):
-            registry.all()
-
-
-def test_a_misspelt_hook_is_an_error_with_a_suggestion(site):
-    source = "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backend():\n    return ()\n"
-    install(site, "typo-store", "1", "typo", source)
-    message = "plugin 'typo' of typo-store 1 implements an unknown hook 'promoter_register_backend'; did you mean"
-    with pytest.raises(PluginError, match=message):
-        Registry().all()
-
-
-def test_a_hook_with_an_argument_that_there_is_not_is_an_error(site):
-    source = "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends(config):\n    return ()\n"
-    install(site, "args-store", "1", "args", source)
-    with pytest.raises(PluginError, match=r"plugin 'args' of args-store 1 cannot be registered.*config"):
-        Registry().all()
-
-
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -168,7 +78,7 @@ def test_a_hook_with_an_argument_that_there_is_not_is_an_error(site):
     ],
 )
 def test_an_unknown_name_lists_the_choices_and_suggests_the_nearest(ask, message):
-    with pytest.raises(PluginError, match=message):
+    with pytest.raises(ConfigError, match=message):
         ask(Registry())
 
 
@@ -176,21 +86,6 @@ def test_an_unknown_name_lists_the_choices_and_suggests_the_nearest(ask, message
 def test_an_unknown_option_of_a_sink_lists_the_choices(text):
     with pytest.raises(ConfigError, match=r"event sink 'logging': no option .* options are: logger, level"):
         Registry().event_sink(text)
-
-
-class Plugin:
-    """A plugin of a test's own."""
-
-    def __init__(self, *specs):
-        self.specs = specs
-
-    @hookimpl
-    def promoter_register_backends(self):
-        return [s for s in self.specs if isinstance(s, BackendSpec)]
-
-    @hookimpl
-    def promoter_register_metrics_sinks(self):
-        return [s for s in self.specs if isinstance(s, SinkSpec)]
 
 
 def test_a_missing_driver_says_how_to_get_it():
@@ -233,9 +128,9 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
         ("", "is no backend URL: expected scheme"),
         ("localhost", "'localhost' is no backend URL"),
         (None, "what was given is no backend URL"),
-        ("redis://localhost:port/0", "redis:// URL cannot be read"),
-        ("redis://localhost:99999", "redis:// URL cannot be read"),
-        ("redis://[::1/0", "redis:// URL cannot be read"),
+        ("redis://localhost:port/0", "redis:// URL is malformed"),
+        ("redis://localhost:99999", "redis:// URL is malformed"),
+        ("redis://[::1/0", "redis:// URL is malformed"),
         ("redis://localhost/zero", "path must be the number of a database"),
         ("redis://localhost?colour=red", r"unknown option 'colour'; options are: command_timeout_ms, db"),
         ("redis://localhost?command_timeout_ms=soon", "option 'command_timeout_ms' must be a whole number, not 'soon'"),
@@ -249,24 +144,3 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
 def test_a_url_that_cannot_work_is_one_clear_error(url, message):
     with pytest.raises(ConfigError, match=message):
         Registry().backend(url)
-
-
-SECRETS = [
-    "redis://user:s3cret@localhost:99999",
-    "redis://user:s3cret@localhost/zero",
-    "redis://user:s3cret@local host?colour=red",
-    "s3cret@nowhere",
-    "rediss2://:s3cret@localhost",
-    "redis://:s3cret@[bad",
-]
-
-
-@pytest.mark.parametrize("url", SECRETS)
-def test_a_url_is_never_shown_with_its_password(url):
-    with pytest.raises((ConfigError, PluginError)) as raised:
-        Registry().backend(url)
-    shown, error = "", raised.value
-    while error is not None:
-        shown += str(error) + repr(error)
-        error = error.__cause__
-    assert "s3cret" not in shown

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion
+from promoter_core.model import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal
 from promoter_resp import replies
 
 LEASE = Lease("q", "me", 1_000)
@@ -58,6 +58,8 @@ def test_short_legacy_and_odd_promote_replies(reply, promotion):
         ([0, 700], LeaseHeld(700)),
         ([0, -1], LeaseHeld(None)),  # a lock that never ends by itself
         ([0], LeaseHeld(None)),
+        ([0, 700, b"other \xff", 12], LeaseHeld(700, "other \udcff", 12)),
+        ([0, -1, b"", -5], LeaseHeld(None)),
         (0, LeaseHeld(None)),
         (None, LeaseHeld(None)),
         (b"x", LeaseHeld(None)),
@@ -80,6 +82,19 @@ def test_no_reply_raises(reply):
     replies.lock_reply(reply, LEASE)
     replies.stats_reply(reply)
     assert len(replies.integers(reply, 3)) == 3
+    assert len(replies.renew_reply(reply, 3)) == 3
+
+
+def test_renew_replies():
+    answers = replies.renew_reply([1_000, 2, 990, 1, 1_200, 1, None, 0, None, -1, b"WRONGTYPE no sorted set"], 5)
+    assert answers[:4] == [
+        Renewal(1_000, True, 990),
+        Renewal(1_000, False, 1_200),
+        Renewal(1_000, False, None),
+        LeaseLost(),
+    ]
+    assert answers[4].code == "WRONGTYPE"
+    assert replies.renew_reply(None, 2) == [LeaseLost(), LeaseLost()]
 
 
 def test_stream_entries_of_both_clients():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ import time
 import pytest
 
 from promoter_core import TransientError
-from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink
+from promoter_core.contracts import Backend, Clock, EventSink, ManyQueues, MetricsSink
 from promoter_core.model import Capabilities, Lease, Promotion, Wake
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_core.testing.checked import CheckedBackend, shape_problems
 from promoter_core.testing.contract import BackendContract, EventSinkContract
+from promoter_core.testing.forward import OPTIONAL
 from promoter_memory.backend import MemoryBackend
 
 # VirtualClock
@@ -140,6 +142,39 @@ def test_the_doubles_fulfil_the_protocols(memory):
     assert isinstance(RecordingEvents(), EventSink)
     assert isinstance(RecordingMetrics(), MetricsSink)
     assert isinstance(VirtualClock(), Clock)
+
+
+class Plain:
+    """A backend that offers nothing beyond the contract."""
+
+    capabilities = Capabilities(wake=Wake.POLL)
+
+    async def lock(self, queue, holder, ttl_ms):
+        return Lease(queue, holder, ttl_ms)
+
+
+@pytest.mark.parametrize("wrapper", [FaultyBackend, CheckedBackend])
+def test_a_wrapper_offers_what_the_wrapped_backend_offers_and_no_more(memory, wrapper):
+    """As Python 3.12 and newer look: an attribute that only `__getattr__` knows does not count."""
+
+    def offers(backend, protocol):
+        names = [name for name in vars(protocol) if not name.startswith("_")]
+        return all(inspect.getattr_static(backend, name, None) is not None for name in names)
+
+    for protocol in OPTIONAL:
+        assert offers(wrapper(memory), protocol) == offers(memory, protocol) == isinstance(memory, protocol)
+        assert not offers(wrapper(Plain()), protocol)
+        assert not isinstance(wrapper(Plain()), protocol)
+    assert offers(wrapper(memory), Backend)
+    assert offers(wrapper(memory), ManyQueues)
+
+
+async def test_what_a_backend_offers_beyond_the_contract_can_fail_too(memory):
+    faulty = FaultyBackend(memory, Fault("join"))
+    with pytest.raises(TransientError):
+        await faulty.join("g", "me", 1_000)
+    assert (await faulty.join("g", "me", 1_000)).names
+    assert faulty.calls["join"] == 2
 
 
 # What the kit says, in one sentence

@@ -2,7 +2,7 @@
 -- KEYS: lock, delayed, stream, events, dlq
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
---       prefix of the trace contexts, or empty when they are not wanted
+--       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers
 -- Reply: {promoted, depth, lag, next due or nil, now, quarantined, held back, {id or nil, name, due, stream id, …},
 --         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
@@ -13,9 +13,11 @@ local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local index_prefix, trace_prefix = ARGV[9], ARGV[10]
-local want_traces = trace_prefix and trace_prefix ~= ''
+local want_traces, marker_prefix = trace_prefix and trace_prefix ~= '', ARGV[11]
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
 local LATENESS_MS = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
+local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
 
 if call('GET', lock) ~= ARGV[1] then
   return {-1}
@@ -82,6 +84,29 @@ for i = 1, #LATENESS_MS do
   late[i] = later
 end
 
+-- A dedup marker ends an hour after the due time. Jobs that are late (by more than a minute) have theirs begin anew, and
+-- those later than that hour get one, where the bare prefix says that the queue has jobs with markers at all.
+local to_extend, to_mark = marker_prefix and late[#LATENESS_MS] or 0, 0
+if to_extend > 0 then
+  if call('EXISTS', marker_prefix) == 1 then
+    to_mark = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
+  else
+    to_extend = 0
+  end
+end
+
+-- The ids of one chunk, of which the first was the n-th of the set.
+local function remember(index, count, n)
+  for i = 1, count do
+    local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
+    if n < to_mark then
+      pcall('SET', marker, '1', 'EX', GRACE_S)
+    else
+      pcall('PEXPIRE', marker, GRACE_S * 1000)
+    end
+  end
+end
+
 -- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
 -- leaves the set at once: it is its head, so by rank. Nothing else does.
 -- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
@@ -97,7 +122,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   else
     batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, wanted), 1
   end
-  local moved, indexed = 0, 0
+  local moved, indexed, before = 0, 0, promoted
   for i = 1, #batch, step do
     local member = batch[i]
     local size = #member
@@ -153,13 +178,15 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     promoted, room = promoted + moved, room - moved
   end
   if indexed > 0 then
-    pcall('DEL', unpack(index, 1, indexed))
+    local known = pcall('DEL', unpack(index, 1, indexed))
+    if before < to_extend and known ~= 0 then -- a unique job has an index; or a marker by look.lua, which lasts
+      remember(index, indexed, before)
+    end
     if want_traces then
-      local found = pcall('MGET', unpack(trace_keys, 1, indexed))
-      for i = 1, found.err and 0 or indexed do
-        if found[i] then
-          traces[#traces + 1] = found[i]
-          pcall('DEL', trace_keys[i])
+      for i = 1, indexed do
+        local trace = pcall('GETDEL', trace_keys[i]) -- a write: the server remembers no key for client tracking
+        if trace and not trace.err then
+          traces[#traces + 1] = trace
         end
       end
     end
@@ -184,10 +211,12 @@ if full then
 end
 local depth = call('ZCARD', delayed)
 local head = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-local next_due, lag = false, 0
-if head[2] then
-  next_due = math.ceil(tonumber(head[2]))
+local next_due, lag = head[2] and (head[2] == '-inf' and 0 or tonumber(head[2])), 0
+if next_due and next_due <= MAX_DUE_MS then
+  next_due = math.max(0, math.ceil(next_due))
   lag = math.max(0, now - next_due)
+else
+  next_due = false
 end
 for i = 1, #late do
   late[i] = min(late[i], promoted)

@@ -24,14 +24,15 @@ for _, fields in ipairs(groups) do
   for i = 1, #fields, 2 do
     group[fields[i]] = fields[i + 1]
   end
-  local ms, sequence
-  if group.pending > 0 then
-    ms, sequence = parse(redis.call('XPENDING', KEYS[1], group.name)[2])
-  else
-    ms, sequence = parse(group['last-delivered-id'])
-    local number = tonumber(sequence)
-    if number < 9e15 then -- delivered and acknowledged: the one after it
-      sequence = string.format('%.0f', number + 1)
+  local ms, sequence = parse(group['last-delivered-id'])
+  local number = tonumber(sequence)
+  if number < 9e15 then -- delivered, and acknowledged unless it is pending: the one after it
+    sequence = string.format('%.0f', number + 1)
+  end
+  if group.pending > 0 then -- the smaller of the two: after XGROUP SETID, what is pending may not be delivered yet
+    local oldest_ms, oldest_sequence = parse(redis.call('XPENDING', KEYS[1], group.name)[2])
+    if before(oldest_ms, oldest_sequence, ms, sequence) then
+      ms, sequence = oldest_ms, oldest_sequence
     end
   end
   if not first_ms or before(ms, sequence, first_ms, first_sequence) then

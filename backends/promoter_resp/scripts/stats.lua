@@ -1,7 +1,9 @@
 -- A consistent look at a queue; changes nothing.
 -- KEYS: lock, delayed, stream, events, dlq
 -- Reply: {now, depth, due, next due or nil, stream length, events length, dlq length, holder or nil, PTTL,
---         {{group, pending, undelivered or nil, oldest pending id or nil, its consumer or nil}, …}}
+--         {{group, pending, undelivered or nil, oldest pending id or nil, its consumer or nil}, …}, parked}
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked, and never the next due
+
 local function groups()
   local found = {}
   if redis.call('EXISTS', KEYS[3]) == 0 then return found end
@@ -20,15 +22,22 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+local next_due = head[2] and (head[2] == '-inf' and 0 or tonumber(head[2]))
+if next_due and next_due <= MAX_DUE_MS then
+  next_due = math.max(0, math.ceil(next_due))
+else
+  next_due = false
+end
 return {
   now,
   redis.call('ZCARD', KEYS[2]),
   redis.call('ZCOUNT', KEYS[2], '-inf', string.format('%.0f', now)),
-  head[2] and math.ceil(tonumber(head[2])) or false,
+  next_due,
   redis.call('XLEN', KEYS[3]),
   redis.call('XLEN', KEYS[4]),
   redis.call('XLEN', KEYS[5]),
   redis.call('GET', KEYS[1]),
   redis.call('PTTL', KEYS[1]),
   groups(),
+  redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', MAX_DUE_MS), '+inf'),
 }

@@ -5,6 +5,7 @@ lock.py        lock, unlock, exclusivity, expiry
 promotion.py   promote: due, order, bound, fencing, lag
 delivery.py    what a consumer finds: payloads, names, events, the stream's bound
 scheduling.py  schedule, cancel, stats, read
+overdue.py     jobs that wait for hours beyond their due time
 waiting.py     wait, close, shape, faults
 many.py        ManyQueues: several queues in one call, where a backend offers it
 model.py       random programs, side by side with a model
@@ -16,6 +17,7 @@ from promoter_core.testing.contract.delivery import DeliveryContract
 from promoter_core.testing.contract.lock import LockContract
 from promoter_core.testing.contract.many import ManyQueuesContract
 from promoter_core.testing.contract.model import ModelContract
+from promoter_core.testing.contract.overdue import OverdueContract
 from promoter_core.testing.contract.promotion import PromotionContract
 from promoter_core.testing.contract.scheduling import SchedulingContract
 from promoter_core.testing.contract.sinks import EventSinkContract, MetricsSinkContract
@@ -27,6 +29,7 @@ class BackendContract(
     PromotionContract,
     DeliveryContract,
     SchedulingContract,
+    OverdueContract,
     WaitingContract,
     ManyQueuesContract,
     ModelContract,

@@ -56,7 +56,8 @@ class ContractBase(Guarded):
     """`backend` is the author's; `kit` is what the tests use.
 
     Optional fixtures: `pair` (two open backends on one store, closed afterwards), `unreachable` (a backend, not yet
-    open, whose store cannot be reached) and `clock` (the one that the backend's time passes by).
+    open, whose store cannot be reached), `clock` (the one that the backend's time passes by) and `leap` (`async (queue,
+    ms)`, lets that much time pass in the store at once).
     """
 
     # Annotated as Any, so that a type checker lets a subclass replace them by fixtures of another shape.

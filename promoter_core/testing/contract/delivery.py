@@ -64,8 +64,7 @@ class DeliveryContract(ContractBase):
         obliges("Backend.promote", ENTRY, p.jobs[0].name == name, job=p.jobs[0])
 
     async def test_an_empty_name_is_absent(self, kit: Kit) -> None:
-        await kit.due("a")
-        await kit.schedule("b", delay_ms=0)
+        await kit.due("a", "b")
         await kit.promote(await kit.lead())
         obliges("Backend.promote", ENTRY, [a.name for a in await kit.arrivals()] == [None, None])
 
@@ -115,9 +114,14 @@ class DeliveryContract(ContractBase):
         await kit.due("a", unique=True)
         await kit.promote(await kit.lead())
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "NOT_FOUND: nothing changed.", outcome is CancelOutcome.NOT_FOUND, outcome=outcome)
+        obliges(
+            "Backend.cancel",
+            "NOT_FOUND: it is not there, and nothing changed.",
+            outcome is CancelOutcome.NOT_FOUND,
+            outcome=outcome,
+        )
         (again,) = await kit.schedule("a", unique=True)
-        rule = "Their dedup markers stay, so that a late repeat of the producer is a no-op."
+        rule = "Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op."
         obliges("Backend.cleanup", rule, again.created is False, again=again)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cleanup", rule, (stats.depth, stats.stream_len) == (0, 1), stats=stats)

@@ -35,10 +35,25 @@ class LockContract(ContractBase):
         left = answer.remaining_ms
         obliges(
             "Backend.lock",
-            "Otherwise `LeaseHeld` with what is left of the other's lease.",
+            "Otherwise `LeaseHeld` with what is left of the other's lease",
             left is not None and 0 < left <= LONG_MS,
             remaining_ms=left,
         )
+
+    async def test_a_refusal_names_the_holder_and_says_how_late_the_queue_is(self, kit: Kit) -> None:
+        await kit.lead("other – ünïcode")
+        rule = "whose it is, and how late the oldest pending job is."
+        await kit.schedule("later", delay_ms=LONG_MS)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", rule, answer.holder == "other – ünïcode", answer=answer)
+        obliges("Backend.lock", rule, answer.oldest_pending_lag_ms == 0, answer=answer)
+        await kit.due("soon")
+        await kit.sleep_ms(SHORT_MS)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        late = answer.oldest_pending_lag_ms
+        obliges("Backend.lock", rule, SHORT_MS <= late < LONG_MS, answer=answer)
+        left = await kit.backend.stats(kit.queue)
+        obliges("Backend.lock", rule, left.depth == 2, stats=left)
 
     async def test_a_refusal_does_not_lengthen_the_lease(self, kit: Kit) -> None:
         await kit.lead("other", SHORT_MS)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ulid import ULID
 
 from promoter_core.contracts import Clock, ManyQueues
-from promoter_core.model import Changes, Lease, LeaseHeld, LeaseLost, Promotion
+from promoter_core.model import Changes, Lease, LeaseHeld, LeaseLost, Promotion, Renewal
 from promoter_core.testing.contract.base import ContractBase, needs_wake
 from promoter_core.testing.kit import LONG_MS, REQUEST, Kit
 from promoter_core.testing.obligations import obliges
 
 PATIENT_S = 5.0  # a wait that a change is to end
+RENEW = "ManyQueues.renew_many"
 ORDER = "Answers come in the order asked."
 
 
@@ -54,16 +56,44 @@ class ManyQueuesContract(ContractBase):
         await queues[3].lead("me", 2_000)
         answers = await many.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
         obliges(
-            "ManyQueues.renew_many",
-            "Start each lease anew whose lock is still its holder's.",
-            list(answers) == [True, False, False, True],
+            RENEW,
+            "Start each lease anew whose lock is still its holder's",
+            [type(answer) for answer in answers] == [Renewal, LeaseLost, LeaseLost, Renewal],
             answers=answers,
         )
         left = [(await many.stats(k.queue)).lease_remaining_ms for k in queues]
         assert left[0] > 30_000, left
         assert left[3] > 30_000, left
-        obliges("ManyQueues.renew_many", "False where it is not: nothing changes there.", left[1] <= 2_000, left=left)
+        lost = "`LeaseLost` where the lock is not the holder's: nothing changes there."
+        obliges(RENEW, lost, left[1] <= 2_000, left=left)
         assert left[2] is None, left
+
+    async def test_each_lease_is_renewed_for_its_own_holder_and_length(self, many: Any, kit: Kit) -> None:
+        terms = [("a", LONG_MS), ("a", 5_000), ("b", 20_000), ("a", LONG_MS), ("b", 20_000)]
+        leases = [await kit.other().lead(holder, 1_000) for holder, _ in terms]
+        leases = [replace(lease, ttl_ms=ttl_ms) for lease, (_, ttl_ms) in zip(leases, terms, strict=True)]
+        answers = await many.renew_many(leases)
+        assert all(isinstance(answer, Renewal) for answer in answers), answers
+        left = [(await many.stats(lease.queue)).lease_remaining_ms for lease in leases]
+        right = [ttl_ms - 4_000 < ms <= ttl_ms for (_, ttl_ms), ms in zip(terms, left, strict=True)]
+        obliges(RENEW, "for its own `ttl_ms`", all(right), left=left, terms=terms)
+
+    async def test_a_renewal_says_what_is_due_and_what_comes_next(self, many: Any, kit: Kit) -> None:
+        empty, later, due, others = (kit.other() for _ in range(4))
+        leases = [await k.lead() for k in (empty, later, due)]
+        await later.schedule("late", delay_ms=LONG_MS)
+        await later.schedule("early", delay_ms=LONG_MS // 2)
+        await others.lead("somebody else")
+        await others.schedule("a")
+        await due.due("a", "b")
+        answers = await many.renew_many([*leases, Lease(others.queue, "leader", LONG_MS)])
+        stats = [await many.stats(k.queue) for k in (empty, later, due)]
+        seen = [(a.due, a.next_due_ms) if isinstance(a, Renewal) else a for a in answers]
+        right = [(False, None), (False, stats[1].next_due_ms), (True, stats[2].next_due_ms), LeaseLost()]
+        says = "The answer is a `Renewal` with what is due and what comes next, by the store's clock"
+        obliges(RENEW, says, seen == right, answers=answers)
+        obliges(RENEW, says, all(0 <= s.now_ms - a.now_ms < 10_000 for a, s in zip(answers, stats, strict=False)))
+        assert await due.arrived() == [], "a renewal moves nothing"
 
     async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, many: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
@@ -104,13 +134,32 @@ class ManyQueuesContract(ContractBase):
         await Kit(many, kit.clock, f"{prefix}-led").lead()
         await many.stats(f"{prefix}-empty")
         names.append(f"{prefix}-led")
-        found = [name for page in [p async for p in many.find(f"{prefix}-*")] for name in page]
+        found = [name for page in [p async for p in many.find([f"{prefix}-*"])] for name in page]
         obliges(
             "ManyQueues.find",
             "The queues that have delayed jobs or a leader, and match",
             set(found) == set(names),
             found=found,
         )
+
+    async def test_queues_are_found_by_any_of_several_patterns(self, many: Any, kit: Kit) -> None:
+        prefix = f"find-{ULID()}"
+        for name in ("mail-1", "mail-2", "mail-30", "sms-a", "sms-b", "sms-^", "sms-!", "web"):
+            await Kit(many, kit.clock, f"{prefix}-{name}").schedule("later")
+
+        async def found(*patterns: str) -> set[str]:
+            pages = [page async for page in many.find([f"{prefix}-{pattern}" for pattern in patterns])]
+            return {name.removeprefix(f"{prefix}-") for page in pages for name in page}
+
+        for patterns, names in (
+            (("mail-?", "web"), {"mail-1", "mail-2", "web"}),
+            (("sms-[!a]", "mail-[3-4]*"), {"sms-b", "sms-^", "sms-!", "mail-30"}),
+            (("sms-[^a]",), {"sms-a", "sms-^"}),
+            (("nothing*", "none"), set()),
+        ):
+            answer = await found(*patterns)
+            said = "and match one of the glob patterns"
+            obliges("ManyQueues.find", said, answer == names, patterns=patterns, found=answer)
 
     async def test_members_of_a_group_know_one_another(self, many: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"
@@ -141,13 +190,21 @@ class ManyQueuesContract(ContractBase):
             obliges("ManyQueues.join", "The feeds of other members tell of a new one", heard)
         feed.close()
 
-    async def test_the_feed_tells_of_a_queue_that_is_announced(self, many: Any, kit: Kit, pair: Any) -> None:
+    async def test_the_feed_tells_of_queues_that_are_announced(self, many: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
-        feed, name = await many.feed(), f"new-{ULID()}"
+        feed, names = await many.feed(), {f"new-{i}-{ULID()}" for i in range(1_001)}
         await self._until(feed, lambda c: False, 0.3)
-        await pair[1].announce(name)
-        heard = await self._until(feed, lambda c: name in c.sets)
-        obliges("ManyQueues.announce", "Have the feeds of other processes tell of this queue.", heard, name=name)
+        await pair[1].announce([])
+        await pair[1].announce(sorted(names))
+        missing = set(names)
+
+        def said(changes: Changes) -> bool:
+            missing.difference_update(changes.sets)
+            return not missing
+
+        heard = await self._until(feed, said)
+        told = "Have the feeds of other processes tell of these queues."
+        obliges("ManyQueues.announce", told, heard, missing=len(missing))
         feed.close()
 
     @staticmethod

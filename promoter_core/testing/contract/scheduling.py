@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from promoter_core.model import CancelOutcome, StreamName
+from promoter_core.model import MAX_DUE_MS, CancelOutcome, StreamName
 from promoter_core.testing.contract.base import ContractBase
 from promoter_core.testing.kit import LONG_MS, SOON_MS, Kit, job
 from promoter_core.testing.obligations import obliges
 
 UNIQUE = "a repeat changes nothing and answers `created=False`"
+MISSING = "NOT_FOUND: it is not there, and nothing changed."
 
 
 class SchedulingContract(ContractBase):
@@ -29,20 +30,39 @@ class SchedulingContract(ContractBase):
         obliges("Backend.schedule", "the answers are in the order asked", (answer.id, answer.created) == ("a", True))
 
     async def test_a_far_due_time_is_kept_too(self, kit: Kit) -> None:
-        due_ms = 253_402_300_799_999
-        await kit.schedule("a", due_ms=due_ms, unique=True)
+        await kit.schedule("a", due_ms=MAX_DUE_MS, unique=True)
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.schedule", "Put jobs into the sorted set", stats.next_due_ms == due_ms, stats=stats)
+        obliges("Backend.schedule", "Put jobs into the sorted set", stats.next_due_ms == MAX_DUE_MS, stats=stats)
 
-    async def test_a_job_due_at_once_goes_straight_to_the_stream(self, kit: Kit) -> None:
-        now_ms = (await kit.backend.stats(kit.queue)).now_ms
-        await kit.schedule("zero", delay_ms=0, name="n")
-        await kit.schedule("past", due_ms=now_ms - 10_000)
+    async def test_a_job_due_at_once_goes_the_way_of_all_jobs(self, kit: Kit) -> None:
+        rule = "it goes into the set like any other, and the next `promote` moves it by the same rules"
+        lease, before = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
+        context = f"00-{7:032x}-{7:016x}-01"
+        await kit.schedule("zero", delay_ms=0, name="n", traceparent=context)
+        await kit.sleep_ms(2)
+        await kit.schedule("past", due_ms=before - 10_000)
         stats = await kit.backend.stats(kit.queue)
-        rule = "A job that is due at once goes straight to the stream."
+        obliges("Backend.schedule", rule, (stats.depth, stats.due, stats.stream_len) == (2, 2, 0), stats=stats)
+        p = await kit.promote(lease, max_stream_len=1, want_traces=True)
+        obliges("Backend.schedule", rule, (p.promoted, p.held_back) == (1, 1), promotion=p)
+        if kit.backend.capabilities.traces:
+            obliges("Backend.schedule", rule, p.traces == (context,), promotion=p)
+        p = await kit.promote(lease, max_stream_len=2)
         arrivals = [(a.id, a.name) for a in await kit.arrivals()]
-        obliges("Backend.schedule", rule, stats.depth == 0, stats=stats)
         obliges("Backend.schedule", rule, arrivals == [("zero", "n"), ("past", None)], arrivals=arrivals)
+        events = [e["id"] for e in await kit.events()]
+        obliges("Backend.schedule", rule, events == ["zero", "past"], events=events)
+        due_ms = p.jobs[0].due_ms
+        rule = "A job that is due at once, or was, is due now"
+        obliges("Backend.schedule", rule, before <= due_ms <= stats.now_ms, before_ms=before, due_ms=due_ms)
+
+    async def test_a_due_time_after_the_year_9999_is_the_end_of_it(self, kit: Kit) -> None:
+        await kit.schedule("a", due_ms=MAX_DUE_MS + 1)
+        await kit.schedule("b", delay_ms=MAX_DUE_MS)
+        stats = await kit.backend.stats(kit.queue)
+        rule = "A due time after the year 9999 is taken as the end of it."
+        seen = (stats.depth, stats.next_due_ms, stats.parked)
+        obliges("Backend.schedule", rule, seen == (2, MAX_DUE_MS, 0), stats=stats)
 
     async def test_a_unique_id_is_scheduled_once(self, kit: Kit) -> None:
         first = await kit.schedule("a", unique=True)
@@ -56,14 +76,17 @@ class SchedulingContract(ContractBase):
     async def test_a_unique_id_twice_in_one_call_is_scheduled_once(self, kit: Kit) -> None:
         answers = await kit.schedule("a", "b", "a", unique=True)
         created = [a.created for a in answers]
-        rule = "a request that comes twice in one call counts as a repeat as well"
+        rule = "A request that comes twice in one call counts as a repeat as well"
         obliges("Backend.schedule", rule, created == [True, True, False], created=created)
 
     async def test_a_unique_job_due_at_once_is_remembered(self, kit: Kit) -> None:
         await kit.schedule("a", unique=True, delay_ms=0)
-        (again,) = await kit.schedule("a", unique=True, delay_ms=0)
-        ok = again.created is False and await kit.arrived() == ["a"]
-        obliges("Backend.schedule", UNIQUE, ok, again=again)
+        (waiting,) = await kit.schedule("a", unique=True, delay_ms=0)
+        await kit.promote(await kit.lead())
+        (promoted,) = await kit.schedule("a", unique=True, delay_ms=0)
+        answers = (waiting.created, promoted.created)
+        obliges("Backend.schedule", UNIQUE, answers == (False, False), answers=answers)
+        obliges("Backend.schedule", UNIQUE, await kit.arrived() == ["a"])
 
     async def test_many_concurrent_requests_with_one_unique_id_schedule_one_job(self, kit: Kit) -> None:
         answers = await asyncio.gather(*(kit.schedule("a", unique=True, payload=b"%d" % i) for i in range(30)))
@@ -109,11 +132,31 @@ class SchedulingContract(ContractBase):
     async def test_cancelling_tells_what_it_found_in_the_order_asked(self, kit: Kit) -> None:
         await kit.schedule("a", "b", "c")
         await kit.schedule("plain", index=False)
-        outcomes = await kit.backend.cancel(kit.queue, ["b", "never", "a", "b", "plain"])
-        expected = [(o == "R" and CancelOutcome.REMOVED) or CancelOutcome.NOT_FOUND for o in "RNRNN"]
-        obliges("Backend.cancel", "NOT_FOUND: nothing changed.", list(outcomes) == expected, outcomes=outcomes)
+        outcomes = await kit.backend.cancel(kit.queue, ["b", "never", "a", "b", "plain", "plain"])
+        expected = [(o == "R" and CancelOutcome.REMOVED) or CancelOutcome.NOT_FOUND for o in "RNRNRN"]
+        obliges("Backend.cancel", MISSING, list(outcomes) == expected, outcomes=outcomes)
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.cancel", "NOT_FOUND: nothing changed.", stats.depth == 2, stats=stats)
+        obliges("Backend.cancel", MISSING, stats.depth == 1, stats=stats)
+
+    async def test_a_job_without_an_index_is_found_among_many(self, kit: Kit) -> None:
+        for first in range(0, 2_400, 800):
+            await kit.schedule(*(f"j{i:04}" for i in range(first, first + 800)))
+        await kit.schedule("plain", index=False, delay_ms=LONG_MS + 5_000)
+        outcomes = await kit.backend.cancel(kit.queue, ["never", "plain"])
+        rule = "A job without an index is looked for in the set itself"
+        obliges("Backend.cancel", rule, outcomes == (CancelOutcome.NOT_FOUND, CancelOutcome.REMOVED), outcomes=outcomes)
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.cancel", rule, stats.depth == 2_400, stats=stats)
+
+    async def test_many_ids_are_cancelled_in_one_call(self, kit: Kit) -> None:
+        ids = [f"j{i}" for i in range(1_200)]
+        await kit.schedule(*ids[::2])
+        await kit.schedule(*ids[1::4], index=False)
+        outcomes = await kit.backend.cancel(kit.queue, ids)
+        expected = [CancelOutcome.NOT_FOUND if i % 4 == 3 else CancelOutcome.REMOVED for i in range(len(ids))]
+        obliges("Backend.cancel", "Take jobs out of the sorted set by id", list(outcomes) == expected)
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.cancel", "Take jobs out of the sorted set by id", stats.depth == 0, stats=stats)
 
     async def test_a_cancelled_id_is_free_again(self, kit: Kit) -> None:
         await kit.schedule("a", unique=True)
@@ -183,7 +226,10 @@ class SchedulingContract(ContractBase):
         obliges("Backend.stats", "Changes nothing.", p.promoted == 1, promotion=p)
 
     async def test_a_stream_is_read_page_by_page(self, kit: Kit) -> None:
-        await kit.schedule(*(f"j{i}" for i in range(10)), delay_ms=0)
+        for i in range(10):
+            await kit.schedule(f"j{i}", delay_ms=0)
+            await kit.sleep_ms(2)
+        await kit.promote(await kit.lead())
         pages, after = [], ""
         while page := await kit.backend.read(kit.queue, StreamName.JOBS, after, 4):
             pages.append(len(page))

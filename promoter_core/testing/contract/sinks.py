@@ -8,11 +8,12 @@ import time
 from typing import Any
 
 import pytest
+from ulid import ULID
 
-from promoter_core.contracts import EventSink, Exposable, MetricsSink, SinkMonitor
+from promoter_core.contracts import EventSink, Exposable, SinkMonitor, TroubleReports
 from promoter_core.errors import PermanentError, TransientError
 from promoter_core.model import LockOutcome, PromotedJob, Promotion, SinkTrouble, Tick
-from promoter_core.testing.contract.base import Guarded, missing
+from promoter_core.testing.contract.base import Guarded, missing, optional
 from promoter_core.testing.obligations import obliges
 
 JOBS = (
@@ -25,9 +26,13 @@ BLOCKED_S = 0.5  # far more than a call that "returns at once" takes, far less t
 
 @pytest.mark.asyncio
 class EventSinkContract(Guarded):
-    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's."""
+    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's.
+
+    Optional fixture: `delivered`, a function, plain or async, that returns the ids of the jobs delivered so far.
+    """
 
     sink: Any = missing("sink", "give your contract class a fixture `sink`")
+    delivered: Any = optional("delivered", "a function that returns the ids of the jobs delivered so far")
 
     async def test_it_has_the_shape_of_an_event_sink(self, sink: Any) -> None:
         assert isinstance(sink, EventSink), f"{type(sink).__name__} lacks emit or close"
@@ -59,6 +64,27 @@ class EventSinkContract(Guarded):
     async def test_it_closes_without_having_been_used(self, sink: Any) -> None:
         await sink.close()
 
+    async def test_it_works_again_after_close(self, sink: Any) -> None:
+        for _ in range(3):
+            await sink.emit("q", JOBS[:2])
+            await sink.emit("q", JOBS)
+            await sink.close()
+
+    async def test_a_second_run_delivers_every_job(self, sink: Any, delivered: Any) -> None:
+        for run in range(3):
+            told: list[SinkTrouble] = []
+            if isinstance(sink, TroubleReports):
+                sink.report_to(told.append)
+            for number in range(4):
+                await sink.emit("q", (PromotedJob(f"{run}-{number}", "", 1_000, 1_001, f"{1001 + run}-{number}"),))
+                await asyncio.sleep(0.01)
+            await sink.close()
+            ids = delivered()
+            ids = set(await ids if inspect.isawaitable(ids) else ids)
+            wanted = {f"{run}-{number}" for number in range(4)}
+            again = "the next `emit` opens again what it needs"
+            obliges("EventSink.close", again, wanted <= ids, run=run + 1, missing=sorted(wanted - ids), reported=told)
+
 
 class MetricsSinkContract(Guarded):
     """A subclass gives a fixture `sink`."""
@@ -66,7 +92,8 @@ class MetricsSinkContract(Guarded):
     sink: Any = missing("sink", "give your contract class a fixture `sink`")
 
     def test_it_has_the_shape_of_a_metrics_sink(self, sink: Any) -> None:
-        assert isinstance(sink, MetricsSink), f"{type(sink).__name__} lacks wants_jobs, on_tick, on_lock or on_error"
+        lacking = [name for name in ("wants_jobs", "on_tick", "on_lock", "on_error") if not hasattr(sink, name)]
+        assert not lacking, f"{type(sink).__name__} lacks {', '.join(lacking)}"
         assert isinstance(sink.wants_jobs, bool), "MetricsSink.wants_jobs must be True or False"
         for name in ("on_tick", "on_lock", "on_error"):
             assert not inspect.iscoroutinefunction(getattr(sink, name)), f"MetricsSink.{name} must not be `async def`"
@@ -87,6 +114,24 @@ class MetricsSinkContract(Guarded):
             page, content_type = sink.exposition()
             assert isinstance(page, bytes), f"Exposable.exposition must give bytes, not {page!r}"
             assert isinstance(content_type, str), f"Exposable.exposition must give a content type, not {content_type!r}"
+
+    def test_it_forgets_a_queue_and_takes_it_again(self, sink: Any) -> None:
+        if not hasattr(sink, "on_forget"):
+            pytest.skip("the sink has no on_forget: what it keeps for a queue stays when the queue has gone")
+        assert not inspect.iscoroutinefunction(sink.on_forget), "MetricsSink.on_forget must not be `async def`"
+        name = f"forgotten-{ULID()}"
+        sink.on_forget(name)
+        for _ in range(2):
+            sink.on_lock(name, LockOutcome.ACQUIRED)
+            sink.on_tick(name, Tick(Promotion(3, 2, 5_000, 7_000, 2_000, 1, 9, JOBS, (3, 2, 1)), 0.25))
+            sink.on_error(name, TransientError("gone", code="CONNECTION"))
+            if isinstance(sink, Exposable):
+                assert name.encode() in sink.exposition()[0], "the page does not name the queue"
+            sink.on_forget(name)
+            if isinstance(sink, Exposable):
+                gone = name.encode() not in sink.exposition()[0]
+                obliges("MetricsSink.on_forget", "drop what is kept for it", gone, queue=name)
+        sink.on_forget(name)
 
     def test_it_returns_at_once(self, sink: Any) -> None:
         began_s = time.monotonic()

@@ -110,6 +110,7 @@ class WaitingContract(ContractBase):
     async def test_cancelling_a_wait_is_safe(self, kit: Kit) -> None:
         lease = await kit.lead()
         for _ in range(5):
+            await self._settle(kit, lease)
             waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, PATIENT_S, lease))
             await kit.sleep_ms(5)
             waiting.cancel()

@@ -53,6 +53,22 @@ class TellsNothingOfTheLease(MemoryBackend):
         return LeaseHeld(None) if isinstance(answer, LeaseHeld) else answer
 
 
+class DoesNotSayWhoLeads(MemoryBackend):
+    killed_by = "test_a_refusal_names_the_holder_and_says_how_late_the_queue_is"
+
+    async def lock(self, queue, holder, ttl_ms):
+        answer = await super().lock(queue, holder, ttl_ms)
+        return replace(answer, holder=holder) if isinstance(answer, LeaseHeld) else answer
+
+
+class NeverSaysThatAQueueIsLate(MemoryBackend):
+    killed_by = "test_a_refusal_names_the_holder_and_says_how_late_the_queue_is"
+
+    async def lock(self, queue, holder, ttl_ms):
+        answer = await super().lock(queue, holder, ttl_ms)
+        return replace(answer, oldest_pending_lag_ms=0) if isinstance(answer, LeaseHeld) else answer
+
+
 class ComparesHoldersByPrefix(MemoryBackend):
     killed_by = "test_holders_are_compared_exactly"
 

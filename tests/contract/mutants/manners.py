@@ -17,6 +17,7 @@ class WakesNobody(MemoryBackend):
         self._store.signals.clear((queue, What.SET))
         signals, self._store.signals = self._store.signals, type(self._store.signals)(self._clock)
         try:
+            self._store.signals.expect("nothing")
             return await self._store.signals.wait("nothing", timeout_s)
         finally:
             self._store.signals = signals

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from promoter_core.model import Changes, Members
+from dataclasses import replace
+
+from promoter_core.model import Changes, LeaseLost, Members, Renewal
 from promoter_memory.backend import MemoryBackend
 
 
@@ -26,30 +28,84 @@ class RenewsWhateverItIsAsked(MemoryBackend):
     async def renew_many(self, leases):
         for lease in leases:
             self._store[lease.queue].lock = (lease.holder, self._now_ms() + lease.ttl_ms)
-        return [True] * len(leases)
+        return await super().renew_many(leases)
 
 
 class SaysThatItRenews(MemoryBackend):
     killed_by = "test_many_leases_are_renewed_where_they_are_ours"
 
     async def renew_many(self, leases):
-        return [self._store[x.queue].holder(self._now_ms()) == x.holder for x in leases]
+        now_ms = self._now_ms()
+        ours = [self._store[x.queue].holder(now_ms) == x.holder for x in leases]
+        return [Renewal(now_ms, False, None) if our else LeaseLost() for our in ours]
+
+
+class RenewsAllForAsLongAsTheFirst(MemoryBackend):
+    killed_by = "test_each_lease_is_renewed_for_its_own_holder_and_length"
+
+    async def renew_many(self, leases):
+        return await super().renew_many([replace(lease, ttl_ms=leases[0].ttl_ms) for lease in leases])
+
+
+class RenewsForTheFirstHolder(MemoryBackend):
+    killed_by = "test_each_lease_is_renewed_for_its_own_holder_and_length"
+
+    async def renew_many(self, leases):
+        return await super().renew_many([replace(lease, holder=leases[0].holder) for lease in leases])
+
+
+class RenewsWithoutALook(MemoryBackend):
+    killed_by = "test_a_renewal_says_what_is_due_and_what_comes_next"
+
+    async def renew_many(self, leases):
+        answers = await super().renew_many(leases)
+        return [Renewal(x.now_ms, False, None) if isinstance(x, Renewal) else x for x in answers]
+
+
+class SaysThatAllIsDue(MemoryBackend):
+    killed_by = "test_a_renewal_says_what_is_due_and_what_comes_next"
+
+    async def renew_many(self, leases):
+        answers = await super().renew_many(leases)
+        return [replace(x, due=x.next_due_ms is not None) if isinstance(x, Renewal) else x for x in answers]
+
+
+class AnswersAsBefore(MemoryBackend):
+    killed_by = "test_many_leases_are_renewed_where_they_are_ours"
+
+    async def renew_many(self, leases):
+        return [isinstance(answer, Renewal) for answer in await super().renew_many(leases)]
 
 
 class FindsEverything(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, pattern):
+    async def find(self, patterns):
         yield [name for name, _ in self._store.queues()]
 
 
 class FindsTheFirstPage(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, pattern):
-        async for page in super().find(pattern):
+    async def find(self, patterns):
+        async for page in super().find(patterns):
             yield page[:20]
             return
+
+
+class FindsByTheFirstPattern(MemoryBackend):
+    killed_by = "test_queues_are_found_by_any_of_several_patterns"
+
+    async def find(self, patterns):
+        async for page in super().find(patterns[:1]):
+            yield page
+
+
+class AnnouncesTheFirstOnly(MemoryBackend):
+    killed_by = "test_the_feed_tells_of_queues_that_are_announced"
+
+    async def announce(self, queues):
+        await super().announce(queues[:1])
 
 
 class RemembersTheDead(MemoryBackend):
@@ -81,7 +137,7 @@ class TellsNobodyOfMembers(MemoryBackend):
 
 
 class TellsNobodyOfSets(MemoryBackend):
-    killed_by = "test_the_feed_tells_of_a_queue_that_is_announced"
+    killed_by = "test_the_feed_tells_of_queues_that_are_announced"
 
     async def feed(self):
         return _Without(await super().feed(), sets=frozenset())

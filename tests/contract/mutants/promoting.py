@@ -29,6 +29,13 @@ class EditsEntries(MemoryBackend):
         return answer
 
 
+class SaysItsWorkInMicroseconds(Edits):
+    killed_by = "test_the_work_is_no_longer_than_the_call"
+
+    def edit(self, answer, request):
+        return replace(answer, work_ms=200.0)  # on a clock that stands still
+
+
 class RemovesBeforeAdding(MemoryBackend):
     killed_by = "test_a_promote_that_is_cancelled_loses_nothing"
 
@@ -218,14 +225,14 @@ class DeletesTheDedupMarker(MemoryBackend):
     async def cleanup(self, queue, jobs):
         await super().cleanup(queue, jobs)
         for job in jobs:
-            self._store[queue].unmark(job.id)
+            self._store[queue]._markers.pop(job.id, None)
 
 
 class CleansUpEverything(MemoryBackend):
     killed_by = "test_cleanup_forgets_no_other_job"
 
     async def cleanup(self, queue, jobs):
-        self._store[queue].index.clear()
+        self._store[queue]._index.clear()
 
 
 class GrowsBeyondTheCap(MemoryBackend):

@@ -27,6 +27,10 @@ def contract(backend_class):
             return VirtualClock()
 
         @pytest.fixture
+        def leap(self, clock):
+            return lambda queue, ms: clock.sleep(ms / 1000)
+
+        @pytest.fixture
         def store(self, clock):
             return MemoryStore(clock)
 

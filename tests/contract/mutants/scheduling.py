@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from promoter_core.envelope import pack_envelope
 from promoter_core.model import CancelOutcome, Scheduled, StreamName
 from promoter_memory.backend import MemoryBackend
 
@@ -36,13 +37,100 @@ class CutsFarDueTimes(Rewrites):
         return job if job.due_ms is None else replace(job, due_ms=min(job.due_ms, 2**42))
 
 
-class KeepsDueJobsInTheSet(Rewrites):
-    killed_by = "test_a_job_due_at_once_goes_straight_to_the_stream"
+class SendsDueJobsStraightToTheStream(MemoryBackend):
+    killed_by = "test_a_job_due_at_once_goes_the_way_of_all_jobs"
 
-    def rewrite(self, job):
-        return (
-            replace(job, delay_ms=1, due_ms=None) if (job.delay_ms or 0) <= 0 and not (job.due_ms or 0) > 2e12 else job
-        )
+    async def schedule(self, queue, jobs):
+        q, now_ms = self._queue(queue)
+        for job in jobs:
+            if job.delay_ms == 0 or (job.due_ms or now_ms + 1) <= now_ms:
+                envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
+                q.streams[StreamName.JOBS].add(now_ms, {"d": envelope})
+        later = [job for job in jobs if job.delay_ms or (job.due_ms or 0) > now_ms]
+        answers = {a.id: a for a in await super().schedule(queue, later)}
+        return tuple(answers.get(job.id, Scheduled(job.id, True)) for job in jobs)
+
+
+class CountsDueJobsLate(MemoryBackend):
+    killed_by = "test_a_job_due_at_once_goes_the_way_of_all_jobs"
+
+    async def schedule(self, queue, jobs):
+        answers = await super().schedule(queue, jobs)
+        q = self._store[queue]
+        for job in jobs:
+            if job.due_ms is not None and (waiting := q.waiting(job.id)):
+                waiting.due_ms = job.due_ms
+        return answers
+
+
+class GoesBeyondTheYear9999(MemoryBackend):
+    killed_by = "test_a_due_time_after_the_year_9999_is_the_end_of_it"
+
+    async def stats(self, queue):
+        stats = await super().stats(queue)
+        return replace(stats, next_due_ms=stats.next_due_ms and stats.next_due_ms + (stats.next_due_ms > 2**47))
+
+
+class ForgetsIdsThatAreOverdue(MemoryBackend):
+    killed_by = "test_the_id_of_a_job_that_waits_is_taken_however_long"
+
+    async def schedule(self, queue, jobs):
+        q, now_ms = self._queue(queue)
+        for job in jobs:
+            if (waiting := q.waiting(job.id)) and waiting.due_ms + 3_600_000 <= now_ms:
+                waiting.unique = False
+        return await super().schedule(queue, jobs)
+
+
+class CancelForgetsJobsThatAreOverdue(MemoryBackend):
+    killed_by = "test_a_job_that_has_waited_for_hours_can_be_cancelled"
+
+    async def cancel(self, queue, ids):
+        q, now_ms = self._queue(queue)
+        for id in ids:
+            if (waiting := q.waiting(id)) and waiting.due_ms + 3_600_000 <= now_ms:
+                del q._index[id]
+        return await super().cancel(queue, ids)
+
+
+class ForgetsIdsAnHourAfterTheDueTime(MemoryBackend):
+    killed_by = "test_an_id_is_remembered_for_an_hour_after_the_promotion"
+
+    async def promote(self, lease, request):
+        answer = await super().promote(lease, request)
+        for job in getattr(answer, "jobs", ()):
+            self._store[lease.queue].mark(job.id, job.due_ms + 3_600_000)
+        return answer
+
+
+class RemembersIdsForEver(MemoryBackend):
+    killed_by = "test_an_id_is_remembered_for_an_hour_after_the_promotion"
+
+    async def promote(self, lease, request):
+        answer = await super().promote(lease, request)
+        for job in getattr(answer, "jobs", ()):
+            self._store[lease.queue].mark(job.id, 2**60)
+        return answer
+
+
+class CancelsTheFirstHundredOnly(MemoryBackend):
+    killed_by = "test_many_ids_are_cancelled_in_one_call"
+
+    async def cancel(self, queue, ids):
+        outcomes = await super().cancel(queue, ids[:100])
+        return outcomes + (CancelOutcome.NOT_FOUND,) * (len(ids) - len(outcomes))
+
+
+class LooksAtAThousandJobsOnly(MemoryBackend):
+    killed_by = "test_a_job_without_an_index_is_found_among_many"
+
+    async def cancel(self, queue, ids):
+        outcomes = []
+        for id in ids:
+            job = self._store[queue].waiting(id)
+            far = job is not None and sum(due_ms < job.due_ms for due_ms, _, _ in self._store[queue]._heap) > 1_000
+            outcomes += [CancelOutcome.NOT_FOUND] if far else await super().cancel(queue, [id])
+        return tuple(outcomes)
 
 
 class IgnoresUnique(Rewrites):
@@ -52,30 +140,36 @@ class IgnoresUnique(Rewrites):
         return replace(job, unique=False)
 
 
-class ForgetsTheIndex(Rewrites):
+class ForgetsTheIndex(MemoryBackend):
     killed_by = "test_a_cancelled_job_is_never_promoted"
 
-    def rewrite(self, job):
-        return replace(job, index=False)
+    async def schedule(self, queue, jobs):
+        answers = await super().schedule(queue, jobs)
+        self._store[queue]._index.clear()
+        return answers
 
 
-class IndexesEverything(Rewrites):
+class CancelsOnlyWhatHasAnIndex(MemoryBackend):
     killed_by = "test_cancelling_tells_what_it_found_in_the_order_asked"
 
-    def rewrite(self, job):
-        return replace(job, index=True)
+    async def schedule(self, queue, jobs):
+        answers = await super().schedule(queue, jobs)
+        for job in jobs:
+            if not job.index:
+                self._store[queue]._index.pop(job.id, None)
+        return answers
 
 
 class SeesNoRepeatInOneCall(MemoryBackend):
     killed_by = "test_a_unique_id_twice_in_one_call_is_scheduled_once"
 
     async def schedule(self, queue, jobs):
-        q = self._store[queue]
-        fresh = {job.id for job in jobs if job.id not in q._markers}
+        q, now_ms = self._queue(queue)
+        fresh = {job.id for job in jobs if not q.taken(job.id, now_ms)}
         answers = []
         for job in jobs:
-            if job.unique and job.id in fresh:
-                q.unmark(job.id)
+            if job.unique and job.id in fresh and (waiting := q.waiting(job.id)):
+                waiting.unique = False
             answers += await super().schedule(queue, [job])
         return tuple(answers)
 
@@ -86,8 +180,8 @@ class RemembersNoImmediateJob(MemoryBackend):
     async def schedule(self, queue, jobs):
         answers = await super().schedule(queue, jobs)
         for job in jobs:
-            if not job.delay_ms and not job.due_ms:
-                self._store[queue].unmark(job.id)
+            if not job.delay_ms and not job.due_ms and (waiting := self._store[queue].waiting(job.id)):
+                waiting.unique = False
         return answers
 
 
@@ -136,7 +230,7 @@ class CancelKeepsTheJob(MemoryBackend):
     killed_by = "test_a_cancelled_job_is_never_promoted"
 
     async def cancel(self, queue, ids):
-        found = [id in self._store[queue].index for id in ids]
+        found = [self._store[queue].waiting(id) for id in ids]
         return tuple(CancelOutcome.REMOVED if f else CancelOutcome.NOT_FOUND for f in found)
 
 
@@ -147,7 +241,7 @@ class CancelKeepsTheMarker(MemoryBackend):
         q, now_ms = self._queue(queue)
         outcomes = await super().cancel(queue, ids)
         for id in ids:
-            q.mark(id, now_ms, now_ms + 3_600_000)
+            q.mark(id, now_ms + 3_600_000)
         return outcomes
 
 

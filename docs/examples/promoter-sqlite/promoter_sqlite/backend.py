@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgpack
 
@@ -16,6 +17,7 @@ from promoter_core.clock import SystemClock
 from promoter_core.envelope import pack_envelope
 from promoter_core.lateness import later_than
 from promoter_core.model import (
+    MAX_DUE_MS,
     CancelOutcome,
     Capabilities,
     JobRequest,
@@ -38,7 +40,7 @@ from promoter_core.signals import Signals
 from promoter_core.urls import BackendUrl
 from promoter_sqlite.database import Database
 
-MARKER_GRACE_MS = 3_600_000
+MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
 LOOK_S = 0.02  # how often a wait looks for commits of other processes
 
 
@@ -70,7 +72,8 @@ class SqliteBackend:
             now_ms = _now_ms()
             held = _holder(db, queue, now_ms)
             if held is not None and held[0] != _bytes(holder):
-                return LeaseHeld(held[1] - now_ms)
+                late = db.execute("SELECT ? - MIN(due_ms) FROM jobs WHERE queue = ?", (now_ms, queue)).fetchone()[0]
+                return LeaseHeld(held[1] - now_ms, _text(held[0]), max(late or 0, 0))
             _hold(db, queue, holder, now_ms + ttl_ms)
             return Lease(queue, holder, ttl_ms)
 
@@ -78,7 +81,8 @@ class SqliteBackend:
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         await self._look(lease.queue, "set")
-        return await self._db.run(lambda db: _promote(db, lease, request))
+        answer, work_ms = await self._db.timed(lambda db: _promote(db, lease, request))
+        return replace(answer, work_ms=work_ms) if isinstance(answer, Promotion) else answer
 
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Fused: the row has gone with the promotion."""
@@ -172,16 +176,16 @@ def _length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
 
 def _trim(db: sqlite3.Connection, queue: str, stream: StreamName, length: int) -> None:
     sql = (
-        "DELETE FROM entries WHERE queue = ?1 AND stream = ?2 AND seq <= "
-        "(SELECT seq FROM entries WHERE queue = ?1 AND stream = ?2 ORDER BY seq DESC LIMIT 1 OFFSET ?3)"
+        "DELETE FROM entries WHERE queue = :queue AND stream = :stream AND seq <= "
+        "(SELECT seq FROM entries WHERE queue = :queue AND stream = :stream ORDER BY seq DESC LIMIT 1 OFFSET :length)"
     )
-    db.execute(sql, (queue, stream.value, length))
+    db.execute(sql, {"queue": queue, "stream": stream.value, "length": length})
 
 
 def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int, int | None, int]:
     """Depth, due, next due time and lag."""
-    sql = "SELECT count(*), coalesce(sum(due_ms <= ?2), 0), min(due_ms) FROM jobs WHERE queue = ?1"
-    depth, due, next_ms = db.execute(sql, (queue, now_ms)).fetchone()
+    sql = "SELECT count(*), coalesce(sum(due_ms <= ?), 0), min(due_ms) FROM jobs WHERE queue = ?"
+    depth, due, next_ms = db.execute(sql, (now_ms, queue)).fetchone()
     return depth, due, next_ms, max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
@@ -196,12 +200,16 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
     if request.overflow is Overflow.HOLD:
         room = min(room, max(request.max_stream_len - _length(db, queue, StreamName.JOBS), 0))
     sql = (
-        "SELECT seq, id, name, envelope, due_ms FROM jobs WHERE queue = ? AND due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
+        "SELECT seq, id, name, envelope, due_ms, uniq FROM jobs WHERE queue = ? AND due_ms <= ? "
+        "ORDER BY due_ms, seq LIMIT ?"
     )
     jobs = []
-    for seq, id, name, envelope, due_ms in db.execute(sql, (queue, now_ms, room)).fetchall():
+    db.execute("DELETE FROM markers WHERE expires_ms <= ?", (now_ms,))
+    for seq, id, name, envelope, due_ms, unique in db.execute(sql, (queue, now_ms, room)).fetchall():
         stream_id = _add_job(db, queue, now_ms, envelope, name)
         db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
+        if unique:
+            db.execute("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", (queue, id, now_ms + MARKER_GRACE_MS))
         jobs.append(PromotedJob(_text(id), _text(name), due_ms, now_ms, stream_id))
     if request.overflow is Overflow.TRIM:
         _trim(db, queue, StreamName.JOBS, request.max_stream_len)
@@ -233,26 +241,26 @@ def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_s
 def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest) -> bool:
     now_ms, id, name = _now_ms(), _bytes(job.id), _bytes(job.name)
     due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
-    if job.unique:
-        db.execute("DELETE FROM markers WHERE queue = ? AND id = ? AND expires_ms <= ?", (queue, id, now_ms))
-        expires_ms = max(due_ms, now_ms) + MARKER_GRACE_MS
-        if not db.execute("INSERT OR IGNORE INTO markers VALUES (?, ?, ?)", (queue, id, expires_ms)).rowcount:
-            return False
+    if job.unique and _taken(db, queue, id, now_ms):
+        return False
     envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-    if due_ms <= now_ms:
-        _add_job(db, queue, now_ms, envelope, name)
-    else:
-        sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, indexed) VALUES (?, ?, ?, ?, ?, ?)"
-        db.execute(sql, (queue, id, name, envelope, due_ms, job.index))
+    due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
+    sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, ?)"
+    db.execute(sql, (queue, id, name, envelope, due_ms, job.unique))
     return True
+
+
+def _taken(db: sqlite3.Connection, queue: str, id: bytes, now_ms: int) -> bool:
+    """Whether a unique job with this id waits, or was promoted lately."""
+    waiting = "SELECT 1 FROM jobs WHERE queue = ? AND id = ? AND uniq"
+    marked = "SELECT 1 FROM markers WHERE queue = ? AND id = ? AND expires_ms > ?"
+    found = db.execute(waiting, (queue, id)).fetchone() or db.execute(marked, (queue, id, now_ms)).fetchone()
+    return found is not None
 
 
 def _cancel(db: sqlite3.Connection, queue: str, id: bytes) -> bool:
-    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ? AND indexed)"
-    if not db.execute(sql, (queue, id)).rowcount:
-        return False
-    db.execute("DELETE FROM markers WHERE queue = ? AND id = ?", (queue, id))
-    return True
+    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ?)"
+    return bool(db.execute(sql, (queue, id)).rowcount)
 
 
 def _stats(db: sqlite3.Connection, queue: str) -> QueueStats:

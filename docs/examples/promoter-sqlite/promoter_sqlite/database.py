@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,11 +16,12 @@ T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, id BLOB NOT NULL, name BLOB NOT NULL,
-    envelope BLOB NOT NULL, due_ms INTEGER NOT NULL, indexed INTEGER NOT NULL
+    envelope BLOB NOT NULL, due_ms INTEGER NOT NULL, uniq INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (queue, due_ms, seq);
-CREATE INDEX IF NOT EXISTS jobs_id ON jobs (queue, id) WHERE indexed;
+CREATE INDEX IF NOT EXISTS jobs_id ON jobs (queue, id);
 CREATE TABLE IF NOT EXISTS markers (queue TEXT, id BLOB, expires_ms INTEGER, PRIMARY KEY (queue, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS markers_expiry ON markers (expires_ms);
 CREATE TABLE IF NOT EXISTS locks (queue TEXT PRIMARY KEY, holder BLOB, expires_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, stream TEXT NOT NULL, ms INTEGER NOT NULL,
@@ -28,7 +30,18 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_stream ON entries (queue, stream, seq);
 """
 
-PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR")  # may go away by itself
+STAYING = (  # will not go away by itself; whatever else SQLite says may, such as BUSY, FULL or IOERR
+    "SQLITE_AUTH",
+    "SQLITE_CANTOPEN",
+    "SQLITE_CONSTRAINT",
+    "SQLITE_CORRUPT",
+    "SQLITE_ERROR",  # of the SQL
+    "SQLITE_MISMATCH",
+    "SQLITE_NOTADB",
+    "SQLITE_PERM",
+    "SQLITE_READONLY",
+    "SQLITE_TOOBIG",
+)
 
 
 class Database:
@@ -56,12 +69,19 @@ class Database:
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` in a write transaction: all of it, or none. Raises BackendErrors only."""
+        result, _ = await self.timed(work)
+        return result
 
-        def transaction() -> T:
+    async def timed(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
+        """As `run`; also how many milliseconds the transaction took, with its commit and without the wait for it."""
+
+        def transaction() -> tuple[T, float]:
             assert self._connection is not None
             with self._connection:  # commits, or rolls back
                 self._connection.execute("BEGIN IMMEDIATE")
-                return work(self._connection)
+                began_s = time.perf_counter()
+                result = work(self._connection)
+            return result, (time.perf_counter() - began_s) * 1000
 
         return await self._submit(transaction)
 
@@ -98,5 +118,5 @@ class Database:
 
 def _error(exc: Exception, path: str) -> BackendError:
     code = getattr(exc, "sqlite_errorname", "") or "UNEXPECTED"
-    cls = TransientError if code.startswith(PASSING) else PermanentError
+    cls = PermanentError if code.startswith(STAYING) else TransientError
     return cls(f"{path}: {exc}", code=code.removeprefix("SQLITE_"))

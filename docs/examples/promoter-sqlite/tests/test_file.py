@@ -1,8 +1,10 @@
 """What is particular to a file: it lasts, and a path that cannot be used is a clear error."""
 
+import sqlite3
+
 import pytest
 
-from promoter_core import ConfigError, DelayedQueue, PermanentError, connect
+from promoter_core import ConfigError, DelayedQueue, PermanentError, TransientError, connect
 
 
 async def test_jobs_outlive_the_process_that_scheduled_them(tmp_path):
@@ -18,6 +20,24 @@ async def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(PermanentError, match="unable to open database file"):
         async with connect(f"sqlite://{tmp_path / 'no' / 'jobs.db'}"):
             pass
+
+
+async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
+    file = tmp_path / "jobs.db"
+    file.write_bytes(b"something else" * 100)
+    with pytest.raises(PermanentError, match="file is not a database"):
+        async with connect(f"sqlite://{file}"):
+            pass
+
+
+async def test_what_sqlite_says_and_nobody_knows_is_waited_out(tmp_path):
+    async with connect(f"sqlite://{tmp_path / 'jobs.db'}") as backend:
+
+        def interrupted():
+            raise sqlite3.OperationalError("interrupted")
+
+        with pytest.raises(TransientError, match="interrupted"):
+            await backend._db._submit(interrupted)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?mode=ro"])

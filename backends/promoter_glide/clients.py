@@ -1,0 +1,122 @@
+"""`Clients`: the GLIDE client that runs commands, made when it is needed and given up when its server is not ours.
+
+GLIDE reconnects by itself, but it never leaves a server that still answers, and never notices a connection that died
+without a word. Here both are the same event: the client is dropped, the next call makes a new one and with it asks the
+name in the URL anew, and whoever depends on it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import glide
+
+from promoter_core.errors import BackendError
+
+log = logging.getLogger("promoter.glide")
+
+NOT_OURS = frozenset({"READONLY", "MASTERDOWN"})  # it answers, but it is a replica
+DOUBTFUL = frozenset({"TIMEOUT", "CONNECTION"})  # it may be gone: a PING decides
+PING_S = 1.0  # an unanswered PING after a time-out makes a run of them
+YOUNG_S = 0.2  # a client made this shortly ago has just asked the name: another one would find the same server
+CLUSTER_YOUNG_S = 5.0  # there GLIDE learns by itself, and a new client costs the queues of the other nodes a pause
+CLOSING_S = 1.0
+TOLD_S = 60.0  # an outage is logged once
+
+
+class Clients:
+    """`make` gives a client that connects with its first command, and tries that again with every command until it
+    succeeds; `dropped` is called when one was given up.
+    """
+
+    def __init__(
+        self, make: Callable[[], Awaitable[Any]], dropped: Callable[[], None], *, young_s: float = YOUNG_S
+    ) -> None:
+        self._make = make
+        self._dropped = dropped
+        self._young_s = young_s
+        self._client: Any = None
+        self._worked: Any = None  # the client that has answered once
+        self._made_s = 0.0
+        self._told_s = float("-inf")
+        self._making = asyncio.Lock()  # callers at the same time must not make a client each
+        self._checking: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def current(self) -> Any:
+        return self._client
+
+    async def get(self) -> Any:
+        if self._client is None:
+            async with self._making:
+                if self._client is None:
+                    self._client, self._made_s = await self._make(), time.monotonic()
+        return self._client
+
+    def worked(self, used: Any) -> None:
+        """A call that began with the client `used` has been answered."""
+        if used is None or used is self._client:
+            self._worked = self._client
+
+    def failed(self, error: BackendError, used: Any, cause: BaseException | None = None) -> None:
+        """Judge an error of a call that began with the client `used` (None: with one that was yet to be made)."""
+        if used is not None and used is not self._client:
+            return  # that one has been given up already
+        if isinstance(cause, glide.ClosingError):  # it will not come back
+            self.drop("it is closed")
+        elif self._client is None or time.monotonic() - self._made_s < self._young_s:
+            return
+        elif error.code in NOT_OURS:
+            self.drop(str(error))
+        elif error.code in DOUBTFUL and self._client is self._worked and self._checking is None:
+            self._checking = asyncio.create_task(self._check(self._client), name="promoter-glide-check")
+
+    def drop(self, why: str) -> None:
+        """Give the client up, at once and without waiting for it."""
+        client, self._client, self._worked = self._client, None, None
+        if client is None:
+            return
+        now_s = time.monotonic()
+        log.log(logging.INFO if now_s - self._told_s > TOLD_S else logging.DEBUG, "connecting anew: %s", why)
+        self._told_s = now_s
+        self.close_soon(client)
+        self._dropped()
+
+    def close_soon(self, client: Any) -> None:
+        """Close a client in the background, in bounded time; calls that still wait for it end with an error."""
+        task = asyncio.create_task(_close(client), name="promoter-glide-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            checking.cancel()
+        client, self._client, self._worked = self._client, None, None
+        if client is not None:
+            self.close_soon(client)
+        if waiting := [*self._closing, *([checking] if checking else [])]:
+            await asyncio.wait(waiting, timeout=CLOSING_S)
+
+    async def _check(self, client: Any) -> None:
+        """After an error that may mean a dead connection: does it answer at all?"""
+        try:
+            async with asyncio.timeout(PING_S):
+                await client.ping()
+        except Exception as exc:
+            if client is self._client:
+                self.drop(str(exc) or "it does not answer")
+        finally:
+            self._checking = None
+
+
+async def _close(client: Any) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CLOSING_S):
+            await client.close("the connection was given up")

@@ -1,0 +1,95 @@
+-- Looks at some members of the sorted set, in their order, for what no index or marker tells: takes jobs out by id, or
+-- marks those that are long overdue as taken. A caller goes on where the step before ended, so that none is long.
+-- KEYS: delayed
+-- ARGV: prefix of the cancel index, of the dedup markers and of the trace contexts, members to look at, score and member
+--       that the step before ended with ("" for the first step), then ids to take out; none: mark
+-- Reply: {how many were looked at, score and member to go on with or "" at the end, ids that were taken out, …}
+local call = redis.call
+local byte, sub, format = string.byte, string.sub, string.format
+local delayed, index_prefix, marker_prefix, trace_prefix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local limit, last_score, last = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local STEP_BYTES, CHUNK = 1024 * 1024, 256
+local MARKED_MS = 3540000 -- as in schedule.lua
+local MARKED_S, MARKER_S = 86400, 90000 -- marks outlive the key that says how far they go
+
+local wanted, marking = {}, #ARGV == 6
+for i = 7, #ARGV do
+  wanted[ARGV[i]] = true
+end
+
+-- The id in a member: the first string of the msgpack array behind the name.
+local function id_of(member)
+  local n1, n2, n3, n4 = byte(member, 1, 4)
+  if not n4 then return nil end
+  local at = 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4))
+  local array = byte(member, at)
+  if not array then return nil end
+  if array >= 0x91 and array <= 0x9f then at = at + 1
+  elseif array == 0xdc then at = at + 3
+  elseif array == 0xdd then at = at + 5
+  else return nil end
+  local tag, b1, b2, b3, b4 = byte(member, at, at + 4)
+  local from, size
+  if not tag then return nil end
+  if tag >= 0xa0 and tag <= 0xbf then from, size = at + 1, tag - 0xa0
+  elseif tag == 0xd9 and b1 then from, size = at + 2, b1
+  elseif tag == 0xda and b2 then from, size = at + 3, b1 * 256 + b2
+  elseif tag == 0xdb and b4 then from, size = at + 5, ((b1 * 256 + b2) * 256 + b3) * 256 + b4
+  else return nil end
+  return from + size <= #member and sub(member, from, from + size - 1) or nil
+end
+
+local total, horizon
+if marking then
+  local time = call('TIME')
+  horizon = format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - MARKED_MS)
+  total = call('ZCOUNT', delayed, '-inf', '(' .. horizon)
+else
+  total = call('ZCARD', delayed)
+end
+
+-- By the last member and not by its rank: jobs before it may have gone or come.
+local rank = 0
+if last_score ~= '' then
+  local at = call('ZRANK', delayed, last)
+  rank = at and at + 1 or call('ZCOUNT', delayed, '-inf', '(' .. last_score)
+elseif marking then
+  local marked = call('GET', index_prefix)
+  rank = marked and call('ZCOUNT', delayed, '-inf', '(' .. marked) or 0
+end
+
+local reply = {0, '', ''}
+local looked, bytes, chunk = 0, 0, 8
+while rank < total and looked < limit and bytes < STEP_BYTES do
+  local page = call('ZRANGE', delayed, rank, math.min(rank + chunk, rank + limit - looked, total) - 1, 'WITHSCORES')
+  if #page == 0 then break end
+  local removed = 0
+  for i = 1, #page, 2 do
+    local member = page[i]
+    local id = id_of(member)
+    bytes = bytes + #member
+    if id and marking then
+      if call('PTTL', index_prefix .. id) ~= -1 then
+        call('SET', marker_prefix .. id, '1', 'EX', MARKER_S)
+      end
+    elseif id and wanted[id] then
+      wanted[id] = nil
+      call('ZREM', delayed, member)
+      call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id)
+      removed = removed + 1
+      reply[#reply + 1] = id
+    end
+  end
+  last, last_score = page[#page - 1], page[#page]
+  looked = looked + #page / 2
+  rank, total = rank + #page / 2 - removed, total - removed
+  chunk = math.min(chunk * 4, CHUNK)
+end
+reply[1] = looked
+if rank < total then
+  reply[2], reply[3] = last_score, last
+end
+if marking then
+  call('SET', index_prefix, rank < total and last_score or horizon, 'EX', MARKED_S)
+end
+return reply

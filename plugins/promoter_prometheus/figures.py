@@ -1,0 +1,285 @@
+"""`Figures`: the figures of all queues of one registry and namespace, as plain numbers, and as a page of text.
+
+prometheus-client keeps an object with a lock for each series and renders each by itself, which takes seconds with some
+thousand queues. Here a queue is one object, recording a tick changes a few of its attributes, and the page is written
+line by line from a copy of what a queue had at that moment. The event loop records while another thread renders: no
+lock is taken, and each histogram is replaced as a whole, so that its parts belong together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from promoter_core.errors import BackendError
+from promoter_core.lateness import LATENESS_MS, in_buckets
+from promoter_core.model import LockOutcome, Tick
+
+# Seven and five buckets a queue: each costs Prometheus a series for every queue of every process.
+LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # some of LATENESS_MS
+TICK_S = (0.001, 0.005, 0.025, 0.1, 1.0)
+AT_ONCE = 100  # queues that are rendered before other threads get a turn
+
+Sample = tuple[str, str, str, float]  # suffix of the name; a label besides the queue, or none, and its text; the value
+
+
+class Histogram:
+    """Counts by buckets, and a sum. A new one is made for each observation, so a reader sees one moment."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, counts: list[int], sum: float) -> None:
+        self.counts, self.sum = counts, sum
+
+    def samples(self, bounds: tuple[str, ...]) -> Iterator[Sample]:
+        total = 0
+        for bound, total in zip(bounds, accumulate(self.counts), strict=True):
+            yield "_bucket", "le", bound, total
+        yield "_count", "", "", total
+        yield "_sum", "", "", self.sum
+
+
+class QueueFigures:
+    """Of one queue. A gauge is None while nothing is known."""
+
+    __slots__ = (
+        "depth",
+        "errors",
+        "held_back",
+        "label",
+        "lag_ms",
+        "late",
+        "leads",
+        "outcomes",
+        "promoted",
+        "quarantined",
+        "ticks",
+    )
+
+    def __init__(self, queue: str) -> None:
+        self.label = 'queue="' + escaped(queue) + '"'
+        self.promoted = 0
+        self.quarantined = 0
+        self.depth: int | None = None
+        self.lag_ms: int | None = None
+        self.held_back: int | None = None
+        self.leads: int | None = None
+        self.outcomes: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.late: Histogram | None = None
+        self.ticks: Histogram | None = None
+
+
+def escaped(text: str) -> str:
+    """As the value of a label. What is not Unicode is shown as \\x.. ."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric, and its samples of a queue."""
+
+    name: str
+    type: str
+    help: str
+    samples: Callable[[QueueFigures], Iterator[Sample]]
+
+
+def _counter(get: Callable[[QueueFigures], int]) -> Callable[[QueueFigures], Iterator[Sample]]:
+    return lambda figures: iter((("_total", "", "", get(figures)),))
+
+
+def _gauge(get: Callable[[QueueFigures], float | None]) -> Callable[[QueueFigures], Iterator[Sample]]:
+    return lambda figures: iter(()) if (value := get(figures)) is None else iter((("", "", "", value),))
+
+
+def _by(label: str, get: Callable[[QueueFigures], dict[str, int]]) -> Callable[[QueueFigures], Iterator[Sample]]:
+    return lambda figures: (("_total", label, text, count) for text, count in list(get(figures).items()))
+
+
+def _histogram(
+    bounds: tuple[float, ...], get: Callable[[QueueFigures], Histogram | None]
+) -> Callable[[QueueFigures], Iterator[Sample]]:
+    shown = (*map(str, bounds), "+Inf")
+    return lambda figures: iter(()) if (histogram := get(figures)) is None else histogram.samples(shown)
+
+
+def _nothing(figures: QueueFigures) -> Iterator[Sample]:
+    return iter(())
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
+
+
+_FAMILIES = (
+    Family("promoted", "counter", "Jobs moved from the sorted set to the stream.", _counter(lambda q: q.promoted)),
+    Family("quarantined", "counter", "Malformed members moved to the DLQ.", _counter(lambda q: q.quarantined)),
+    Family("errors", "counter", "Failed steps, by error code.", _by("code", lambda q: q.errors)),
+    Family("lock_outcomes", "counter", "Lock transitions.", _by("outcome", lambda q: q.outcomes)),
+    Family("delayed_jobs", "gauge", "Jobs in the sorted set.", _gauge(lambda q: q.depth)),
+    Family(
+        "oldest_pending_lag_seconds",
+        "gauge",
+        "How late the oldest job still pending is.",
+        _gauge(lambda q: _seconds(q.lag_ms)),
+    ),
+    Family("held_back_jobs", "gauge", "Due jobs that wait for room in the stream.", _gauge(lambda q: q.held_back)),
+    Family("leads", "gauge", "1 while this process leads the queue.", _gauge(lambda q: q.leads)),
+    Family(
+        "lateness_seconds",
+        "histogram",
+        "From due to promoted, by the store's clock.",
+        _histogram(tuple(ms / 1000 for ms in LATE_MS), lambda q: q.late),
+    ),
+    Family("tick_duration_seconds", "histogram", "Of the promote call.", _histogram(TICK_S, lambda q: q.ticks)),
+)
+
+# The names of ChasquiMQ's own promoter, so that existing dashboards go on working.
+COMPAT = (
+    Family("chasquimq_promoter_promoted", "counter", "Jobs promoted.", _counter(lambda q: q.promoted)),
+    Family("chasquimq_delayed_zset_depth", "gauge", "Jobs in the sorted set.", _gauge(lambda q: q.depth)),
+    Family("chasquimq_promoter_oldest_pending_lag_ms", "gauge", "Lag, in ms.", _gauge(lambda q: q.lag_ms)),
+    Family(
+        "chasquimq_promoter_lock_acquired",
+        "counter",
+        "Locks won.",
+        _counter(lambda q: q.outcomes.get(LockOutcome.ACQUIRED, 0)),
+    ),
+    Family(
+        "chasquimq_promoter_lock_lost",
+        "counter",
+        "Locks found held or lost.",
+        _counter(lambda q: q.outcomes.get(LockOutcome.HELD, 0)),
+    ),
+)
+
+_rendering = threading.local()  # `.ours` while this thread renders them itself
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Leave all `Figures` out of what this thread collects from a registry."""
+    _rendering.ours = True
+    try:
+        yield
+    finally:
+        _rendering.ours = False
+
+
+def families(namespace: str) -> tuple[Family, ...]:
+    return tuple(replace(family, name=f"{namespace}_{family.name}") for family in _FAMILIES)
+
+
+class Figures(Collector):
+    """Registered with prometheus-client, so that whatever exposes the registry shows them.
+
+    `served` names a gauge of how many queues there are, which is there when there is none, too.
+    """
+
+    def __init__(self, registry: CollectorRegistry, families: tuple[Family, ...], served: str = "") -> None:
+        self._families = families
+        self._served = Family(served, "gauge", "Queues that this process has figures of.", _nothing) if served else None
+        self._queues: dict[str, QueueFigures] = {}
+        registry.register(self)
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        p, q = tick.promotion, self._of(queue)
+        q.promoted += p.promoted
+        q.quarantined += p.quarantined
+        q.depth, q.lag_ms, q.held_back = p.depth, p.oldest_pending_lag_ms, p.held_back
+        counts, total = ([0] * (len(TICK_S) + 1), 0.0) if q.ticks is None else (q.ticks.counts.copy(), q.ticks.sum)
+        counts[bisect_left(TICK_S, tick.duration_s)] += 1
+        q.ticks = Histogram(counts, total + tick.duration_s)
+        if p.promoted:
+            q.late = _later(q.late, p.promoted, p.late)
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None:
+        q, won = self._of(queue), outcome is LockOutcome.ACQUIRED
+        q.outcomes[outcome.value] = q.outcomes.get(outcome.value, 0) + 1
+        q.leads = int(won)
+        if not won:  # only the leader knows these
+            q.depth = q.lag_ms = q.held_back = None
+
+    def on_error(self, queue: str, error: BackendError) -> None:
+        errors = self._of(queue).errors
+        errors[error.code] = errors.get(error.code, 0) + 1
+
+    def on_forget(self, queue: str) -> None:
+        self._queues.pop(queue, None)
+
+    def _of(self, queue: str) -> QueueFigures:
+        figures = self._queues.get(queue)
+        if figures is None:
+            figures = self._queues[queue] = QueueFigures(queue)
+        return figures
+
+    def page(self) -> Iterator[str]:
+        """In the text format, piece by piece. May be called from any thread."""
+        queues = list(self._queues.values())
+        if self._served is not None:
+            yield f"{_head(self._served)}{self._served.name} {float(len(queues))}\n"
+        for family in self._families:
+            yield _head(family)
+            for first in range(0, len(queues), AT_ONCE):
+                some = queues[first : first + AT_ONCE]
+                yield "".join(_line(family.name, q.label, *sample) for q in some for sample in family.samples(q))
+                time.sleep(0)  # lets the thread that promotes go on at once
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus-client."""
+        if getattr(_rendering, "ours", False):
+            return
+        queues = list(self._queues.items())
+        for metric, family in zip(self.describe(), self._all(), strict=True):
+            if family is self._served:
+                metric.add_sample(metric.name, {}, float(len(queues)))
+            for queue, figures in queues:
+                for suffix, label, text, value in family.samples(figures):
+                    labels = {"queue": queue} | ({label: text} if label else {})
+                    metric.add_sample(metric.name + suffix, labels, float(value))
+            yield metric
+
+    def describe(self) -> Iterator[Metric]:
+        """Their names, by which prometheus-client finds two of one name."""
+        for family in self._all():
+            yield Metric(family.name, family.help, family.type)
+
+    def _all(self) -> tuple[Family, ...]:
+        return (self._served, *self._families) if self._served is not None else self._families
+
+
+def _line(name: str, queue: str, suffix: str, label: str, text: str, value: float) -> str:
+    if not label:
+        return f"{name}{suffix}{{{queue}}} {float(value)}\n"
+    text = text if label == "le" else escaped(text)
+    return f'{name}{suffix}{{{queue},{label}="{text}"}} {float(value)}\n'
+
+
+def _head(family: Family) -> str:
+    name = family.name + ("_total" if family.type == "counter" else "")
+    return f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n"
+
+
+def _later(had: Histogram | None, promoted: int, late: tuple[int, ...]) -> Histogram:
+    """With jobs that a backend has counted by LATENESS_MS. For the sum each is as late as the bound above it."""
+    by_bound = in_buckets(promoted, late)
+    counts, total = ([0] * (len(LATE_MS) + 1), 0.0) if had is None else (had.counts.copy(), had.sum)
+    for n, bound_ms in zip(by_bound, LATENESS_MS, strict=False):
+        if n:
+            counts[bisect_left(LATE_MS, bound_ms)] += n
+            total += n * bound_ms / 1000
+    if by_bound[-1]:
+        counts[-1] += by_bound[-1]
+        total += by_bound[-1] * LATENESS_MS[-1] / 1000
+    return Histogram(counts, total)

@@ -1,0 +1,44 @@
+"""Answers GET with a page, from threads of its own, for as long as the process lives."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Page = Callable[[], tuple[bytes, str]]
+
+GZIP_LEVEL = 1  # the fastest
+
+
+def serve(addr: str, port: int, page: Page) -> None:
+    """Raises OSError when the address cannot be listened on."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30.0  # seconds, for a request
+
+        def do_GET(self) -> None:  # the name that http.server calls
+            body, content_type = page()
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                body = gzip.compress(body, GZIP_LEVEL)
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """A scrape is no news."""
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in addr else socket.AF_INET
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Whoever scrapes has hung up."""
+
+    server = Server((addr, port), Handler)
+    threading.Thread(target=server.serve_forever, name="promoter-prometheus", daemon=True).start()

@@ -1,0 +1,66 @@
+"""What signals do to `promoter run`: at the start nothing is held yet, and later the lock is released first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+log = logging.getLogger("promoter")
+
+STOPS = [s for s in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if s is not None]
+LAST_RESORT_S = 15.0  # after a signal: in that time everything of ours has ended
+
+
+def end_at_once_on_signals() -> None:
+    """While `promoter run` is being imported and set up: nothing is held, so end quietly and with exit code 0."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command == "run" and sys.platform != "win32":
+        for sign in _heeded():
+            signal.signal(sign, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(0)  # an exception would be raised inside of somebody's import
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """From now on a signal sets `stop`, and Ctrl-C a second time ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def heard(sign: signal.Signals) -> None:
+        again = " (Ctrl-C again ends it at once)" if sign is signal.SIGINT else ""
+        log.info("%s: stopping%s", sign.name, again)
+        if not stop.is_set():
+            stop.set()
+            leave_what_hangs(LAST_RESORT_S, 1)
+        if sign is signal.SIGINT:
+            loop.remove_signal_handler(sign)
+            signal.signal(sign, signal.SIG_DFL)
+
+    for sign in _heeded():
+        try:
+            loop.add_signal_handler(sign, heard, sign)
+        except NotImplementedError:  # Windows: Ctrl-C cancels us
+            return
+
+
+def _heeded() -> list[signal.Signals]:
+    """SIGHUP stays ignored where it is, as under nohup."""
+    return [s for s in STOPS if s is signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
+
+
+def leave_what_hangs(seconds: float, code: int) -> None:
+    """End the process in `seconds`, if it has not ended by then: a thread, such as a look-up of a name, may hang."""
+
+    def overdue() -> None:
+        log.warning("something does not end; the process leaves it behind")
+        os._exit(code)
+
+    watch = threading.Timer(seconds, overdue)
+    watch.daemon = True
+    watch.start()

@@ -1,0 +1,300 @@
+"""What a fleet of many queues does between two ticks: a little, whatever happens to all of its queues at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+
+import pytest
+
+from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings, TransientError
+from promoter_core.clock import SystemClock
+from promoter_core.contracts import ManyQueues
+from promoter_core.fleet.crew import RENEWED_AT_ONCE
+from promoter_core.fleet.discovery import Discovery
+from promoter_core.fleet.turns import AT_ONCE, LOCKS_AT_ONCE
+from promoter_core.model import JobRequest
+from promoter_core.signals import MOST_FLAGS, MOST_KEYS, Signals, What
+from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
+from promoter_memory.backend import MemoryBackend
+
+WAY_S = 0.01  # to the store and back
+LEASE_MS = 2_000
+QUEUES = [f"q{i:04}" for i in range(1_500)]
+
+
+class Far(FaultyBackend):
+    """A store that is 10 ms away. `largest` is the most that one call of a method has asked for."""
+
+    def __init__(self, backend, clock):
+        methods = ("lock_many", "promote_many", "renew_many", "announce", "unlock", "join")
+        super().__init__(backend, *(Fault(m, onwards=True, error=None, delay_s=WAY_S) for m in methods), clock=clock)
+        self.largest = Counter()
+
+        for name in ("lock_many", "promote_many", "renew_many", "announce"):
+            setattr(self, name, self._counted(name, getattr(self, name)))
+
+    def _counted(self, name, method):
+        def call(asked, *args):
+            self.largest[name] = max(self.largest[name], len(asked))
+            return method(asked, *args)
+
+        return call
+
+
+def fleet(backend, clock, holder, queues=QUEUES, **options):
+    settings = PromoterSettings(queue="-", holder_id=holder, lock_ttl_ms=LEASE_MS)
+    return PromoterFleet(backend, queues, settings=settings, clock=clock, **options)
+
+
+async def another(store, clock):
+    backend = MemoryBackend(store)
+    await backend.open()
+    return Far(backend, clock)
+
+
+def free(store, clock, queues=QUEUES):
+    return sum(store[q].holder(clock.time_ms()) is None for q in queues)
+
+
+async def all_led(store, clock):
+    while free(store, clock):
+        await clock.sleep(0.05)
+    await clock.sleep(2)
+
+
+def late_ms(batches, queues=frozenset(QUEUES)):
+    return max(job.promoted_ms - job.due_ms for queue, jobs in batches if queue in queues for job in jobs)
+
+
+async def test_a_newcomer_is_given_its_share_while_all_others_are_served(backend, store, clock):
+    far, events = Far(backend, clock), RecordingEvents()
+    async with fleet(far, clock, "a", events=[events]).running():
+        await all_led(store, clock)
+        for i, queue in enumerate(QUEUES):
+            await backend.schedule(queue, [JobRequest("x", b"", delay_ms=4_000 + i * 2)])
+        await clock.sleep(3.5)
+        async with fleet(await another(store, clock), clock, "b", events=[events]).running():
+            most = 0
+            for _ in range(300):
+                await clock.sleep(0.02)
+                most = max(most, free(store, clock))
+            kept, moved = ({q for q in QUEUES if store[q].holder(clock.time_ms()) == holder} for holder in "ab")
+    assert most <= 2 * LOCKS_AT_ONCE, "only what has been handed over and is being taken"
+    assert min(len(kept), len(moved)) > 600
+    assert len(events.jobs) == len(QUEUES)
+    assert late_ms(events.batches, moved) <= 1_000, "a lock that is taken over is followed by a tick"
+    assert late_ms(events.batches, kept) <= 20 * WAY_S * 1000, (
+        "the others wait for some round trips, not for one a queue"
+    )
+    assert 0 < far.calls["announce"] <= 100, "many at once"
+
+
+@pytest.mark.parametrize("what", ["connection", "renewal"])
+async def test_a_job_is_on_time_while_everything_else_is_looked_at(backend, store, clock, what):
+    far, events = Far(backend, clock), RecordingEvents()
+    async with fleet(far, clock, "a", events=[events]).running():
+        await all_led(store, clock)
+        for i in range(200):
+            await backend.schedule(QUEUES[-i], [JobRequest("x", b"", delay_ms=1_000 + i * 20)])
+        await clock.sleep(0.8)
+        for _ in range(5):
+            if what == "connection":
+                store.signals.set_all()  # what was written in the meantime is not known
+            await clock.sleep(1.2)
+    assert len(events.jobs) == 200
+    assert late_ms(events.batches) <= 10 * WAY_S * 1000
+    assert far.largest["renew_many"] == RENEWED_AT_ONCE, "leases are renewed with ticks in between"
+    assert far.largest["promote_many"] <= AT_ONCE
+
+
+async def test_queues_that_another_leads_are_dropped_once_they_are_gone(store, backend, clock):
+    other = MemoryBackend(store)
+    await other.open()
+    fleets = [fleet(b, clock, h, [], patterns=["mail-*"]) for b, h in ((backend, "a"), (other, "b"))]
+    async with fleets[0].running(), fleets[1].running():
+        for n in range(40):
+            await DelayedQueue(backend, f"mail-{n}").schedule(1, delay=1)
+        await clock.sleep(5)
+        assert [len(f._known) for f in fleets] == [40, 40]
+        await clock.sleep(3_700)
+        assert [len(f._known) for f in fleets] == [0, 0]
+
+
+async def test_a_fleet_that_is_stopped_while_it_starts_leaves_no_feed_and_no_membership(store, backend, clock):
+    class Slow(FaultyBackend):
+        async def find(self, patterns):
+            await clock.sleep(30)
+            yield []
+
+    f = fleet(Slow(backend), clock, "a", [], patterns=["mail-*"])
+    task = asyncio.create_task(f.run())
+    await clock.sleep(1)
+    assert store.signals._feeds
+    f.stop()
+    await task
+    assert store.signals._feeds == []
+
+    f = fleet(JoinsAndHangs(backend, clock), clock, "a")
+    task = asyncio.create_task(f.run())
+    await clock.sleep(1)
+    assert [set(members) for members in store.groups.values()] == [{"a"}]
+    f.stop()
+    await task
+    assert [set(members) for members in store.groups.values()] == [set()]
+    assert store.signals._feeds == []
+
+
+class JoinsAndHangs(FaultyBackend):
+    def __init__(self, backend, clock):
+        super().__init__(backend, clock=clock)
+        self._wall = clock
+
+    async def join(self, group, member, ttl_ms):
+        members = await self.backend.join(group, member, ttl_ms)
+        await self._wall.sleep(30)
+        return members
+
+
+async def test_a_group_that_the_server_refuses_at_the_start_ends_the_fleet(backend, clock):
+    refused = Fault("join", onwards=True, error=lambda: PermanentError("NOPERM zremrangebyscore", code="NOPERM"))
+    with pytest.raises(PermanentError, match="zremrangebyscore"):
+        await fleet(FaultyBackend(backend, refused), clock, "a").run()
+    outage = Fault("join", error=lambda: TransientError("gone", code="CONNECTION"))
+    refused = Fault("join", nth=2, onwards=True, error=refused.error)
+    with pytest.raises(PermanentError, match="zremrangebyscore"):
+        await fleet(FaultyBackend(backend, outage, refused), clock, "a").run()
+
+
+async def test_a_group_that_the_server_refuses_later_is_a_warning_once(backend, clock, caplog):
+    refused = Fault("join", nth=2, onwards=True, error=lambda: PermanentError("NOPERM no", code="NOPERM"))
+    async with fleet(FaultyBackend(backend, refused), clock, "a").running() as f:
+        await clock.sleep(60)
+        assert all(health.leads for health in f.health())
+        assert any("cannot be heard of" in reason for reason in f.unready())
+    said = [r.message for r in caplog.records if "membership" in r.message and r.levelno == logging.WARNING]
+    assert len(said) == 1, said
+
+
+async def test_a_name_that_cannot_be_served_is_reported_once(backend, store, clock, caplog):
+    names = ["mail-{a}", "mail-\x07", "mail-" + "x" * 300, "mail-\udcff", *(f"mail-{i}\n" for i in range(2_000))]
+    for name in names:
+        await backend.schedule(name, [JobRequest("x", b"", delay_ms=3_600_000)])
+    await backend.schedule("other-{a}", [JobRequest("x", b"", delay_ms=3_600_000)])
+    async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
+        for _ in range(3):
+            await clock.sleep(10)
+            await backend.announce(names)
+        assert f.health() == []
+    said = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(said) == 1_000, "and no more: what was reported is kept, so that is bounded"
+    for name in names[:4]:
+        assert len([m for m in said if f"queue {name[:60]!r}"[:60] in m]) == 1, name
+    assert max(map(len, said)) <= 300
+
+
+class Paged(ManyQueues):
+    """200,000 keys: 400 steps."""
+
+    def __init__(self, clock, step_s):
+        self.clock, self.step_s, self.sweeps, self.steps = clock, step_s, [], 0
+
+    async def find(self, patterns):
+        self.sweeps.append((self.clock.monotonic(), list(patterns)))
+        for _ in range(400):
+            await self.clock.sleep(self.step_s)
+            self.steps += 1
+            yield ["mail-1", "sms-1"]
+
+
+@pytest.mark.parametrize("step_s", [0.001, 0.01])
+async def test_a_sweep_is_one_pass_and_takes_half_of_the_time_at_most(clock, step_s):
+    store, found, swept = Paged(clock, step_s), Counter(), []
+    discovery = Discovery(store, ["mail-*", "sms-*"], lambda q: found.update([q]), swept.append, clock, 10.0)
+    task = asyncio.create_task(discovery.run())
+    await clock.sleep(39)
+    task.cancel()
+    began_s = [at for at, _ in store.sweeps]
+    assert began_s[0] <= 10.01
+    assert max(b - a for a, b in itertools.pairwise(began_s)) <= 10.1, began_s
+    assert all(patterns == ["mail-*", "sms-*"] for _, patterns in store.sweeps)
+    assert swept[0] == {"mail-1", "sms-1"}
+    assert store.steps >= 3 * 400 - 1
+    assert 2 * 400 * step_s * len(began_s) <= 39 + 2 * 400 * step_s, "it rests as long as it works"
+
+
+async def test_a_lost_connection_has_new_queues_looked_for_soon(backend, store, clock):
+    async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
+        await clock.sleep(2)
+        feeds, store.signals._feeds = store.signals._feeds, []  # the announcement is lost with the connection
+        await DelayedQueue(backend, "mail-a").schedule(1, delay=60)
+        store.signals._feeds = feeds
+        store.signals.set_all()
+        await clock.sleep(1.5)
+        assert [h.queue for h in f.health()] == ["mail-a"]
+
+
+async def test_metrics_sinks_are_told_of_queues_that_went(backend, store, clock):
+    other, metrics = await another(store, clock), RecordingMetrics()
+    f = fleet(backend, clock, "a", QUEUES[:20], metrics=[metrics, Older()])
+    async with f.running():
+        await clock.sleep(1)
+        async with fleet(other, clock, "b", QUEUES[:20]).running():
+            await clock.sleep(1)
+            gone = [q for q in QUEUES[:20] if store[q].holder(clock.time_ms()) == "b"]
+            assert gone
+            assert sorted(metrics.forgotten) == gone
+        await clock.sleep(2)
+    assert sorted(metrics.forgotten) == sorted([*gone, *QUEUES[:20]]), "all of them, at the end"
+
+
+class Older:
+    """A sink of before there was `on_forget`."""
+
+    wants_jobs = False
+
+    def on_tick(self, queue, tick): ...
+    def on_lock(self, queue, outcome): ...
+    def on_error(self, queue, error): ...
+
+
+@pytest.mark.parametrize("until_idle", [True, False])
+async def test_the_figures_of_a_run_until_idle_are_its_result(backend, clock, until_idle):
+    metrics = RecordingMetrics()
+    f = fleet(backend, clock, "a", QUEUES[:5], metrics=[metrics])
+    task = asyncio.create_task(f.run(until_idle=until_idle))
+    await clock.sleep(1)
+    f.stop()
+    await task
+    assert sorted(metrics.forgotten) == ([] if until_idle else QUEUES[:5])
+
+
+async def test_keys_that_nobody_waits_for_have_no_flag(backend, store, clock):
+    async with fleet(backend, clock, "a", ["mine"], patterns=["mail-*"]).running():
+        for n in range(5_000):
+            store.signals.set((f"foreign-{n}", What.SET))
+        await clock.sleep(1)
+        assert len(store.signals._flags) <= 4
+    signals = Signals(SystemClock())
+    waiting = asyncio.create_task(signals.wait("waited for", 60))
+    signals.expect("waited for")
+    await asyncio.sleep(0)
+    for n in range(3 * MOST_FLAGS):
+        signals.expect(n)
+    assert len(signals._flags) <= MOST_FLAGS + 1
+    assert await signals.wait(1, 60), "its flag was dropped: what happened in between is not known"
+    assert not waiting.done()
+    signals.set("waited for")
+    assert await waiting
+
+
+async def test_a_feed_that_is_not_read_says_that_everything_has_changed(store, backend):
+    feed = await backend.feed()
+    for n in range(MOST_KEYS + 1):
+        store.signals.set((f"q{n}", What.SET))
+    changes = await feed.next(0)
+    assert changes.everything
+    assert len(changes.sets) == MOST_KEYS
+    assert not (await feed.next(0)).everything

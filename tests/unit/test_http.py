@@ -1,0 +1,130 @@
+"""The pages of `promoter run --http`: what takes long to make holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import pytest
+
+from promoter_core.cli.http import serving
+from promoter_core.model import Health
+
+aiohttp = pytest.importorskip("aiohttp")
+LONG_S = 0.5
+
+
+class Runner:
+    """A promoter whose pages take long to make, on whatever thread they are made."""
+
+    dropped_batches = 0
+
+    def __init__(self, long_s=LONG_S):
+        self.long_s = long_s
+        self.calls = 0
+        self.at_once = self.most_at_once = 0
+        self.threads = set()
+        self.error = None
+
+    def _long(self):
+        self.calls += 1
+        self.threads.add(threading.current_thread())
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(self.long_s)
+        self.at_once -= 1
+        if self.error is not None:
+            raise self.error
+
+    def exposition(self):
+        self._long()
+        return f"page {self.calls}\n".encode(), "text/plain; version=0.0.4"
+
+    def health(self):
+        self._long()
+        return [Health(f"q{i}", "leader", True, 0.1, 0.1, None) for i in range(3)]
+
+    def unready(self):
+        self._long()
+        return []
+
+
+@pytest.fixture
+async def served(unused_port):
+    runner = Runner()
+    async with serving(f"127.0.0.1:{unused_port}", [runner]), aiohttp.ClientSession() as session:
+
+        async def get(path):
+            async with session.get(f"http://127.0.0.1:{unused_port}{path}") as answer:
+                return answer.status, await answer.text()
+
+        yield runner, get
+
+
+@pytest.fixture
+def unused_port():
+    from tests.servers import free_port
+
+    return free_port()
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status", "/readyz"])
+async def test_the_event_loop_goes_on_while_a_page_is_made(served, path):
+    runner, get = served
+    page = asyncio.create_task(get(path))
+    while not runner.at_once:
+        await asyncio.sleep(0.001)
+    began_s = time.monotonic()
+    assert await get("/livez") == (200, "ok\n")
+    assert runner.at_once, f"/livez took {time.monotonic() - began_s:.3f} s: it has waited for {path}"
+    assert (await page)[0] == 200
+    assert threading.current_thread() not in runner.threads
+
+
+async def test_many_scrapes_at_once_cost_one_page(served):
+    runner, get = served
+    pages = await asyncio.gather(*(get("/metrics") for _ in range(20)))
+    assert {status for status, _ in pages} == {200}
+    assert (runner.calls, runner.most_at_once) == (1, 1)
+
+
+async def test_a_page_that_takes_long_is_kept_for_a_while_and_one_that_does_not_is_new(served):
+    runner, get = served
+    began_s = time.monotonic()
+    first = await get("/metrics")
+    if time.monotonic() - began_s < 2 * LONG_S:
+        assert await get("/metrics") == first
+    runner.long_s = 0
+    while await get("/metrics") == first:
+        assert time.monotonic() - began_s < 60
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - began_s >= 3 * LONG_S, "a quarter of the time at most is spent on pages"
+    await asyncio.sleep(0.5)
+    new = await get("/metrics")
+    await asyncio.sleep(0.5)
+    assert await get("/metrics") != new
+
+
+async def test_who_hangs_up_does_not_take_the_page_from_the_others(served):
+    runner, get = served
+    first, second = asyncio.create_task(get("/metrics")), asyncio.create_task(get("/metrics"))
+    while not runner.at_once:
+        await asyncio.sleep(0.001)
+    first.cancel()
+    assert await second == (200, "page 1\n")
+
+
+async def test_a_sink_that_fails_is_an_error_of_its_page_alone(served, caplog):
+    runner, get = served
+    runner.long_s, runner.error = 0, RuntimeError("broken")
+    status, text = await get("/metrics")
+    assert (status, text) == (500, "the metrics sink failed: RuntimeError('broken')\n")
+    assert (await get("/livez"))[0] == 200
+    runner.error = None
+    await asyncio.sleep(0.5)
+    assert (await get("/metrics"))[0] == 200
+    status = json.loads((await get("/status"))[1])
+    assert [q["queue"] for q in status["queues"]] == ["q0", "q1", "q2"]
+    assert status["leads"] == 3

@@ -1,0 +1,85 @@
+"""Mistakes that everybody makes once: each is one PromoterError that says what was expected."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from promoter_core import ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterFleet, PromoterSettings, connect
+from promoter_core.testing import RecordingEvents, RecordingMetrics
+
+S = PromoterSettings(queue="q")
+
+
+@pytest.fixture
+async def backend():
+    async with connect("memory://") as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("jobs", [[{"to": "ada"}], {"to": "ada"}, "abc", Job(data=1), 7, [None]])
+async def test_schedule_many_takes_jobs(backend, jobs):
+    with pytest.raises(JobError, match=r"schedule_many takes (several )?Job\(data=…, delay=…\), not"):
+        await DelayedQueue(backend, "q").schedule_many(jobs)
+    assert (await backend.stats("q")).stream_len == 0
+
+
+@pytest.mark.parametrize("ids", ["abc", b"abc", {"a": 1}, 7])
+async def test_cancel_many_takes_several_ids(backend, ids):
+    await DelayedQueue(backend, "q").schedule(1, delay=60, job_id="a")
+    with pytest.raises(JobError, match="cancel_many takes a list of job ids, not"):
+        await DelayedQueue(backend, "q").cancel_many(ids)
+    assert (await backend.stats("q")).depth == 1
+
+
+async def test_cancel_many_takes_any_iterable(backend):
+    queue = DelayedQueue(backend, "q")
+    jobs = await queue.schedule_many(Job(data=i, delay=timedelta(minutes=1)) for i in range(3))
+    assert len(await queue.cancel_many(job for job in jobs)) == 3
+
+
+@pytest.mark.parametrize("queues", [{"queues": "emails"}, {"patterns": "mail-*"}, {"queues": 7}])
+async def test_a_fleet_takes_a_list_of_queues(backend, queues):
+    with pytest.raises(ConfigError, match=r"(queues|patterns) must be a list of names, such as \["):
+        PromoterFleet(backend, **queues)
+
+
+@pytest.mark.parametrize(
+    ("sinks", "message"),
+    [
+        ({"metrics": "logging"}, r"metrics must be a list of sinks .* such as metrics=\['logging'\]"),
+        ({"events": RecordingEvents()}, "events must be a list of sinks"),
+        ({"metrics": [object()]}, "object is no sink, it has no method 'on_tick'"),
+        ({"events": [RecordingMetrics()]}, "RecordingMetrics is no sink, it has no method 'emit'"),
+        ({"metrics": [RecordingMetrics]}, r"give an object, RecordingMetrics\(\), not the class"),
+        ({"metrics": [None]}, "NoneType is no sink"),
+    ],
+)
+async def test_sinks_are_a_list_of_sinks(backend, sinks, message):
+    with pytest.raises(ConfigError, match=message):
+        Promoter(backend, S, **sinks)
+    with pytest.raises(ConfigError, match=message):
+        PromoterFleet(backend, ["q"], **sinks)
+
+
+async def test_no_trace_context_is_no_trace_context(backend):
+    scheduled = await DelayedQueue(backend, "q").schedule(1, delay=60, traceparent=None)
+    assert scheduled.created
+
+
+@pytest.mark.parametrize("wrong", ["redis://localhost", None, object()])
+async def test_a_backend_is_one(wrong):
+    for use in (lambda b: DelayedQueue(b, "q"), lambda b: Promoter(b, S), lambda b: PromoterFleet(b, ["q"])):
+        with pytest.raises(ConfigError, match=r"expected an open backend, not .*async with connect\(url\)"):
+            use(wrong)
+
+
+async def test_a_forgotten_async_with_is_said():
+    with pytest.raises(ConfigError, match=r"not what connect\(\) returns before it is entered"):
+        DelayedQueue(connect("memory://"), "q")
+
+
+async def test_settings_are_settings(backend):
+    with pytest.raises(ConfigError, match="expected PromoterSettings"):
+        Promoter(backend, "emails")
