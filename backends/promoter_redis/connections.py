@@ -27,6 +27,7 @@ log = logging.getLogger("promoter.redis")
 
 LIMIT = 32  # connections that are lent out at the same time; further calls wait for one
 TIMEOUTS = 2  # in a row, and the server is given up
+SLOW_S = 1.0  # without an answer, and a new connection looks whether another server is there now
 QUIET_S = 10.0  # a server that is given up again and again is logged once in so long
 
 REPLICAS = (b"slave", b"replica")
@@ -105,7 +106,8 @@ class Connections:
         self._quiet_until_s = 0.0
         self._room = asyncio.Semaphore(LIMIT)
         self._idle: list[Link] = []
-        self._under_way: set[asyncio.Timeout] = set()
+        self._under_way: dict[asyncio.Timeout, int] = {}  # with the epoch in which it began
+        self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._given_up: Callable[[], None] | None = None
         self._closed = False
@@ -129,11 +131,12 @@ class Connections:
         self._closed = True
         if self._sentinels is not None:
             await self._sentinels.close()
-        for scope in self._under_way:
-            if not scope.expired():
-                scope.reschedule(asyncio.get_running_loop().time())
+        if self._looking is not None:
+            self._looking.cancel()
+        self._cut(self.epoch + 1)
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(link.close() for link in idle), *self._closing)
+        looking = [self._looking] if self._looking is not None else []
+        await asyncio.gather(*(link.close() for link in idle), *self._closing, *looking, return_exceptions=True)
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
         """Lend a connection to `work`, which gives replies. To wait for one costs nothing of the server's time.
@@ -163,21 +166,42 @@ class Connections:
         if self._closed:
             raise closed_error()
         epoch = self.epoch
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self._look)
         try:
             async with asyncio.timeout(self._timeout_s) as scope:
-                self._under_way.add(scope)
+                self._under_way[scope] = epoch
                 try:
                     yield
                 finally:
-                    self._under_way.discard(scope)
+                    del self._under_way[scope]
         except (TimeoutError, rx.TimeoutError):
             if self._closed:
                 raise closed_error() from None
-            self._timeouts += 1
-            if self._timeouts >= TIMEOUTS:
-                self.give_up(epoch, f"{self._timeouts} time-outs in a row")
+            if epoch == self.epoch:
+                self._timeouts += 1
+                if self._timeouts >= TIMEOUTS:
+                    self.give_up(epoch, f"{self._timeouts} time-outs in a row")
             raise TimeoutError from None
+        finally:
+            slow.cancel()
         self._timeouts = 0
+
+    def _look(self) -> None:
+        """An answer takes long: if another server has taken the place of ours, it never comes."""
+
+        async def look() -> None:
+            with contextlib.suppress(Exception):
+                self.drop(await self.connect())
+                self._cut(self.epoch)
+
+        if (self._looking is None or self._looking.done()) and not self._closed:
+            self._looking = asyncio.create_task(look(), name="promoter-look")
+
+    def _cut(self, epoch: int) -> None:
+        """End what is under way since before that epoch."""
+        for scope, began in self._under_way.items():
+            if began < epoch and not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
 
     def judge(self, epoch: int, replies: Sequence[Any]) -> None:
         """Give the server up if one of the replies of that epoch says that it is no primary."""

@@ -118,3 +118,22 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
                 await other.zadd(K.delayed, {member("pushed"): await now_ms(other) + 50})
                 await until(lambda: "pushed" in events.ids)
                 assert await other.xlen(K.stream) == 1
+
+
+async def test_a_silent_death_is_noticed_long_before_a_command_times_out(two):
+    first, _, one, other = two
+    events = RecordingEvents()
+    async with proxy(first.port) as network:
+        url = f"redis://{network.address}?command_timeout_ms=120000"
+        async with connect(url) as promoting, connect(url) as producing:
+            queue = DelayedQueue(producing, "q")
+            await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))
+            async with Promoter(promoting, PromoterSettings(**SETTINGS), events=[events]).running() as promoter:
+                await until(lambda: promoter.health().leads and promoting.capabilities.wake == "any-write")
+                await silent(network, *two)
+                with pytest.raises(TransientError):
+                    await queue.schedule(1, delay=3600, job_id="lost")
+                await asyncio.gather(*(queue.schedule(i, delay=0.1, job_id=f"after-{i}") for i in range(10)))
+                await until(lambda: len(events.ids) == 10, 20)
+                assert await one.xlen(K.stream) == 0
+                assert await other.xlen(K.stream) == 10

@@ -140,15 +140,16 @@ async def test_somebodys_endless_script_is_waited_out(server, admin, scheme, los
 
 
 async def test_a_server_that_loads_its_data_is_waited_for():
-    server = Server(appendonly="yes", appendfsync="always", key_load_delay="500")
+    server = Server(appendonly="yes", appendfsync="always", key_load_delay="200")
     server.start()
     try:
         async with promoting(server.url, lock_ttl_ms=1_000) as (_, metrics):
             async with Redis(port=server.port) as client:
                 await client.zadd(K.delayed, {member("a"): int(time.time() * 1000) + 500})
-                await client.mset({f"filler-{i}": "x" for i in range(100)})
-                for i in range(3_000):
-                    await client.set(f"filler-{i}", "x")
+                async with client.pipeline(transaction=False) as fillers:
+                    for i in range(12_000):  # a server that loads answers once in a thousand commands
+                        fillers.set(f"filler-{i}", "x")
+                    await fillers.execute()
             server.kill()
             starting = asyncio.create_task(asyncio.to_thread(server.start))
             await until(lambda: any(e.code == "LOADING" for _, e in metrics.errors), 20)
