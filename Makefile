@@ -31,7 +31,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.fleet
 
-# Ten minutes of 50 queues, 3 promoters and faults; SOAK_ARGS='--seconds 60' for less.
+# Ten minutes of 50 queues, 5 processes (fleets and single queues) and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak --seconds 600 $(SOAK_ARGS)
 

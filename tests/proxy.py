@@ -42,7 +42,11 @@ class Proxy:
         if self.refuse:
             writer.close()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:  # the server is away
+            writer.close()
+            return
         self._writers |= {writer, server_writer}
         link = Link()
         for source, sink, replies in ((reader, server_writer, False), (server_reader, writer, True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections import Counter
@@ -77,7 +78,9 @@ async def test_the_whole_cluster_is_away_and_comes_back(scheme, name):
                     await until(lambda: p.health().last_error is not None)
                     await asyncio.sleep(2.5)
                     await asyncio.to_thread(cluster.restart)
+                    began = time.monotonic()
                     await led(p)
+                    print(f"leads again {time.monotonic() - began:.2f} s after the nodes answer")
                 await surely(jobs, 0.1, "after")
 
                 async def all_are_there():

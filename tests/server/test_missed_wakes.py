@@ -52,6 +52,7 @@ class Serving:
         await client.zadd(self.keys[0], {member(id): due})
         await until(lambda: id in self.events.ids)
         (late,) = [job.promoted_ms - job.due_ms for job in self.events.jobs if job.id == id]
+        print(f"promoted {late} ms after it was due")
         assert 0 <= late <= RENEWAL_MS + SLACK_MS
 
 

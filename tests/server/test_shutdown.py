@@ -48,6 +48,7 @@ def ends_in_time(process, sign=signal.SIGTERM):
         code = process.wait(60)
     finally:
         took_s = time.monotonic() - began_s
+    print(f"ended {took_s:.2f} s after the signal")
     assert took_s < BOUND_S, f"it took {took_s:.1f} s"
     return code
 
