@@ -25,7 +25,7 @@ def verdicts(tmp_path_factory):
     report = tmp_path_factory.mktemp("mutants") / "report.xml"
     meant = [f"{RUN}::Test{name}::{mutant.killed_by}" for name, mutant in MUTANTS.items()]
     # A mutant may hang in a wait: each test has a short timeout of its own.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "20"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "20", "--tb", "line"]
     run = subprocess.run(
         [*command, "-k", "not random_programs", f"--junitxml={report}", f"{RUN}::TestHonest", *meant],
         cwd=ROOT,
@@ -36,7 +36,7 @@ def verdicts(tmp_path_factory):
     failed: dict[str, dict[str, str]] = defaultdict(dict)
     passed: dict[str, int] = defaultdict(int)
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        name = case.get("classname").rpartition(".")[2].removeprefix("Test")
+        name = (case.get("classname") or "").rpartition(".")[2].removeprefix("Test")  # none: of no test
         problem = case.find("failure")
         if problem is None:
             problem = case.find("error")
