@@ -19,7 +19,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from promoter_core.ending import all_ended
+from promoter_core.ending import CLOSE_S
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_core.model import Wake
 from promoter_redis.driver import RedisDriver
@@ -60,6 +60,7 @@ class ClusterDriver:
         self._pause_s = 0.0
         self._hearing: asyncio.Task[None] | None = None
         self._heard_from: Address | None = None
+        self._closing = set[asyncio.Task[None]]()
         self._closed = False
 
     @property
@@ -81,7 +82,21 @@ class ClusterDriver:
             task.cancel()
         await asyncio.gather(*tasks, self._silence.close(), return_exceptions=True)
         nodes, self._nodes = self._nodes, {}
-        await all_ended(*(node.close() for node in nodes.values()))
+        for node in nodes.values():
+            self._close(node)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_S)
+
+    def _close(self, node: RedisDriver) -> None:
+        """In the background: a caller that is cancelled half-way would leave a connection open."""
+        task = asyncio.create_task(node.close(), name="promoter-cluster-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closed_one)
+
+    def _closed_one(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("a node of the cluster at %s could not be closed properly: %s", self._where, error)
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:
         """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""
@@ -217,7 +232,7 @@ class ClusterDriver:
         try:
             await node.open()
         finally:
-            await node.close()
+            self._close(node)
 
     async def _settle(self) -> None:
         """Wait a little for a look that is under way."""
@@ -255,8 +270,7 @@ class ClusterDriver:
         self._everything_changed()
         self._silence.keep(self._topology.nodes)
         for address in [a for a in self._nodes if a not in self._topology.primaries]:
-            await self._nodes[address].close()
-            del self._nodes[address]
+            self._close(self._nodes.pop(address))
 
     async def _look(self) -> None:
         """Ask the seeds and all nodes known last. Raises BackendError when none answers; the old topology stays."""
@@ -283,7 +297,7 @@ class ClusterDriver:
         except Exception as exc:  # an answer of another shape
             raise translate(exc, f"{address[0]}:{address[1]}") from exc
         finally:
-            await node.close()
+            self._close(node)
 
 
 def _one_of(addresses: Sequence[Address]) -> Address:

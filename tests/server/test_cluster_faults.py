@@ -187,7 +187,7 @@ async def test_nodes_that_take_no_more_connections_are_waited_for(scheme):
 
 async def names(backend, prefix):
     found = set()
-    async for page in backend.find(f"{prefix}*"):
+    async for page in backend.find([f"{prefix}*"]):
         found.update(page)
     return found
 
@@ -221,7 +221,7 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
             found = set()
 
             async def scan(found=found):
-                async for page in backend.find("f-*"):
+                async for page in backend.find(["f-*"]):
                     found.update(page)
 
             with pytest.raises(TransientError):
@@ -243,7 +243,7 @@ async def test_announcements_are_heard_after_the_death_of_the_node_that_they_cam
             heard_of = set()
 
             async def told(other=other, heard_of=heard_of):
-                await backend.announce(other)
+                await backend.announce([other])
                 heard_of |= (await feed.next(0.1)).sets
                 return other in heard_of
 
