@@ -5,7 +5,7 @@ The map of the tree:
     machine.py, actions.py   READ FIRST: the state machine lock → promote → cleanup → emit, without any I/O
     pacing.py, batch.py      when it acts again, and how many jobs a tick asks for
     contracts/               the Protocols that backends, sinks and clocks fulfil
-    promoter.py, doing.py    run one machine against one backend
+    promoter.py, doing.py    run one machine against one backend; ending.py: how a run ends in bounded time
     fleet/                   many queues in one process: many machines, one loop
     reports.py, sinks.py     what machines report, to the log, metrics and event sinks
     queue.py, envelope.py    DelayedQueue: schedule and cancel; the job's wire envelope
