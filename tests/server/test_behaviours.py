@@ -171,7 +171,7 @@ async def test_a_stream_that_takes_no_more_entries_keeps_the_rest_in_the_set(bac
 
 async def test_a_lock_key_without_end_is_held_for_an_unknown_time(backend, client, name, keys):
     await client.set(keys.lock, "foreign")
-    assert await backend.lock(name, "me", 1_000) == LeaseHeld(None)
+    assert await backend.lock(name, "me", 1_000) == LeaseHeld(None, "foreign")
 
 
 async def test_a_failed_schedule_leaves_no_marker(backend, client, name, keys):
