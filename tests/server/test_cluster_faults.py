@@ -327,7 +327,7 @@ async def test_a_node_that_hangs_costs_a_fleet_one_time_out_and_not_one_a_step()
             settings = PromoterSettings(queue="-", lock_ttl_ms=3_000)
             fleet = PromoterFleet(backend, living + by_node[0], settings=settings, spread=False, events=[events])
             async with fleet.running():
-                await until(lambda: all(h.leads for h in fleet.health()))
+                await until(lambda: [h.leads for h in fleet.health()] == [True] * len(living + by_node[0]))
                 cluster.servers[0].kill(signal.SIGSTOP)
                 await asyncio.sleep(5)  # the time-out of the first call, and some renewals
                 for n in range(5):
