@@ -243,7 +243,7 @@ async def test_announcements_are_heard_after_the_death_of_the_node_that_they_cam
             heard_of = set()
 
             async def told(other=other, heard_of=heard_of):
-                await backend.announce(other)
+                await backend.announce([other])
                 heard_of |= (await feed.next(0.1)).sets
                 return other in heard_of
 
