@@ -110,11 +110,11 @@ class Ticker:
         """The tick connection, or a new one in place of one that is lost or of another server."""
         if self._link is not None and (self._link.epoch != self._connections.epoch or self._link.at_eof):
             self._lose()
+        again, self._ticked = self._ticked, True
         if self._link is None:
             self._link = await self._connections.connect()
-            if self._ticked and self._watcher is not None and not self._connections.identified:
+            if again and self._watcher is not None and not self._connections.identified:
                 self._watcher.reconnect()  # it may be with another server than this new connection is
-        self._ticked = True
         return self._link
 
     async def _run(self, link: Link, calls: Sequence[Call]) -> list[Any]:
