@@ -122,13 +122,16 @@ class RedisDriver:
 
 
 async def _run(calls: Sequence[Call], after: Sequence[Arg], link: Link) -> list[Any]:
-    last = [after] if after else []
-    replies = await link.send([*(_evalsha(call) for call in calls), *last])
+    replies = await link.send([_evalsha(call) for call in calls])
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:  # those have not run, so running them now is no repetition
-        again = await link.send([*(_eval(calls[i]) for i in unknown), *last])
-        for i, reply in zip([*unknown, len(calls)], again, strict=False):
+        again = await link.send([_eval(calls[i]) for i in unknown])
+        for i, reply in zip(unknown, again, strict=True):
             replies[i] = reply
+    if after and not any(
+        isinstance(reply, Exception) for reply in replies
+    ):  # it may wait, so once, and for all of them
+        replies += await link.send([after])
     return replies
 
 
