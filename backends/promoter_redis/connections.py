@@ -19,8 +19,8 @@ import redis.exceptions as rx
 from promoter_core.errors import TransientError
 from promoter_redis.credentials import Rotating
 from promoter_redis.errors import is_no_primary, is_refused
+from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
-from promoter_resp.driver import Arg
 from promoter_resp.errors import closed_error
 
 log = logging.getLogger("promoter.redis")
@@ -31,53 +31,6 @@ SLOW_S = 1.0  # without an answer, and a new connection looks whether another se
 QUIET_S = 10.0  # a server that is given up again and again is logged once in so long
 
 REPLICAS = (b"slave", b"replica")
-
-
-class Link:
-    """One connection that is established, with an id on its server, in the epoch in which it was made."""
-
-    def __init__(self, connection: Any, epoch: int, client_id: int | None) -> None:
-        self.connection = connection
-        self.epoch = epoch
-        self.client_id = client_id  # None when the server does not say
-
-    async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
-        """The replies, in order. What the server refuses has its ResponseError in the place of the reply."""
-        if not self.connection.is_connected:  # given up meanwhile; redis-py would connect again by itself
-            raise rx.ConnectionError("the connection was given up")
-        await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
-        return [await self._reply() for _ in commands]
-
-    async def ask(self, *command: Arg) -> Any:
-        """One reply. Raises ResponseError."""
-        (reply,) = await self.send([command])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def close(self) -> None:
-        with contextlib.suppress(Exception):
-            await self.connection.disconnect(nowait=True)
-
-    @property
-    def at_eof(self) -> bool:
-        """The server has closed it. Looks at local state only."""
-        reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to ask without reading
-        return reader is None or bool(reader.at_eof())
-
-    async def is_usable(self) -> bool:
-        """It is open, and no reply to anything is on its way."""
-        look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
-        try:
-            return self.connection.is_connected and not await look()
-        except (rx.ConnectionError, OSError):
-            return False
-
-    async def _reply(self) -> Any:
-        try:
-            return await self.connection.read_response()
-        except rx.ResponseError as error:
-            return error
 
 
 class Connections:
@@ -137,6 +90,7 @@ class Connections:
         idle, self._idle = self._idle, []
         looking = [self._looking] if self._looking is not None else []
         await asyncio.gather(*(link.close() for link in idle), *self._closing, *looking, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports end with the loop's next step
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
         """Lend a connection to `work`, which gives replies. To wait for one costs nothing of the server's time.
@@ -247,9 +201,9 @@ class Connections:
                     if isinstance(connection.credential_provider, Rotating):
                         await connection.credential_provider.before_connecting()
                     await connection.connect()
-                    link = await self._greeted(Link(connection, epoch, None), newest_id)
+                    link = await self._greeted(Link(connection, epoch), newest_id)
             except BaseException:
-                await Link(connection, epoch, None).close()
+                await Link(connection, epoch).close()
                 if self._sentinels is not None:
                     self._sentinels.doubt()
                 raise

@@ -15,8 +15,9 @@ from redis.exceptions import NoScriptError
 from promoter_core.ending import all_ended
 from promoter_core.errors import BackendError
 from promoter_core.model import Wake
-from promoter_redis.connections import Connections, Link
+from promoter_redis.connections import Connections
 from promoter_redis.errors import translate
+from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
 from promoter_redis.ticker import Ticker
 from promoter_resp.driver import SCANNED, Arg, Call, Changed

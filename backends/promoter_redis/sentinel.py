@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_redis.errors import translate
+from promoter_redis.link import Link
 
 log = logging.getLogger("promoter.redis")
 
@@ -140,8 +141,7 @@ class Sentinels:
             refused = error.code in ("NOAUTH", "WRONGPASS", "NOPERM")
             raise type(error)(f"{where}: {error}{hint if refused else ''}", code=error.code) from exc
         finally:
-            with contextlib.suppress(Exception):
-                await connection.disconnect(nowait=True)
+            await Link(connection).close()
         if not found:
             raise TransientError(f"{where} knows no primary of the name {self._service!r}", code="CONNECTION")
         epoch = dict(zip(flat[::2], flat[1::2], strict=False)).get(b"config-epoch", b"0")

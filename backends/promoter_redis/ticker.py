@@ -16,8 +16,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from promoter_core.ending import ended
 from promoter_core.model import Wake
-from promoter_redis.connections import Connections, Link
+from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
+from promoter_redis.link import Link
 from promoter_redis.watcher import Watcher
 from promoter_resp.driver import Call, Changed, Timed, between_ms
 

@@ -15,8 +15,9 @@ import logging
 from redis.exceptions import ResponseError
 
 from promoter_core.ending import cancelled, ended
-from promoter_redis.connections import Connections, Link
+from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
+from promoter_redis.link import Link
 from promoter_resp.driver import Changed
 from promoter_resp.keys import CHANNELS
 

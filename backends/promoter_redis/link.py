@@ -1,0 +1,62 @@
+"""`Link`: one redis-py connection, with what we know of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import redis.exceptions as rx
+
+from promoter_resp.driver import Arg
+
+
+class Link:
+    """One connection that is established, with an id on its server, in the epoch in which it was made."""
+
+    def __init__(self, connection: Any, epoch: int = 0, client_id: int | None = None) -> None:
+        self.connection = connection
+        self.epoch = epoch
+        self.client_id = client_id  # None when the server does not say
+
+    async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
+        """The replies, in order. What the server refuses has its ResponseError in the place of the reply."""
+        if not self.connection.is_connected:  # given up meanwhile; redis-py would connect again by itself
+            raise rx.ConnectionError("the connection was given up")
+        await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        return [await self._reply() for _ in commands]
+
+    async def ask(self, *command: Arg) -> Any:
+        """One reply. Raises ResponseError."""
+        (reply,) = await self.send([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        """At once, without a farewell: the peer may be dead, and one by TLS outlives a short event loop."""
+        transport = getattr(getattr(self.connection, "_writer", None), "transport", None)
+        with contextlib.suppress(Exception):
+            await self.connection.disconnect(nowait=True)
+        if transport is not None:
+            transport.abort()
+
+    @property
+    def at_eof(self) -> bool:
+        """The server has closed it. Looks at local state only."""
+        reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to ask without reading
+        return reader is None or bool(reader.at_eof())
+
+    async def is_usable(self) -> bool:
+        """It is open, and no reply to anything is on its way."""
+        look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
+        try:
+            return self.connection.is_connected and not await look()
+        except (rx.ConnectionError, OSError):
+            return False
+
+    async def _reply(self) -> Any:
+        try:
+            return await self.connection.read_response()
+        except rx.ResponseError as error:
+            return error
