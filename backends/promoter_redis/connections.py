@@ -79,17 +79,24 @@ class Connections:
         if self._sentinels is not None:
             self._sentinels.follow(lambda: self.give_up(self.epoch, "the sentinels name another primary"))
 
-    async def close(self) -> None:
-        """Whatever is under way fails."""
+    def shut(self) -> None:
+        """Whatever is under way fails, and every connection is closed in the background."""
         self._closed = True
-        if self._sentinels is not None:
-            await self._sentinels.close()
         if self._looking is not None:
             self._looking.cancel()
         self._cut(self.epoch + 1)
         idle, self._idle = self._idle, []
-        looking = [self._looking] if self._looking is not None else []
-        await asyncio.gather(*(link.close() for link in idle), *self._closing, *looking, return_exceptions=True)
+        for link in idle:
+            self.drop(link)
+
+    async def close(self) -> None:
+        """`shut`, and wait until that is done."""
+        self.shut()
+        if self._sentinels is not None:
+            await self._sentinels.close()
+        ending = [*self._closing, *([self._looking] if self._looking is not None else [])]
+        if ending:
+            await asyncio.wait(ending)  # which are not cancelled with us
         await asyncio.sleep(0)  # the transports end with the loop's next step
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
@@ -217,8 +224,12 @@ class Connections:
     async def _take(self) -> Link:
         while self._idle:
             link = self._idle.pop()
-            if await link.is_usable():
-                return link
+            try:
+                if await link.is_usable():
+                    return link
+            except BaseException:
+                await link.close()
+                raise
             await link.close()
         return await self.connect()
 

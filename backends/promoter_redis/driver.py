@@ -58,6 +58,7 @@ class RedisDriver:
     async def close(self) -> None:
         """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
+        self._connections.shut()  # even if we are cancelled
         await all_ended(self._ticker.close(), self._connections.close())
 
     async def ticks(self, calls: Sequence[Call]) -> list[Any]:

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import DelayedQueue, TransientError, connect
+from promoter_core import DelayedQueue, Registry, TransientError, connect
 from promoter_redis.connections import LIMIT
 from promoter_resp.keys import keys_of
 from tests.proxy import proxy
+from tests.server.bench import until
 
 pytestmark = pytest.mark.server
 
@@ -60,3 +61,19 @@ async def test_who_waits_for_a_connection_is_told_when_the_backend_is_closed(val
             answers = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(answer) for answer in answers} == {TransientError}
         assert {answer.code for answer in answers} == {"CLOSED"}
+
+
+async def test_a_close_that_is_cancelled_leaves_no_connection(server):
+    async with Redis(port=server.port) as client:
+        backend = Registry().backend(server.url)
+        await backend.open()
+        await asyncio.gather(*(DelayedQueue(backend, "q").schedule(i, delay=3600) for i in range(10)))
+        closing = asyncio.create_task(backend.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+
+        async def alone():
+            return (await client.info("clients"))["connected_clients"] == 1
+
+        await until(alone)
