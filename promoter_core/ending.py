@@ -97,14 +97,15 @@ async def ended(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool
 
 async def all_ended(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
     """Run the calls at the same time; give up those that have not ended after `within_s` seconds. Raises nothing."""
-    for outcome in await asyncio.gather(*(bounded(call, within_s) for call in calls), return_exceptions=True):
+    tasks = [asyncio.create_task(call) for call in calls]  # which begin even if we are cancelled
+    for outcome in await asyncio.gather(*(bounded(task, within_s) for task in tasks), return_exceptions=True):
         if isinstance(outcome, BaseException):
             log.debug("what was to be closed is left behind: %r", outcome)
 
 
-async def bounded(call: Coroutine[Any, Any, T], seconds: float, name: str | None = None) -> T:
+async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float, name: str | None = None) -> T:
     """The answer of `call`. Raises TimeoutError after `seconds`, whatever the call does with its cancellation."""
-    task = asyncio.create_task(call, name=name)
+    task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call, name=name)
     try:
         await asyncio.wait((task,), timeout=seconds)
     except asyncio.CancelledError:
