@@ -8,7 +8,7 @@ are found by polling.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
 from typing import Any
 
 import glide
@@ -78,15 +78,11 @@ class GlideDriver:
         return replies
 
     async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
-        """All of them in one batch, and so on one connection: GLIDE may connect anew between two commands."""
-        answers = await self._send(calls, after)
-        if unknown := [i for i, answer in enumerate(answers) if getattr(answer, "code", "") == "NOSCRIPT"]:
-            for source in {calls[i].script.source for i in unknown}:
-                await self._command((b"SCRIPT", b"LOAD", source))
-            again = await self._send([calls[i] for i in unknown], after)  # those have not run
-            for i, answer in zip([*unknown, len(calls)], again, strict=True):
-                answers[i] = answer
-        return answers
+        """All of them in one batch, and so on one connection: GLIDE may connect anew between two commands.
+
+        `after` may wait, so it is sent once: scripts are loaded in the batch itself, and none of them can be missing.
+        """
+        return await self._send(calls, after, load={call.script.source for call in calls})
 
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))
@@ -177,15 +173,17 @@ class GlideDriver:
                 replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
         return replies
 
-    async def _send(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
+    async def _send(self, calls: Sequence[Call], after: Sequence[Arg], load: Collection[str] = ()) -> list[Any]:
         batch: Any = glide.ClusterBatch(is_atomic=False) if self.clustered else glide.Batch(is_atomic=False)
+        for source in load:
+            batch.custom_command(["SCRIPT", "LOAD", source])
         for call in calls:
             evalsha = ["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)]
             for command in (self._time(call), evalsha, self._time(call)) if call.timed else (evalsha,):
                 batch.custom_command(command)
         if after:
             batch.custom_command(_texts(after))
-        answers = iter(await (await self._connected()).exec(batch, raise_on_error=False))
+        answers = iter((await (await self._connected()).exec(batch, raise_on_error=False))[len(load) :])
         replies = [*(_reply_to(call, answers) for call in calls), *answers]
         return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
 

@@ -91,8 +91,9 @@ async def test_scripts_that_were_flushed_are_waited_for_too(server, replica, pri
         assert await other.zcard(keys_of(name).delayed) == 2
 
 
-async def test_a_missing_replica_is_told_as_such_when_scripts_were_flushed(server, replica, primary, name):
-    async with connect(f"{server.url}?wait_replicas=2&command_timeout_ms=1500") as backend:
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_a_missing_replica_is_told_as_such_when_scripts_were_flushed(server, replica, primary, name, scheme):
+    async with connect(f"{scheme}://{server.address}?wait_replicas=2&command_timeout_ms=4000") as backend:
         await primary.script_flush()
         with pytest.raises(TransientError) as raised:
             await DelayedQueue(backend, name).schedule(1, delay=60, job_id="a")
