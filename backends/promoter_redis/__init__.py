@@ -1,6 +1,11 @@
 """The redis-py client under `promoter_resp`: `redis://` and its kin, `embedded://` and `fake://`.
 
-`connect.py` reads URLs; `driver.py` is one server (or what sentinels say is one), `cluster.py` a driver a node;
-`ticker.py` is the connection of ticks and `watcher.py` the one on which the server tells of changes (client tracking);
-`embedded.py` starts a server of our own.
+`connect.py` reads URLs, `credentials.py` asks for passwords that rotate; `driver.py` is one server (or what sentinels
+say is one). `connections.py` makes, lends and gives up all connections of a driver together, `link.py` is one of them;
+`ticker.py` is the connection of ticks, `watcher.py` the one on which the server announces changes (client tracking),
+`sentinel.py` follows the primary.
+
+`cluster.py` has a driver for each node, `topology.py` reads which slot is where, `silence.py` spares calls to a node
+that hangs. `fake.py` is fakeredis; `embedded.py` is a server of our own, which `embedded_server.py` and `guard.sh`
+start and end. `errors.py` has redis-py's exceptions as ours.
 """

@@ -1,1 +1,1 @@
-"""The `prometheus` metrics sink. See `sink.py`."""
+"""The `prometheus` metrics sink: `sink.py` records, `figures.py` writes the page, `server.py` answers on `port=`."""
