@@ -10,6 +10,18 @@ import redis.exceptions as rx
 
 from promoter_resp.driver import Arg
 
+PROBE_S = 5.0  # a PING after this much silence, and the connection is given up when it stays unanswered as long
+
+
+async def next_push(connection: Any) -> Any:
+    """What the server pushes next, or its answer to a probe. Raises TimeoutError when a probe stays unanswered."""
+    if (push := await connection.read_response(timeout=PROBE_S)) is not None:
+        return push
+    await connection.send_command("PING", check_health=False)
+    if (push := await connection.read_response(timeout=PROBE_S)) is None:
+        raise TimeoutError("the listening connection does not answer")
+    return push
+
 
 class Link:
     """One connection that is established, with an id on its server, in the epoch in which it was made."""

@@ -21,14 +21,13 @@ from redis.exceptions import ResponseError
 
 from promoter_core.errors import BackendError, PermanentError, TransientError
 from promoter_redis.errors import translate
-from promoter_redis.link import Link
+from promoter_redis.link import Link, next_push
 
 log = logging.getLogger("promoter.redis")
 
 Address = tuple[str, int]
 
 COMPARE_S = 0.05  # after the first answer, for one that knows more
-PROBE_S = 5.0  # a PING after this much silence, and a new connection when it stays unanswered as long
 RETRY_S = (0.1, 0.2, 0.5, 1.0)
 SWITCHED = b"+switch-master"
 CUT_OFF = b"+failover-state-send-slaveof-noone"  # within 0.1 s the replica will be
@@ -170,14 +169,8 @@ class Sentinels:
             failures += 1
 
     async def _listen(self, connection: Any) -> None:
-        probed = False
         while True:
-            push = await connection.read_response(timeout=PROBE_S)
-            if push is None:
-                if probed:
-                    raise TimeoutError("it does not answer")
-                await connection.send_command("PING", check_health=False)
-            probed = push is None
+            push = await next_push(connection)
             if isinstance(push, list) and len(push) == 3 and push[1] in EVENTS:
                 words = push[2].decode().split()
                 if self._service in words:

@@ -17,14 +17,13 @@ from redis.exceptions import ResponseError
 from promoter_core.ending import cancelled, ended
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
-from promoter_redis.link import Link
+from promoter_redis.link import Link, next_push
 from promoter_resp.driver import Changed
 from promoter_resp.keys import CHANNELS
 
 log = logging.getLogger("promoter.redis")
 
 CHANNEL = b"__redis__:invalidate"
-PROBE_S = 5.0  # a PING after this much silence, and a new connection when it stays unanswered as long
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 REFUSED_S = 300.0  # before that is tried again for which a permission is missing
 
@@ -139,17 +138,8 @@ class Watcher:
             log.warning("announcements cannot be heard (%s): new queues and processes are found later", exc)
 
     async def _listen(self, link: Link) -> None:
-        connection = link.connection
-        probed = False
         while True:
-            push = await connection.read_response(timeout=PROBE_S)
-            if push is None:
-                if probed:
-                    raise TimeoutError("the watching connection does not answer")
-                await connection.send_command("PING", check_health=False)
-                probed = True
-                continue
-            probed = False
+            push = await next_push(link.connection)
             if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:
                 if push[2] is None:  # FLUSHALL, or the server has forgotten what we read
                     self._changed(None)
