@@ -103,9 +103,9 @@ async def all_ended(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S)
             log.debug("what was to be closed is left behind: %r", outcome)
 
 
-async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float, name: str | None = None) -> T:
+async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float) -> T:
     """The answer of `call`. Raises TimeoutError after `seconds`, whatever the call does with its cancellation."""
-    task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call, name=name)
+    task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call)
     try:
         await asyncio.wait((task,), timeout=seconds)
     except asyncio.CancelledError:
