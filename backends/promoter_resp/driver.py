@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,16 +18,22 @@ SCANNED = 500  # keys that `scan` looks at in one step
 Arg = bytes | str | int
 Changed = Callable[[bytes | None], None]  # the key that changed; None when anything may have
 
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+
+
+def _text(name: str) -> str:
+    return (resources.files("promoter_resp") / "scripts" / f"{name}.lua").read_text("utf-8")
+
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script of this package, by the name of its file."""
+    """A Lua script of this package, by the name of its file. A line `-- include NAME` stands for that file's text."""
 
     name: str
 
     @cached_property
     def source(self) -> str:
-        return (resources.files("promoter_resp") / "scripts" / f"{self.name}.lua").read_text("utf-8")
+        return _INCLUDE.sub(lambda line: _text(line[1]), _text(self.name))
 
     @cached_property
     def sha(self) -> str:

@@ -17,26 +17,12 @@ for i = 7, #ARGV do
   wanted[ARGV[i]] = true
 end
 
--- The id in a member: the first string of the msgpack array behind the name.
-local function id_of(member)
+-- include id_of
+
+-- The id in a member, behind its header and the name.
+local function id_in(member)
   local n1, n2, n3, n4 = byte(member, 1, 4)
-  if not n4 then return nil end
-  local at = 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4))
-  local array = byte(member, at)
-  if not array then return nil end
-  if array >= 0x91 and array <= 0x9f then at = at + 1
-  elseif array == 0xdc then at = at + 3
-  elseif array == 0xdd then at = at + 5
-  else return nil end
-  local tag, b1, b2, b3, b4 = byte(member, at, at + 4)
-  local from, size
-  if not tag then return nil end
-  if tag >= 0xa0 and tag <= 0xbf then from, size = at + 1, tag - 0xa0
-  elseif tag == 0xd9 and b1 then from, size = at + 2, b1
-  elseif tag == 0xda and b2 then from, size = at + 3, b1 * 256 + b2
-  elseif tag == 0xdb and b4 then from, size = at + 5, ((b1 * 256 + b2) * 256 + b3) * 256 + b4
-  else return nil end
-  return from + size <= #member and sub(member, from, from + size - 1) or nil
+  return n4 and id_of(member, 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4)))
 end
 
 local total, horizon
@@ -66,7 +52,7 @@ while rank < total and looked < limit and bytes < STEP_BYTES do
   local removed = 0
   for i = 1, #page, 2 do
     local member = page[i]
-    local id = id_of(member)
+    local id = id_in(member)
     bytes = bytes + #member
     if id and marking then
       if call('PTTL', index_prefix .. id) ~= -1 then
