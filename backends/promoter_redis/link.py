@@ -50,8 +50,9 @@ class Link:
         transport = getattr(getattr(self.connection, "_writer", None), "transport", None)
         with contextlib.suppress(Exception):
             await self.connection.disconnect(nowait=True)
-        if transport is not None:
-            transport.abort()
+        abort = getattr(transport, "abort", None)  # fakeredis has a transport without one
+        if abort is not None:
+            abort()
 
     @property
     def at_eof(self) -> bool:
