@@ -32,12 +32,13 @@ from redis.exceptions import RedisError
 
 from benchmarks.servers import valkey
 from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings, connect
-from promoter_core.cli.http import serving
-from promoter_core.fleet.discovery import REST
-from promoter_core.machine import State
+from promoter_core.engine.machine import State
+from promoter_core.runner.fleet.discovery import REST
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import VirtualClock
-from promoter_memory.backend import MemoryBackend, MemoryStore
-from promoter_resp.keys import keys_of
+from promoter_core.web.server import serving
+from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import MemoryStore
 from tests.servers import free_port
 
 LEASE_MS = 5_000
@@ -58,7 +59,7 @@ async def start(url: str, queue: str, holder: str, *more: str) -> asyncio.subpro
 
 
 async def holders(client: Redis, queues: list[str]) -> list[bytes | None]:
-    return list(await client.mget([keys_of(q).lock for q in queues]))
+    return list(await client.mget([CHASQUIMQ.keys_of(q).lock for q in queues]))
 
 
 async def led(client: Redis, queues: list[str]) -> None:
@@ -192,9 +193,7 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> N
             return len(answer.read())
 
     async with connect(url) as backend:
-        fleet = PromoterFleet(
-            backend, patterns=["many-*", "none-*"], settings=settings, metrics=["prometheus"], discover_s=3_600
-        )
+        fleet = PromoterFleet(backend, ["many-*", "none-*"], settings, metrics=["prometheus"], discover_s=3_600)
 
         def led() -> int:
             return sum(line.machine.state is State.LEADER for line in fleet._crew.lines.values())

@@ -25,9 +25,9 @@ from ulid import ULID
 from benchmarks.servers import valkey
 from promoter_bench.measures import LatenessSink
 from promoter_bench.store import PAYLOAD, percentiles
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
-from promoter_core.batch import PAYS
-from promoter_core.model import Lease, LeaseLost, Promotion, PromotionRequest
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, Promotion, connect
+from promoter_core.engine.batch_size import PAYS
+from promoter_core.spi import Lease, LeaseLost, PromotionRequest
 from promoter_core.testing import RecordingMetrics
 from tests.proxy import proxy
 
@@ -127,7 +127,7 @@ async def incoming(url: str, way_s: float, rate: float, seconds: float) -> str:
     name, sink, metrics = f"latency-{ULID()}", LatenessSink(), RecordingMetrics()
     async with linked(url) as (far, near, network):
         queue = DelayedQueue(near, name)
-        async with Promoter(far, PromoterSettings(queue=name), metrics=[metrics], events=[sink]).running():
+        async with Promoter(far, name, metrics=[metrics], events=[sink]).running():
             began_s, sent = time.perf_counter(), 0
             while (now_s := time.perf_counter() - began_s) < seconds:
                 if now_s > 1:

@@ -13,8 +13,7 @@ from redis.asyncio import Redis
 
 from promoter_bench.measures import plain_producer as produce
 from promoter_bench.store import percentiles
-from promoter_core.model import PromotionRequest
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ, PromotionRequest
 
 LOCK = """
 local held = redis.call('GET', KEYS[1])
@@ -50,7 +49,7 @@ return {#batch, redis.call('ZCARD', KEYS[1]), lag, payloads}
 
 async def drain(url: str, queue: str, batch: int, *, events: bool) -> int:
     """Promote until nothing is due; the number promoted."""
-    k = keys_of(queue)
+    k = CHASQUIMQ.keys_of(queue)
     client, events_client = Redis.from_url(url), Redis.from_url(url)  # the reference has two connections as well
     lock, promote = await client.script_load(LOCK), await client.script_load(PROMOTE)
     total = 0
@@ -78,7 +77,7 @@ async def lateness(store: Any, jobs: int, seconds: float) -> dict[str, float]:
     producer = asyncio.create_task(produce(store.raw_url, queue, jobs, seconds))
     while len(late) < jobs:
         lease = await store.backend.lock(queue, "reference", 5_000)
-        promotion = await store.backend.promote(lease, PromotionRequest(256, 1_000_000))
+        promotion = await store.backend.promote(lease, PromotionRequest(limit=256, max_stream_len=1_000_000))
         late += [job.promoted_ms - job.due_ms for job in promotion.jobs]
         if promotion.promoted < 256:
             await asyncio.sleep(0.1)

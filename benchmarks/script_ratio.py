@@ -19,13 +19,11 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.servers import valkey
-from promoter_core.envelope import pack_envelope
+from promoter_core.spi import CHASQUIMQ, pack_envelope
 from promoter_resp.driver import Script
-from promoter_resp.keys import keys_of
-from promoter_resp.member import encode_member
 
 BATCH = 256
-K = keys_of("ratio")
+K = CHASQUIMQ.keys_of("ratio")
 
 
 def script_of(revision: str, name: str) -> str:
@@ -41,7 +39,7 @@ def prepare(client: Any, number: int, *, index: bool) -> None:
     pipeline, now_ms, due = client.pipeline(transaction=False), int(time.time() * 1000), {}
     for i in range(BATCH):
         id = f"01J{number:08}{i:06}AAAAAAAAA"
-        member = encode_member("", pack_envelope(id, b"x" * 80, 1, 0))
+        member = CHASQUIMQ.encode_member("", pack_envelope(id, b"x" * 80, 1, 0))
         due[member] = now_ms - 1_000 + i
         if index:
             pipeline.set(K.index + id.encode(), member)

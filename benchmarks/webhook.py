@@ -11,7 +11,8 @@ import asyncio
 import tracemalloc
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings
-from promoter_core.model import JobRequest
+from promoter_core.spi import JobRequest
+from promoter_core.spi.wire import pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import Answer, Message, Post
@@ -30,10 +31,13 @@ async def hour(post: Post | None, clock: VirtualClock) -> tuple[int, int, int]:
         for second in range(3_600):
             await queue.schedule("x", delay=0.5, index=False)
             if second in (1_200, 2_400):
-                many = [JobRequest(f"{i}", b"", delay_ms=500, index=False) for i in range(50_000)]
+                many = [
+                    JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=500, index=False)
+                    for i in range(50_000)
+                ]
                 await backend.schedule("q", many)
             await clock.sleep(1)
-            latest = max([latest, *(len(tick.promotion.late) for _, tick in metrics.ticks)])
+            latest = max([latest, *(len(tick.promotion.lateness_counts) for _, tick in metrics.ticks)])
             metrics.ticks.clear()
         size, _ = tracemalloc.get_traced_memory()
         dropped = promoter.dropped_batches

@@ -1,32 +1,36 @@
 """Promoter moves delayed jobs that have become due from a sorted set to a stream, under a leader lock.
 
-The map of the tree:
+This module is the public API of applications; `promoter_core.spi` is that of backends, sinks and commands. Everything
+else is private, but for `promoter_core.testing` and `promoter_core.web.serving`. The tree, from the bottom up:
 
-    machine.py, actions.py   READ FIRST: the state machine lock → promote → cleanup → emit, without any I/O
-    pacing.py, batch.py      when it acts again, and how many jobs a tick asks for
-    contracts/               the Protocols that backends, sinks and clocks fulfil
-    promoter.py, doing.py    run one machine against one backend; ending.py: how a run ends in bounded time
-    fleet/                   many queues in one process: many machines, one loop
-    reports.py, sinks.py     what machines report, to the log, metrics and event sinks
-    queue.py, envelope.py    DelayedQueue: schedule and cancel; the job's wire envelope
-    model.py, lateness.py    the frozen values that cross a contract; lateness, counted by bounds
-    settings.py, options.py, errors.py   what can be set (a sink's options too), what can go wrong
-    hookspecs.py, registry.py, urls.py   plugins: the hooks, loading them, opening a backend by URL
-    cli/                     the `promoter` command, one file a command
-    testing/                 shipped: the conformance kit, doubles, a virtual clock; nothing here imports it
+    spi/          service provider interface: contracts, values, errors, hooks
+    settings.py   `PromoterSettings`
+    engine/       the state machine, without I/O; engine/machine.py is the place to begin reading
+    registry.py   loads plugins; `connect`
+    runner/       performs what the engine decides: `Promoter`, and runner/fleet/ for many queues
+    client/       `DelayedQueue`: schedule and cancel
+    web/          /metrics, /livez, /readyz and /status
+    cli/          the `promoter` command, a file for each command
+    testing/      for tests: doubles, a virtual clock, the conformance kit
 
-Drivers live outside of it: `backends/` has the packages `promoter_memory`, `promoter_resp`, `promoter_redis`
-and `promoter_glide`, `plugins/` has sinks and commands. They are found through entry points, as anybody's are.
+Backends are in `backends/`, sinks and further commands in `plugins/`; they are found through entry points, as anybody's
+are. docs/explanation/architecture.md says where a new one goes.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from importlib import metadata
 
-from promoter_core.contracts import Backend, Clock, EventSink, MetricsSink
-from promoter_core.envelope import Envelope, unpack_envelope
-from promoter_core.errors import (
+from promoter_core.client.queue import DelayedQueue
+from promoter_core.client.requests import Job
+from promoter_core.registry import BrokenPlugin, Registered, Registry, connect
+from promoter_core.runner.base import Runner
+from promoter_core.runner.fleet import PromoterFleet
+from promoter_core.runner.health import Health
+from promoter_core.runner.promoter import Promoter
+from promoter_core.settings import PromoterSettings
+from promoter_core.spi.backend import Backend
+from promoter_core.spi.errors import (
     BackendError,
     ConfigError,
     JobError,
@@ -35,62 +39,37 @@ from promoter_core.errors import (
     PromoterError,
     TransientError,
 )
-from promoter_core.fleet import PromoterFleet
-from promoter_core.hookspecs import BackendSpec, CommandSpec, SinkSpec, hookimpl
-from promoter_core.model import CancelOutcome, Health, PromotedJob, Promotion, QueueStats, Scheduled
-from promoter_core.promoter import Promoter
-from promoter_core.queue import DelayedQueue, Job
-from promoter_core.registry import Registry
-from promoter_core.settings import PromoterSettings
-from promoter_core.urls import Credentials
+from promoter_core.spi.model import CancelOutcome, Overflow, QueueStats, Scheduled
+from promoter_core.spi.urls import Credentials
+from promoter_core.spi.wire import Envelope, unpack_envelope
 
 __version__ = metadata.version("promoter-core")
-
-
-def connect(
-    url: str, *, credentials: Credentials | None = None, registry: Registry | None = None
-) -> AbstractAsyncContextManager[Backend]:
-    """`async with connect("redis://localhost:6379") as backend:` opens the backend that the URL names.
-
-    `credentials` is an async callable that gives `(user or None, password)`; it is asked whenever a connection is made,
-    for passwords that rotate.
-
-    Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
-    when the store cannot be reached, PermanentError when it refuses us.
-    """
-    return (registry or Registry()).connect(url, credentials=credentials)
-
 
 __all__ = [
     "Backend",
     "BackendError",
-    "BackendSpec",
+    "BrokenPlugin",
     "CancelOutcome",
-    "Clock",
-    "CommandSpec",
     "ConfigError",
     "Credentials",
     "DelayedQueue",
     "Envelope",
-    "EventSink",
     "Health",
     "Job",
     "JobError",
-    "MetricsSink",
+    "Overflow",
     "PermanentError",
     "PluginError",
-    "PromotedJob",
     "Promoter",
     "PromoterError",
     "PromoterFleet",
     "PromoterSettings",
-    "Promotion",
     "QueueStats",
+    "Registered",
     "Registry",
+    "Runner",
     "Scheduled",
-    "SinkSpec",
     "TransientError",
     "connect",
-    "hookimpl",
     "unpack_envelope",
 ]

@@ -13,18 +13,20 @@ import importlib.util
 import inspect
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from typing import Any
 
 import pluggy
 
-from promoter_core import hookspecs
-from promoter_core.contracts import Backend, EventSink, MetricsSink
-from promoter_core.errors import ConfigError, PluginError, PromoterError
-from promoter_core.hookspecs import BackendSpec, CommandSpec, SinkSpec
-from promoter_core.urls import Credentials, parse_url
+from promoter_core.spi import hooks
+from promoter_core.spi.backend import Backend
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import ConfigError, PluginError, PromoterError
+from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec
+from promoter_core.spi.sinks import EventSink, MetricsSink
+from promoter_core.spi.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
@@ -63,7 +65,7 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenPlugin:
     """A plugin that could not be loaded, or a part of it that is in conflict with another plugin."""
 
     name: str
@@ -84,23 +86,24 @@ class Registry:
         self._use_entry_points = entry_points
         self._taken: dict[tuple[str, str], Registered] | None = None  # by kind and name, and by SCHEME and scheme
         self._contested: dict[tuple[str, str], PluginError] = {}  # what nobody gets, and why
-        self._broken: list[Broken] = []
+        self._broken: list[BrokenPlugin] = []
 
     def all(self) -> Sequence[Registered]:
         """Every spec that can be chosen, by kind and name."""
         return [taken for (kind, _), taken in sorted(self._load().items()) if kind in KINDS]
 
-    def broken(self) -> Sequence[Broken]:
+    def broken(self) -> Sequence[BrokenPlugin]:
         """Plugins that could not be loaded, and conflicts between plugins."""
         self._load()
         return self._broken
 
-    def backend(self, url: str, *, credentials: Credentials | None = None) -> Backend:
+    def backend(self, url: str, *, credentials: Credentials | None = None, clock: Clock | None = None) -> Backend:
         """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (cannot be had).
 
-        `credentials` is asked for user and password whenever a connection is made, instead of the URL.
+        `credentials` is called for user and password whenever a connection is made, instead of the URL. `clock` is a
+        test's, for a store inside this process.
         """
-        parsed = replace(parse_url(url), credentials=credentials)
+        parsed = replace(parse_url(url), credentials=credentials, clock=clock)
         if credentials is not None and (parsed.username or parsed.password):
             raise ConfigError(f"{parsed}: give either credentials= or a user and password in the URL, not both")
         registered = self._named(SCHEME, parsed.scheme)
@@ -108,9 +111,11 @@ class Registry:
         return backend
 
     @asynccontextmanager
-    async def connect(self, url: str, *, credentials: Credentials | None = None) -> AsyncIterator[Backend]:
+    async def connect(
+        self, url: str, *, credentials: Credentials | None = None, clock: Clock | None = None
+    ) -> AsyncIterator[Backend]:
         """The backend for `url`, open for the length of an `async with`. Raises as `backend` and `Backend.open`."""
-        backend = self.backend(url, credentials=credentials)
+        backend = self.backend(url, credentials=credentials, clock=clock)
         try:
             await backend.open()
             yield backend
@@ -219,7 +224,7 @@ class Registry:
         return self._taken
 
     def _load_entry_points(self) -> None:
-        entries = metadata.entry_points(group=hookspecs.PROJECT)
+        entries = metadata.entry_points(group=hooks.PROJECT)
         for entry in sorted(entries, key=lambda e: (_source(e).split()[0] != OURS, e.name, _source(e))):
             source = _source(entry)
             try:
@@ -230,8 +235,8 @@ class Registry:
             self._register(plugin, entry.name, source)
 
     def _register(self, plugin: object, name: str, source: str) -> None:
-        manager = pluggy.PluginManager(hookspecs.PROJECT)  # one for each, so that none can break another
-        manager.add_hookspecs(hookspecs)
+        manager = pluggy.PluginManager(hooks.PROJECT)  # one for each, so that none can break another
+        manager.add_hookspecs(hooks)
         try:
             manager.register(plugin, name)
             manager.check_pending()
@@ -271,9 +276,27 @@ class Registry:
         self._is_broken(new.plugin, new.source, error)
 
     def _is_broken(self, name: str, source: str, error: BaseException) -> None:
-        broken = Broken(name, source, error)
+        broken = BrokenPlugin(name, source, error)
         self._broken.append(broken)
         log.warning("plugin %r of %s is broken and left out: %s", name, source, broken.why)
+
+
+def connect(
+    url: str,
+    *,
+    credentials: Credentials | None = None,
+    clock: Clock | None = None,
+    registry: Registry | None = None,
+) -> AbstractAsyncContextManager[Backend]:
+    """`async with connect("redis://localhost:6379") as backend:` opens the backend that the URL names.
+
+    `credentials` is an async callable that gives `(user or None, password)`; it is called whenever a connection is
+    made, for passwords that rotate. `clock` is for tests: a store inside this process, `memory://`, lives by it.
+
+    Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
+    when the store cannot be reached, PermanentError when it refuses us.
+    """
+    return (registry or Registry()).connect(url, credentials=credentials, clock=clock)
 
 
 def _source(entry: metadata.EntryPoint) -> str:
@@ -291,11 +314,11 @@ def _conflict(old: Registered, new: Registered, then: str) -> PluginError:
         what = f"two {new.kind}s are named {new.spec.name!r}: one of {old.source}, one of {new.source}"
     else:
         both = [name for kind, name in _names(new) if kind == SCHEME and (kind, name) in _names(old)]
-        what = f"two backends claim the URL scheme {both[0]!r}: {_mine(old)} and {_mine(new)}"
+        what = f"two backends claim the URL scheme {both[0]!r}: {_whose(old)} and {_whose(new)}"
     return PluginError(f"{what}; {then}")
 
 
-def _mine(registered: Registered) -> str:
+def _whose(registered: Registered) -> str:
     return f"{registered.spec.name!r} of {registered.source}"
 
 
@@ -326,7 +349,7 @@ def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | No
 
 
 def _what(registered: Registered) -> str:
-    return f"{registered.kind} {_mine(registered)}"
+    return f"{registered.kind} {_whose(registered)}"
 
 
 def _in_words(error: BaseException) -> str:

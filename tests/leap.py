@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 
 EARLIER = """
 local ms = tonumber(ARGV[1])
@@ -23,7 +23,7 @@ end
 
 
 async def leap(client: Any, queue: str, ms: int) -> None:
-    k = keys_of(queue)
+    k = CHASQUIMQ.keys_of(queue)
     others = [key async for key in client.scan_iter(k.prefix + b"*", count=1_000)]
     keys = [k.delayed, k.index, *(key for key in others if key not in (k.delayed, k.index))]
     await client.eval(EARLIER, len(keys), *keys, ms)

@@ -30,9 +30,8 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from promoter_core import DelayedQueue, Job, TransientError, connect
-from promoter_core.contracts import Backend
-from promoter_resp.keys import keys_of
+from promoter_core import Backend, DelayedQueue, Job, TransientError, connect
+from promoter_core.spi import CHASQUIMQ
 from tests.proxy import Proxy, proxy
 from tests.servers import Server
 
@@ -245,7 +244,7 @@ class Soak:
         async with Redis(port=self.server.port) as client:
             for queue in self.queues:
                 seen: Counter[str] = Counter()
-                for entry_id, fields in await client.xrange(keys_of(queue).stream):
+                for entry_id, fields in await client.xrange(CHASQUIMQ.keys_of(queue).stream):
                     job_id = msgpack.unpackb(fields[b"d"])[0]
                     seen[job_id] += 1
                     late_ms = int(entry_id.split(b"-")[0]) - self.asked[queue].get(job_id, 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 import glide
 
-from promoter_core.errors import BackendError
+from promoter_core.spi import BackendError
 
 log = logging.getLogger("promoter.glide")
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import glide
 
-from promoter_core.errors import ConfigError
-from promoter_core.urls import BackendUrl
+from promoter_core.spi import BackendUrl, ConfigError
 from promoter_glide.driver import GlideDriver
 from promoter_resp.backend import RespBackend
-from promoter_resp.options import Options, read_options
+from promoter_resp.url_options import Options, read_options
 
 CONNECT_MS = 2_000  # GLIDE's own bound
 PEM = {"tls_ca": "root_pem_cacerts", "tls_cert": "client_cert_pem", "tls_key": "client_key_pem"}

@@ -13,15 +13,12 @@ from typing import Any
 
 import glide
 
-from promoter_core.errors import BackendError
-from promoter_core.model import Wake
-from promoter_core.urls import Credentials
+from promoter_core.spi import CHASQUIMQ, BackendError, Credentials, QueueKeys, Wake
 from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
 from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import CHANNELS, QueueKeys
 
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
 
@@ -62,7 +59,7 @@ class GlideDriver:
             await subscriber.stop()
         await self._clients.close()
 
-    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+    async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
         if len(calls) == 1 and not calls[0].timed:
             return [await self._guard(self._invoke(calls[0]))]
         used = self._clients.current
@@ -71,8 +68,8 @@ class GlideDriver:
             self._clients.failed(error, used)
         return replies
 
-    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        replies = await self._guard(self._run(calls, after)) if after else await self.ticks(calls)
+    async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+        replies = await self._guard(self._run(calls, after)) if after else await self.run_tracked(calls)
         if error := next((reply for reply in replies if isinstance(reply, BackendError)), None):
             raise error
         return replies
@@ -87,7 +84,7 @@ class GlideDriver:
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._guard(self._command(args))
 
-    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+    async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
         await self._listen(changed)
 
     async def _listen(self, changed: Changed) -> None:
@@ -99,7 +96,7 @@ class GlideDriver:
             )
         await self._subscriber.start()
 
-    async def hear(self, changed: Changed) -> None:
+    async def subscribe(self, changed: Changed) -> None:
         await self._listen(changed)
 
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
@@ -203,7 +200,7 @@ class GlideDriver:
 
         configuration: Any = glide.GlideClusterClientConfiguration if self.clustered else glide.GlideClientConfiguration
         modes = configuration.PubSubChannelModes
-        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHANNELS}}, hear, None)
+        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHASQUIMQ.channels}}, hear, None)
         return await self._made(pubsub_subscriptions=wanted)
 
 

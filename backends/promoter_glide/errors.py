@@ -8,7 +8,7 @@ from glide import ClosingError, ConfigurationError, GlideError
 from glide import ConnectionError as GlideConnectionError
 from glide import TimeoutError as GlideTimeoutError
 
-from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, PermanentError, TransientError
 from promoter_resp.errors import KNOWN, connection_error, server_error, timeout_error, unknown_error
 
 _SAID = re.compile(r"(?:An error was signalled by the server: - )?(\w+): (.*)", re.S)

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-from promoter_core.errors import BackendError, PermanentError
+from promoter_core.spi import CHASQUIMQ, BackendError, PermanentError
 from promoter_resp.driver import Changed
-from promoter_resp.keys import END, PROBES
 
 log = logging.getLogger("promoter.glide")
 
@@ -52,7 +51,7 @@ class Subscriber:
         self._close_soon = close_soon
         self._changed = changed
         self._where = where
-        self._channel = PROBES + uuid4().hex.encode() + END
+        self._channel = CHASQUIMQ.probes + uuid4().hex.encode() + CHASQUIMQ.end
         self._answered = asyncio.Event()
         self._renewing = asyncio.Event()
         self._tried = asyncio.Event()
@@ -126,7 +125,7 @@ class Subscriber:
     def _heard(self, channel: bytes, message: bytes) -> None:
         if channel == self._channel:
             self._answered.set()
-        elif not channel.startswith(PROBES):
+        elif not channel.startswith(CHASQUIMQ.probes):
             self._changed(message)
 
     def _tell(self, exc: Exception, failures: int) -> None:

@@ -1,63 +1,49 @@
-"""`MemoryBackend`: every obligation of `promoter_core.contracts.Backend` in plain Python, all four phases unfused.
+"""`MemoryBackend`: every obligation of `promoter_core.spi.Backend` in plain Python, all four phases unfused.
 
 No method awaits between reading and writing, so each is atomic among the tasks of one event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from fnmatch import fnmatchcase
 from weakref import WeakValueDictionary
 
-from promoter_core.clock import SystemClock
-from promoter_core.contracts import Clock
-from promoter_core.envelope import pack_envelope
-from promoter_core.lateness import later_than
-from promoter_core.model import (
+from promoter_core.spi import (
+    CHASQUIMQ,
     MAX_DUE_MS,
+    BackendUrl,
     CancelOutcome,
     Capabilities,
+    ChangeFeed,
+    ChangeKind,
+    Clock,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
+    Members,
     Overflow,
     PromotedJob,
     Promotion,
     PromotionRequest,
     QueueStats,
+    Renewal,
     Scheduled,
     StreamEntry,
     StreamName,
     Ties,
+    TransientError,
     Wake,
+    later_than,
+    to_bytes,
 )
-from promoter_core.signals import Signals, What
-from promoter_core.urls import BackendUrl
-from promoter_memory.many import MemoryQueues
-from promoter_memory.store import Pending, QueueStore
+from promoter_memory.store import MemoryStore, Pending, QueueStore
 
-MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
+PAGE = 100  # queues, of a search
 
 
-class MemoryStore:
-    """The data, for any number of backends in one event loop."""
-
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock = clock or SystemClock()
-        self.signals = Signals(self.clock)
-        self.groups: dict[str, dict[str, int]] = {}  # of processes: when each is a member no longer
-        self._queues: dict[str, QueueStore] = {}
-
-    def __getitem__(self, queue: str) -> QueueStore:
-        if (store := self._queues.get(queue)) is None:
-            store = self._queues[queue] = QueueStore()
-        return store
-
-    def queues(self) -> list[tuple[str, QueueStore]]:
-        return list(self._queues.items())
-
-
-class MemoryBackend(MemoryQueues):
+class MemoryBackend:
     """A backend on a `MemoryStore`. Backends on the same store see the same queues."""
 
     capabilities = Capabilities(wake=Wake.ANY_WRITE, ties=Ties.INSERTION, traces=True)
@@ -72,11 +58,11 @@ class MemoryBackend(MemoryQueues):
 
     async def close(self) -> None:
         self._open = False
-        self._store.signals.set_all()
+        self._store.flags.set_all()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         q, now_ms = self._queue(queue)
-        self._store.signals.expect((queue, What.LOCK))
+        self._store.flags.expect(ChangeKind.LOCK, queue)
         other = q.holder(now_ms)
         if other not in (None, holder):
             assert q.lock is not None
@@ -88,7 +74,7 @@ class MemoryBackend(MemoryQueues):
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         q, now_ms = self._queue(lease.queue)
         began_s = self._clock.monotonic()
-        self._store.signals.expect((lease.queue, What.SET))
+        self._store.flags.expect(ChangeKind.JOBS, lease.queue)
         if q.holder(now_ms) != lease.holder:
             return LeaseLost()
         if request.renew:
@@ -99,13 +85,13 @@ class MemoryBackend(MemoryQueues):
         jobs: list[PromotedJob] = []
         traces: list[str] = []
         while len(jobs) < room and (head := q.head()) and head.due_ms <= now_ms:
-            stream_id = stream.add(now_ms, _stream_fields(head.envelope, head.name))
-            jobs.append(PromotedJob(head.id, head.name, head.due_ms, now_ms, stream_id))
+            stream_id = stream.add(now_ms, CHASQUIMQ.entry_fields(head.envelope, head.name))
+            jobs.append(PromotedJob(head.id, head.name, due_ms=head.due_ms, promoted_ms=now_ms, stream_id=stream_id))
             if request.want_traces and head.traceparent:
                 traces.append(head.traceparent)
             q.pop()
             if head.unique:
-                q.mark(head.id, max(head.due_ms, now_ms) + MARKER_GRACE_MS)
+                q.mark(head.id, max(head.due_ms, now_ms) + CHASQUIMQ.marker_ms)
         if request.overflow is Overflow.TRIM:
             stream.trim(request.max_stream_len)
         next_ms = head.due_ms if (head := q.head()) else None
@@ -117,7 +103,7 @@ class MemoryBackend(MemoryQueues):
             now_ms=now_ms,
             held_back=q.due(now_ms) if room < request.limit and _lag(next_ms, now_ms + 1) else 0,
             jobs=tuple(jobs) if request.want_jobs else (),
-            late=later_than(now_ms, (job.due_ms for job in jobs)),
+            lateness_counts=later_than(now_ms, (job.due_ms for job in jobs)),
             traces=tuple(traces),
             work_ms=(self._clock.monotonic() - began_s) * 1000,
         )
@@ -133,8 +119,8 @@ class MemoryBackend(MemoryQueues):
         events = q.streams[StreamName.EVENTS]
         for job in jobs:
             if job.id is not None:
-                fields = {"e": b"waiting", "id": _bytes(job.id), "ts": b"%d" % job.promoted_ms}
-                events.add(now_ms, fields | ({"n": _bytes(job.name)} if job.name else {}))
+                fields = {"e": b"waiting", "id": to_bytes(job.id), "ts": b"%d" % job.promoted_ms}
+                events.add(now_ms, fields | ({"n": to_bytes(job.name)} if job.name else {}))
         events.trim(max_stream_len)
 
     async def unlock(self, lease: Lease) -> bool:
@@ -142,13 +128,13 @@ class MemoryBackend(MemoryQueues):
         if q.holder(now_ms) != lease.holder:
             return False
         q.lock = None
-        self._store.signals.set((lease.queue, What.LOCK))
+        self._store.flags.set(ChangeKind.LOCK, lease.queue)
         return True
 
-    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
-        self._queue(queue)
-        changed = await self._store.signals.wait((queue, What.SET if lease else What.LOCK), timeout_s)
-        self._queue(queue)  # closed while waiting
+    async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
+        self._now_ms()
+        changed = await self._store.flags.wait(change, queue, timeout_s)
+        self._now_ms()  # closed while waiting
         return changed
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
@@ -160,11 +146,10 @@ class MemoryBackend(MemoryQueues):
             return False
         due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
         due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
-        envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-        pending = Pending(job.id, job.name, envelope, due_ms, unique=job.unique, traceparent=job.traceparent)
+        pending = Pending(job.id, job.name, job.envelope, due_ms, unique=job.unique, traceparent=job.traceparent)
         q.add(pending)
         if q.head() is pending:
-            self._store.signals.set((queue, What.SET))
+            self._store.flags.set(ChangeKind.JOBS, queue)
         return True
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
@@ -176,7 +161,7 @@ class MemoryBackend(MemoryQueues):
                 outcomes.append(CancelOutcome.NOT_FOUND)
                 continue
             q.cancel(job)
-            self._store.signals.set((queue, What.SET))
+            self._store.flags.set(ChangeKind.JOBS, queue)
             outcomes.append(CancelOutcome.REMOVED)
         return tuple(outcomes)
 
@@ -201,6 +186,66 @@ class MemoryBackend(MemoryQueues):
         q, _ = self._queue(queue)
         return q.streams[stream].after(after, limit)
 
+    async def lock_many(self, queues: Sequence[str], holder: str, ttl_ms: int) -> Sequence[Lease | LeaseHeld]:
+        return [await self.lock(queue, holder, ttl_ms) for queue in queues]
+
+    async def promote_many(self, requests: Sequence[tuple[Lease, PromotionRequest]]) -> Sequence[Promotion | LeaseLost]:
+        return [await self.promote(lease, request) for lease, request in requests]
+
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost]:
+        now_ms = self._now_ms()
+        answers: list[Renewal | LeaseLost] = []
+        for lease in leases:
+            q = self._store[lease.queue]
+            if q.holder(now_ms) != lease.holder:
+                answers.append(LeaseLost())
+                continue
+            q.lock = (lease.holder, now_ms + lease.ttl_ms)
+            next_ms = head.due_ms if (head := q.head()) else None
+            answers.append(Renewal(now_ms, next_ms is not None and next_ms <= now_ms, next_ms))
+        return answers
+
+    async def subscribe(self) -> ChangeFeed:
+        self._now_ms()
+        return self._store.flags.subscribe()
+
+    async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        now_ms = self._now_ms()
+        found = [
+            name
+            for name, q in self._store.queues()
+            if (q.depth or q.holder(now_ms) is not None) and any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+        for first in range(0, len(found), PAGE):
+            yield found[first : first + PAGE]
+
+    async def announce(self, queues: Sequence[str]) -> None:
+        self._now_ms()
+        for queue in queues:
+            self._store.flags.set(ChangeKind.JOBS, queue)
+
+    async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
+        now_ms = self._now_ms()
+        members = self._store.groups.setdefault(group, {})
+        for name in [n for n, expiry_ms in members.items() if expiry_ms <= now_ms]:
+            del members[name]
+        new = member not in members
+        members[member] = now_ms + ttl_ms
+        if new:
+            self._store.flags.set(ChangeKind.MEMBERS, group)
+        others = [expiry_ms for name, expiry_ms in members.items() if name != member]
+        return Members(frozenset(members), min(others) - now_ms if others else None)
+
+    async def leave_group(self, group: str, member: str) -> None:
+        self._now_ms()
+        if self._store.groups.get(group, {}).pop(member, None) is not None:
+            self._store.flags.set(ChangeKind.MEMBERS, group)
+
+    def _now_ms(self) -> int:
+        if not self._open:
+            raise TransientError("the memory backend is closed: use it inside `async with connect(…)`", code="CLOSED")
+        return self._store.clock.time_ms()
+
     def _queue(self, queue: str) -> tuple[QueueStore, int]:
         now_ms = self._now_ms()
         return self._store[queue], now_ms
@@ -210,14 +255,6 @@ def _lag(next_ms: int | None, now_ms: int) -> int:
     return max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _stream_fields(envelope: bytes, name: str) -> dict[str, bytes]:
-    return {"d": envelope, "n": _bytes(name)} if name else {"d": envelope}
-
-
 _named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()  # lives as long as a backend uses it
 
 
@@ -225,5 +262,5 @@ def open_url(url: BackendUrl) -> MemoryBackend:
     """`memory://` is private to this backend; backends of `memory://NAME` share one store."""
     url.take()
     if not url.host:
-        return MemoryBackend()
-    return MemoryBackend(_named.setdefault(url.host, MemoryStore()))
+        return MemoryBackend(clock=url.clock)
+    return MemoryBackend(_named.setdefault(url.host, MemoryStore(url.clock)))

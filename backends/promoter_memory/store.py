@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promoter_core.model import StreamEntry, StreamName
+from promoter_core.spi import ChangeFlags, Clock, StreamEntry, StreamName, SystemClock
 
 FEW = 64  # cancelled jobs that stay in the heap in any case
 
@@ -130,3 +130,21 @@ class QueueStore:
 def _number(id: str) -> tuple[int, int]:
     ms, _, sequence = id.partition("-")
     return int(ms), int(sequence or 0)
+
+
+class MemoryStore:
+    """The data, for any number of backends in one event loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.flags = ChangeFlags(self.clock)
+        self.groups: dict[str, dict[str, int]] = {}  # of processes: when each is a member no longer
+        self._queues: dict[str, QueueStore] = {}
+
+    def __getitem__(self, queue: str) -> QueueStore:
+        if (store := self._queues.get(queue)) is None:
+            store = self._queues[queue] = QueueStore()
+        return store
+
+    def queues(self) -> list[tuple[str, QueueStore]]:
+        return list(self._queues.items())

@@ -19,16 +19,13 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from promoter_core.ending import CLOSE_S
-from promoter_core.errors import BackendError, PermanentError, TransientError
-from promoter_core.model import Wake
+from promoter_core.spi import CLOSE_S, BackendError, PermanentError, QueueKeys, TransientError, Wake
 from promoter_redis.driver import RedisDriver
 from promoter_redis.errors import translate
 from promoter_redis.silence import Silence
 from promoter_redis.topology import Address, Topology, read_topology, survey
 from promoter_resp.driver import Arg, Call, Changed
 from promoter_resp.errors import closed_error
-from promoter_resp.keys import QueueKeys
 
 log = logging.getLogger("promoter.redis")
 
@@ -98,7 +95,7 @@ class ClusterDriver:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.debug("a node of the cluster at %s could not be closed properly: %s", self._where, error)
 
-    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+    async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
         """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""
         await self._settle()
         by_node: dict[Address, list[int]] = {}
@@ -123,11 +120,11 @@ class ClusterDriver:
         node = await self._answering(address)
         if self._changed is not None:  # a queue that has moved here is watched here
             await node.listen(self._changed)
-        return await node.ticks(calls)
+        return await node.run_tracked(calls)
 
-    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+    async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         """All calls are of one queue, and so for one node."""
-        replies: list[Any] = await self._at(calls[0].keys[0], lambda node: node.run(calls, after))
+        replies: list[Any] = await self._at(calls[0].keys[0], lambda node: node.run_scripts(calls, after))
         return replies
 
     async def command(self, key: bytes, *args: Arg) -> Any:
@@ -143,11 +140,11 @@ class ClusterDriver:
             self._judge(address, error)
             raise
 
-    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+    async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
         """Each node is listened to before its first tick."""
         self._changed = changed
 
-    async def hear(self, changed: Changed) -> None:
+    async def subscribe(self, changed: Changed) -> None:
         """From one node at a time: a cluster passes what is published on to all of them."""
         self._changed = changed
         if self._closed:
@@ -174,7 +171,7 @@ class ClusterDriver:
     async def _hear_from(self, address: Address) -> None:
         self._heard_from = address
         if self._changed is not None:
-            await self._node_at(address).hear(self._changed)
+            await self._node_at(address).subscribe(self._changed)
 
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         """All nodes that answer, and then the error of one that did not."""

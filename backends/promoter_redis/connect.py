@@ -8,14 +8,13 @@ from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainS
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from promoter_core.errors import ConfigError
-from promoter_core.urls import BackendUrl
+from promoter_core.spi import BackendUrl, ConfigError
 from promoter_redis.cluster import ClusterDriver
 from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
 from promoter_redis.sentinel import Sentinels
 from promoter_resp.backend import RespBackend
-from promoter_resp.options import Options, read_options
+from promoter_resp.url_options import Options, read_options
 
 PEM = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis.exceptions as rx
 
-from promoter_core.errors import TransientError
+from promoter_core.spi import TransientError
 from promoter_redis.credentials import Rotating
 from promoter_redis.errors import is_no_primary, is_refused
 from promoter_redis.link import Link

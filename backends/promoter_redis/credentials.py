@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.credentials import CredentialProvider
 
-from promoter_core.urls import Credentials
+from promoter_core.spi import Credentials
 
 
 class Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked

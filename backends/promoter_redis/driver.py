@@ -12,17 +12,14 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from promoter_core.ending import all_ended
-from promoter_core.errors import BackendError
-from promoter_core.model import Wake
+from promoter_core.spi import BackendError, QueueKeys, Wake, all_ended
 from promoter_redis.connections import Connections
 from promoter_redis.errors import translate
 from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
-from promoter_redis.ticker import Ticker
+from promoter_redis.tick_connection import TickConnection
 from promoter_resp.driver import SCANNED, Arg, Call, Changed
 from promoter_resp.errors import closed_error, timeout_error
-from promoter_resp.keys import QueueKeys
 
 
 class RedisDriver:
@@ -43,12 +40,12 @@ class RedisDriver:
         self._connections = Connections(
             pool.make_connection, timeout_s=timeout_s, sentinels=sentinels, identifies=tracks
         )
-        self._ticker = Ticker(self._connections, tracks=tracks)
+        self._tick_connection = TickConnection(self._connections, tracks=tracks)
         self._closed = False
 
     @property
     def wake(self) -> Wake:
-        return self._ticker.wake
+        return self._tick_connection.wake
 
     async def open(self) -> None:
         self._closed = False
@@ -59,13 +56,13 @@ class RedisDriver:
         """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
         self._connections.shut()  # even if we are cancelled
-        await all_ended(self._ticker.close(), self._connections.close())
+        await all_ended(self._tick_connection.close(), self._connections.close())
 
-    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
-        replies = await self._guard(self._ticker.ticks(calls))
+    async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
+        replies = await self._guard(self._tick_connection.run_tracked(calls))
         return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
 
-    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+    async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         replies: list[Any] = await self._guard(self._connections.use(partial(_run, calls, after)))
         if failed := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise translate(failed, self._where) from failed
@@ -74,23 +71,23 @@ class RedisDriver:
     async def command(self, key: bytes, *args: Arg) -> Any:
         return await self._send(args)
 
-    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+    async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
         await self.listen(changed)
 
     async def listen(self, changed: Changed) -> None:
-        await self._ticker.watch(changed)
+        await self._tick_connection.track_writes(changed)
 
-    async def hear(self, changed: Changed) -> None:
-        await self._ticker.hear(changed)
+    async def subscribe(self, changed: Changed) -> None:
+        await self._tick_connection.subscribe(changed)
 
     @property
     def hears(self) -> bool:
         """The connection on which announcements come is there."""
-        return self._ticker.hears
+        return self._tick_connection.hears
 
     def hush(self) -> None:
         """Hear announcements no longer than the present connection lasts."""
-        self._ticker.hush()
+        self._tick_connection.hush()
 
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
         cursor: bytes | int = 0

@@ -15,13 +15,12 @@ from typing import IO
 
 from redis.asyncio import UnixDomainSocketConnection
 
-from promoter_core.errors import ConfigError
-from promoter_core.urls import BackendUrl
+from promoter_core.spi import BackendUrl, ConfigError
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_redis.embedded_server import EmbeddedServer
 from promoter_resp.backend import RespBackend
-from promoter_resp.options import COMMAND_TIMEOUT_MS
+from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 try:
     import fcntl

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from promoter_core.errors import PermanentError
+from promoter_core.spi import PermanentError
 
 GUARD = Path(__file__).with_name("guard.sh")
 SILENT_S = 10.0  # to answer at all; loading its data may take longer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis.exceptions as rx
 
-from promoter_core.errors import BackendError, PermanentError
+from promoter_core.spi import BackendError, PermanentError
 from promoter_resp.errors import connection_error, server_error, timeout_error, unknown_error
 
 # redis-py cuts the code off some messages and says it by the class instead.

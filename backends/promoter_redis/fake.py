@@ -7,11 +7,11 @@ from weakref import WeakValueDictionary
 
 from fakeredis import FakeServer, aioredis
 
-from promoter_core.urls import BackendUrl
+from promoter_core.spi import BackendUrl
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
-from promoter_resp.options import COMMAND_TIMEOUT_MS
+from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 # Renamed in fakeredis 2.30; the old name warns there.
 _Connection: Any = getattr(aioredis, "FakeAsyncRedisConnection", None) or aioredis.FakeConnection

@@ -19,7 +19,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, PermanentError, TransientError
 from promoter_redis.errors import translate
 from promoter_redis.link import Link, next_push
 

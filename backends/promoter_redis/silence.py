@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Set
 
-from promoter_core.errors import BackendError
+from promoter_core.spi import BackendError
 from promoter_redis.topology import Address
 
 PATIENCE_S = 0.1  # how long the calls for a node wait for its first probe

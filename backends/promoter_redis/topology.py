@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, PermanentError, TransientError
 
 Address = tuple[str, int]
 

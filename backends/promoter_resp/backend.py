@@ -1,67 +1,67 @@
-"""`RespBackend`: the contract of `promoter_core.contracts.Backend` on Lua scripts, for any client's `Driver`."""
+"""`RespBackend`: the contract of `promoter_core.spi.Backend` on Lua scripts, for any client's `Driver`."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
-from ulid import ULID
-
-from promoter_core.envelope import pack_envelope
-from promoter_core.errors import BackendError, PermanentError, TransientError
-from promoter_core.model import (
+from promoter_core.spi import (
+    CHASQUIMQ,
+    BackendError,
     CancelOutcome,
     Capabilities,
+    ChangeFeed,
+    ChangeFlags,
+    ChangeKind,
     Finding,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
+    Members,
+    Overflow,
     Phase,
-    PromotedJob,
     Promotion,
     PromotionRequest,
     QueueStats,
+    Renewal,
     Scheduled,
-    Severity,
     StreamEntry,
     StreamName,
+    SystemClock,
     Ties,
+    TransientError,
+    to_bytes,
 )
 from promoter_resp import replies
-from promoter_resp.diagnose import diagnose, woken
+from promoter_resp.diagnostics import SCRATCH, diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.keys import SCRATCH, group_keys, keys_of
-from promoter_resp.many import RespQueues, text_bytes
-from promoter_resp.member import encode_member
-from promoter_resp.options import COMMAND_TIMEOUT_MS
+from promoter_resp.errors import closed_error
+from promoter_resp.reclaim import Reclaimer
 from promoter_resp.replies import LookedAt
+from promoter_resp.schedule_calls import CHUNK_JOBS, schedule_chunks
+from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
-log = logging.getLogger("promoter.resp")
-
-DUE_S = 0.01  # until the doctor's job is due
 UNLOCK, SCHEDULE, CANCEL, STATS = Script("unlock"), Script("schedule"), Script("cancel"), Script("stats")
-RECLAIM, REQUEUE, LOOK = Script("reclaim"), Script("requeue"), Script("look")
+REQUEUE, LOOK = Script("requeue"), Script("look")
+LOCK, PROMOTE, RENEW = Script("lock"), Script("promote"), Script("renew")
+JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
-CHUNK_JOBS = 100  # scheduled or cancelled by one call of a script, so that none of them holds the server for long
-CHUNK_BYTES = 256 * 1024
 PIPELINED_CALLS = 16
+RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
+ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
 LOOKED_AT_MOST = 10_000  # jobs that `cancel` looks at for one without an index, the earliest first
 LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
 SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
 TAKEN, CREATED, UNSURE = 0, 1, 2  # what schedule.lua and cancel.lua answer
 WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
-REFUSED_S = 60.0  # before that is tried again when it was refused
-RECLAIM_S = (0.05, 1.0)  # from and to, between looks for acknowledged entries that found none
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
 
 
-class RespBackend(RespQueues):
+class RespBackend:
     """One backend for every client: the driver moves bytes, the scripts do the work."""
 
     def __init__(self, driver: Driver, *, wait_replicas: int = 0, timeout_ms: int = COMMAND_TIMEOUT_MS) -> None:
@@ -69,7 +69,10 @@ class RespBackend(RespQueues):
 
         `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is told as such.
         """
-        super().__init__(driver)
+        self._driver = driver
+        self._open = False
+        self._flags = ChangeFlags(SystemClock())
+        self._reclaimer = Reclaimer(driver, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
         self._wait_replicas = wait_replicas
         self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
 
@@ -91,76 +94,37 @@ class RespBackend(RespQueues):
 
     async def close(self) -> None:
         self._open = False
-        self._signals.set_all()
+        self._flags.set_all()
         await self._driver.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
-        self._signals.expect(keys_of(queue).lock)
+        self._flags.expect(ChangeKind.LOCK, queue)
         (answer,) = await self.lock_many([queue], holder, ttl_ms)
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
-        self._signals.expect(keys_of(lease.queue).delayed)
+        self._flags.expect(ChangeKind.JOBS, lease.queue)
         (answer,) = await self.promote_many([(lease, request)])
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
-    async def _reclaim(self, queue: str) -> None:
-        """Make room in a full stream: trim what every consumer group has acknowledged.
-
-        Looking costs the server time, so after it found nothing it looks again later and later, up to a second.
-        """
-        k, now_s = keys_of(queue), time.monotonic()
-        again_s, pause_s = self._reclaims.get(queue, (0.0, RECLAIM_S[0]))
-        if now_s < again_s:
-            return
-        try:
-            (trimmed,) = await self._driver.run([Call(RECLAIM, (k.stream,), ())])
-        except TransientError:
-            return  # the next tick will tell of it
-        except PermanentError as exc:  # what is due stays held; promotion itself has not failed
-            log.warning("queue %r: the full stream cannot be looked through for acknowledged entries: %s", queue, exc)
-            self._reclaims[queue] = (now_s + REFUSED_S, pause_s)
-            return
-        if trimmed:
-            self._reclaims.pop(queue, None)
-            self._changed(k.delayed)  # there is room: have the held jobs promoted at once
-        else:
-            self._reclaims[queue] = (now_s + pause_s, min(pause_s * 2, RECLAIM_S[1]))
-
-    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
-        """Fused into `promote`; here for a caller that asks all the same."""
-        k = keys_of(queue)
-        if indexed := [k.index + text_bytes(job.id) for job in jobs if job.id is not None]:
-            self._check_open()
-            await self._driver.command(k.delayed, b"DEL", *indexed)
-
-    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
-        """Fused into `promote`; here for a caller that asks all the same."""
-        self._check_open()
-        k = keys_of(queue)
-        for job in jobs:
-            if job.id is not None:
-                fields: list[Arg] = [b"e", b"waiting", b"id", text_bytes(job.id), b"ts", job.promoted_ms]
-                fields += [b"n", text_bytes(job.name)] if job.name else []
-                await self._driver.command(k.events, b"XADD", k.events, b"MAXLEN", b"~", max_stream_len, b"*", *fields)
-
     async def unlock(self, lease: Lease) -> bool:
         self._check_open()
-        k = keys_of(lease.queue)
-        (released,) = await self._driver.run([Call(UNLOCK, (k.lock,), (text_bytes(lease.holder), k.wake))])
-        self._reclaims.pop(lease.queue, None)
+        k = CHASQUIMQ.keys_of(lease.queue)
+        (released,) = await self._driver.run_scripts([Call(UNLOCK, (k.lock,), (to_bytes(lease.holder), k.wake))])
+        self._reclaimer.forget(lease.queue)
         if released == 1:
-            self._changed(k.lock)  # followers on this very connection are not told by the server
+            self._flags.set(
+                ChangeKind.LOCK, lease.queue
+            )  # followers on this very connection are not told by the server
         return bool(released == 1)
 
-    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
+    async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
         self._check_open()
-        k = keys_of(queue)
-        changed = await self._signals.wait(k.delayed if lease else k.lock, timeout_s)
+        changed = await self._flags.wait(change, queue, timeout_s)
         self._check_open()
         return changed
 
@@ -174,14 +138,14 @@ class RespBackend(RespQueues):
         return tuple(Scheduled(job.id, answer == CREATED) for job, answer in zip(jobs, created, strict=True))
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
-        k = keys_of(queue)
-        chunks = list(_chunks(jobs))
+        k = CHASQUIMQ.keys_of(queue)
+        chunks = list(schedule_chunks(jobs))
         created: list[int] = []
         for i in range(0, len(chunks), PIPELINED_CALLS):
             some = chunks[i : i + PIPELINED_CALLS]
             calls = [Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some]
             wait = (b"WAIT", self._wait_replicas, self._wait_ms) if self._wait_replicas else ()
-            answers = await self._driver.run(calls, wait)
+            answers = await self._driver.run_scripts(calls, wait)
             if wait:
                 self._check_replicas(answers.pop())
             for (count, _), reply in zip(some, answers, strict=True):
@@ -204,13 +168,13 @@ class RespBackend(RespQueues):
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         self._check_open()
-        k = keys_of(queue)
-        chunks = [list(map(text_bytes, ids[i : i + CHUNK_JOBS])) for i in range(0, len(ids), CHUNK_JOBS)]
+        k = CHASQUIMQ.keys_of(queue)
+        chunks = [list(map(to_bytes, ids[i : i + CHUNK_JOBS])) for i in range(0, len(ids), CHUNK_JOBS)]
         removed: list[int] = []
         for i in range(0, len(chunks), PIPELINED_CALLS):
             some = chunks[i : i + PIPELINED_CALLS]
             calls = [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *chunk)) for chunk in some]
-            for chunk, reply in zip(some, await self._driver.run(calls), strict=True):
+            for chunk, reply in zip(some, await self._driver.run_scripts(calls), strict=True):
                 removed += replies.integers(reply, len(chunk))
         unsure = [i for i, answer in enumerate(removed) if answer == UNSURE]
         for first in range(0, len(unsure), SOUGHT_AT_ONCE):
@@ -219,7 +183,7 @@ class RespBackend(RespQueues):
 
     async def _seek(self, queue: str, ids: Sequence[str], removed: list[int], which: Sequence[int]) -> None:
         """Look for some of the ids in the set itself and take them out, up to LOOKED_AT_MOST jobs of it."""
-        sought = {text_bytes(ids[i]): i for i in reversed(which)}  # an id that comes twice is removed once
+        sought = {to_bytes(ids[i]): i for i in reversed(which)}  # an id that comes twice is removed once
         at, looked = LookedAt(), 0
         while sought and not at.end and looked < LOOKED_AT_MOST:
             at = await self._look(queue, at, tuple(sought))
@@ -229,110 +193,155 @@ class RespBackend(RespQueues):
                     removed[i] = 1
 
     async def _look(self, queue: str, at: LookedAt, ids: Sequence[bytes]) -> LookedAt:
-        k = keys_of(queue)
+        k = CHASQUIMQ.keys_of(queue)
         args: tuple[Arg, ...] = (k.index, k.marker, k.trace, LOOKED_AT_ONCE, at.score, at.member, *ids)
-        (reply,) = await self._driver.run([Call(LOOK, (k.delayed,), args)])
+        (reply,) = await self._driver.run_scripts([Call(LOOK, (k.delayed,), args)])
         return replies.look_reply(reply)
 
     async def stats(self, queue: str) -> QueueStats:
         self._check_open()
-        k = keys_of(queue)
-        (reply,) = await self._driver.run([Call(STATS, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())])
+        k = CHASQUIMQ.keys_of(queue)
+        (reply,) = await self._driver.run_scripts([Call(STATS, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())])
         return replies.stats_reply(reply)
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         self._check_open()
-        key = keys_of(queue).prefix + stream.value.encode()
+        key = CHASQUIMQ.keys_of(queue).prefix + stream.value.encode()
         low = f"({after}" if after else "-"
         return replies.stream_entries(await self._driver.command(key, b"XRANGE", key, low, b"+", b"COUNT", limit))
 
-    async def requeue(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
+    async def requeue_dead_letter(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
         self._check_open()
-        k = keys_of(queue)
-        (moved,) = await self._driver.run([Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, text_bytes(name)))])
+        k = CHASQUIMQ.keys_of(queue)
+        (moved,) = await self._driver.run_scripts(
+            [Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, to_bytes(name)))]
+        )
         return bool(moved == 1)
 
-    async def drop(self, queue: str, entry_ids: Sequence[str]) -> int:
+    async def delete_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> int:
         self._check_open()
-        k = keys_of(queue)
+        k = CHASQUIMQ.keys_of(queue)
         return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
 
     async def diagnose(self) -> Sequence[Finding]:
         self._check_open()
-        queue = f"{SCRATCH}{ULID()}"
-        findings = await diagnose(
-            lambda *command: self._driver.command(keys_of(queue).lock, *command), wait_replicas=self._wait_replicas
-        )
-        try:
-            return [*findings, *await self._try_everything(queue)]
-        finally:
-            await self._clean(queue)
+        return await diagnose(self, self._driver, wait_replicas=self._wait_replicas)
 
-    async def _try_everything(self, queue: str) -> list[Finding]:
-        """The whole life of a job on a queue of our own: what is not permitted shows."""
-        try:
-            lease = await self.lock(queue, "promoter doctor", 5_000)
-            if isinstance(lease, LeaseHeld):
-                return []  # nobody else knows this name
-            jobs = [JobRequest("doctor", b"", delay_ms=60_000, unique=True), JobRequest("due", b"", "name", delay_ms=1)]
-            await self.schedule(queue, jobs)
-            await asyncio.sleep(DUE_S)
-            await self.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
-            wake = self._driver.wake
-            await self.cancel(queue, ["doctor"])
-            await self.stats(queue)
-            await self.unlock(lease)
-        except BackendError as error:
-            return [
-                Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")
-            ]
+    async def lock_many(
+        self, queues: Sequence[str], holder: str, ttl_ms: int
+    ) -> Sequence[Lease | LeaseHeld | BackendError]:
+        self._check_open()
+        calls = []
+        for queue in queues:
+            k = CHASQUIMQ.keys_of(queue)
+            await self._driver.track_writes(k, self._changed)
+            self._flags.clear(ChangeKind.LOCK, queue)
+            calls.append(Call(LOCK, (k.lock, k.delayed), (to_bytes(holder), ttl_ms)))
         return [
-            Finding(Severity.OK, "scripts and all their commands are permitted"),
-            woken(wake),
-            await self._try_fleet(queue),
+            reply if isinstance(reply, BackendError) else replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
+            for queue, reply in zip(queues, await self._driver.run_tracked(calls), strict=True)
         ]
 
-    async def _try_fleet(self, queue: str) -> Finding:
-        """What several queues in one process need besides."""
-        try:
-            await self.announce([queue])
-            await self.join(queue, "promoter doctor", 5_000)
-            await self.leave(queue, "promoter doctor")
-            await self._driver.command(keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
-        except BackendError as error:
-            what = f"several queues in one process cannot be served: {error}"
-            return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
-        return Finding(Severity.OK, "several queues can be served in one process")
+    async def promote_many(
+        self, requests: Sequence[tuple[Lease, PromotionRequest]]
+    ) -> Sequence[Promotion | LeaseLost | BackendError]:
+        self._check_open()
+        answers = [
+            reply if isinstance(reply, BackendError) else replies.promote_reply(reply)
+            for reply in await self._driver.run_tracked([self._promotion(*one) for one in requests])
+        ]
+        full: list[str] = []
+        for (lease, _), answer in zip(requests, answers, strict=True):
+            if isinstance(answer, LeaseLost):
+                self._reclaimer.forget(lease.queue)
+            elif isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
+                full.append(lease.queue)
+        if full:
+            await asyncio.gather(*map(self._reclaimer.make_room, full))
+        return answers
 
-    async def _clean(self, queue: str) -> None:
-        """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
-        k = keys_of(queue)
-        ids = [prefix + id for prefix in (k.index, k.marker) for id in (b"", b"doctor", b"due")]
-        keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, k.trace, group_keys(queue)[0], *ids]
-        for key in keys:
-            try:
-                await self._driver.command(key, b"DEL", key)
-            except BackendError:
-                with suppress(BackendError):
-                    await self._driver.command(key, b"PEXPIRE", key, 1_000)
+    def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
+        k = CHASQUIMQ.keys_of(lease.queue)
+        self._flags.clear(ChangeKind.JOBS, lease.queue)
+        args: tuple[Arg, ...] = (
+            to_bytes(lease.holder),
+            lease.ttl_ms if request.renew else 0,
+            request.limit,
+            request.max_stream_len,
+            int(request.overflow is Overflow.HOLD),
+            int(request.events),
+            request.events_max_stream_len,
+            int(request.want_jobs),
+            k.index,
+            k.trace if request.want_traces else b"",
+            k.marker,
+        )
+        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
+
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
+        self._check_open()
+        chunks = list(self._by_call(leases))
+        calls = []
+        for chunk in chunks:
+            keys = [key for lease in chunk for k in (CHASQUIMQ.keys_of(lease.queue),) for key in (k.lock, k.delayed)]
+            calls.append(Call(RENEW, keys, (to_bytes(chunk[0].holder), chunk[0].ttl_ms)))
+        answers: list[Renewal | LeaseLost | BackendError] = []
+        for chunk, reply in zip(chunks, await self._driver.run_tracked(calls), strict=True):
+            failed = isinstance(reply, BackendError)
+            answers += [reply] * len(chunk) if failed else replies.renew_reply(reply, len(chunk))
+        return answers
+
+    def _by_call(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
+        """Leases that one call can renew: of one holder and one length, and in a cluster of one slot."""
+        first = 0
+        for i in range(1, len(leases) + 1):
+            apart = i == len(leases) or _terms(leases[i]) != _terms(leases[first])
+            if apart or self._driver.clustered or i - first == RENEWED_AT_ONCE:
+                yield leases[first:i]
+                first = i
+
+    async def subscribe(self) -> ChangeFeed:
+        self._check_open()
+        await self._driver.subscribe(self._changed)
+        return self._flags.subscribe()
+
+    async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        self._check_open()
+        async for page in self._driver.scan(CHASQUIMQ.heads_glob(patterns)):
+            found = {queue for key in page if (queue := CHASQUIMQ.head_of(key)) is not None}
+            queues = [queue for queue in found if not queue.startswith(SCRATCH)]
+            yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
+
+    async def announce(self, queues: Sequence[str]) -> None:
+        self._check_open()
+        for i in range(0, len(queues), ANNOUNCED_AT_ONCE):
+            keys = [CHASQUIMQ.keys_of(queue) for queue in queues[i : i + ANNOUNCED_AT_ONCE]]
+            messages = [part for k in keys for part in (k.wake, k.delayed)]
+            # The keys of the others are not touched, only named in messages: any node of a cluster can send them.
+            await self._driver.run_scripts([Call(ANNOUNCE, (keys[0].delayed,), messages)])
+
+    async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
+        self._check_open()
+        members, channel = CHASQUIMQ.group_keys(group)
+        (reply,) = await self._driver.run_scripts([Call(JOIN, (members,), (to_bytes(member), ttl_ms, channel))])
+        return replies.members_reply(reply)
+
+    async def leave_group(self, group: str, member: str) -> None:
+        self._check_open()
+        members, channel = CHASQUIMQ.group_keys(group)
+        await self._driver.run_scripts([Call(LEAVE, (members,), (to_bytes(member), channel))])
+
+    def _changed(self, key: bytes | None) -> None:
+        """The driver's report of a write to a key; None: anything may have changed."""
+        if key is None:
+            self._flags.set_all()
+        elif (change := CHASQUIMQ.change_of(key)) is not None:  # else a client's probe, or a key of something else
+            self._flags.set(*change)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise closed_error()
 
 
-def _chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
-    """The script's arguments for some jobs at a time, with their number."""
-    args: list[Arg] = []
-    size = count = 0
-    for job in jobs:
-        envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-        when = f"+{job.delay_ms or 0}" if job.due_ms is None else str(job.due_ms)
-        member = encode_member(job.name, envelope)
-        flags = int(job.unique) + 2 * int(job.index) + 4 * bool(job.traceparent)
-        args += (text_bytes(job.id), when, flags, member)
-        if job.traceparent:
-            args.append(job.traceparent)
-        count += 1
-        size += len(member)
-        if count >= CHUNK_JOBS or size >= CHUNK_BYTES:
-            yield count, args
-            args, size, count = [], 0, 0
-    if args:
-        yield count, args
+def _terms(lease: Lease) -> tuple[str, int]:
+    return lease.holder, lease.ttl_ms

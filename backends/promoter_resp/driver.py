@@ -10,8 +10,7 @@ from hashlib import sha1
 from importlib import resources
 from typing import Any, NamedTuple, Protocol
 
-from promoter_core.model import Wake
-from promoter_resp.keys import QueueKeys
+from promoter_core.spi import QueueKeys, Wake
 
 SCANNED = 500  # keys that `scan` looks at in one step
 
@@ -47,7 +46,7 @@ class Call:
     script: Script
     keys: Sequence[bytes]
     args: Sequence[Arg]
-    timed: bool = False  # its reply in `Driver.ticks` is a `Timed`
+    timed: bool = False  # its reply in `Driver.run_tracked` is a `Timed`
 
 
 class Timed(NamedTuple):
@@ -88,7 +87,7 @@ class Driver(Protocol):
 
     async def close(self) -> None: ...
 
-    async def ticks(self, calls: Sequence[Call]) -> list[Any]:
+    async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
         """Run `lock`, `promote` or `renew`, for several queues in one round trip to each server.
 
         With tracking, on the connection whose reads the server remembers. A call that fails has its error, a
@@ -99,7 +98,7 @@ class Driver(Protocol):
         """
         ...
 
-    async def run(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
+    async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         """Run scripts in one round trip and in order, never on the connection of `tick`. Raises when one fails.
 
         With `after`, that command follows on the same connection, and its reply is the last.
@@ -110,7 +109,7 @@ class Driver(Protocol):
         """One command that touches `key`, which says where a cluster sends it."""
         ...
 
-    async def watch(self, keys: QueueKeys, changed: Changed) -> None:
+    async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
         """See to it that `changed` is called for writes to `keys.delayed` and `keys.lock`, as well as `wake` says.
 
         Called before every `lock`, so it must be quick when all is set up. Never raises for lack of support: then
@@ -118,7 +117,7 @@ class Driver(Protocol):
         """
         ...
 
-    async def hear(self, changed: Changed) -> None:
+    async def subscribe(self, changed: Changed) -> None:
         """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
         ...
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from promoter_core.errors import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, PermanentError, TransientError
 
 PERMANENT = frozenset(
     [

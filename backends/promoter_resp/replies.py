@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from promoter_core.errors import BackendError
-from promoter_core.model import (
+from promoter_core.spi import (
+    BackendError,
     ConsumerGroup,
     Lease,
     LeaseHeld,
@@ -53,7 +53,7 @@ def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
 
 
 def promote_reply(reply: Any) -> Promotion | LeaseLost:
-    """`[promoted, depth, lag, next due | nil, now, quarantined, held back, [jobs], [late], [traces]]`,
+    """`[promoted, depth, lag, next due | nil, now, malformed, held back, [jobs], [late], [traces]]`,
     or `[-1]`: not ours. Timed, if that was asked for."""
     reply, work_ms = reply if isinstance(reply, Timed) else (reply, None)
     if isinstance(reply, int):
@@ -68,10 +68,10 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         oldest_pending_lag_ms=_count(_at(reply, 2)),
         next_due_ms=next_due if isinstance(next_due, int) else None,
         now_ms=now_ms,
-        quarantined=_count(_at(reply, 5)),
+        malformed=_count(_at(reply, 5)),
         held_back=_count(_at(reply, 6)),
         jobs=_jobs(_at(reply, 7), now_ms),
-        late=_counts(_at(reply, 8)),
+        lateness_counts=_counts(_at(reply, 8)),
         traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
         work_ms=work_ms,
     )

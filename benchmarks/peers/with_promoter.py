@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from common import Run
 from redis.asyncio import Redis
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect, unpack_envelope
-from promoter_resp.keys import keys_of
+from promoter_core import DelayedQueue, Job, Promoter, unpack_envelope
+from promoter_core import connect
+from promoter_core.spi import CHASQUIMQ
 
 run = Run("promoter-core")
 
 
 async def consume():
-    stream = keys_of("peers").stream
+    stream = CHASQUIMQ.keys_of("peers").stream
     async with Redis.from_url(run.url) as client:
         await client.xgroup_create(stream, "workers", "0", mkstream=True)
         while True:
@@ -30,7 +31,7 @@ async def main():
             numbers = range(first, min(first + 1000, run.jobs))
             await queue.schedule_many([Job(data=i, at=datetime.fromtimestamp(run.due(i), UTC)) for i in numbers])
         run.scheduled()
-        await asyncio.gather(consume(), Promoter(backend, PromoterSettings(queue="peers")).run())
+        await asyncio.gather(consume(), Promoter(backend, "peers").run())
 
 
 asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Writes docs/reference/contracts.md from the docstrings of `promoter_core.contracts` and `promoter_core.model`.
+"""Writes docs/reference/spi.md from the docstrings of `promoter_core.spi` and `promoter_core.spi.model`.
 
 python docs/reference/render_contracts.py           # write
 python docs/reference/render_contracts.py --check   # fail when the page is not what would be written
@@ -13,25 +13,26 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 
-from promoter_core import contracts, model
+from promoter_core import spi
+from promoter_core.spi import model
 
 CONTRACTS = (
-    contracts.Backend,
-    contracts.ManyQueues,
-    contracts.ChangeFeed,
-    contracts.Quarantine,
-    contracts.Diagnosable,
-    contracts.EventSink,
-    contracts.TroubleReports,
-    contracts.MetricsSink,
-    contracts.SinkMonitor,
-    contracts.Exposable,
-    contracts.Clock,
+    spi.Backend,
+    spi.FleetSupport,
+    spi.ChangeFeed,
+    spi.DeadLetterSupport,
+    spi.DiagnosticsSupport,
+    spi.EventSink,
+    spi.FailureReportSupport,
+    spi.MetricsSink,
+    spi.SinkMonitor,
+    spi.ExpositionSupport,
+    spi.Clock,
 )
-PAGE = Path(__file__).parent / "contracts.md"
+PAGE = Path(__file__).parent / "spi.md"
 HEAD = """# The contracts
 
-Made from the docstrings of `promoter_core/contracts/` and the values of `promoter_core/model.py` by
+Made from the docstrings of `promoter_core/spi/` and the values of `promoter_core/spi/model.py` by
 `python docs/reference/render_contracts.py`. A backend, sink or clock is any object with these methods; it need not
 inherit from anything.
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from promoter_bench.store import PAYLOAD, ServerStore, member_of
-from promoter_core.model import Lease
+from promoter_core.spi import CHASQUIMQ, Lease
 from promoter_resp.driver import Script
-from promoter_resp.keys import keys_of
 
 BATCH = 1_024
 
@@ -32,7 +31,7 @@ ID, TS = "01M85SFPTNPWAT758QM000000001", "1795000000000"
 
 async def limits(store: ServerStore, jobs: int, *, events: bool) -> dict[str, float]:
     """Microseconds of the server a job, at batch 1,024: for `promote`, and for each limit."""
-    k = keys_of(store.new_queue())
+    k = CHASQUIMQ.keys_of(store.new_queue())
     streams = [k.stream, k.events][: 2 if events else 1]
     batches = jobs // BATCH
     envelopes = [member_of(f"01M85SFPTNPWAT758QM{i:09d}", PAYLOAD)[4:] for i in range(BATCH)]
@@ -53,7 +52,7 @@ async def limits(store: ServerStore, jobs: int, *, events: bool) -> dict[str, fl
 
 async def _promote(store: ServerStore, jobs: int, *, events: bool) -> float:
     queue = store.new_queue()
-    k = keys_of(queue)
+    k = CHASQUIMQ.keys_of(queue)
     await store.load(queue, jobs, index=events)
     lease = await store.backend.lock(queue, "bench", 60_000)
     assert isinstance(lease, Lease)

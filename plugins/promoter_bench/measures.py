@@ -13,9 +13,8 @@ from typing import Any
 
 from promoter_bench.store import ServerStore, Store, member_of, percentiles
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings
-from promoter_core.model import Lease, PromotionRequest
+from promoter_core.spi import CHASQUIMQ, Lease, PromotionRequest
 from promoter_core.testing import RecordingMetrics
-from promoter_resp.keys import keys_of
 
 Drain = Callable[[str, int, bool], Awaitable[None]]  # queue, jobs, events
 
@@ -47,7 +46,7 @@ async def drain(store: Store, jobs: int, *, events: bool, by: Drain | None = Non
     await store.load(queue, jobs, index=events)
 
     async def ours(queue: str, jobs: int, events: bool) -> None:
-        await Promoter(store.backend, PromoterSettings(queue=queue, events=events)).run(until_idle=True)
+        await Promoter(store.backend, queue, PromoterSettings(events=events)).run(until_idle=True)
 
     server, client, began = await store.cpu_s(), time.process_time(), time.perf_counter()
     await (by or ours)(queue, jobs, events)
@@ -65,7 +64,7 @@ async def drain(store: Store, jobs: int, *, events: bool, by: Drain | None = Non
 async def lateness(store: Store, jobs: int, seconds: float, *, plain: bool) -> dict[str, float]:
     """Jobs that become due over some seconds while they are scheduled: by a plain ZADD client, or by this library."""
     queue, sink = store.new_queue(), LatenessSink()
-    async with Promoter(store.backend, PromoterSettings(queue=queue), events=[sink]).running():
+    async with Promoter(store.backend, queue, events=[sink]).running():
         await asyncio.sleep(0.2)
         if plain:
             await plain_producer(store.raw_url, queue, jobs, seconds)  # type: ignore[attr-defined]
@@ -96,8 +95,8 @@ async def same_instant(store: ServerStore, jobs: int) -> tuple[float, float]:
     queue, metrics = store.new_queue(), RecordingMetrics()
     due_ms = int((time.time() + 1.5 + jobs / 50_000) * 1000)
     members = {member_of(f"01M85SFPTNPWAT758QM{i:09d}"): due_ms for i in range(jobs)}
-    await store.raw.zadd(keys_of(queue).delayed, members)
-    async with Promoter(store.backend, PromoterSettings(queue=queue), metrics=[metrics]).running():
+    await store.raw.zadd(CHASQUIMQ.keys_of(queue).delayed, members)
+    async with Promoter(store.backend, queue, metrics=[metrics]).running():
         while metrics.promoted < jobs:
             await asyncio.sleep(0.005)
     last_ms = max(tick.promotion.now_ms for _, tick in metrics.ticks if tick.promotion.promoted)
@@ -109,7 +108,7 @@ async def same_instant(store: ServerStore, jobs: int) -> tuple[float, float]:
 async def idle_commands(store: ServerStore, seconds: float) -> float:
     """Commands a second that an idle leader sends."""
     queue = store.new_queue()
-    async with Promoter(store.backend, PromoterSettings(queue=queue)).running():
+    async with Promoter(store.backend, queue).running():
         await asyncio.sleep(1)
         before = await store.commands()
         await asyncio.sleep(seconds)
@@ -133,7 +132,7 @@ async def scheduling(store: Store, jobs: int) -> float:
 
 async def bare_scheduling(store: ServerStore, jobs: int) -> float:
     """Jobs a second of a pipelined loop that does the same writes: a ZADD and a SET with a time to live each."""
-    k = keys_of(store.new_queue())
+    k = CHASQUIMQ.keys_of(store.new_queue())
     due_ms = int((time.time() + 86_400) * 1000)
     began = time.perf_counter()
     for first in range(0, jobs, 1_000):
@@ -165,7 +164,7 @@ async def growth(store: ServerStore, waiting: int, due: int) -> float:
     await store.load(queue, waiting, index=False, first_due_ms=int((time.time() + 86_400) * 1000))
     await store.load(queue, due, index=False)
     began = time.perf_counter()
-    await Promoter(store.backend, PromoterSettings(queue=queue, events=False)).run(until_idle=True)
+    await Promoter(store.backend, queue, PromoterSettings(events=False)).run(until_idle=True)
     rate = due / (time.perf_counter() - began)
     await store.forget(queue)
     return rate

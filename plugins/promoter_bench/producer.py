@@ -15,7 +15,7 @@ import time
 from redis.asyncio import Redis
 
 from promoter_bench.store import member_of
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 
 
 async def produce(url: str, queue: str, jobs: int, seconds: float) -> None:
@@ -24,7 +24,7 @@ async def produce(url: str, queue: str, jobs: int, seconds: float) -> None:
         for i in range(jobs):
             await asyncio.sleep(max(start + seconds * i / jobs - time.perf_counter(), 0))
             due_ms = int((time.time() + chance.random()) * 1000)
-            await client.zadd(keys_of(queue).delayed, {member_of(f"job-{i}"): due_ms})
+            await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member_of(f"job-{i}"): due_ms})
 
 
 if __name__ == "__main__":

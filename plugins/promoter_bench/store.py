@@ -8,11 +8,8 @@ from typing import Any
 
 from ulid import ULID
 
-from promoter_core import DelayedQueue, Job, PluginError, connect
-from promoter_core.contracts import Backend
-from promoter_core.envelope import pack_envelope
-from promoter_resp.keys import keys_of
-from promoter_resp.member import encode_member
+from promoter_core import Backend, DelayedQueue, Job, PluginError, connect
+from promoter_core.spi import CHASQUIMQ, pack_envelope
 
 PAYLOAD = b"\xc4\x40" + b"x" * 64  # with the envelope, about 100 bytes a member
 PAGE = 5_000
@@ -62,7 +59,7 @@ class ServerStore(Store):
         self.raw_url = raw_url
 
     async def load(self, queue: str, jobs: int, *, index: bool, first_due_ms: int = LONG_AGO_MS) -> None:
-        k = keys_of(queue)
+        k = CHASQUIMQ.keys_of(queue)
         for first in range(0, jobs, PAGE):
             pipeline = self.raw.pipeline(transaction=False)
             members = {}
@@ -89,7 +86,7 @@ class ServerStore(Store):
         return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in sent)
 
     async def forget(self, queue: str) -> None:
-        prefix = keys_of(queue).prefix.decode()
+        prefix = CHASQUIMQ.keys_of(queue).prefix.decode()
         async for page in _pages(self.raw, f"{prefix}*"):
             await self.raw.unlink(*page)
 
@@ -109,7 +106,7 @@ async def _pages(client: Any, match: str) -> Any:
 
 
 def member_of(id: str, payload: bytes = PAYLOAD) -> bytes:
-    return encode_member("", pack_envelope(id, payload, LONG_AGO_MS, 0))
+    return CHASQUIMQ.encode_member("", pack_envelope(id, payload, LONG_AGO_MS, 0))
 
 
 def server_url(url: str) -> str | None:

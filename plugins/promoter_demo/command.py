@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from promoter_core.errors import ConfigError, PromoterError
+from promoter_core import ConfigError, PromoterError
 
 if TYPE_CHECKING:
     from promoter_demo.check import Checker

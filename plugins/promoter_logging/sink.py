@@ -11,11 +11,17 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from promoter_core import options
-from promoter_core.clock import SystemClock
-from promoter_core.contracts import Clock
-from promoter_core.errors import BackendError, ConfigError
-from promoter_core.model import LockOutcome, PromotedJob, SinkTrouble, Tick
+from promoter_core.spi import (
+    BackendError,
+    Clock,
+    ConfigError,
+    LockOutcome,
+    PromotedJob,
+    SinkFailure,
+    SystemClock,
+    Tick,
+    sink_options,
+)
 
 MOST = 10**9 - 1
 
@@ -52,7 +58,7 @@ class LoggingEvents:
     ) -> None:
         self._lines = _Lines(logger, level, format)
         self._clock = clock or SystemClock()
-        self._per_second = options.number("logging sink", "per_second", per_second, 0, MOST)
+        self._per_second = sink_options.number("logging sink", "per_second", per_second, 0, MOST)
         self._second = 0
         self._told = 0  # in this second
         self._more = 0  # that were not
@@ -85,7 +91,7 @@ class _Sum:
 
     line_s: float | None = None
     promoted: int = 0
-    quarantined: int = 0
+    malformed: int = 0
     ticks: int = 0
     tick_ms: float = 0.0  # the longest
     held_back: int = 0  # at the last tick, as depth and lag
@@ -114,14 +120,14 @@ class LoggingMetrics:
     ) -> None:
         self._lines = _Lines(logger, level, format)
         self._clock = clock or SystemClock()
-        self._every_s = options.number("logging sink", "every_s", every_s, 0, MOST)
+        self._every_s = sink_options.number("logging sink", "every_s", every_s, 0, MOST)
         self._sums: dict[str, _Sum] = {}
 
     def on_tick(self, queue: str, tick: Tick) -> None:
         p, s = tick.promotion, self._sums.setdefault(queue, _Sum())
-        if p.promoted or p.quarantined or p.held_back:
+        if p.promoted or p.malformed or p.held_back:
             s.promoted += p.promoted
-            s.quarantined += p.quarantined
+            s.malformed += p.malformed
             s.ticks += 1
             s.tick_ms = max(s.tick_ms, tick.duration_s * 1000)
         s.held_back, s.depth, s.lag_ms = p.held_back, p.depth, p.oldest_pending_lag_ms
@@ -150,11 +156,11 @@ class LoggingMetrics:
     def _tick_line(self, queue: str, s: _Sum) -> None:
         self._lines.write(
             "ticks",
-            "queue {queue!r}: promoted {promoted}, quarantined {quarantined}, held back {held_back}, "
+            "queue {queue!r}: promoted {promoted}, malformed {malformed}, held back {held_back}, "
             "depth {depth}, lag {lag_ms} ms, in {ticks} ticks of up to {tick_ms} ms",
             queue=queue,
             promoted=s.promoted,
-            quarantined=s.quarantined,
+            malformed=s.malformed,
             held_back=s.held_back,
             depth=s.depth,
             lag_ms=s.lag_ms,
@@ -167,7 +173,7 @@ class LoggingMetrics:
         text = "queue {queue!r}: error" + ("" if sum(s.errors.values()) == 1 else "s") + f" {_literal(codes)}"
         self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
 
-    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
         """The core logs it already."""
 
     def _may(self, last_s: float | None) -> bool:

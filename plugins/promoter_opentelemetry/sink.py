@@ -16,9 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from promoter_core.errors import BackendError, ConfigError
-from promoter_core.lateness import LATENESS_MS, sample_ms
-from promoter_core.model import LockOutcome, SinkTrouble, Tick
+from promoter_core.spi import LATENESS_MS, BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sample_ms
 
 log = logging.getLogger("promoter.opentelemetry")
 
@@ -58,7 +56,7 @@ class Instruments:
             "From due to promoted, by the store's clock.",
             explicit_bucket_boundaries_advisory=[ms / 1000 for ms in LATENESS_MS],
         )
-        self.quarantined = m.create_counter("promoter.quarantined", "{message}", "Malformed members moved to the DLQ.")
+        self.malformed = m.create_counter("promoter.malformed", "{message}", "Malformed members moved to the DLQ.")
         self.outcomes = m.create_counter("promoter.lock.outcomes", "{transition}", "Lock transitions.")
         self.errors = m.create_counter("promoter.errors", "{error}", "Failed steps.")
         self.sinks = m.create_counter("promoter.sink.troubles", "{trouble}", "Troubles with sinks.")
@@ -108,12 +106,12 @@ class OpenTelemetryMetrics:
         p, to, where = tick.promotion, self._to, _where(queue)
         if p.promoted:
             to.sent.add(p.promoted, where)
-            for late_ms in sample_ms(p.promoted, p.late, SAMPLED):
+            for late_ms in sample_ms(p.promoted, p.lateness_counts, SAMPLED):
                 to.lateness.record(late_ms / 1000, where)
             if self._spans:
                 self._span(queue, tick, where)
-        if p.quarantined:
-            to.quarantined.add(p.quarantined, where)
+        if p.malformed:
+            to.malformed.add(p.malformed, where)
         to.duration.record(tick.duration_s, where)
         to.depth.values[queue] = p.depth
         to.lag.values[queue] = p.oldest_pending_lag_ms / 1000
@@ -133,7 +131,7 @@ class OpenTelemetryMetrics:
         """Its gauges end. Counters and histograms are the SDK's, which keeps them."""
         self._to.forget(queue, leads=True)
 
-    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
         self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": trouble.value})
 
     def _span(self, queue: str, tick: Tick, where: dict[str, Any]) -> None:

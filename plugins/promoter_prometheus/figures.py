@@ -20,9 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from promoter_core.errors import BackendError
-from promoter_core.lateness import LATENESS_MS, in_buckets
-from promoter_core.model import LockOutcome, Tick
+from promoter_core.spi import LATENESS_MS, BackendError, LockOutcome, Tick, in_buckets
 
 # Seven and five buckets a queue: each costs Prometheus a series for every queue of every process.
 LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # some of LATENESS_MS
@@ -57,25 +55,25 @@ class QueueFigures:
         "held_back",
         "label",
         "lag_ms",
-        "late",
+        "lateness_counts",
         "leads",
         "outcomes",
         "promoted",
-        "quarantined",
+        "malformed",
         "ticks",
     )
 
     def __init__(self, queue: str) -> None:
         self.label = 'queue="' + escaped(queue) + '"'
         self.promoted = 0
-        self.quarantined = 0
+        self.malformed = 0
         self.depth: int | None = None
         self.lag_ms: int | None = None
         self.held_back: int | None = None
         self.leads: int | None = None
         self.outcomes: dict[str, int] = {}
         self.errors: dict[str, int] = {}
-        self.late: Histogram | None = None
+        self.lateness_counts: Histogram | None = None
         self.ticks: Histogram | None = None
 
 
@@ -124,7 +122,7 @@ def _seconds(ms: int | None) -> float | None:
 
 _FAMILIES = (
     Family("promoted", "counter", "Jobs moved from the sorted set to the stream.", _counter(lambda q: q.promoted)),
-    Family("quarantined", "counter", "Malformed members moved to the DLQ.", _counter(lambda q: q.quarantined)),
+    Family("malformed", "counter", "Malformed members moved to the DLQ.", _counter(lambda q: q.malformed)),
     Family("errors", "counter", "Failed steps, by error code.", _by("code", lambda q: q.errors)),
     Family("lock_outcomes", "counter", "Lock transitions.", _by("outcome", lambda q: q.outcomes)),
     Family("delayed_jobs", "gauge", "Jobs in the sorted set.", _gauge(lambda q: q.depth)),
@@ -140,7 +138,7 @@ _FAMILIES = (
         "lateness_seconds",
         "histogram",
         "From due to promoted, by the store's clock.",
-        _histogram(tuple(ms / 1000 for ms in LATE_MS), lambda q: q.late),
+        _histogram(tuple(ms / 1000 for ms in LATE_MS), lambda q: q.lateness_counts),
     ),
     Family("tick_duration_seconds", "histogram", "Of the promote call.", _histogram(TICK_S, lambda q: q.ticks)),
 )
@@ -196,13 +194,13 @@ class Figures(Collector):
     def on_tick(self, queue: str, tick: Tick) -> None:
         p, q = tick.promotion, self._of(queue)
         q.promoted += p.promoted
-        q.quarantined += p.quarantined
+        q.malformed += p.malformed
         q.depth, q.lag_ms, q.held_back = p.depth, p.oldest_pending_lag_ms, p.held_back
         counts, total = ([0] * (len(TICK_S) + 1), 0.0) if q.ticks is None else (q.ticks.counts.copy(), q.ticks.sum)
         counts[bisect_left(TICK_S, tick.duration_s)] += 1
         q.ticks = Histogram(counts, total + tick.duration_s)
         if p.promoted:
-            q.late = _later(q.late, p.promoted, p.late)
+            q.lateness_counts = _later(q.lateness_counts, p.promoted, p.lateness_counts)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
         q, won = self._of(queue), outcome is LockOutcome.ACQUIRED

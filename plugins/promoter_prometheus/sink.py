@@ -10,9 +10,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 
-from promoter_core import options
-from promoter_core.errors import BackendError, ConfigError
-from promoter_core.model import LockOutcome, SinkTrouble, Tick
+from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sink_options
 from promoter_prometheus.figures import COMPAT, Figures, families, hidden
 from promoter_prometheus.server import serve
 
@@ -88,7 +86,7 @@ class PrometheusMetrics:
         for figures in self._figures:
             figures.on_forget(queue)
 
-    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
         self._troubles.labels(sink, trouble.value).inc()
 
     def exposition(self) -> tuple[bytes, str]:
@@ -105,7 +103,7 @@ def page_of(registry: CollectorRegistry) -> bytes:
 
 
 def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
-    number = options.port("prometheus", port)
+    number = sink_options.port("prometheus", port)
     if (addr, number) in _served:
         return
     try:

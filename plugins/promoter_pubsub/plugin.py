@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from promoter_core.hookspecs import SinkSpec, hookimpl
+from promoter_core.spi import SinkSpec, hookimpl
 
 
 @hookimpl

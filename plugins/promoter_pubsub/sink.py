@@ -7,9 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from promoter_core.errors import ConfigError
-from promoter_core.model import PromotedJob
-from promoter_core.urls import parse_url
+from promoter_core.spi import ConfigError, PromotedJob, parse_url, to_bytes
 
 TIMEOUT_S = 5.0
 
@@ -48,7 +46,7 @@ class PubSubEvents:
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         if self._client is None:
             self._client = self._connect()
-        channel = self._name(queue).encode("utf-8", "surrogateescape")
+        channel = to_bytes(self._name(queue))
         pipeline = self._client.pipeline(transaction=False)
         for job in jobs:
             pipeline.execute_command("PUBLISH", channel, _message(queue, job))

@@ -7,5 +7,5 @@ from typing import Any
 
 def pytest_addoption(parser: Any) -> None:
     parser.getgroup("promoter").addoption(
-        "--promoter-url", metavar="URL", help="the backend for pytest --pyargs promoter_core.testing.conformance"
+        "--promoter-url", metavar="URL", help="the backend for pytest --pyargs promoter_core.testing.conformance.by_url"
     )

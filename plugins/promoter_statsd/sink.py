@@ -7,10 +7,7 @@ from typing import Any
 
 from statsd import StatsClient
 
-from promoter_core import options
-from promoter_core.errors import BackendError, ConfigError
-from promoter_core.lateness import sample_ms
-from promoter_core.model import LockOutcome, SinkTrouble, Tick
+from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sample_ms, sink_options
 
 GAUGES = ("leads", "delayed_jobs", "oldest_pending_lag_ms", "held_back_jobs")
 TIMED = 20  # timings of lateness that a tick sends, at most
@@ -25,7 +22,7 @@ class StatsdMetrics:
         self, host: str = "127.0.0.1", port: str = "8125", prefix: str = "promoter", *, client: Any = None
     ) -> None:
         """Raises ConfigError: a port that is none, or a host that cannot be found."""
-        number = options.port("statsd", port)
+        number = sink_options.port("statsd", port)
         try:
             self._client = client or StatsClient(host, number, prefix=prefix or None)
         except OSError as exc:
@@ -44,11 +41,11 @@ class StatsdMetrics:
             packets.gauge(f"{name}.oldest_pending_lag_ms", p.oldest_pending_lag_ms)
             packets.gauge(f"{name}.held_back_jobs", p.held_back)
             packets.timing(f"{name}.tick_duration", tick.duration_s * 1000)
-            if p.quarantined:
-                packets.incr(f"{name}.quarantined", p.quarantined)
+            if p.malformed:
+                packets.incr(f"{name}.malformed", p.malformed)
             if p.promoted:
                 packets.incr(f"{name}.promoted", p.promoted)
-                for late_ms in sample_ms(p.promoted, p.late, TIMED):
+                for late_ms in sample_ms(p.promoted, p.lateness_counts, TIMED):
                     packets.timing(f"{name}.lateness", late_ms)
 
     def on_lock(self, queue: str, outcome: LockOutcome) -> None:
@@ -75,7 +72,7 @@ class StatsdMetrics:
     def on_error(self, queue: str, error: BackendError) -> None:
         self._client.incr(f"{_name(queue)}.errors.{_name(error.code)}")
 
-    def on_sink(self, sink: str, trouble: SinkTrouble) -> None:
+    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
         self._client.incr(f"sinks.{_name(sink)}.{trouble.value}")
 
 

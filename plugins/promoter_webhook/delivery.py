@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from promoter_core.contracts import Clock
-from promoter_core.model import SinkTrouble
+from promoter_core.spi import Clock, SinkFailure
 
 log = logging.getLogger("promoter.webhook")
 
@@ -58,7 +57,7 @@ class Delivery:
     """
 
     def __init__(self, post: Post, clock: Clock, *, batch: int, buffer: int) -> None:
-        self.report: Callable[[SinkTrouble], None] = lambda trouble: None
+        self.report: Callable[[SinkFailure], None] = lambda trouble: None
         self.refused = 0  # events
         self._refusals = 0  # messages
         self._post = post
@@ -108,7 +107,7 @@ class Delivery:
             self._task = None
             if self._events:
                 log.warning("webhook: %d events that could not be delivered are lost at the end", len(self._events))
-                self.report(SinkTrouble.DROPPED)
+                self.report(SinkFailure.DROPPED)
                 self._events.clear()
             self._reset()
 
@@ -119,7 +118,7 @@ class Delivery:
         if self._task is not None:
             exc = None if self._task.cancelled() else self._task.exception()
             log.error("webhook: the delivery has ended and is started again", exc_info=exc)
-            self.report(SinkTrouble.FAILED)
+            self.report(SinkFailure.FAILED)
         # Both belong to the event loop of the run.
         self._changed = asyncio.Event()  # there are events, or it ends
         self._room = room = asyncio.Event()
@@ -176,7 +175,7 @@ class Delivery:
     def _refuse(self, events: int, status: int) -> None:
         self.refused += events
         self._refusals += 1
-        self.report(SinkTrouble.REFUSED)
+        self.report(SinkFailure.REFUSED)
         if self._refusals & (self._refusals - 1) == 0:  # the 1st, 2nd, 4th, 8th …
             then = "; nothing more is sent until the next start" if status == GONE else ""
             text = "webhook: the receiver answers %d and refuses %d events, %d so far, which are dropped%s"

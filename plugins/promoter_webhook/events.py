@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from promoter_core.model import PromotedJob
+from promoter_core.spi import PromotedJob, to_bytes
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 TYPE = "promoter.job.waiting"
@@ -86,4 +86,4 @@ def _http_date(value: str) -> datetime | None:
 
 def _text(text: str) -> str:
     """JSON is Unicode: bytes that are not UTF-8 are shown as \\x.. ."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return to_bytes(text).decode("utf-8", "backslashreplace")

@@ -10,11 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from standardwebhooks import Webhook
 
-from promoter_core import options
-from promoter_core.clock import SystemClock
-from promoter_core.contracts import Clock
-from promoter_core.errors import ConfigError
-from promoter_core.model import PromotedJob, SinkTrouble
+from promoter_core.spi import Clock, ConfigError, PromotedJob, SinkFailure, SystemClock, sink_options
 from promoter_webhook.delivery import Answer, Delivery, Message, Post
 from promoter_webhook.events import CONTENT_TYPE, body_of, cloud_event, retry_after_s, secret_bytes
 
@@ -53,13 +49,13 @@ class WebhookEvents:
         self._webhook = Webhook(key) if key else None
         self._clock = clock or SystemClock()
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=options.number("webhook", "timeout_s", timeout_s, 1, 100_000))
+        self._timeout = aiohttp.ClientTimeout(total=sink_options.number("webhook", "timeout_s", timeout_s, 1, 100_000))
         self._session: aiohttp.ClientSession | None = None
         self._delivery = Delivery(
             post or self._post,
             self._clock,
-            batch=int(options.number("webhook", "batch", batch, 1, 100_000)),
-            buffer=int(options.number("webhook", "buffer", buffer, 1, 100_000)),
+            batch=int(sink_options.number("webhook", "batch", batch, 1, 100_000)),
+            buffer=int(sink_options.number("webhook", "buffer", buffer, 1, 100_000)),
         )
 
     @property
@@ -71,7 +67,7 @@ class WebhookEvents:
         """Events that are kept here until they can be posted."""
         return len(self._delivery)
 
-    def report_to(self, report: Callable[[SinkTrouble], None]) -> None:
+    def report_to(self, report: Callable[[SinkFailure], None]) -> None:
         self._delivery.report = report
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:

@@ -9,11 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from promoter_core import __version__
-from promoter_core.cli import cancel, common, doctor, inspect, plugins, quarantine, schedule
+from promoter_core import ConfigError, JobError, PluginError, PromoterError, Registered, Registry, __version__
+from promoter_core.cli import cancel, dead_letters, doctor, inspect, output, plugins, schedule, session
 from promoter_core.cli import run as run_command
-from promoter_core.errors import ConfigError, JobError, PluginError, PromoterError
-from promoter_core.registry import Registered, Registry
 
 FAILED, USAGE = 1, 2
 
@@ -31,7 +29,7 @@ def _main(
     ] = False,
 ) -> None:
     """Moves delayed jobs that have become due from a sorted set to a stream, under a leader lock."""
-    common.debug = debug
+    session.debug = debug
 
 
 def build(registry: Registry) -> typer.Typer:
@@ -43,8 +41,8 @@ def build(registry: Registry) -> typer.Typer:
     app.command("inspect")(inspect.inspect)
     app.command("plugins")(plugins.plugins)
     app.command("doctor")(doctor.doctor)
-    app.add_typer(quarantine.app, name="quarantine")
-    taken = {command.name for command in app.registered_commands} | {"quarantine"}
+    app.add_typer(dead_letters.app, name="dead-letters")
+    taken = {command.name for command in app.registered_commands} | {"dead-letters"}
     for registered in registry.all():
         name = registered.spec.name
         if registered.kind != "command":
@@ -79,14 +77,14 @@ def _command(registry: Registry, registered: Registered) -> tuple[Any, dict[str,
 
 
 def run() -> None:
-    common.debug = False
+    session.debug = False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
     try:
-        build(common.registry())()
+        build(session.registry())()
     except PromoterError as exc:
-        if common.debug:
+        if session.debug:
             traceback.print_exc()
-        common.fail(str(exc))
+        output.fail(str(exc))
         sys.exit(USAGE if isinstance(exc, ConfigError | JobError) else FAILED)

@@ -6,25 +6,24 @@ from typing import Annotated
 
 import typer
 
-from promoter_core.cli import common
-from promoter_core.contracts import Backend
-from promoter_core.model import CancelOutcome
-from promoter_core.queue import DelayedQueue
+from promoter_core import Backend, CancelOutcome
+from promoter_core.cli import options, output, session
+from promoter_core.client.queue import DelayedQueue
 
 
 def cancel(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The ids of the jobs.")],
-    url: common.Url,
-    queue: common.Queue,
+    url: options.Url,
+    queue: options.Queue,
 ) -> None:
     """Cancel delayed jobs; prints what became of each, and exits with 1 when one was not found."""
 
     async def go(backend: Backend) -> tuple[CancelOutcome, ...]:
         return await DelayedQueue(backend, queue).cancel_many(ids)
 
-    outcomes = common.with_backend(url, go)
+    outcomes = session.with_backend(url, go)
     for id, outcome in zip(ids, outcomes, strict=True):
         typer.echo(f"{id}\t{outcome}")
     if CancelOutcome.NOT_FOUND in outcomes:
-        common.fail("not found: never scheduled, scheduled without an index, or promoted already")
+        output.fail("not found: never scheduled, scheduled without an index, or promoted already")
         raise typer.Exit(1)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from promoter_core.cli import common
-from promoter_core.contracts import Backend, Diagnosable
-from promoter_core.model import Finding, QueueStats, Severity
-from promoter_core.queue import DelayedQueue
+from promoter_core import Backend, QueueStats
+from promoter_core.cli import options, output, session
+from promoter_core.client.queue import DelayedQueue
+from promoter_core.spi import DiagnosticsSupport, Finding, Severity
 
 OVERDUE_MS = 1_000
 LONG_LEASE_MS = 60_000
@@ -20,18 +20,18 @@ MARKS = {Severity.OK: "[green]ok[/]     ", Severity.WARNING: "[yellow]warning[/]
 
 
 def doctor(
-    url: common.Url,
+    url: options.Url,
     queue: Annotated[
         str | None,
-        typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=common.one_queue),
+        typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=options.one_queue),
     ] = None,
-    json: common.Json = False,
+    json: options.Json = False,
 ) -> None:
     """Check a server for whatever would lose jobs or stop a promoter. Exits with 1 when something would."""
 
     async def go(backend: Backend) -> list[Finding]:
         findings = [Finding(Severity.OK, "the store can be reached")]
-        if isinstance(backend, Diagnosable):
+        if isinstance(backend, DiagnosticsSupport):
             findings += await backend.diagnose()
         elif not backend.capabilities.durable:
             findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
@@ -39,9 +39,9 @@ def doctor(
             findings += _queue(await DelayedQueue(backend, queue).stats())
         return findings
 
-    findings = common.with_backend(url, go)
+    findings = session.with_backend(url, go)
     if json:
-        common.print_json([asdict(f) for f in findings])
+        output.print_json([asdict(f) for f in findings])
     else:
         _print(findings)
     if any(f.severity is Severity.PROBLEM for f in findings):
@@ -55,9 +55,7 @@ def _queue(s: QueueStats) -> list[Finding]:
     else:
         findings.append(_leader(s, s.holder))
     if s.dlq_len:
-        findings.append(
-            Finding(Severity.WARNING, f"{s.dlq_len} entries are in quarantine", "see `promoter quarantine list`")
-        )
+        findings.append(Finding(Severity.WARNING, f"{s.dlq_len} dead letters", "see `promoter dead-letters list`"))
     if s.stream_len and not s.groups:
         findings.append(
             Finding(Severity.WARNING, "the stream has no consumer group", "nothing is ever trimmed; start a consumer")
@@ -86,10 +84,10 @@ def _queue(s: QueueStats) -> list[Finding]:
 def _leader(s: QueueStats, holder: str) -> Finding:
     """Who leads, and whether its lock looks like one that a promoter renews."""
     left_ms, overdue = s.lease_remaining_ms, s.oldest_pending_lag_ms > OVERDUE_MS
-    left = "a lock that never ends by itself" if left_ms is None else f"{common.show_ms(left_ms)} of its lease left"
+    left = "a lock that never ends by itself" if left_ms is None else f"{output.show_ms(left_ms)} of its lease left"
     what = f"{holder} leads, with {left}"
     if overdue:
-        what += f"; {s.due} jobs are overdue, the oldest by {common.show_ms(s.oldest_pending_lag_ms)}"
+        what += f"; {s.due} jobs are overdue, the oldest by {output.show_ms(s.oldest_pending_lag_ms)}"
     if left_ms is None or (overdue and left_ms > LONG_LEASE_MS):
         return Finding(
             Severity.PROBLEM if overdue else Severity.WARNING, what, "if that process is gone, delete the lock"
@@ -101,6 +99,6 @@ def _leader(s: QueueStats, holder: str) -> Finding:
 
 def _print(findings: Sequence[Finding]) -> None:
     for f in findings:
-        common.out.print(f"{MARKS[f.severity]}  {common.plain(f.what)}", highlight=False, soft_wrap=True)
+        output.out.print(f"{MARKS[f.severity]}  {output.plain(f.summary)}", highlight=False, soft_wrap=True)
         if f.advice:
-            common.out.print(f"         → {common.plain(f.advice)}", style="dim", highlight=False, soft_wrap=True)
+            output.out.print(f"         → {output.plain(f.advice)}", style="dim", highlight=False, soft_wrap=True)

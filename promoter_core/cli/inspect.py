@@ -9,33 +9,33 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from promoter_core.cli import common
-from promoter_core.contracts import Backend, ManyQueues
-from promoter_core.model import ConsumerGroup, QueueStats
-from promoter_core.queue import DelayedQueue
+from promoter_core import Backend, QueueStats
+from promoter_core.cli import options, output, session
+from promoter_core.client.queue import DelayedQueue
+from promoter_core.spi import ConsumerGroup, FleetSupport
 
 SUGGEST_S = 1.0  # for finding the name that was meant
 
 
-def inspect(url: common.Url, queue: common.Queue, json: common.Json = False) -> None:
+def inspect(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """Show a queue: depth, due, lag, next due time, streams, and who leads."""
 
     async def go(backend: Backend) -> tuple[QueueStats, list[str]]:
         stats = await DelayedQueue(backend, queue).stats()
         return stats, await _others(backend) if _is_unknown(stats) else []
 
-    stats, others = common.with_backend(url, go)
+    stats, others = session.with_backend(url, go)
     if _is_unknown(stats):
         near = difflib.get_close_matches(queue, others, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        common.note(f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{hint}")
+        output.note(f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{hint}")
     if json:
-        common.print_json({"queue": queue, **asdict(stats)})
+        output.print_json({"queue": queue, **asdict(stats)})
         return
-    table = Table(title=common.plain(f"Queue {queue}"), title_justify="left", show_header=False)
+    table = Table(title=output.plain(f"Queue {queue}"), title_justify="left", show_header=False)
     for label, value in _rows(stats):
-        table.add_row(common.plain(label), common.plain(value))
-    common.out.print(table)
+        table.add_row(output.plain(label), output.plain(value))
+    output.out.print(table)
 
 
 def _is_unknown(s: QueueStats) -> bool:
@@ -45,10 +45,10 @@ def _is_unknown(s: QueueStats) -> bool:
 async def _others(backend: Backend) -> list[str]:
     """Some queues that the store has, as far as they are found in a moment."""
     found: set[str] = set()
-    if isinstance(backend, ManyQueues):
+    if isinstance(backend, FleetSupport):
         with suppress(TimeoutError):
             async with asyncio.timeout(SUGGEST_S):
-                async for page in backend.find("*"):
+                async for page in backend.find_queues("*"):
                     found.update(page)
     return sorted(found)
 
@@ -68,20 +68,20 @@ def _rows(s: QueueStats) -> list[tuple[str, str]]:
     else:
         ahead = s.next_due_ms - s.now_ms
         next_due = (
-            f"{common.show_time(s.next_due_ms)} ({'in ' if ahead > 0 else 'overdue by '}{common.show_ms(abs(ahead))})"
+            f"{output.show_time(s.next_due_ms)} ({'in ' if ahead > 0 else 'overdue by '}{output.show_ms(abs(ahead))})"
         )
-    lease = "" if s.lease_remaining_ms is None else f", lease ends in {common.show_ms(s.lease_remaining_ms)}"
+    lease = "" if s.lease_remaining_ms is None else f", lease ends in {output.show_ms(s.lease_remaining_ms)}"
     return [
         (
             "delayed jobs",
             f"{s.depth:,}" + (f", {s.parked:,} of them parked: due after the year 9999" if s.parked else ""),
         ),
-        ("due now", f"{s.due:,}" + (f", the oldest for {common.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
+        ("due now", f"{s.due:,}" + (f", the oldest for {output.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
         ("next due", next_due),
         ("stream", f"{s.stream_len:,} entries"),
         ("events", f"{s.events_len:,} entries"),
-        ("quarantine (DLQ)", f"{s.dlq_len:,} entries"),
+        ("dead letters (DLQ)", f"{s.dlq_len:,} entries"),
         *((f"group {g.name}", _group(g)) for g in s.groups),
         ("leader", f"{s.holder}{lease}" if s.holder is not None else "none: start one with `promoter run`"),
-        ("server time", common.show_time(s.now_ms)),
+        ("server time", output.show_time(s.now_ms)),
     ]

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from promoter_core.cli import common
-from promoter_core.hookspecs import BackendSpec
-from promoter_core.registry import Broken, Registered
+from promoter_core import BackendSpec, BrokenPlugin, Registered
+from promoter_core.cli import options, output, session
 
 
-def plugins(json: common.Json = False) -> None:
+def plugins(json: options.Json = False) -> None:
     """List backends, sinks and commands. Imports no driver."""
-    found, broken = common.registry().all(), common.registry().broken()
+    found, broken = session.registry().all(), session.registry().broken()
     if json:
-        common.print_json({"plugins": [_row(r) for r in found], "broken": [_broken(b) for b in broken]})
+        output.print_json({"plugins": [_row(r) for r in found], "broken": [_broken(b) for b in broken]})
         return
     kind = ""
     for row in map(_row, found):
         if row["kind"] != kind:
             kind = row["kind"]
-            common.out.print(f"[bold]{kind}s[/]")
+            output.out.print(f"[bold]{kind}s[/]")
         needs = f"needs {', '.join(row['missing'])}: {row['install']}"
-        state = f"[yellow]{common.plain(needs)}[/]" if row["missing"] else "[green]ready[/]"
+        state = f"[yellow]{output.plain(needs)}[/]" if row["missing"] else "[green]ready[/]"
         schemes = "".join(f" {s}://" for s in row["schemes"])
-        _line(f"  [bold]{common.plain(row['name'])}[/]{common.plain(schemes)}  {state}")
-        _line(f"      [dim]{common.plain(row['summary'])} ({common.plain(row['source'])})[/]")
+        _line(f"  [bold]{output.plain(row['name'])}[/]{output.plain(schemes)}  {state}")
+        _line(f"      [dim]{output.plain(row['summary'])} ({output.plain(row['source'])})[/]")
     for b in broken:
-        common.fail(f"plugin {b.name!r} of {b.source} is broken: {b.why}")
+        output.fail(f"plugin {b.name!r} of {b.source} is broken: {b.why}")
 
 
 def _row(registered: Registered) -> dict[str, Any]:
@@ -42,9 +41,9 @@ def _row(registered: Registered) -> dict[str, Any]:
     }
 
 
-def _broken(broken: Broken) -> dict[str, str]:
+def _broken(broken: BrokenPlugin) -> dict[str, str]:
     return {"name": broken.name, "source": broken.source, "error": broken.why}
 
 
 def _line(text: str) -> None:
-    common.out.print(text, highlight=False, soft_wrap=True)
+    output.out.print(text, highlight=False, soft_wrap=True)

@@ -12,17 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
-from promoter_core.cli import common
-from promoter_core.cli.http import parse_address, serving
+from promoter_core import (
+    Backend,
+    ConfigError,
+    Overflow,
+    PluginError,
+    Promoter,
+    PromoterFleet,
+    PromoterSettings,
+    TransientError,
+)
+from promoter_core.cli import logs, options, session
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.contracts import Backend, ManyQueues
-from promoter_core.ending import bounded, ended
-from promoter_core.errors import ConfigError, PluginError, TransientError
-from promoter_core.fleet import PromoterFleet
-from promoter_core.fleet.discovery import is_pattern
-from promoter_core.model import Overflow
-from promoter_core.promoter import Promoter
-from promoter_core.settings import PromoterSettings, new_holder_id
+from promoter_core.runner.base import new_holder_id
+from promoter_core.spi import FleetSupport, bounded, ended, is_pattern
+from promoter_core.web.server import parse_address, serving
 
 log = logging.getLogger("promoter")
 
@@ -37,7 +41,7 @@ class LogFormat(StrEnum):
 
 
 def run(
-    url: common.Url,
+    url: options.Url,
     queue: Annotated[
         list[str],
         typer.Option(
@@ -95,7 +99,7 @@ def run(
     ] = LogFormat.TEXT,
 ) -> None:
     """Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."""
-    common.set_up_logging(log_format)
+    logs.set_up_logging(log_format)
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
     if http is not None:
@@ -119,15 +123,15 @@ def run(
         )
         for name in queue
     ]
-    registry = common.registry()
+    registry = session.registry()
     backend = registry.backend(url)
 
     async def go() -> None:
         sinks: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
         sinks["registry"] = registry
         runners: list[Promoter | PromoterFleet]
-        if (len(queue) > 1 and isinstance(backend, ManyQueues)) or patterns:
-            runners = [PromoterFleet(backend, names, patterns=patterns, settings=settings[0], **sinks)]
+        if (len(queue) > 1 and isinstance(backend, FleetSupport)) or patterns:
+            runners = [PromoterFleet(backend, [*names, *patterns], settings[0], **sinks)]
         else:
             runners = [Promoter(backend, s, **sinks) for s in settings]
         await _run(backend, runners, queue, connect_timeout, until_idle, http)
@@ -150,7 +154,7 @@ def _metrics(names: list[str], http: str | None) -> list[str]:
     if http is None or any(name.partition(":")[0] == "prometheus" for name in names):
         return names
     found = any(
-        r.kind == "metrics sink" and r.spec.name == "prometheus" and not r.missing for r in common.registry().all()
+        r.kind == "metrics sink" and r.spec.name == "prometheus" and not r.missing for r in session.registry().all()
     )
     return [*names, "prometheus"] if found else names
 

@@ -8,17 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from promoter_core.cli import common
-from promoter_core.contracts import Backend
-from promoter_core.errors import ConfigError, JobError
-from promoter_core.model import Scheduled
-from promoter_core.queue import DelayedQueue
+from promoter_core import Backend, ConfigError, JobError, Scheduled
+from promoter_core.cli import options, output, session
+from promoter_core.client.queue import DelayedQueue
 
 
 def schedule(
     data: Annotated[str, typer.Argument(metavar="JSON", help="The job's data as JSON; - reads it from stdin.")],
-    url: common.Url,
-    queue: common.Queue,
+    url: options.Url,
+    queue: options.Queue,
     delay: Annotated[str | None, typer.Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="An ISO 8601 time with its zone: 2030-01-31T09:00:00Z.")
@@ -30,9 +28,9 @@ def schedule(
     if (delay is None) == (at is None):
         raise JobError("give either --delay or --at, such as --delay 5s")
     value = _parse(sys.stdin.read() if data == "-" else data)
-    when: dict[str, Any] = {"delay": common.parse_duration(delay)} if delay is not None else {}
+    when: dict[str, Any] = {"delay": options.parse_duration(delay)} if delay is not None else {}
     if at is not None:
-        when = {"at": common.parse_time(at)}
+        when = {"at": options.parse_time(at)}
 
     async def go(backend: Backend) -> Scheduled:
         scheduled = await DelayedQueue(backend, queue).schedule(value, name=name, job_id=id, **when)
@@ -42,10 +40,10 @@ def schedule(
             )
         return scheduled
 
-    scheduled = common.with_backend(url, go)
+    scheduled = session.with_backend(url, go)
     typer.echo(scheduled.id)
     if not scheduled.created:
-        common.note("already scheduled: nothing was changed")
+        output.note("already scheduled: nothing was changed")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from promoter_core.errors import BackendError
-from promoter_core.model import LockOutcome, PromotedJob, Tick
+from promoter_core.spi import BackendError, LockOutcome, PromotedJob, Tick
 
 
 class RecordingEvents:

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from promoter_core.clock import SystemClock
-from promoter_core.contracts import Backend, Clock
-from promoter_core.errors import BackendError, TransientError
-from promoter_core.model import (
+from promoter_core.spi import (
+    Backend,
+    BackendError,
     CancelOutcome,
     Capabilities,
+    Clock,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -24,6 +24,8 @@ from promoter_core.model import (
     Scheduled,
     StreamEntry,
     StreamName,
+    SystemClock,
+    TransientError,
 )
 from promoter_core.testing.forward import OPTIONAL, is_coroutine_method, optional_methods
 
@@ -38,7 +40,7 @@ def connection_lost() -> BackendError:
 class Fault:
     """What happens to some calls of one method.
 
-    `method` is a method of Backend, ManyQueues, Quarantine or Diagnosable. It happens to the `nth` call (from 1), to it
+    `method` is a method of Backend, FleetSupport, DeadLetterSupport or DiagnosticsSupport. It happens to the `nth` call (from 1), to it
     and all after it with `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and
     only its reply is lost. `delay_s` makes the call slow; alone, it fails nothing.
     """

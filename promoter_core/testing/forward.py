@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from promoter_core.contracts import Diagnosable, ManyQueues, Quarantine
+from promoter_core.spi import DeadLetterSupport, DiagnosticsSupport, FleetSupport
 
-OPTIONAL: tuple[type, ...] = (ManyQueues, Quarantine, Diagnosable)
+OPTIONAL: tuple[type, ...] = (FleetSupport, DeadLetterSupport, DiagnosticsSupport)
 
 
 def optional_methods(backend: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
-from promoter_core.testing.contract import BackendContract
+from promoter_core.testing.conformance.by_url import BackendContract
 from tests.leap import leap
 from tests.servers import free_port
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.contract import BackendContract
-from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_core.testing.conformance.by_url import BackendContract
+from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import MemoryStore
 
 
 class TestMemory(BackendContract):

@@ -36,14 +36,14 @@ def test_it_is_listed_with_its_own_distribution(bin_, tmp_path):
 
 
 def test_it_passes_the_kit_by_its_url(bin_, tmp_path, url):
-    kit = ["-m", "pytest", "-q", "--pyargs", "promoter_core.testing.conformance", "--promoter-url", url]
+    kit = ["-m", "pytest", "-q", "--pyargs", "promoter_core.testing.conformance.by_url", "--promoter-url", url]
     done = run(bin_ / "python", *kit, cwd=tmp_path)
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 100
     assert "failed" not in done.stdout
 
 
 def test_the_kit_by_url_says_what_is_missing(bin_, tmp_path):
-    kit = ["-m", "pytest", "-q", "-x", "--pyargs", "promoter_core.testing.conformance"]
+    kit = ["-m", "pytest", "-q", "-x", "--pyargs", "promoter_core.testing.conformance.by_url"]
     done = run(bin_ / "python", *kit, cwd=tmp_path, check=False)
     assert "say which backend: --promoter-url" in done.stdout
 

@@ -19,7 +19,7 @@ def test_the_wheel_holds_each_package_under_its_import_name(wheel):
     for package in tops:
         assert f"{package}/py.typed" in names, f"{package} is typed"
     assert "promoter_resp/scripts/promote.lua" in names
-    assert "promoter_core/testing/conformance.py" in names
+    assert "promoter_core/testing/conformance/by_url.py" in names
 
 
 @pytest.mark.timeout(300)

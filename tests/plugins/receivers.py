@@ -8,7 +8,7 @@ import json
 
 from aiohttp import web
 
-from promoter_core.clock import SystemClock
+from promoter_core.spi import SystemClock
 from tests.servers import free_port
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings
-from promoter_core.urls import parse_url
+from promoter_core.spi import parse_url
 from promoter_prometheus.sink import PrometheusMetrics
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/promoter-sqlite"

@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from promoter_core import ConfigError, Registry, TransientError
+from promoter_core import ConfigError, PromotedJob, Promotion, Registry, TransientError
 from promoter_core.cli.json_logs import JsonFormatter
-from promoter_core.model import LockOutcome, PromotedJob, Promotion, Tick
+from promoter_core.spi import LockOutcome, Tick
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.contract import EventSinkContract, MetricsSinkContract
+from promoter_core.testing.conformance.by_url import EventSinkContract, MetricsSinkContract
 from promoter_logging.sink import LoggingEvents, LoggingMetrics
 
 
@@ -36,7 +36,7 @@ class TestLoggingMetrics(MetricsSinkContract):
 async def test_a_line_for_each_job(caplog):
     caplog.set_level(logging.DEBUG)
     sink = Registry().event_sink("logging:level=debug,logger=mine")
-    await sink.emit("q", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"),))
+    await sink.emit("q", (PromotedJob("a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0"),))
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("mine", logging.DEBUG)
     assert record.getMessage() == "queue 'q': waiting a n, 7 ms late"
@@ -51,7 +51,7 @@ def test_idle_ticks_are_silent_and_busy_ones_are_not(caplog):
     sink.on_lock("q", LockOutcome.HELD)
     sink.on_error("q", TransientError("gone", code="CONNECTION"))
     assert [r.getMessage() for r in caplog.records] == [
-        "queue 'q': promoted 3, quarantined 0, held back 0, depth 5, lag 0 ms, in 1 ticks of up to 1.0 ms",
+        "queue 'q': promoted 3, malformed 0, held back 0, depth 5, lag 0 ms, in 1 ticks of up to 1.0 ms",
         "queue 'q': lock held",
         "queue 'q': error CONNECTION",
     ]
@@ -87,7 +87,7 @@ async def test_a_drain_of_jobs_is_cut_short_and_counted(caplog):
     caplog.set_level(logging.INFO)
     clock = VirtualClock()
     sink = LoggingEvents(per_second="3", clock=clock)
-    jobs = tuple(PromotedJob(f"{i}", "", 1, 2, f"2-{i}") for i in range(10))
+    jobs = tuple(PromotedJob(f"{i}", "", due_ms=1, promoted_ms=2, stream_id=f"2-{i}") for i in range(10))
     await sink.emit("q", jobs)
     await sink.emit("q", jobs)
     clock.jump(1)
@@ -102,7 +102,7 @@ async def test_a_drain_of_jobs_is_cut_short_and_counted(caplog):
 async def test_lines_can_be_json(caplog):
     caplog.set_level(logging.INFO)
     events, metrics = Registry().event_sink("logging:format=json"), Registry().metrics_sink("logging:format=json")
-    await events.emit("q {x}", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"),))
+    await events.emit("q {x}", (PromotedJob("a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0"),))
     metrics.on_tick("q", Tick(Promotion(promoted=3, depth=5), 0.0014))
     metrics.on_error("q", TransientError("gone", code="CONNECTION"))
     first, second, third = [json.loads(r.getMessage()) for r in caplog.records]
@@ -114,7 +114,7 @@ async def test_lines_can_be_json(caplog):
 async def test_each_line_has_its_fields_in_the_record_for_the_handler(caplog):
     caplog.set_level(logging.INFO)
     events, metrics = Registry().event_sink("logging"), Registry().metrics_sink("logging")
-    await events.emit("q", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"),))
+    await events.emit("q", (PromotedJob("a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0"),))
     metrics.on_tick("q", Tick(Promotion(promoted=3, depth=5), 0.0014))
     metrics.on_lock("q", LockOutcome.HELD)
     metrics.on_error("q", TransientError("gone", code="{ODD}"))
@@ -143,7 +143,7 @@ def test_what_a_forgotten_queue_has_not_told_yet_is_told_and_nothing_is_kept(cap
     caplog.clear()
     sink.on_forget("q")
     assert [r.getMessage() for r in caplog.records] == [
-        "queue 'q': promoted 4, quarantined 0, held back 0, depth 5, lag 0 ms, in 2 ticks of up to 1.0 ms",
+        "queue 'q': promoted 4, malformed 0, held back 0, depth 5, lag 0 ms, in 2 ticks of up to 1.0 ms",
         "queue 'q': errors 2 × CONNECTION",
     ]
     sink.on_forget("q")

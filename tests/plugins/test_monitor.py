@@ -16,7 +16,7 @@ import promql_parser as promql
 import yaml
 from prometheus_client import CollectorRegistry
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError
+from promoter_core import DelayedQueue, Promoter, TransientError
 from promoter_core.testing import Fault, FaultyBackend, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_prometheus.sink import PrometheusMetrics
@@ -53,7 +53,7 @@ async def labels(exported):
 
     sink = PrometheusMetrics(registry=registry)
     await DelayedQueue(backend, "q", clock=clock).schedule("x", delay=1)
-    promoter = Promoter(faulty, PromoterSettings(queue="q"), metrics=[sink], events=[Failing()], clock=clock)
+    promoter = Promoter(faulty, "q", metrics=[sink], events=[Failing()], clock=clock)
     async with promoter.running():
         await clock.sleep(5)
         for family in registry.collect():
@@ -85,7 +85,7 @@ def test_every_metric_is_on_the_dashboard(labels):
     shown = {name for e in EXPRESSIONS for name in used(e)[0]}
     families = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in labels}
     hidden = {f for f in families if not any(name.startswith(f) or f.startswith(name) for name in shown)}
-    assert hidden <= {"promoter_promoted", "promoter_errors", "promoter_quarantined", "promoter_lock_outcomes"}, hidden
+    assert hidden <= {"promoter_promoted", "promoter_errors", "promoter_malformed", "promoter_lock_outcomes"}, hidden
 
 
 def test_the_page_names_every_metric(labels):

@@ -13,10 +13,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from promoter_core import ConfigError, DelayedQueue, JobError, Promoter, PromoterSettings, Registry, TransientError
-from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
+from promoter_core import (
+    ConfigError,
+    DelayedQueue,
+    JobError,
+    Promoter,
+    Promotion,
+    Registry,
+    TransientError,
+)
+from promoter_core.spi import LockOutcome, SinkFailure, Tick
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.contract import MetricsSinkContract
+from promoter_core.testing.conformance.by_url import MetricsSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_opentelemetry.sink import SAMPLED, OpenTelemetryMetrics
 
@@ -67,10 +75,10 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     await queue.schedule(1, delay=1, traceparent=TRACE)
     await queue.schedule(2, delay=1)
     await queue.schedule(3, delay=500)
-    async with Promoter(backend, PromoterSettings(queue="q"), metrics=[sink], clock=clock).running():
+    async with Promoter(backend, "q", metrics=[sink], clock=clock).running():
         await clock.sleep(2)
         sink.on_error("q", TransientError("gone", code="CONNECTION"))
-        sink.on_sink("Slow", SinkTrouble.DROPPED)
+        sink.on_sink_failure("Slow", SinkFailure.DROPPED)
         found = points(reader)
     ((where, sent),) = found["messaging.client.sent.messages"]
     assert sent.value == 2
@@ -146,7 +154,7 @@ def test_spans_can_be_off(reader):
 
 
 def test_a_large_tick_is_represented_by_a_sample(sink, reader):
-    sink.on_tick("q", Tick(Promotion(promoted=10_000, late=(5_000, 100)), 0.01))
+    sink.on_tick("q", Tick(Promotion(promoted=10_000, lateness_counts=(5_000, 100)), 0.01))
     ((_, lateness),) = points(reader)["promoter.lateness"]
     assert SAMPLED <= lateness.count <= SAMPLED + 3
     assert lateness.bucket_counts[0] == 5

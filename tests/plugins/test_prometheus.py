@@ -17,11 +17,18 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from promoter_core import ConfigError, DelayedQueue, Job, Promoter, PromoterSettings, Registry, TransientError
-from promoter_core.lateness import LATENESS_MS, later_than
-from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
+from promoter_core import (
+    ConfigError,
+    DelayedQueue,
+    Job,
+    Promoter,
+    Promotion,
+    Registry,
+    TransientError,
+)
+from promoter_core.spi import LATENESS_MS, LockOutcome, SinkFailure, Tick, later_than
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.contract import MetricsSinkContract
+from promoter_core.testing.conformance.by_url import MetricsSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_prometheus.figures import LATE_MS
 from promoter_prometheus.sink import PrometheusMetrics
@@ -45,13 +52,13 @@ async def test_it_shows_what_a_promoter_does():
     sink = PrometheusMetrics(registry=registry, compat="chasquimq")
     await DelayedQueue(backend, "q", clock=clock).schedule_many([Job(data=i, delay=1) for i in range(3)])
     await DelayedQueue(backend, "q", clock=clock).schedule("later", delay=500)
-    async with Promoter(backend, PromoterSettings(queue="q"), metrics=[sink], clock=clock).running():
+    async with Promoter(backend, "q", metrics=[sink], clock=clock).running():
         await clock.sleep(2)
         assert value(registry, "promoter_leads") == 1
         assert value(registry, "promoter_delayed_jobs") == 1
         assert value(registry, "promoter_oldest_pending_lag_seconds") == 0
         sink.on_error("q", TransientError("gone", code="CONNECTION"))
-        sink.on_sink("Slow", SinkTrouble.DROPPED)
+        sink.on_sink_failure("Slow", SinkFailure.DROPPED)
         assert registry.get_sample_value("promoter_queues") == 1
         assert registry.get_sample_value("promoter_sink_troubles_total", {"sink": "Slow", "trouble": "dropped"}) == 1
         assert value(registry, "promoter_promoted_total") == 3
@@ -67,7 +74,20 @@ async def test_it_shows_what_a_promoter_does():
         assert value(registry, "chasquimq_promoter_lock_lost_total") == 0
 
 
-TICK = Tick(Promotion(3, 7, 20, 1_000, 900, 1, 2, (), (2, 1)), 0.25)
+TICK = Tick(
+    Promotion(
+        3,
+        depth=7,
+        oldest_pending_lag_ms=20,
+        next_due_ms=1_000,
+        now_ms=900,
+        malformed=1,
+        held_back=2,
+        jobs=(),
+        lateness_counts=(2, 1),
+    ),
+    0.25,
+)
 
 
 @pytest.mark.parametrize("outcome", [LockOutcome.HELD, LockOutcome.RELEASED])
@@ -127,9 +147,9 @@ def test_the_page_is_what_prometheus_client_makes_of_the_registry():
     ):
         sink.on_lock(queue, LockOutcome.ACQUIRED)
         for late in ((), (2, 1), (3,) * 14):
-            sink.on_tick(queue, Tick(Promotion(3, 2**40, 5, late=late), 0.25))
+            sink.on_tick(queue, Tick(Promotion(3, depth=2**40, oldest_pending_lag_ms=5, lateness_counts=late), 0.25))
         sink.on_error(queue, TransientError("gone", code='OD"D'))
-    sink.on_sink("Slow", SinkTrouble.DROPPED)
+    sink.on_sink_failure("Slow", SinkFailure.DROPPED)
     page, content_type = sink.exposition()
     assert parsed(page.decode()) == parsed(generate_latest(registry).decode())
     assert content_type == CONTENT_TYPE_LATEST
@@ -183,7 +203,7 @@ def test_a_page_that_is_rendered_while_others_record_is_of_one_piece():
         while (len(pages) < 50 or time.monotonic() < end_s) and not failed and i < 10**6:
             i += 1
             queue = f"queue-{i % 7}"
-            sink.on_tick(queue, Tick(Promotion(1, late=(1,)), 0.5))
+            sink.on_tick(queue, Tick(Promotion(1, lateness_counts=(1,)), 0.5))
             if i % 11 == 0:
                 sink.on_forget(queue)
                 sink.on_error(f"new-{i}", TransientError("", code=f"CODE{i % 3}"))
@@ -213,9 +233,9 @@ def test_a_page_that_is_rendered_while_others_record_is_of_one_piece():
 def test_lateness_is_counted_by_buckets():
     registry = CollectorRegistry()
     sink = PrometheusMetrics(registry=registry)
-    sink.on_tick("q", Tick(Promotion(promoted=10, late=(6, 6, 1)), 0.001))
+    sink.on_tick("q", Tick(Promotion(promoted=10, lateness_counts=(6, 6, 1)), 0.001))
     sink.on_tick("q", Tick(Promotion(promoted=5), 0.001))
-    sink.on_tick("q", Tick(Promotion(promoted=1, late=(1,) * 14), 0.001))
+    sink.on_tick("q", Tick(Promotion(promoted=1, lateness_counts=(1,) * 14), 0.001))
     bounds = ("0.002", "0.01", "0.05", "60.0", "+Inf")
     buckets = {le: value(registry, "promoter_lateness_seconds_bucket", le=le) for le in bounds}
     assert buckets == {"0.002": 9, "0.01": 15, "0.05": 15, "60.0": 15, "+Inf": 16}
@@ -227,7 +247,9 @@ def test_each_bound_of_ours_is_one_that_backends_count_by():
     assert set(LATE_MS) <= set(LATENESS_MS)
     for bound_ms in LATENESS_MS:
         registry = CollectorRegistry()
-        PrometheusMetrics(registry=registry).on_tick("q", Tick(Promotion(1, late=later_than(bound_ms, [0])), 0.001))
+        PrometheusMetrics(registry=registry).on_tick(
+            "q", Tick(Promotion(1, lateness_counts=later_than(bound_ms, [0])), 0.001)
+        )
         for ours_ms in LATE_MS:
             counted = value(registry, "promoter_lateness_seconds_bucket", le=str(ours_ms / 1000))
             assert counted == (bound_ms <= ours_ms)

@@ -8,9 +8,8 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import ConfigError, Registry
-from promoter_core.model import PromotedJob
-from promoter_core.testing.contract import EventSinkContract
+from promoter_core import ConfigError, PromotedJob, Registry
+from promoter_core.testing.conformance.by_url import EventSinkContract
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server
@@ -41,7 +40,13 @@ async def test_a_message_a_job(valkey):
     async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
         await listening.subscribe("jobs/mails")
         await listening.get_message(timeout=5)
-        await sink.emit("mails", (PromotedJob("a", "n", 1_000, 1_007, "1007-0"), PromotedJob(None, "", 1, 2, "2-0")))
+        await sink.emit(
+            "mails",
+            (
+                PromotedJob("a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0"),
+                PromotedJob(None, "", due_ms=1, promoted_ms=2, stream_id="2-0"),
+            ),
+        )
         first = json.loads((await listening.get_message(timeout=5))["data"])
         second = json.loads((await listening.get_message(timeout=5))["data"])
     assert first == {
@@ -60,7 +65,9 @@ async def test_a_message_a_job(valkey):
 async def test_a_server_that_is_away_is_the_sinks_own_trouble():
     sink = Registry().event_sink(f"pubsub:url=redis://127.0.0.1:{free_port()}")
     with pytest.raises(Exception, match=r"Error .*connecting|Connect call failed"):
-        await sink.emit("q", (PromotedJob("a", "", 1, 2, "2-0"),))  # the core logs it and goes on
+        await sink.emit(
+            "q", (PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0"),)
+        )  # the core logs it and goes on
     await sink.close()
 
 
@@ -85,7 +92,12 @@ def test_a_second_run_may_be_on_another_event_loop(valkey):
         async with Redis.from_url(valkey.url) as client, client.pubsub() as listening:
             await listening.subscribe("jobs/again")
             await listening.get_message(timeout=5)
-            await asyncio.gather(*(sink.emit("q", (PromotedJob(f"{number}", "", 1, 2, f"{i}-0"),)) for i in range(5)))
+            await asyncio.gather(
+                *(
+                    sink.emit("q", (PromotedJob(f"{number}", "", due_ms=1, promoted_ms=2, stream_id=f"{i}-0"),))
+                    for i in range(5)
+                )
+            )
             await sink.close()
             return [json.loads((await listening.get_message(timeout=5))["data"])["id"] for _ in range(5)]
 

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("statsd")
 
-from promoter_core import ConfigError, Registry, TransientError
-from promoter_core.model import LockOutcome, Promotion, SinkTrouble, Tick
-from promoter_core.testing.contract import MetricsSinkContract
+from promoter_core import ConfigError, Promotion, Registry, TransientError
+from promoter_core.spi import LockOutcome, SinkFailure, Tick
+from promoter_core.testing.conformance.by_url import MetricsSinkContract
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def received(server, packets=1):
 
 
 def test_a_tick_is_one_packet(server, sink):
-    sink.on_tick("e.mails:1", Tick(Promotion(3, depth=7, oldest_pending_lag_ms=20, held_back=1, quarantined=2), 0.25))
+    sink.on_tick("e.mails:1", Tick(Promotion(3, depth=7, oldest_pending_lag_ms=20, held_back=1, malformed=2), 0.25))
     assert received(server) == [
         "jobs.e_mails_1.delayed_jobs:7|g",
         "jobs.e_mails_1.held_back_jobs:1|g",
@@ -50,13 +50,13 @@ def test_a_tick_is_one_packet(server, sink):
         "jobs.e_mails_1.lateness:1.000000|ms",
         "jobs.e_mails_1.oldest_pending_lag_ms:20|g",
         "jobs.e_mails_1.promoted:3|c",
-        "jobs.e_mails_1.quarantined:2|c",
+        "jobs.e_mails_1.malformed:2|c",
         "jobs.e_mails_1.tick_duration:250.000000|ms",
     ]
 
 
 def test_a_large_tick_is_represented_by_a_sample(server, sink):
-    sink.on_tick("q", Tick(Promotion(10_000, late=(5_000, 5_000, 1)), 0.25))
+    sink.on_tick("q", Tick(Promotion(10_000, lateness_counts=(5_000, 5_000, 1)), 0.25))
     lines = received(server, 2)
     lateness = [line for line in lines if ".lateness:" in line]
     assert len(lateness) == 21
@@ -67,7 +67,7 @@ def test_a_large_tick_is_represented_by_a_sample(server, sink):
 def test_locks_errors_and_troubles(server, sink):
     sink.on_lock("q", LockOutcome.ACQUIRED)
     sink.on_error("q", TransientError("gone", code="CONNECTION"))
-    sink.on_sink("Slow", SinkTrouble.BLOCKED)
+    sink.on_sink_failure("Slow", SinkFailure.BLOCKED)
     assert received(server, 4) == [
         "jobs.q.errors.CONNECTION:1|c",
         "jobs.q.leads:1|g",

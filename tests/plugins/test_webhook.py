@@ -8,22 +8,24 @@ import json
 
 import pytest
 
+from promoter_core.spi.wire import pack_envelope
+
 pytest.importorskip("aiohttp")
 pytest.importorskip("standardwebhooks")
 
 from standardwebhooks import Webhook
 
-from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterSettings, Registry
-from promoter_core.model import JobRequest, PromotedJob, SinkTrouble
-from promoter_core.sinks import EventFeed
+from promoter_core import ConfigError, DelayedQueue, PromotedJob, Promoter, PromoterSettings, Registry
+from promoter_core.runner.sink_dispatch import SinkQueue
+from promoter_core.spi import JobRequest, SinkFailure
 from promoter_core.testing import RecordingMetrics, VirtualClock
-from promoter_core.testing.contract import EventSinkContract
+from promoter_core.testing.conformance.by_url import EventSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import Answer
 from promoter_webhook.sink import WebhookEvents
 from tests.plugins.receivers import Receiver
 
-JOB = PromotedJob("a", "welcome", 1_000, 1_007, "1007-0")
+JOB = PromotedJob("a", "welcome", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0")
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ class TestWebhook(EventSinkContract):
 
 async def test_a_job_is_a_cloud_event(receiver):
     sink = WebhookEvents(receiver.url)
-    await sink.emit("e/mails", (JOB, PromotedJob(None, "", 1_000, 1_008, "1008-0")))
+    await sink.emit("e/mails", (JOB, PromotedJob(None, "", due_ms=1_000, promoted_ms=1_008, stream_id="1008-0")))
     await sink.close()
     ((headers, body),) = receiver.requests
     assert headers["content-type"] == "application/cloudevents-batch+json"
@@ -91,7 +93,7 @@ async def test_requests_are_signed(receiver, monkeypatch, how):
 async def test_events_go_in_batches_and_in_order(receiver):
     sink = WebhookEvents(receiver.url, batch="10")
     for i in range(25):
-        await sink.emit("q", (PromotedJob(f"{i}", "", 1, 2, f"2-{i}"),))
+        await sink.emit("q", (PromotedJob(f"{i}", "", due_ms=1, promoted_ms=2, stream_id=f"2-{i}"),))
     await sink.close()
     assert [event["subject"] for event in receiver.events] == [f"{i}" for i in range(25)]
     assert len(receiver.requests) < 10, "what comes while a request is under way goes together"
@@ -149,17 +151,20 @@ async def hour(post, clock, metrics=(), seconds=3_600):
     sink = WebhookEvents("http://hook", clock=clock, post=post)
     queue, recording = DelayedQueue(backend, "q", clock=clock), RecordingMetrics()
     promoter = Promoter(
-        backend, PromoterSettings(queue="q", events=False), events=[sink], metrics=[recording, *metrics], clock=clock
+        backend, "q", PromoterSettings(events=False), events=[sink], metrics=[recording, *metrics], clock=clock
     )
     late_ms = set()
     async with promoter.running():
         for second in range(seconds):
             await queue.schedule("x", delay=0.5, index=False)
             if second in (seconds // 3, seconds * 2 // 3):
-                many = [JobRequest(f"{i}", b"", delay_ms=500, index=False) for i in range(50_000)]
+                many = [
+                    JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=500, index=False)
+                    for i in range(50_000)
+                ]
                 await backend.schedule("q", many)
             await clock.sleep(1)
-            late_ms |= {tick.promotion.late for _, tick in recording.ticks}
+            late_ms |= {tick.promotion.lateness_counts for _, tick in recording.ticks}
             recording.ticks.clear()
         left, dropped = len(sink), promoter.dropped_batches
     return late_ms, left, dropped
@@ -167,11 +172,11 @@ async def hour(post, clock, metrics=(), seconds=3_600):
 
 @pytest.mark.parametrize(("how", "seconds"), [("down", 3_600), ("slow", 600), ("answers 500", 600)])
 async def test_an_hour_of_a_dead_webhook_costs_bounded_memory_and_no_lateness(how, seconds, monkeypatch):
-    monkeypatch.setattr(EventFeed.close, "__defaults__", (0.1,))  # its time at the end is real time
+    monkeypatch.setattr(SinkQueue.close, "__defaults__", (0.1,))  # its time at the end is real time
     clock, troubles = VirtualClock(), []
 
     class Monitor(RecordingMetrics):
-        def on_sink(self, sink, trouble):
+        def on_sink_failure(self, sink, trouble):
             troubles.append((sink, trouble))
 
     async def dead(message):
@@ -186,7 +191,7 @@ async def test_an_hour_of_a_dead_webhook_costs_bounded_memory_and_no_lateness(ho
     assert late_ms == {()}, "no job is later than a millisecond"
     assert left <= 1_100
     assert dropped >= 5, "what is behind is bounded"
-    assert troubles.count(("WebhookEvents", SinkTrouble.DROPPED)) == dropped + 1, "and what is left at the end"
+    assert troubles.count(("WebhookEvents", SinkFailure.DROPPED)) == dropped + 1, "and what is left at the end"
 
 
 async def test_closing_does_not_wait_for_a_dead_receiver():

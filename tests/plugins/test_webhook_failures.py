@@ -16,9 +16,8 @@ pytest.importorskip("standardwebhooks")
 
 from standardwebhooks import Webhook
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings
-from promoter_core.clock import SystemClock
-from promoter_core.model import PromotedJob, SinkTrouble
+from promoter_core import DelayedQueue, PromotedJob, Promoter
+from promoter_core.spi import SinkFailure, SystemClock
 from promoter_core.testing import RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import LONGEST_RETRY_AFTER_S, Answer, Delivery
@@ -27,7 +26,7 @@ from promoter_webhook.sink import WebhookEvents
 from tests.plugins.receivers import FastClock, Raw, Receiver, until
 from tests.servers import free_port
 
-JOB = PromotedJob("a", "welcome", 1_000, 1_007, "1007-0")
+JOB = PromotedJob("a", "welcome", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0")
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ async def test_a_receiver_that_is_not_there_yet_gets_everything_later():
     receiver = Receiver()
     sink = WebhookEvents(receiver.url, clock=FastClock(), batch="2")
     for i in range(5):
-        await sink.emit("q", (PromotedJob(f"{i}", "", 1, 2, f"2-{i}"),))
+        await sink.emit("q", (PromotedJob(f"{i}", "", due_ms=1, promoted_ms=2, stream_id=f"2-{i}"),))
     await asyncio.sleep(0.1)
     async with receiver:
         await until(lambda: len(receiver.events) == 5)
@@ -110,7 +109,7 @@ async def test_all_tries_of_a_message_have_one_id_and_one_body(receiver):
     receiver.first = [500, 503, 429]
     sink = WebhookEvents(receiver.url, clock=FastClock(), secret="s3cret")
     for i in range(5):  # what comes while the first fails is another message
-        await sink.emit("q", (PromotedJob(f"{i}", "", 1, 2, f"2-{i}"),))
+        await sink.emit("q", (PromotedJob(f"{i}", "", due_ms=1, promoted_ms=2, stream_id=f"2-{i}"),))
         await until(lambda i=i: len(receiver.tries) > min(i, 3))
     await sink.close()
     first, *others = dict.fromkeys(receiver.tries)
@@ -126,7 +125,7 @@ async def test_what_is_refused_reaches_the_log_and_the_metrics(receiver, status,
     troubles = []
 
     class Monitor(RecordingMetrics):
-        def on_sink(self, sink, trouble):
+        def on_sink_failure(self, sink, trouble):
             troubles.append((sink, trouble))
 
     async with served(WebhookEvents(receiver.url), [Monitor()]) as queue:
@@ -134,7 +133,7 @@ async def test_what_is_refused_reaches_the_log_and_the_metrics(receiver, status,
         await until(lambda: receiver.tries)
         await queue.schedule("taken", delay=0.001, job_id="taken")
         await until(lambda: receiver.requests)
-    assert troubles == [("WebhookEvents", SinkTrouble.REFUSED)]
+    assert troubles == [("WebhookEvents", SinkFailure.REFUSED)]
     assert f"answers {status} and refuses 1 events" in caplog.text
     assert [event["subject"] for event in receiver.events] == ["taken"]
 
@@ -144,7 +143,7 @@ async def served(sink, metrics=()):
     """A promoter with this sink; gives its queue."""
     backend = MemoryBackend()
     await backend.open()
-    promoter = Promoter(backend, PromoterSettings(queue="q"), events=[sink], metrics=metrics)
+    promoter = Promoter(backend, "q", events=[sink], metrics=metrics)
     async with promoter.running():
         yield DelayedQueue(backend, "q")
 
@@ -157,7 +156,7 @@ async def test_gone_ends_the_deliveries_until_the_next_run(receiver, caplog):
     await until(lambda: sink.refused == 3)
     await sink.emit("q", (JOB,))
     assert (sink.refused, len(sink), len(receiver.tries)) == (4, 0, 1)
-    assert troubles == [SinkTrouble.REFUSED] * 4
+    assert troubles == [SinkFailure.REFUSED] * 4
     assert "answers 410 and refuses 1 events, 1 so far, which are dropped; nothing more is sent" in caplog.text
     await sink.close()
     await sink.emit("q", (JOB,))
@@ -232,7 +231,7 @@ async def test_a_delivery_that_has_died_is_started_again(caplog):
     await delivery.close()
     assert [message.events for message in posted] == [("a",), ("a",), ("b",), ("c",)]
     assert posted[0] is posted[1], "the same message, so the same id"
-    assert troubles == [SinkTrouble.FAILED]
+    assert troubles == [SinkFailure.FAILED]
     assert "the delivery has ended and is started again" in caplog.text
 
 
@@ -282,6 +281,6 @@ async def test_what_is_lost_at_the_end_is_reported(caplog):
     await sink.emit("q", (JOB, JOB))
     await asyncio.sleep(0.05)
     await sink.close()
-    assert troubles == [SinkTrouble.DROPPED]
+    assert troubles == [SinkFailure.DROPPED]
     assert "2 events that could not be delivered are lost" in caplog.text
     assert len(sink) == 0

@@ -6,8 +6,7 @@ import asyncio
 
 import msgpack
 
-from promoter_core.model import Lease, PromotionRequest
-from promoter_resp.member import encode_member
+from promoter_core.spi import CHASQUIMQ, Lease, PromotionRequest
 
 
 async def until(condition, timeout_s=10.0):
@@ -38,7 +37,7 @@ async def the_one(client, flag):
 
 
 def member(id, name="", data=b"\xc0"):
-    return encode_member(name, msgpack.packb([id, data, 1, 0]))
+    return CHASQUIMQ.encode_member(name, msgpack.packb([id, data, 1, 0]))
 
 
 async def now_ms(client):

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import DelayedQueue, connect
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def name():
 
 @pytest.fixture
 def keys(name):
-    return keys_of(name)
+    return CHASQUIMQ.keys_of(name)
 
 
 @pytest.fixture

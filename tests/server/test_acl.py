@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.server.bench import member, until
 
 pytestmark = pytest.mark.server
@@ -41,16 +41,16 @@ async def test_the_documented_acl_is_enough(any_server, admin, scheme, more, wak
     queue, events = f"q-{ULID()}", RecordingEvents()
     async with connect(f"{scheme}://promoter:password@{any_server.address}/0") as backend:
         jobs = DelayedQueue(backend, queue)
-        async with Promoter(backend, PromoterSettings(queue=queue), events=[events]).running():
+        async with Promoter(backend, queue, events=[events]).running():
             await jobs.schedule(1, delay=0.05, job_id="a")
             cancelled = await jobs.schedule(2, delay=60)
             await jobs.cancel(cancelled)
-            await admin.zadd(keys_of(queue).delayed, {member("b"): 10**13, member("c"): 1})
+            await admin.zadd(CHASQUIMQ.keys_of(queue).delayed, {member("b"): 10**13, member("c"): 1})
             await jobs.cancel("nobody")
             assert (await jobs.cancel("b")).value == "removed", "it has no index"
             await jobs.schedule(3, job_id="d")
             await jobs.schedule(3, job_id="d")
-            await admin.zadd(keys_of(queue).delayed, {member("e"): 1})
+            await admin.zadd(CHASQUIMQ.keys_of(queue).delayed, {member("e"): 1})
             await jobs.schedule(4, job_id="f", delay=60)
             async with asyncio.timeout(10):
                 while not {"a", "c", "d", "e"} <= set(events.ids):
@@ -122,11 +122,11 @@ async def test_without_what_watching_needs_it_polls_and_says_once_what_is_missin
 
 
 async def test_a_permission_that_is_granted_later_ends_the_polling(any_server, admin, monkeypatch):
-    monkeypatch.setattr("promoter_redis.watcher.REFUSED_S", 0.3)
+    monkeypatch.setattr("promoter_redis.invalidation_listener.REFUSED_S", 0.3)
     await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-client|tracking")
     queue = f"q-{ULID()}"
     async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
-        async with Promoter(backend, PromoterSettings(queue=queue, poll_interval_ms=50)).running():
+        async with Promoter(backend, queue, PromoterSettings(poll_interval_ms=50)).running():
             await until(lambda: backend.capabilities.wake == "poll")
             await admin.execute_command("ACL", "SETUSER", "promoter", "+client|tracking")
             await until(lambda: backend.capabilities.wake == "any-write")

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from promoter_core import Promoter, PromoterSettings, connect
-from promoter_core.model import Overflow
+from promoter_core import Overflow, Promoter, PromoterSettings, connect
 from promoter_core.testing import RecordingMetrics
 from tests.server.bench import member, promote, until
 

@@ -8,8 +8,7 @@ import msgpack
 import pytest
 
 from promoter_core import DelayedQueue, PermanentError
-from promoter_core.model import LeaseHeld, PromotionRequest
-from promoter_resp.member import encode_member
+from promoter_core.spi import CHASQUIMQ, LeaseHeld, PromotionRequest
 from tests.server.bench import member, now_ms, promote
 
 pytestmark = pytest.mark.server
@@ -84,9 +83,9 @@ async def test_one_waiting_event_a_decodable_job_and_none_when_disabled(backend,
 async def test_a_job_whose_id_cannot_be_decoded_is_promoted_without_event_or_cleanup(
     backend, client, name, keys, envelope
 ):
-    await client.zadd(keys.delayed, {encode_member("n", envelope): 1})
+    await client.zadd(keys.delayed, {CHASQUIMQ.encode_member("n", envelope): 1})
     p = await promote(backend, name)
-    assert (p.promoted, p.quarantined, [j.id for j in p.jobs]) == (1, 0, [None])
+    assert (p.promoted, p.malformed, [j.id for j in p.jobs]) == (1, 0, [None])
     assert [f for _, f in await client.xrange(keys.stream)] == [{b"d": envelope, b"n": b"n"}]
     assert await client.xlen(keys.events) == 0
 
@@ -109,7 +108,7 @@ async def test_ids_of_every_msgpack_length_are_decoded(backend, client, name, ke
 async def test_a_malformed_member_goes_to_the_dlq_and_the_batch_goes_on(backend, client, name, keys, bad, detail):
     await client.zadd(keys.delayed, {member("a"): 1, bad: 2, member("b"): 3})
     p = await promote(backend, name)
-    assert (p.promoted, p.quarantined, p.depth) == (2, 1, 0)
+    assert (p.promoted, p.malformed, p.depth) == (2, 1, 0)
     ((_, fields),) = await client.xrange(keys.dlq)
     assert fields == {b"source_id": b"delayed", b"reason": b"malformed", b"detail": detail, b"d": bad}
 

@@ -7,10 +7,8 @@ import contextlib
 
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Promoter, PromoterSettings, unpack_envelope
-from promoter_core.model import StreamName
-from promoter_resp.keys import keys_of
-from promoter_resp.member import decode_member
+from promoter_core import CancelOutcome, DelayedQueue, Promoter, unpack_envelope
+from promoter_core.spi import CHASQUIMQ, StreamName
 from tests.leap import leap
 
 chasquimq = pytest.importorskip("chasquimq")
@@ -28,7 +26,7 @@ async def theirs(valkey, name):
 
 async def state(client, name, id):
     """What a scheduled job leaves on the server."""
-    k = keys_of(name)
+    k = CHASQUIMQ.keys_of(name)
     ((member, score),) = await client.zrange(k.delayed, 0, -1, withscores=True)
     index, marker = k.index + id.encode(), k.marker + id.encode()
     keys = {key: (await client.get(key), await client.ttl(key)) for key in (index, marker)}
@@ -44,7 +42,7 @@ async def test_our_member_is_theirs_but_for_the_time(backend, client, theirs, na
     our_member, our_score, our_keys = await state(client, name, "my-id-1")
 
     def without_time(member):
-        job_name, envelope = decode_member(member)
+        job_name, envelope = CHASQUIMQ.decode_member(member)
         created = unpack_envelope(envelope).created_at_ms.to_bytes(8, "big")
         assert b"\xcf" + created in envelope
         return job_name, envelope.replace(created, b"")
@@ -67,9 +65,9 @@ async def test_our_promoter_promotes_what_their_producer_schedules(backend, clie
     jobs = [
         await theirs.add("task", {"i": i}, delay_ms=30 + i, **({"job_id": f"j{i}"} if i % 2 else {})) for i in range(40)
     ]
-    async with Promoter(backend, PromoterSettings(queue=name)).running():
+    async with Promoter(backend, name).running():
         async with asyncio.timeout(10):
-            while await client.xlen(keys_of(name).stream) < 40:
+            while await client.xlen(CHASQUIMQ.keys_of(name).stream) < 40:
                 await asyncio.sleep(0.01)
     entries = await backend.read(name, StreamName.JOBS, "", 100)
     assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == sorted(job.id for job in jobs)
@@ -88,7 +86,7 @@ async def test_their_idempotence_and_ours_share_the_marker(backend, theirs, name
 async def test_their_queue_events_reads_our_waiting_events(valkey, backend, theirs, name):
     events = chasquimq.QueueEvents(name, redis_url=valkey.url, last_event_id="0", block_ms=100)
     await DelayedQueue(backend, name).schedule(1, name="invoice", job_id="j", delay=0.02)
-    async with Promoter(backend, PromoterSettings(queue=name)).running():
+    async with Promoter(backend, name).running():
         async with asyncio.timeout(10):
             async for event in events:
                 assert (event.name, event.job_id, event.job_name) == ("waiting", "j", "invoice")
@@ -107,9 +105,9 @@ async def test_their_jobs_are_known_for_as_long_as_they_wait(client, backend, th
     assert not (await queue.schedule(1, delay=60, job_id="j0")).created
     assert await queue.cancel_many(["j1", plain.id, "j9"]) == (REMOVED, REMOVED, NOT_FOUND)
     assert (await queue.schedule(1, delay=60, job_id="j1")).created
-    async with Promoter(backend, PromoterSettings(queue=name)).running():
+    async with Promoter(backend, name).running():
         async with asyncio.timeout(10):
-            while await client.xlen(keys_of(name).stream) < 2:
+            while await client.xlen(CHASQUIMQ.keys_of(name).stream) < 2:
                 await asyncio.sleep(0.01)
     entries = await backend.read(name, StreamName.JOBS, "", 100)
     assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == ["j0", "j2"]

@@ -10,7 +10,7 @@ from redis import Redis
 from ulid import ULID
 
 from promoter_core import PromoterFleet, connect
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 from tests.server.test_cli import promoter
 
 pytestmark = pytest.mark.server
@@ -24,7 +24,7 @@ def name():
 @pytest.mark.parametrize("holder", ["host[/x]", "pod[blue]-1", "back\\[slash]", "[/]"])
 def test_a_holder_is_shown_as_it_is(valkey, name, holder):
     with Redis(port=valkey.port) as client:
-        client.set(keys_of(name).lock, holder, px=60_000)
+        client.set(CHASQUIMQ.keys_of(name).lock, holder, px=60_000)
     done = promoter("inspect", "--url", valkey.url, "--queue", name)
     assert (done.returncode, done.stderr) == (0, "")
     assert holder in done.stdout
@@ -32,10 +32,10 @@ def test_a_holder_is_shown_as_it_is(valkey, name, holder):
 
 def test_foreign_text_cannot_control_the_terminal(valkey, name):
     with Redis(port=valkey.port) as client:
-        client.set(keys_of(name).lock, "a\x1b[31mred\x07", px=60_000)
-        client.xadd(keys_of(name).dlq, {"reason": "[b]\x1b]0;x\x07", "d": b"x"})
+        client.set(CHASQUIMQ.keys_of(name).lock, "a\x1b[31mred\x07", px=60_000)
+        client.xadd(CHASQUIMQ.keys_of(name).dlq, {"reason": "[b]\x1b]0;x\x07", "d": b"x"})
     shown = promoter("inspect", "--url", valkey.url, "--queue", name).stdout
-    listed = promoter("quarantine", "list", "--url", valkey.url, "--queue", name).stdout
+    listed = promoter("dead-letters", "list", "--url", valkey.url, "--queue", name).stdout
     assert "\\x1b[31mred\\x07" in shown
     assert "[b]\\x1b]0;x\\x07" in listed
     assert "\x1b" not in shown + listed
@@ -94,15 +94,15 @@ def test_a_queue_that_is_not_there_is_said_and_the_nearest_named(valkey, name):
 
 
 def test_dropping_an_entry_that_is_not_there_is_said(valkey, name):
-    done = promoter("quarantine", "drop", "--url", valkey.url, "--queue", name, "NOPE")
+    done = promoter("dead-letters", "delete", "--url", valkey.url, "--queue", name, "NOPE")
     assert (done.returncode, done.stdout) == (1, "0 dropped\n")
-    assert done.stderr == "Error: NOPE: no such entry in quarantine\n"
+    assert done.stderr == "Error: NOPE: no such dead letter\n"
 
 
 async def test_a_doctor_beside_a_fleet_of_everything_finds_what_it_would_find_alone(server):
     async with (
         connect(server.url) as backend,
-        PromoterFleet(backend, patterns=["*"], discover_s=0.05).running() as fleet,
+        PromoterFleet(backend, ["*"], discover_s=0.05).running() as fleet,
     ):
         for _ in range(2):
             done = await asyncio.to_thread(promoter, "doctor", "--url", server.url, "--json")
@@ -125,7 +125,7 @@ def test_a_doctor_leaves_nothing_behind_whatever_it_may_not_do(server, missing):
 
 
 def test_a_group_is_not_blamed_while_nothing_waits_for_room(server, name):
-    k = keys_of(name)
+    k = CHASQUIMQ.keys_of(name)
     with Redis(port=server.port) as client:
         client.xadd(k.stream, {"d": b"x"})
         client.xgroup_create(k.stream, "workers", "0")

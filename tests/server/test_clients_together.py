@@ -52,7 +52,7 @@ async def test_a_glide_leader_polls_for_a_producer_that_does_not_announce(valkey
     async with connect(f"glide://{valkey.address}") as backend:
         assert backend.capabilities.wake == "announced"
         async with Promoter(
-            backend, PromoterSettings(queue=name, poll_interval_ms=20), events=[events]
+            backend, name, PromoterSettings(poll_interval_ms=20), events=[events]
         ).running() as promoter:
             await until(lambda: promoter.health().leads)
             await client.zadd(keys.delayed, {member("a"): await now_ms(client) + 5})
@@ -64,7 +64,7 @@ async def test_glide_leaders_and_redis_leaders_take_turns_and_promote_each_job_o
         jobs = [Job(data=i, delay=i / 500, job_id=f"j{i}") for i in range(500)]
         await DelayedQueue(a, name).schedule_many(jobs[::2])
         await DelayedQueue(b, name).schedule_many(jobs[1::2])
-        promoters = [Promoter(x, PromoterSettings(queue=name, promote_batch=8)) for x in (a, b)]
+        promoters = [Promoter(x, name, PromoterSettings(promote_batch=8)) for x in (a, b)]
         tasks = [asyncio.create_task(p.run()) for p in promoters]
         for turn in range(6):
             await asyncio.sleep(0.15)

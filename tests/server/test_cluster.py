@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
-from promoter_core.model import StreamName
+from promoter_core.spi import CHASQUIMQ, StreamName
 from promoter_core.testing import RecordingEvents, RecordingMetrics
-from promoter_resp.keys import keys_of
 from tests.server.bench import until
 from tests.servers import find
 from tests.topologies import Cluster, a_cluster
@@ -30,7 +29,7 @@ def cluster():
 
 def queue_on(cluster, node, prefix):
     names = (f"{prefix}-{i}" for i in range(999))
-    return next(name for name in names if cluster.owner(keys_of(name).lock) == node)
+    return next(name for name in names if cluster.owner(CHASQUIMQ.keys_of(name).lock) == node)
 
 
 async def once_it_answers(call):
@@ -63,7 +62,7 @@ async def test_one_process_serves_queues_on_every_node(cluster, scheme):
 
 async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     queue = f"moving-{scheme}"
-    k = keys_of(queue)
+    k = CHASQUIMQ.keys_of(queue)
     slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
     target = (source + 1) % 3
     metrics = RecordingMetrics()
@@ -102,7 +101,7 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
         pytest.skip(f"{name} is not installed")
     async with a_cluster(name=name) as cluster, connect(cluster.urls(scheme)) as backend:
         queue = "moving"
-        jobs, k = DelayedQueue(backend, queue), keys_of(queue)
+        jobs, k = DelayedQueue(backend, queue), CHASQUIMQ.keys_of(queue)
         slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
         target = (source + 1) % 3
         await jobs.schedule_many([Job(data=i, delay=600, job_id=f"j{i}") for i in range(6)])
@@ -134,7 +133,7 @@ async def test_a_primary_is_failed_over(scheme):
     cluster = await asyncio.to_thread(lambda: Cluster(replicas=True))
     try:
         queue, metrics = "failing", RecordingMetrics()
-        node = cluster.owner(keys_of(queue).lock)
+        node = cluster.owner(CHASQUIMQ.keys_of(queue).lock)
         url = cluster.urls(scheme, node) + ("?wait_replicas=1" if scheme.startswith("redis") else "")
         async with connect(url) as backend:
             jobs = DelayedQueue(backend, queue)

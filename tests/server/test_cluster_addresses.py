@@ -7,9 +7,9 @@ import re
 import pytest
 from ulid import ULID
 
-from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
+from promoter_core import DelayedQueue, PermanentError, Promoter, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.server.bench import until
 from tests.server.test_acl import DOCUMENTED, documented
 from tests.server.test_security import certificates, tls_url  # noqa: F401  # a fixture
@@ -32,11 +32,11 @@ async def serves_all_nodes(cluster, url):
     queues = []
     for node in range(3):
         names = (str(ULID()) for _ in range(999))
-        queues.append(next(name for name in names if cluster.owner(keys_of(name).lock) == node))
+        queues.append(next(name for name in names if cluster.owner(CHASQUIMQ.keys_of(name).lock) == node))
     events = RecordingEvents()
     async with connect(url) as backend:
         for queue in queues:
-            async with Promoter(backend, PromoterSettings(queue=queue), events=[events]).running():
+            async with Promoter(backend, queue, events=[events]).running():
                 await DelayedQueue(backend, queue).schedule(1, delay=0.05, job_id=queue)
                 await until(lambda queue=queue: queue in events.ids)
 

@@ -10,9 +10,8 @@ from collections import Counter
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterFleet, PromoterSettings, TransientError, connect
-from promoter_core.model import StreamName, Wake
+from promoter_core.spi import CHASQUIMQ, StreamName, Wake
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.server.bench import member, until
 from tests.servers import find
 from tests.topologies import a_cluster
@@ -30,7 +29,7 @@ both_clients = pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluste
 
 def queue_on(cluster, node, prefix="q"):
     names = (f"{prefix}-{i}" for i in range(999))
-    return next(name for name in names if cluster.owner(keys_of(name).lock) == node)
+    return next(name for name in names if cluster.owner(CHASQUIMQ.keys_of(name).lock) == node)
 
 
 def queues_on_all(cluster, prefix="q", each=2):
@@ -38,7 +37,7 @@ def queues_on_all(cluster, prefix="q", each=2):
     found = {0: [], 1: [], 2: []}
     for i in range(999):
         name = f"{prefix}-{i}"
-        found[cluster.owner(keys_of(name).lock)].append(name)
+        found[cluster.owner(CHASQUIMQ.keys_of(name).lock)].append(name)
     return {node: names[:each] for node, names in found.items()}
 
 
@@ -187,7 +186,7 @@ async def test_nodes_that_take_no_more_connections_are_waited_for(scheme):
 
 async def names(backend, prefix):
     found = set()
-    async for page in backend.find([f"{prefix}*"]):
+    async for page in backend.find_queues([f"{prefix}*"]):
         found.update(page)
     return found
 
@@ -221,7 +220,7 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
             found = set()
 
             async def scan(found=found):
-                async for page in backend.find(["f-*"]):
+                async for page in backend.find_queues(["f-*"]):
                     found.update(page)
 
             with pytest.raises(TransientError):
@@ -233,7 +232,7 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
 async def test_announcements_are_heard_after_the_death_of_the_node_that_they_came_from():
     async with a_cluster(**PARTIAL) as cluster, connect(cluster.urls("redis+cluster")) as backend:
         queues = {s.port: queue_on(cluster, i) for i, s in enumerate(cluster.servers)}
-        feed = await backend.feed()
+        feed = await backend.subscribe()
         for _ in range(3):
             subscribed = [i for i, c in enumerate(cluster.clients) if c.pubsub_numpat()]
             assert len(subscribed) == 1, "one node is enough: the cluster passes announcements on to all"
@@ -244,7 +243,7 @@ async def test_announcements_are_heard_after_the_death_of_the_node_that_they_cam
 
             async def told(other=other, heard_of=heard_of):
                 await backend.announce([other])
-                heard_of |= (await feed.next(0.1)).sets
+                heard_of |= (await feed.next(0.1)).jobs
                 return other in heard_of
 
             await until(told, 15)
@@ -265,7 +264,7 @@ async def test_a_fleet_outlives_each_node_and_the_whole_cluster():
         queues = [q for names in by_node.values() for q in names]
         events = RecordingEvents()
         async with connect(cluster.urls("redis+cluster", 0)) as backend:
-            fleet = PromoterFleet(backend, queues, settings=PromoterSettings(queue="-", **SETTINGS), events=[events])
+            fleet = PromoterFleet(backend, queues, PromoterSettings(**SETTINGS), events=[events])
             async with fleet.running():
                 await drains(backend, events, queues, "before")
                 for node in range(3):
@@ -290,7 +289,7 @@ async def test_a_fleet_follows_a_fail_over(scheme):
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0)) as backend:
             settings = PromoterSettings(queue="-", **SETTINGS)
-            async with PromoterFleet(backend, patterns=["fo-*"], settings=settings, events=[events]).running() as fleet:
+            async with PromoterFleet(backend, ["fo-*"], settings, events=[events]).running() as fleet:
                 await drains(backend, events, queues, "before")
                 await asyncio.to_thread(cluster.kill, 0)
                 await drains(backend, events, queues, "after")
@@ -309,9 +308,7 @@ async def test_a_fleet_begins_with_the_queues_of_the_nodes_that_there_are():
                 await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
             await asyncio.to_thread(cluster.kill, 0)
             settings = PromoterSettings(queue="-", **SETTINGS)
-            fleet = PromoterFleet(
-                backend, patterns=["be-*"], settings=settings, events=[events], discover_s=1, spread=False
-            )
+            fleet = PromoterFleet(backend, ["be-*"], settings, events=[events], discover_s=1, spread=False)
             async with fleet.running():
                 await until(lambda: set(events.ids) == {*by_node[1], *by_node[2]}, 20)
                 await asyncio.to_thread(cluster.restart, 0)
@@ -362,7 +359,7 @@ async def test_wake_says_what_holds_on_every_node_that_is_in_use():
                 await until(lambda: backend.capabilities.wake is Wake.ANY_WRITE, 10)
                 for q, client in zip(queues, cluster.clients, strict=True):
                     s, us = client.time()
-                    client.zadd(keys_of(q).delayed, {member(f"{q}/{node}"): s * 1000 + us // 1000 + 300})
+                    client.zadd(CHASQUIMQ.keys_of(q).delayed, {member(f"{q}/{node}"): s * 1000 + us // 1000 + 300})
                 wanted = {f"{q}/{node}" for q in queues}
                 await until(lambda wanted=wanted: wanted <= set(events.ids), 20)
             for p in promoters:

@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Registry, TransientError, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_redis.connections import LIMIT
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import until
 
@@ -31,7 +31,7 @@ async def test_three_thousand_jobs_scheduled_at_once_share_a_few_connections(ser
     async with connect(f"{server.url}?command_timeout_ms=2000") as backend, Redis(port=server.port) as client:
         queue = DelayedQueue(backend, "q")
         await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(3_000)))
-        assert await client.zcard(keys_of("q").delayed) == 3_000
+        assert await client.zcard(CHASQUIMQ.keys_of("q").delayed) == 3_000
         ended.set()
         assert await looking <= LIMIT + 2
 

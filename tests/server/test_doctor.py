@@ -1,4 +1,4 @@
-"""`promoter doctor` and `promoter quarantine`, as an operator uses them."""
+"""`promoter doctor` and `promoter dead-letters`, as an operator uses them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, connect
-from promoter_core.model import Severity
-from promoter_resp.diagnose import _disk as diagnose_disk
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ, Severity
+from promoter_resp.diagnostics import _disk as diagnose_disk
 from tests.server.bench import member, promote, until
 from tests.server.test_cli import promoter
 from tests.servers import Server
@@ -77,8 +76,8 @@ async def test_how_much_a_crash_of_the_machine_loses_is_told(server):
 
 def test_a_disk_that_refuses_writes_is_a_problem():
     full = {"aof_enabled": "1", "aof_last_write_status": "err"}
-    assert "append-only file failed" in _disk(full).what
-    assert "snapshot failed" in _disk({"rdb_last_bgsave_status": "err"}).what
+    assert "append-only file failed" in _disk(full).summary
+    assert "snapshot failed" in _disk({"rdb_last_bgsave_status": "err"}).summary
     assert _disk({"aof_enabled": "1", "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}) is None
 
 
@@ -168,36 +167,36 @@ async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, nam
     assert ("delete the lock" in advice) is (severity == "problem")
 
 
-# Quarantine
+# DeadLetterSupport
 
 
 async def malformed(backend, client, name, keys):
     legacy = msgpack.packb(["old-1", msgpack.packb({"to": "ada"}), 1, 0])  # a member from before names had a header
     await client.zadd(keys.delayed, {b"\x01": 1, legacy: 2, member("good"): 3})
-    assert (await promote(backend, name)).quarantined == 2
+    assert (await promote(backend, name)).malformed == 2
     return legacy
 
 
-async def test_the_quarantine_can_be_listed_shown_requeued_and_dropped(valkey, backend, client, name, keys):
+async def test_dead_letters_can_be_listed_shown_requeued_and_deleted(valkey, backend, client, name, keys):
     legacy = await malformed(backend, client, name, keys)
     at = ("--url", valkey.url, "--queue", name)
-    listed = json.loads(promoter("quarantine", "list", *at, "--json").stdout)
+    listed = json.loads(promoter("dead-letters", "list", *at, "--json").stdout)
     assert [(e["reason"], e["detail"], e["bytes"]) for e in listed] == [
         ("malformed", "shorter than its header", 1),
         ("malformed", "the name runs past the end", len(legacy)),
     ]
     broken, old = (e["entry"] for e in listed)
-    assert "shorter than its header" in promoter("quarantine", "list", *at).stdout
-    shown = promoter("quarantine", "show", old, *at).stdout
+    assert "shorter than its header" in promoter("dead-letters", "list", *at).stdout
+    shown = promoter("dead-letters", "show", old, *at).stdout
     assert "job:       old-1" in shown
     assert "{'to': 'ada'}" in shown
-    refused = promoter("quarantine", "requeue", broken, old, *at)
+    refused = promoter("dead-letters", "requeue", broken, old, *at)
     assert refused.returncode == 1
     assert f"{broken}: no job can be read in it" in refused.stderr
     assert refused.stdout == f"{old}\trequeued\n"
     stream = [fields for _, fields in await client.xrange(keys.stream)]
     assert stream[-1] == {b"d": legacy}
-    dropped = promoter("quarantine", "drop", broken, "9-9", *at)
+    dropped = promoter("dead-letters", "delete", broken, "9-9", *at)
     assert dropped.returncode == 1
     assert "9-9: no such entry" in dropped.stderr
     assert await client.xlen(keys.dlq) == 0
@@ -206,24 +205,24 @@ async def test_the_quarantine_can_be_listed_shown_requeued_and_dropped(valkey, b
 async def test_what_consumers_gave_up_on_can_be_requeued_too(valkey, client, name, keys):
     envelope = msgpack.packb(["a", b"\xc0", 1, 3])
     entry = await client.xadd(keys.dlq, {"source_id": "1-1", "reason": "retries_exhausted", "d": envelope, "n": "mail"})
-    done = promoter("quarantine", "requeue", entry.decode(), "--url", valkey.url, "--queue", name)
+    done = promoter("dead-letters", "requeue", entry.decode(), "--url", valkey.url, "--queue", name)
     assert done.returncode == 0
     assert [f for _, f in await client.xrange(keys.stream)] == [{b"d": envelope, b"n": b"mail"}]
 
 
 async def test_an_entry_that_has_gone_is_not_requeued(backend, name):
-    assert await backend.requeue(name, "1-1", b"x", "") is False
-    assert await backend.drop(name, ["1-1"]) == 0
+    assert await backend.requeue_dead_letter(name, "1-1", b"x", "") is False
+    assert await backend.delete_dead_letters(name, ["1-1"]) == 0
 
 
-def test_a_backend_without_quarantine_says_so():
-    run = promoter("quarantine", "drop", "1-1", "--url", "memory://", "--queue", "q")
+def test_a_backend_without_dead_letters_says_so():
+    run = promoter("dead-letters", "delete", "1-1", "--url", "memory://", "--queue", "q")
     assert run.returncode == 2
-    assert "has no quarantine" in run.stderr
+    assert "keeps no dead letters" in run.stderr
 
 
-async def test_inspect_counts_the_quarantine(valkey, backend, client, name, keys):
+async def test_inspect_counts_the_dead_letters(valkey, backend, client, name, keys):
     await malformed(backend, client, name, keys)
     async with connect(valkey.url) as other:
         assert (await DelayedQueue(other, name).stats()).dlq_len == 2
-    assert keys == keys_of(name)
+    assert keys == CHASQUIMQ.keys_of(name)

@@ -15,9 +15,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import DelayedQueue, Job, PermanentError, PromoterFleet, PromoterSettings, TransientError, connect
-from promoter_core.model import StreamName
+from promoter_core.spi import CHASQUIMQ, StreamName
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import member, now_ms, until
 from tests.server.test_cli import inspect, running
@@ -50,7 +49,7 @@ async def test_a_fleet_promotes_all_jobs_of_all_queues(any_server, scheme, prefi
     events = RecordingEvents()
     queues = [f"{prefix}-{i}" for i in range(40)]
     async with connect(url_of(any_server, scheme)) as backend:
-        async with PromoterFleet(backend, queues[:20], patterns=[f"{prefix}-*"], events=[events]).running() as fleet:
+        async with PromoterFleet(backend, [*queues[:20], *[f"{prefix}-*"]], events=[events]).running() as fleet:
             for i, queue in enumerate(queues):
                 jobs = [Job(data=n, delay=0.2 + (n * 7 + i) % 10 / 10, job_id=f"{queue}/{n}") for n in range(5)]
                 await DelayedQueue(backend, queue).schedule_many(jobs)
@@ -70,7 +69,7 @@ async def test_a_plain_zadd_wakes_a_fleet(valkey, client, prefix):
             await asyncio.sleep(0.3)
             due = await now_ms(client) + 300
             for queue in queues:
-                await client.zadd(keys_of(queue).delayed, {member(queue): due})
+                await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member(queue): due})
             await until(lambda: len(events.jobs) == 50)
             late = sorted(job.promoted_ms - job.due_ms for job in events.jobs)
             assert late[0] >= 0
@@ -105,11 +104,11 @@ def cluster():
 async def test_a_fleet_serves_all_nodes_of_a_cluster(cluster, scheme, prefix):
     events = RecordingEvents()
     queues = [f"{prefix}-{i}" for i in range(30)]
-    assert {cluster.owner(keys_of(q).lock) for q in queues} == {0, 1, 2}
+    assert {cluster.owner(CHASQUIMQ.keys_of(q).lock) for q in queues} == {0, 1, 2}
     async with connect(cluster.urls(scheme)) as backend:
         for queue in queues:
             await DelayedQueue(backend, queue).schedule(1, delay=1.0, job_id=f"{queue}-0")
-        fleet = PromoterFleet(backend, patterns=[f"{prefix}-*"], settings=SETTINGS, events=[events])
+        fleet = PromoterFleet(backend, [f"{prefix}-*"], SETTINGS, events=[events])
         async with fleet.running():
             await until(lambda: len(events.jobs) == 30)
             assert len(fleet.health()) == 30
@@ -131,7 +130,7 @@ def test_processes_share_the_queues_of_a_pattern(valkey, prefix):
 
     def holders():
         with SyncRedis.from_url(valkey.url, decode_responses=True) as client:
-            return Counter(client.mget([keys_of(q).lock for q in queues]))
+            return Counter(client.mget([CHASQUIMQ.keys_of(q).lock for q in queues]))
 
     arguments = ("--url", valkey.url, "--queue", f"{prefix}-*", "--lock-ttl-ms", "1000")
     with running(*arguments, "--holder-id", "a") as a, running(*arguments, "--holder-id", "b") as b:
@@ -145,7 +144,7 @@ def test_processes_share_the_queues_of_a_pattern(valkey, prefix):
             assert b.wait(10) == 0
             until_sync(lambda: holders().keys() == {"c"}, 3)
             with SyncRedis.from_url(valkey.url) as client:
-                until_sync(lambda: {client.xlen(keys_of(q).stream) for q in queues} == {10})
+                until_sync(lambda: {client.xlen(CHASQUIMQ.keys_of(q).stream) for q in queues} == {10})
             c.send_signal(signal.SIGINT)
             assert c.wait(10) == 0
 
@@ -175,7 +174,7 @@ async def test_the_documented_permissions_are_enough(any_server, prefix):
         await admin.execute_command("ACL", "SETUSER", *words)
         await admin.execute_command("ACL", "LOG", "RESET")
         async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
-            async with PromoterFleet(backend, patterns=[f"{prefix}-*"], events=[events], discover_s=0.3).running():
+            async with PromoterFleet(backend, [f"{prefix}-*"], events=[events], discover_s=0.3).running():
                 await DelayedQueue(backend, f"{prefix}-a").schedule(1, delay=0.5)
                 await until(lambda: len(events.jobs) == 1)
             assert len(await backend.read(f"{prefix}-a", StreamName.JOBS, "", 10)) == 1
@@ -194,8 +193,8 @@ async def test_without_a_permission_that_a_group_needs_a_fleet_ends_and_the_doct
             refused = "NOPERM" if any_server.name == "redis-7.0" else "zremrangebyscore"  # that one does not say what
             with pytest.raises(PermanentError, match=refused):
                 await asyncio.wait_for(PromoterFleet(backend, [prefix, f"{prefix}-2"]).run(), 10)
-            (finding,) = [f for f in await backend.diagnose() if "several queues" in f.what]
-            assert (finding.severity, refused in finding.what) == ("warning", True), finding
+            (finding,) = [f for f in await backend.diagnose() if "several queues" in f.summary]
+            assert (finding.severity, refused in finding.summary) == ("warning", True), finding
         await admin.execute_command("ACL", "DELUSER", "promoter")
         await admin.execute_command("ACL", "LOG", "RESET")
 
@@ -211,7 +210,7 @@ async def test_names_that_cannot_be_served_are_passed_over_with_one_warning_each
     await client.set(b"{chasqui:" + raw + b"-no-queue}:stream", "x")
     await client.set(b"{chasqui:" + raw + b"-no-queue}:didx:promoter:lock", "x")
     async with connect(url_of(valkey, scheme)) as backend:
-        fleet = PromoterFleet(backend, patterns=[f"{prefix}-*"], settings=SETTINGS, discover_s=0.3)
+        fleet = PromoterFleet(backend, [f"{prefix}-*"], SETTINGS, discover_s=0.3)
         async with fleet.running():
             await DelayedQueue(backend, f"{prefix}-good").schedule(1, delay=60)
             for name in names:  # as a producer announces them
@@ -227,7 +226,7 @@ async def test_names_that_cannot_be_served_are_passed_over_with_one_warning_each
 
 async def test_a_newcomer_far_away_takes_no_lock_but_those_that_become_its_own(valkey, client, prefix):
     queues = [f"{prefix}-{i}" for i in range(300)]
-    locks = [keys_of(queue).lock for queue in queues]
+    locks = [CHASQUIMQ.keys_of(queue).lock for queue in queues]
     looks = []
 
     async def look():

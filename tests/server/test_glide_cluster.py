@@ -11,9 +11,8 @@ import msgpack
 import pytest
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError, connect
-from promoter_core.model import StreamName, Wake
+from promoter_core.spi import CHASQUIMQ, StreamName, Wake
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.server.bench import until
 from tests.servers import find
 from tests.topologies import Cluster, raw
@@ -36,7 +35,7 @@ async def cluster():
 
 
 def queue_on(cluster, node):
-    return next(n for n in (f"q{node}-{i}" for i in range(999)) if cluster.owner(keys_of(n).lock) == node)
+    return next(n for n in (f"q{node}-{i}" for i in range(999)) if cluster.owner(CHASQUIMQ.keys_of(n).lock) == node)
 
 
 async def schedule(backend, queue, job_id):

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from promoter_core import DelayedQueue, JobError, unpack_envelope
-from promoter_core.cli.quarantine import _row
-from promoter_core.model import PromotionRequest, StreamName
+from promoter_core.cli.dead_letters import _row
+from promoter_core.spi import CHASQUIMQ, PromotionRequest, StreamName
 from promoter_memory.backend import MemoryBackend
-from promoter_resp.keys import keys_of
-from promoter_resp.member import decode_member
 
 pytestmark = pytest.mark.server
 
@@ -47,7 +45,7 @@ fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 def expected(member):
     """Where a member belongs: its stream entry, or None for the DLQ."""
     try:
-        decode_member(member)
+        CHASQUIMQ.decode_member(member)
     except ValueError:
         return None
     start = 4 + int.from_bytes(member[:4], "little")
@@ -57,19 +55,19 @@ def expected(member):
 
 @fuzz
 @given(batch=st.sets(members, min_size=1, max_size=30))
-async def test_every_member_arrives_byte_for_byte_in_the_stream_or_in_quarantine(backend, client, batch):
+async def test_every_member_arrives_byte_for_byte_in_the_stream_or_among_the_dead_letters(backend, client, batch):
     name = f"q-{ULID()}"
-    k = keys_of(name)
+    k = CHASQUIMQ.keys_of(name)
     await client.zadd(k.delayed, dict.fromkeys(batch, 1))
     lease = await backend.lock(name, "me", 60_000)
     promotion = await backend.promote(lease, PromotionRequest(limit=1_000, max_stream_len=10**6))
     streamed = [f for _, f in await client.xrange(k.stream)]
-    quarantined = [f for _, f in await client.xrange(k.dlq)]
+    malformed = [f for _, f in await client.xrange(k.dlq)]
     wanted = [expected(m) for m in batch]
     key = lambda f: (f.get(b"n", b""), f[b"d"])  # noqa: E731
     assert sorted(streamed, key=key) == sorted((w for w in wanted if w is not None), key=key)
-    assert sorted(f[b"d"] for f in quarantined) == sorted(m for m, w in zip(batch, wanted, strict=True) if w is None)
-    assert (promotion.promoted, promotion.quarantined, promotion.depth) == (len(streamed), len(quarantined), 0)
+    assert sorted(f[b"d"] for f in malformed) == sorted(m for m, w in zip(batch, wanted, strict=True) if w is None)
+    assert (promotion.promoted, promotion.malformed, promotion.depth) == (len(streamed), len(malformed), 0)
     assert len(promotion.jobs) == len(streamed)
     for entry in await backend.read(name, StreamName.DLQ, "", 100):
         assert _row(entry)["bytes"] == len(entry.fields["d"])

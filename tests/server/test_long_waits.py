@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, PromoterSettings, connect, unpack_envelope
-from promoter_core.model import JobRequest, Lease, StreamName
+from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, connect, unpack_envelope
+from promoter_core.spi import JobRequest, Lease, StreamName
+from promoter_core.spi.wire import pack_envelope
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
 from tests.server.bench import member, now_ms, promote, until
@@ -131,7 +132,9 @@ async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, sch
         assert (stats.depth, stats.next_due_ms, stats.oldest_pending_lag_ms, stats.parked) == (1, None, 0, 1)
         (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
         assert (renewal.due, renewal.next_due_ms) == (False, None)
-        await backend.schedule(name, [JobRequest("far", b"", due_ms=253_402_300_799_999, unique=True)])
+        await backend.schedule(
+            name, [JobRequest("far", pack_envelope("far", b"", 0, 0), due_ms=253_402_300_799_999, unique=True)]
+        )
         assert (await promote(backend, name)).next_due_ms == 253_402_300_799_999
         assert (await backend.stats(name)).parked == 1
         assert await DelayedQueue(backend, name).cancel("parked") is REMOVED
@@ -185,7 +188,7 @@ async def test_after_three_hours_without_a_promoter_every_job_is_known_and_runs_
         assert (await queue.stats()).oldest_pending_lag_ms > 2.9 * HOUR_MS
         assert await queue.cancel_many(["j1", "j3", "j500"]) == (REMOVED, REMOVED, NOT_FOUND)
         assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
-        async with Promoter(backend, PromoterSettings(queue=name)).running():
+        async with Promoter(backend, name).running():
             await until(lambda: drained(queue))
             assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
             await until(lambda: drained(queue))

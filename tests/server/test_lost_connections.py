@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import Promoter, PromoterFleet, PromoterSettings, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
 
 pytestmark = pytest.mark.server
@@ -29,9 +29,7 @@ class Serving:
         self.queues = [f"lost-{ULID()}" for _ in range(3 if kind == "fleet" else 1)]
         self.events = RecordingEvents()
         if kind == "fleet":
-            self.runs = PromoterFleet(
-                backend, self.queues, settings=PromoterSettings(queue="-", **LONG), events=[self.events]
-            )
+            self.runs = PromoterFleet(backend, self.queues, PromoterSettings(**LONG), events=[self.events])
         else:
             self.runs = Promoter(backend, PromoterSettings(queue=self.queues[0], **LONG), events=[self.events])
 
@@ -42,7 +40,7 @@ class Serving:
 
     async def hears(self, client, queue, id):
         """A job that a plain ZADD adds is promoted."""
-        await client.zadd(keys_of(queue).delayed, {member(id): await now_ms(client) + 100})
+        await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member(id): await now_ms(client) + 100})
         await until(lambda: id in self.events.ids)
 
 
@@ -61,7 +59,7 @@ async def test_what_is_written_after_one_connection_alone_was_lost_is_heard(serv
                 async with client.pipeline(transaction=True) as both:
                     if found_by == "a tick":  # the push wakes this queue, and its tick fails
                         far = await now_ms(client) + 3_600_000
-                        both.zadd(keys_of(serving.queues[-1]).delayed, {member(f"far-{round_}"): far})
+                        both.zadd(CHASQUIMQ.keys_of(serving.queues[-1]).delayed, {member(f"far-{round_}"): far})
                     both.execute_command("CLIENT", "KILL", "ID", killed)
                     await both.execute()
                 await until(lambda: backend.capabilities.wake == "any-write")

@@ -9,9 +9,8 @@ import pytest
 from ulid import ULID
 
 from promoter_core import PermanentError, Promoter, PromoterFleet, PromoterSettings, connect
-from promoter_core.model import Renewal
+from promoter_core.spi import CHASQUIMQ, Renewal
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import member, now_ms, until
 
@@ -27,7 +26,7 @@ class Serving:
 
     def __init__(self, kind, backend):
         self.queues = [f"missed-{ULID()}" for _ in range(2)]
-        self.keys = [keys_of(queue).delayed for queue in self.queues]
+        self.keys = [CHASQUIMQ.keys_of(queue).delayed for queue in self.queues]
         self.events = RecordingEvents()
         if kind == "fleet":
             settings = PromoterSettings(queue="-", **SETTINGS)
@@ -100,14 +99,14 @@ async def test_an_error_of_one_queue_leaves_the_renewals_of_the_others(valkey, c
     queues = [f"renewed-{ULID()}" for _ in range(4)]
     async with connect(valkey.url.replace("redis://", f"{scheme}://")) as backend:
         leases = await backend.lock_many(queues, "me", 5_000)
-        await client.set(keys_of(queues[1]).delayed, "no sorted set")
-        await client.delete(keys_of(queues[2]).lock)
-        await client.rpush(keys_of(queues[2]).lock, "no string")
+        await client.set(CHASQUIMQ.keys_of(queues[1]).delayed, "no sorted set")
+        await client.delete(CHASQUIMQ.keys_of(queues[2]).lock)
+        await client.rpush(CHASQUIMQ.keys_of(queues[2]).lock, "no string")
         answers = await backend.renew_many([replace(lease, ttl_ms=60_000) for lease in leases])
         assert [type(answer) for answer in answers] == [Renewal, PermanentError, PermanentError, Renewal]
         assert [answer.code for answer in answers[1:3]] == ["WRONGTYPE"] * 2
-        assert await client.pttl(keys_of(queues[3]).lock) > 30_000
-        await client.delete(*(keys_of(queue).lock for queue in queues))
+        assert await client.pttl(CHASQUIMQ.keys_of(queues[3]).lock) > 30_000
+        await client.delete(*(CHASQUIMQ.keys_of(queue).lock for queue in queues))
 
 
 async def test_a_head_that_is_never_due_is_no_next_due_time(valkey, client):
@@ -115,7 +114,7 @@ async def test_a_head_that_is_never_due_is_no_next_due_time(valkey, client):
     async with connect(valkey.url) as backend:
         leases = await backend.lock_many([queue], "me", 5_000)
         for score, due, next_due_ms in (("+inf", False, None), (2**63, False, None), ("-inf", True, 0), (5.5, True, 6)):
-            await client.delete(keys_of(queue).delayed)
-            await client.zadd(keys_of(queue).delayed, {b"m": score})
+            await client.delete(CHASQUIMQ.keys_of(queue).delayed)
+            await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {b"m": score})
             (answer,) = await backend.renew_many(leases)
             assert (answer.due, answer.next_due_ms) == (due, next_due_ms), score

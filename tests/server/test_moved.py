@@ -12,14 +12,14 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
-K = keys_of("q")
+K = CHASQUIMQ.keys_of("q")
 SETTINGS = {"queue": "q", "lock_ttl_ms": 2_000, "poll_interval_ms": 3_600_000}
 TIMEOUT_MS = 400
 CONNECTIONS = 150

@@ -12,16 +12,15 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError, connect
-from promoter_core.model import Wake
+from promoter_core.spi import CHASQUIMQ, Wake
 from promoter_core.testing import RecordingEvents
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 both = pytest.mark.parametrize("scheme", ["redis", "glide"])
-K = keys_of("q")
+K = CHASQUIMQ.keys_of("q")
 AWAKE_ONLY = {"poll_interval_ms": 3_600_000, "lock_ttl_ms": 600_000}  # nothing but a change has it look
 
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, connect
+from promoter_core import DelayedQueue, Promoter, connect
 from tests.proxy import proxy
 
 pytestmark = [
@@ -32,7 +32,7 @@ async def lose_the_reply(valkey, name, write, **options):
     async with proxy(valkey.port) as between, connect(valkey.url) as backend:
         async with Redis(port=between.port, **options) as client:
             await client.ping()
-            async with Promoter(backend, PromoterSettings(queue=name)).running():
+            async with Promoter(backend, name).running():
                 between.mode = "swallow"
                 writing = asyncio.create_task(write(client))
                 queue = DelayedQueue(backend, name)
@@ -59,7 +59,7 @@ async def test_without_retries_the_producer_gets_the_error_and_the_job_comes_onc
 
 
 async def test_a_repeat_with_an_id_by_this_library_is_safe(valkey, name):
-    async with connect(valkey.url) as backend, Promoter(backend, PromoterSettings(queue=name)).running():
+    async with connect(valkey.url) as backend, Promoter(backend, name).running():
         queue = DelayedQueue(backend, name)
         for _ in range(2):
             await queue.schedule({"to": "a@b.c"}, delay=0.001, job_id="order-7")

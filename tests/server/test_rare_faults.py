@@ -16,13 +16,13 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents, RecordingMetrics
-from promoter_resp.keys import keys_of
 from tests.server.bench import member, now_ms, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
-K = keys_of("q")
+K = CHASQUIMQ.keys_of("q")
 LEASE_MS = 1_000
 
 

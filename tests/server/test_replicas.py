@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, TransientError, connect
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 from tests.server.bench import until
 from tests.servers import Server
 
@@ -65,7 +65,7 @@ async def test_a_repeat_on_another_connection_is_not_acknowledged_until_a_replic
         (answer,) = await until(repeated, 20)
         assert not answer.created
     async with Redis(port=replica.port) as other:
-        assert await other.zcard(keys_of(name).delayed) == 2
+        assert await other.zcard(CHASQUIMQ.keys_of(name).delayed) == 2
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -73,7 +73,7 @@ async def test_a_repeat_is_a_write_when_only_the_index_tells_of_the_job(server, 
     url = f"{scheme}://{server.address}?wait_replicas=1&command_timeout_ms=1500"
     async with connect(url) as backend:
         await DelayedQueue(backend, name).schedule(1, delay=60, job_id="a")
-    await primary.delete(keys_of(name).marker + b"a")  # as if it had ended
+    await primary.delete(CHASQUIMQ.keys_of(name).marker + b"a")  # as if it had ended
     replica.kill(signal.SIGSTOP)
     async with connect(url) as backend:
         with pytest.raises(TransientError) as raised:
@@ -88,7 +88,7 @@ async def test_scripts_that_were_flushed_are_waited_for_too(server, replica, pri
             await primary.script_flush()
             assert (await DelayedQueue(backend, name).schedule(1, delay=60, job_id=id)).created
     async with Redis(port=replica.port) as other:
-        assert await other.zcard(keys_of(name).delayed) == 2
+        assert await other.zcard(CHASQUIMQ.keys_of(name).delayed) == 2
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

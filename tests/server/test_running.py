@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
-from promoter_core.model import LockOutcome, PromotionRequest
+from promoter_core.spi import LockOutcome, PromotionRequest
 from promoter_core.testing import RecordingEvents, RecordingMetrics
 from tests.server.bench import member, now_ms, until
 
@@ -22,7 +22,7 @@ async def test_beside_a_foreign_holder_it_stays_follower_and_takes_over_when_the
 ):
     await client.set(keys.lock, "foreign", px=400)
     metrics = RecordingMetrics()
-    async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running() as promoter:
+    async with Promoter(backend, name, metrics=[metrics]).running() as promoter:
         await asyncio.sleep(0.15)
         assert promoter.health().state == "follower"
         assert await client.get(keys.lock) == b"foreign"
@@ -32,7 +32,7 @@ async def test_beside_a_foreign_holder_it_stays_follower_and_takes_over_when_the
 
 async def test_beside_a_foreign_holder_it_takes_over_when_the_key_is_deleted(backend, client, name, keys):
     await client.set(keys.lock, "foreign", px=600_000)
-    async with Promoter(backend, PromoterSettings(queue=name, follower_poll_ms=60_000)).running() as promoter:
+    async with Promoter(backend, name, PromoterSettings(follower_poll_ms=60_000)).running() as promoter:
         await asyncio.sleep(0.15)
         assert promoter.health().state == "follower"
         await client.delete(keys.lock)
@@ -41,7 +41,7 @@ async def test_beside_a_foreign_holder_it_takes_over_when_the_key_is_deleted(bac
 
 async def test_scripts_flushed_under_a_running_promoter_recover_within_the_tick(backend, client, name, keys):
     metrics = RecordingMetrics()
-    async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running():
+    async with Promoter(backend, name, metrics=[metrics]).running():
         await until(lambda: metrics.ticks)
         await client.script_flush()
         await client.zadd(keys.delayed, {member("a"): 1})
@@ -63,7 +63,7 @@ async def test_without_permission_for_tracking_it_polls(valkey, client, name, ke
     await client.execute_command("ACL", "SETUSER", "untracked", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
     events = RecordingEvents()
     async with connect(f"redis://untracked:pw@{valkey.address}") as backend:
-        async with Promoter(backend, PromoterSettings(queue=name), events=[events]).running():
+        async with Promoter(backend, name, events=[events]).running():
             await until(lambda: backend.capabilities.wake == "poll")
             await client.zadd(keys.delayed, {member("a"): 1})
             await until(lambda: events.ids == ["a"])
@@ -110,7 +110,7 @@ async def test_a_flush_of_the_whole_server_wakes_the_leader(backend, client, nam
 async def test_three_promoters_on_one_queue_of_1000_jobs_promote_each_exactly_once(valkey, client, name, keys):
     async with connect(valkey.url) as a, connect(valkey.url) as b, connect(valkey.url) as c:
         await DelayedQueue(a, name).schedule_many([Job(data=i, delay=i / 1000, job_id=f"j{i}") for i in range(1000)])
-        promoters = [Promoter(x, PromoterSettings(queue=name, promote_batch=16, lock_ttl_ms=200)) for x in (a, b, c)]
+        promoters = [Promoter(x, name, PromoterSettings(promote_batch=16, lock_ttl_ms=200)) for x in (a, b, c)]
         tasks = [asyncio.create_task(p.run()) for p in promoters]
         for _ in range(4):  # leadership goes round
             await asyncio.sleep(0.25)
@@ -132,7 +132,7 @@ async def _all_there(client, keys, n):
 
 async def test_a_storm_of_writes_is_no_storm_of_ticks(backend, client, name, keys):
     metrics = RecordingMetrics()
-    async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running() as promoter:
+    async with Promoter(backend, name, metrics=[metrics]).running() as promoter:
         await until(lambda: promoter.health().leads)
         later, before = await now_ms(client) + 600_000, len(metrics.ticks)
         for i in range(60):
@@ -146,7 +146,7 @@ async def test_a_storm_of_writes_is_no_storm_of_ticks(backend, client, name, key
 
 async def test_a_leader_that_was_woken_goes_back_to_sleep(backend, client, name, keys):
     metrics = RecordingMetrics()
-    async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running():
+    async with Promoter(backend, name, metrics=[metrics]).running():
         await until(lambda: metrics.ticks)
         await client.zadd(keys.delayed, {member("later"): await now_ms(client) + 600_000})
         await asyncio.sleep(0.2)
@@ -156,12 +156,12 @@ async def test_a_leader_that_was_woken_goes_back_to_sleep(backend, client, name,
 
 
 async def test_the_lock_is_released_on_exit_and_never_another_holders(backend, client, name, keys):
-    async with Promoter(backend, PromoterSettings(queue=name)).running() as promoter:
+    async with Promoter(backend, name).running() as promoter:
         await until(lambda: promoter.health().leads)
         await client.set(keys.lock, "usurper")
     assert await client.get(keys.lock) == b"usurper"
     await client.delete(keys.lock)
-    async with Promoter(backend, PromoterSettings(queue=name)).running() as promoter:
+    async with Promoter(backend, name).running() as promoter:
         await until(lambda: promoter.health().leads)
     assert not await client.exists(keys.lock)
 
@@ -169,7 +169,7 @@ async def test_the_lock_is_released_on_exit_and_never_another_holders(backend, c
 async def test_the_tick_is_one_round_trip(backend, client, name, keys):
     """Between two ticks the server sees one EVALSHA a tick from us and nothing else."""
     metrics = RecordingMetrics()
-    async with Promoter(backend, PromoterSettings(queue=name, promote_batch=10), metrics=[metrics]).running():
+    async with Promoter(backend, name, PromoterSettings(promote_batch=10), metrics=[metrics]).running():
         await until(lambda: metrics.ticks)
         await asyncio.sleep(0.1)
         before = await client.info("commandstats")

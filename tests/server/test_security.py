@@ -77,7 +77,7 @@ async def test_tls_with_a_ca_and_a_client_certificate(tls_server, certificates, 
     metrics = RecordingMetrics()
     async with connect(tls_url(scheme, tls_server, certificates)) as backend:
         await DelayedQueue(backend, name).schedule(1, delay=0.05)
-        async with Promoter(backend, PromoterSettings(queue=name), metrics=[metrics]).running():
+        async with Promoter(backend, name, metrics=[metrics]).running():
             await until(lambda: metrics.promoted == 1)
 
 
@@ -174,7 +174,7 @@ async def test_a_password_that_rotates_is_asked_for_with_each_connection(server,
         await admin.execute_command("ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all")
         metrics = RecordingMetrics()
         async with connect(f"{scheme}://{server.address}", credentials=credentials) as backend:
-            async with Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=1_000), metrics=[metrics]).running():
+            async with Promoter(backend, "q", PromoterSettings(lock_ttl_ms=1_000), metrics=[metrics]).running():
                 await until(lambda: metrics.ticks)
                 await admin.execute_command("ACL", "SETUSER", "app", "resetpass", ">second")
                 password, before = "second", asked

@@ -22,8 +22,8 @@ from promoter_core import (
     TransientError,
     connect,
 )
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
-from promoter_resp.keys import keys_of
 from tests.injected import injected_sentinel
 from tests.server.bench import until
 from tests.servers import find, free_port
@@ -49,7 +49,7 @@ def standing():
 
 async def ids(server):
     async with Redis(port=server.port) as client:
-        return [msgpack.unpackb(f[b"d"])[0] for _, f in await client.xrange(keys_of("q").stream)]
+        return [msgpack.unpackb(f[b"d"])[0] for _, f in await client.xrange(CHASQUIMQ.keys_of("q").stream)]
 
 
 @pytest.mark.parametrize("how", ["demoted", "killed"])
@@ -59,9 +59,7 @@ async def test_the_promoter_follows_a_fail_over(sentinels, how):
         queue = DelayedQueue(producing, "q")
         await queue.schedule_many([Job(data=i, delay=0.2, job_id=f"before-{i}") for i in range(50)])
         await queue.schedule_many([Job(data=i, delay=8, job_id=f"across-{i}") for i in range(50)])
-        async with Promoter(
-            backend, PromoterSettings(queue="q", lock_ttl_ms=1_000), metrics=[metrics]
-        ).running() as promoter:
+        async with Promoter(backend, "q", PromoterSettings(lock_ttl_ms=1_000), metrics=[metrics]).running() as promoter:
             await until(lambda: metrics.promoted == 50)
             if how == "demoted":
                 await asyncio.to_thread(sentinels.fail_over)
@@ -85,7 +83,7 @@ async def test_the_promoter_follows_a_fail_over(sentinels, how):
 async def all_ids(server):
     """Of the jobs in the stream and in the set."""
     async with Redis(port=server.port) as client:
-        waiting = await client.zrange(keys_of("q").delayed, 0, -1)
+        waiting = await client.zrange(CHASQUIMQ.keys_of("q").delayed, 0, -1)
     return await ids(server) + [msgpack.unpackb(member[4:])[0] for member in waiting]
 
 
@@ -107,7 +105,7 @@ async def test_a_planned_fail_over_loses_nothing_that_was_acknowledged(sentinels
                     acknowledged.add(id)
                 await asyncio.sleep(0.01)
 
-        async with Promoter(promoting, PromoterSettings(queue="q", lock_ttl_ms=2_000)).running() as promoter:
+        async with Promoter(promoting, "q", PromoterSettings(lock_ttl_ms=2_000)).running() as promoter:
             producing = [asyncio.create_task(produce(k)) for k in range(4)]
             await until(lambda: len(acknowledged) > 100)
             if lost is not None:
@@ -123,7 +121,7 @@ async def test_a_planned_fail_over_loses_nothing_that_was_acknowledged(sentinels
             async with Redis(port=sentinels.primary.port) as old:
                 assert (await old.execute_command("ROLE"))[0] == b"master", "nobody has told it yet"
             async with Redis(port=sentinels.replica.port) as new:
-                assert await new.get(keys_of("q").lock) is not None
+                assert await new.get(CHASQUIMQ.keys_of("q").lock) is not None
             await until(lambda: promoter.health().last_tick_age_s is not None)
             await asyncio.sleep(0.5)
         there = await all_ids(sentinels.replica)

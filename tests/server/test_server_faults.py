@@ -16,14 +16,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
+from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
-from promoter_resp.keys import keys_of
 from tests.proxy import proxy
 from tests.server.bench import TICKS, member, the_one, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
-K = keys_of("q")
+K = CHASQUIMQ.keys_of("q")
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ async def test_a_clean_stop_hands_over_long_before_the_lease_would_end(server, a
     try:
         await until(lambda: leads(admin, "first"))
         async with connect(server.url) as backend:
-            follower = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=ttl_ms, follower_poll_ms=3_600_000))
+            follower = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=ttl_ms, follower_poll_ms=3_600_000))
             async with follower.running():
                 await asyncio.sleep(0.3)
                 assert follower.health().state == "follower"

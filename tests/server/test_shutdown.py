@@ -17,7 +17,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from promoter_core import Promoter, PromoterFleet, PromoterSettings, connect
-from promoter_resp.keys import keys_of
+from promoter_core.spi import CHASQUIMQ
 from tests.proxy import proxy
 from tests.server.bench import member, until
 from tests.server.test_cli import running
@@ -28,12 +28,12 @@ from tests.topologies import Cluster, Sentinels
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 
 BOUND_S = 5.0  # where about two seconds are promised: the machine may be busy
-K = keys_of("q")
+K = CHASQUIMQ.keys_of("q")
 
 
 def holder(server, queue="q"):
     with SyncRedis(port=server.port) as client:
-        return client.get(keys_of(queue).lock)
+        return client.get(CHASQUIMQ.keys_of(queue).lock)
 
 
 def suspend(*servers):
@@ -148,7 +148,7 @@ def test_a_signal_ends_it_while_it_tries_to_connect(scheme):
 async def test_behind_a_network_that_swallows_everything_a_run_ends_and_the_backend_closes(server, scheme, how):
     async with proxy(server.port) as network:
         async with connect(f"{scheme}://{network.address}") as backend:
-            run = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=1_000))
+            run = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=1_000))
             task = asyncio.create_task(run.run())
             await until(lambda: run.health().leads)
             network.mode = "blackhole"
@@ -330,7 +330,7 @@ async def test_a_lock_whose_holder_is_gone_is_named(server, scheme, ttl_ms):
         with SyncRedis(port=server.port) as client:
             client.set(K.lock, "gone-1", px=ttl_ms)
             client.zadd(K.delayed, {member("b"): 1})
-        run = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=300, follower_poll_ms=100))
+        run = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=300, follower_poll_ms=100))
         async with run.running():
             await asyncio.sleep(0.2)
             assert run.unready() == [], "not before two leases"

@@ -44,7 +44,7 @@ async def test_a_backlog_behind_a_slow_link_is_drained_in_large_batches(valkey, 
 async def test_a_link_that_becomes_slow_while_jobs_come_in_leaves_no_backlog(valkey, queue, name, scheme):
     metrics = RecordingMetrics()
     async with proxy(valkey.port) as network, connect(f"{scheme}://{network.address}") as promoting:
-        async with Promoter(promoting, PromoterSettings(queue=name), metrics=[metrics]).running():
+        async with Promoter(promoting, name, metrics=[metrics]).running():
             await until(lambda: metrics.ticks)
             for i in range(200):
                 network.way_s = WAYS["long"] if i >= 20 else network.way_s

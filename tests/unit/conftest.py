@@ -8,7 +8,8 @@ import pytest
 
 from promoter_core import DelayedQueue
 from promoter_core.testing import VirtualClock
-from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import MemoryStore
 
 
 @pytest.fixture

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from promoter_core.actions import (
-    Decision,
-    Outcome,
-    Wait,
-)
-from promoter_core.errors import PermanentError, TransientError
-from promoter_core.machine import Machine
-from promoter_core.model import (
-    Lease,
-    Phase,
-    PromotedJob,
-    Promotion,
-    Tick,
-)
-from promoter_core.settings import PromoterSettings
+from promoter_core import PermanentError, PromotedJob, PromoterSettings, Promotion, TransientError
+from promoter_core.engine.actions import Decision, Outcome, Wait
+from promoter_core.engine.machine import Machine
+from promoter_core.spi import Lease, Phase, Tick
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})
 LEASE = Lease("q", "me", 6_000)
-JOB = PromotedJob("a", "", 1_000, 1_001, "1001-0")
+JOB = PromotedJob("a", "", due_ms=1_000, promoted_ms=1_001, stream_id="1001-0")
 LOST_TOUCH = TransientError("gone", code="CONNECTION")
 REFUSED = PermanentError("no", code="NOPERM")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from promoter_core import Promoter, PromoterSettings
-from promoter_core.model import StreamName
+from promoter_core.spi import StreamName
 
 
 def promoter(backend, clock, *, metrics=(), events=(), **settings):

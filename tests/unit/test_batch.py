@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promoter_core import Promoter, PromoterSettings
-from promoter_core.batch import MAX_BATCH, MIN_BATCH, PAYS, PROBE_AFTER, BatchSize
-from promoter_core.model import JobRequest
+from promoter_core.engine.batch_size import MAX_BATCH, MIN_BATCH, PAYS, PROBE_AFTER, BatchSize
+from promoter_core.spi import JobRequest
+from promoter_core.spi.wire import pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -196,7 +197,7 @@ async def lagging(of, jobs, **options):
     backend = Costly(clock=clock)
     backend.of = of
     await backend.open()
-    await backend.schedule("q", [JobRequest(f"{i}", b"", delay_ms=1) for i in range(jobs)])
+    await backend.schedule("q", [JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=1) for i in range(jobs)])
     await clock.sleep(1)
     return (
         clock,
@@ -243,7 +244,9 @@ async def test_a_way_that_becomes_long_while_leading_changes_no_batch_and_leaves
         for second in range(60):
             backend.of = replace(backend.of, way=0.2 if second < 10 else 100)
             for n in range(40):
-                await backend.schedule("q", [JobRequest(f"{second}-{n}", b"", delay_ms=50)])
+                await backend.schedule(
+                    "q", [JobRequest(f"{second}-{n}", pack_envelope(f"{second}-{n}", b"", 0, 0), delay_ms=50)]
+                )
                 await clock.sleep(0.025)
         await clock.sleep(0.3)
     assert metrics.promoted == 2_401
@@ -254,7 +257,9 @@ async def test_a_way_that_becomes_long_while_leading_changes_no_batch_and_leaves
 async def test_while_jobs_come_in_during_a_long_round_trip_the_leader_goes_on_at_once():
     of = Costs(way=100, jitter=0, fixed=0.03, job=0.005)
     clock, metrics, backend, promoter = await lagging(of, 1)
-    await backend.schedule("q", [JobRequest(f"x{i}", b"", delay_ms=1 + i * 5) for i in range(2_000)])
+    await backend.schedule(
+        "q", [JobRequest(f"x{i}", pack_envelope(f"x{i}", b"", 0, 0), delay_ms=1 + i * 5) for i in range(2_000)]
+    )
     async with promoter.running():
         began_s = clock.monotonic()
         await clock.sleep(5)
@@ -277,7 +282,7 @@ async def test_a_store_is_asked_for_its_work_in_a_backlog_and_now_and_then():
         assert all(want for _, want in asked[:-1]), "while it drains"
         asked.clear()
         for _ in range(160):
-            await backend.schedule("q", [JobRequest("a", b"", delay_ms=10)])
+            await backend.schedule("q", [JobRequest("a", pack_envelope("a", b"", 0, 0), delay_ms=10)])
             await clock.sleep(0.1)
     asked = [want for moved, want in asked if moved]
     assert 4 <= asked.count(True) <= len(asked) / 8
@@ -288,7 +293,10 @@ async def test_dear_jobs_shrink_the_batch_though_no_tick_is_full():
     clock, _, backend, promoter = await lagging(of, 1)
     async with promoter.running():
         for burst in range(40):
-            await backend.schedule("q", [JobRequest(f"{burst}-{i}", b"", delay_ms=10) for i in range(200)])
+            await backend.schedule(
+                "q",
+                [JobRequest(f"{burst}-{i}", pack_envelope(f"{burst}-{i}", b"", 0, 0), delay_ms=10) for i in range(200)],
+            )
             await clock.sleep(1)
     assert max(backend.works_ms[-200:]) < 40
 

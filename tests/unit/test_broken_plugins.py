@@ -10,8 +10,7 @@ import types
 
 import pytest
 
-from promoter_core import BackendSpec, ConfigError, PluginError, Registry, SinkSpec
-from promoter_core.registry import Registered
+from promoter_core import BackendSpec, ConfigError, PluginError, Registered, Registry, SinkSpec
 from promoter_memory.backend import MemoryBackend
 from tests.unit.distributions import GOOD, Plugin, install
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from promoter_core import TransientError
-from promoter_core.model import Wake
+from promoter_core.spi import Wake
 from promoter_redis.cluster import ClusterDriver
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from promoter_core import PromoterSettings, hookspecs
+from promoter_core import PromoterSettings
 from promoter_core.registry import KINDS
+from promoter_core.spi import hooks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -24,14 +25,14 @@ def page(name):
 
 def test_every_hook_is_documented_with_its_exact_arguments():
     text = page("reference/hooks.md")
-    hooks = {name: f for name, f in vars(hookspecs).items() if name.startswith("promoter_")}
-    assert {hook for hook, _ in KINDS.values()} == set(hooks)
-    for name, function in hooks.items():
+    specs = {name: f for name, f in vars(hooks).items() if name.startswith("promoter_")}
+    assert {hook for hook, _ in KINDS.values()} == set(specs)
+    for name, function in specs.items():
         assert f"`{name}{inspect.signature(function).replace(return_annotation=inspect.Signature.empty)}`" in text
         assert f"def {name}" in function.__doc__, "its docstring carries an example"
 
 
-@pytest.mark.parametrize("spec", [hookspecs.BackendSpec, hookspecs.SinkSpec, hookspecs.CommandSpec])
+@pytest.mark.parametrize("spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.CommandSpec])
 def test_every_spec_is_documented_with_its_fields(spec):
     arguments = ", ".join(
         f.name if f.default is dataclasses.MISSING else f"{f.name}={'()' if f.default == () else chr(34) * 2}"
@@ -88,15 +89,15 @@ def test_every_fault_in_the_reliability_table_names_a_test_that_exists():
 
 
 def test_every_option_of_a_url_is_documented():
-    from promoter_resp.options import KNOWN
+    from promoter_resp.url_options import KNOWN
 
     for option in KNOWN:
         assert f"`{option}`" in page("reference/settings.md")
 
 
 def test_every_command_is_documented():
+    from promoter_core import Registry
     from promoter_core.cli.app import build
-    from promoter_core.registry import Registry
 
     app = build(Registry())
     names = [c.name for c in app.registered_commands] + [g.name for g in app.registered_groups]
@@ -124,7 +125,7 @@ def test_the_map_in_the_cores_docstring_names_files_that_exist():
 
 
 def test_an_obligation_that_the_contracts_do_not_state_cannot_be_demanded():
-    from promoter_core.testing.obligations import obliges
+    from promoter_core.testing.conformance.obligations import obliges
 
     obliges("Backend.cancel", "its id is free again", True)
     with pytest.raises(LookupError, match="does not say"):

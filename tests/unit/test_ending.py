@@ -11,9 +11,8 @@ import time
 import pytest
 
 from promoter_core import PermanentError, Promoter, PromoterFleet, PromoterSettings, connect
-from promoter_core.ending import all_ended, bounded, ended
-from promoter_core.model import Lease, LeaseHeld, LockOutcome
-from promoter_core.sinks import EventFeed
+from promoter_core.runner.sink_dispatch import SinkQueue
+from promoter_core.spi import Lease, LeaseHeld, LockOutcome, all_ended, bounded, ended
 from promoter_core.testing import FaultyBackend, RecordingEvents, RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 from tests.unit.memory_bench import promoter
@@ -94,7 +93,7 @@ async def test_a_run_ends_although_the_backend_hangs(memory, kind, how, deaf, ca
 async def test_a_step_that_answers_just_in_time_is_finished_and_the_lock_released(memory, kind):
     class Slow(FaultyBackend):
         async def _pass(self, method, call):
-            if method in ("promote", "promote_many", "unlock", "leave"):
+            if method in ("promote", "promote_many", "unlock", "leave_group"):
                 await asyncio.sleep(0.7)
             return await super()._pass(method, call)
 
@@ -240,7 +239,7 @@ async def test_a_sink_that_raises_cancelled_error_has_failed_like_any_other(back
 
 
 async def test_a_backend_that_raises_cancelled_error_is_tried_again(backend, clock, queue):
-    class Broken(FaultyBackend):
+    class BrokenPlugin(FaultyBackend):
         async def promote(self, lease, request):
             if self.calls["promote"] == 1:
                 self.calls["promote"] += 1
@@ -249,7 +248,7 @@ async def test_a_backend_that_raises_cancelled_error_is_tried_again(backend, clo
 
     metrics = RecordingMetrics()
     await queue.schedule(1, delay=3)
-    async with promoter(Broken(backend), clock, metrics=[metrics]).running():
+    async with promoter(BrokenPlugin(backend), clock, metrics=[metrics]).running():
         await clock.sleep(5)
     assert [e.code for _, e in metrics.errors] == ["CANCELLED"]
     assert metrics.promoted == 1
@@ -264,7 +263,7 @@ async def test_sinks_are_closed_at_the_same_time_and_stuck_ones_are_given_up(cap
             await asyncio.Event().wait()
 
     async with connect("memory://") as backend:
-        run = Promoter(backend, PromoterSettings(queue="q"), events=[Stuck() for _ in range(10)])
+        run = Promoter(backend, "q", events=[Stuck() for _ in range(10)])
         task = await leading(run, backend)
         for feed in run._reporter._feeds:
             feed.offer("q", (JOB,))
@@ -280,7 +279,7 @@ async def test_a_slow_sink_that_goes_on_may_finish():
             await super().emit(queue, jobs)
 
     sink = Slow()
-    feed = EventFeed(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, trouble: None)
     feed.start()
     for _ in range(6):
         feed.offer("q", (JOB,))

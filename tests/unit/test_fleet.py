@@ -19,8 +19,9 @@ from promoter_core import (
     TransientError,
     connect,
 )
-from promoter_core.fleet.turns import AT_ONCE
-from promoter_core.model import JobRequest, LockOutcome, StreamName, Wake
+from promoter_core.runner.fleet.round_robin import AT_ONCE
+from promoter_core.spi import JobRequest, LockOutcome, StreamName, Wake
+from promoter_core.spi.wire import pack_envelope
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -58,7 +59,7 @@ async def test_an_idle_fleet_renews_its_leases_together_and_does_nothing_else(ba
         await clock.sleep(600)
         calls = {name: n - before.get(name, 0) for name, n in faulty.calls.items()}
         assert calls.pop("renew_many") == pytest.approx(600 / 1.5, abs=2)
-        assert calls.pop("join") == pytest.approx(600 / (5 / 3), abs=2)
+        assert calls.pop("join_group") == pytest.approx(600 / (5 / 3), abs=2)
         assert not any(calls.values()), calls
         assert all(h.leads for h in f.health())
         assert len(f.health()) == 100
@@ -66,15 +67,19 @@ async def test_an_idle_fleet_renews_its_leases_together_and_does_nothing_else(ba
 
 async def test_no_queue_waits_while_another_drains_a_backlog(backend, clock):
     metrics = RecordingMetrics()
-    await backend.schedule("q0", [JobRequest(f"{i}", b"", delay_ms=1) for i in range(2_000)])
-    await backend.schedule("q1", [JobRequest(f"{i}", b"", delay_ms=1) for i in range(2_000)])
+    await backend.schedule(
+        "q0", [JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=1) for i in range(2_000)]
+    )
+    await backend.schedule(
+        "q1", [JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=1) for i in range(2_000)]
+    )
     await clock.sleep(1)
     settings = {"promote_batch": 10, "max_tick_ms": 0}
     async with fleet(backend, clock, metrics=[metrics], settings=settings).running():
         while metrics.promoted < 1_000:
             await asyncio.sleep(0)
         for queue in QUEUES[2:]:
-            await backend.schedule(queue, [JobRequest("late", b"", delay_ms=0)])
+            await backend.schedule(queue, [JobRequest("late", pack_envelope("late", b"", 0, 0), delay_ms=0)])
         await clock.sleep(0.5)
     busy = [(queue, tick.promotion.promoted) for queue, tick in metrics.ticks if tick.promotion.promoted]
     first = next(i for i, (queue, _) in enumerate(busy) if queue not in ("q0", "q1"))
@@ -95,10 +100,10 @@ async def test_queues_are_found_by_pattern_at_the_start_by_announcement_and_by_s
         await DelayedQueue(backend, "mail-b").schedule(1, delay=0.5)  # announces itself
         await clock.sleep(0.6)
         assert [h.queue for h in f.health()] == ["mail-a", "mail-b"]
-        feeds, store.signals._feeds = store.signals._feeds, []  # a producer that announces nothing
+        feeds, store.flags._feeds = store.flags._feeds, []  # a producer that announces nothing
         await DelayedQueue(backend, "sms-1").schedule(1, delay=30)
         await DelayedQueue(backend, "sms-10").schedule(1, delay=30)
-        store.signals._feeds = feeds
+        store.flags._feeds = feeds
         await clock.sleep(11)
         assert [h.queue for h in f.health()] == ["mail-a", "mail-b", "sms-1"]
         await clock.sleep(30)
@@ -121,8 +126,10 @@ async def test_a_found_queue_that_stays_empty_is_dropped_and_found_again(backend
 
 async def test_until_idle_ends_when_nothing_is_due_anywhere(backend, clock):
     for i, queue in enumerate(QUEUES):
-        await backend.schedule(queue, [JobRequest(f"{n}", b"", delay_ms=1 + n) for n in range(i)])
-        await backend.schedule(queue, [JobRequest("later", b"", delay_ms=3_600_000)])
+        await backend.schedule(
+            queue, [JobRequest(f"{n}", pack_envelope(f"{n}", b"", 0, 0), delay_ms=1 + n) for n in range(i)]
+        )
+        await backend.schedule(queue, [JobRequest("later", pack_envelope("later", b"", 0, 0), delay_ms=3_600_000)])
     await clock.sleep(1)
     await fleet(backend, clock, QUEUES[:50], patterns=["q*"]).run(until_idle=True)
     assert [(await backend.stats(q)).depth for q in QUEUES] == [1] * 100
@@ -226,10 +233,10 @@ async def test_a_change_of_which_nobody_is_told_is_seen_by_the_next_renewal(back
         if lost == "an earlier head":
             await DelayedQueue(backend, "q1").schedule(1, delay=60)
         await clock.sleep(1)
-        told, store.signals.set = store.signals.set, lambda key: None
+        told, store.flags.set = store.flags.set, lambda key: None
         await DelayedQueue(backend, "q0").schedule(1, delay=0.001)
         await DelayedQueue(backend, "q1").schedule(1, delay=2)
-        store.signals.set = told
+        store.flags.set = told
         await clock.sleep(5)
     late = [job.promoted_ms - job.due_ms for job in events.jobs]
     assert len(late) == 2
@@ -275,7 +282,7 @@ async def test_a_cancelled_fleet_releases_its_locks(backend, clock):
 
 
 async def test_it_can_be_stopped_while_it_cannot_start(backend, clock):
-    faulty = FaultyBackend(backend, Fault("feed", onwards=True))
+    faulty = FaultyBackend(backend, Fault("subscribe", onwards=True))
     f = fleet(faulty, clock)
     task = asyncio.create_task(f.run())
     await clock.sleep(2)

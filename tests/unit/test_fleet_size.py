@@ -10,13 +10,12 @@ from collections import Counter
 import pytest
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterFleet, PromoterSettings, TransientError
-from promoter_core.clock import SystemClock
-from promoter_core.contracts import ManyQueues
-from promoter_core.fleet.crew import RENEWED_AT_ONCE
-from promoter_core.fleet.discovery import Discovery
-from promoter_core.fleet.turns import AT_ONCE, LOCKS_AT_ONCE
-from promoter_core.model import JobRequest
-from promoter_core.signals import MOST_FLAGS, MOST_KEYS, Signals, What
+from promoter_core.runner.fleet.discovery import Discovery
+from promoter_core.runner.fleet.machine_pool import RENEWED_AT_ONCE
+from promoter_core.runner.fleet.round_robin import AT_ONCE, LOCKS_AT_ONCE
+from promoter_core.spi import ChangeFlags, ChangeKind, FleetSupport, JobRequest, SystemClock
+from promoter_core.spi.change_flags import MOST_FLAGS, MOST_KEYS
+from promoter_core.spi.wire import pack_envelope
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 
@@ -29,7 +28,7 @@ class Far(FaultyBackend):
     """A store that is 10 ms away. `largest` is the most that one call of a method has asked for."""
 
     def __init__(self, backend, clock):
-        methods = ("lock_many", "promote_many", "renew_many", "announce", "unlock", "join")
+        methods = ("lock_many", "promote_many", "renew_many", "announce", "unlock", "join_group")
         super().__init__(backend, *(Fault(m, onwards=True, error=None, delay_s=WAY_S) for m in methods), clock=clock)
         self.largest = Counter()
 
@@ -74,7 +73,7 @@ async def test_a_newcomer_is_given_its_share_while_all_others_are_served(backend
     async with fleet(far, clock, "a", events=[events]).running():
         await all_led(store, clock)
         for i, queue in enumerate(QUEUES):
-            await backend.schedule(queue, [JobRequest("x", b"", delay_ms=4_000 + i * 2)])
+            await backend.schedule(queue, [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=4_000 + i * 2)])
         await clock.sleep(3.5)
         async with fleet(await another(store, clock), clock, "b", events=[events]).running():
             most = 0
@@ -98,11 +97,13 @@ async def test_a_job_is_on_time_while_everything_else_is_looked_at(backend, stor
     async with fleet(far, clock, "a", events=[events]).running():
         await all_led(store, clock)
         for i in range(200):
-            await backend.schedule(QUEUES[-i], [JobRequest("x", b"", delay_ms=1_000 + i * 20)])
+            await backend.schedule(
+                QUEUES[-i], [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=1_000 + i * 20)]
+            )
         await clock.sleep(0.8)
         for _ in range(5):
             if what == "connection":
-                store.signals.set_all()  # what was written in the meantime is not known
+                store.flags.set_all()  # what was written in the meantime is not known
             await clock.sleep(1.2)
     assert len(events.jobs) == 200
     assert late_ms(events.batches) <= 10 * WAY_S * 1000
@@ -125,17 +126,17 @@ async def test_queues_that_another_leads_are_dropped_once_they_are_gone(store, b
 
 async def test_a_fleet_that_is_stopped_while_it_starts_leaves_no_feed_and_no_membership(store, backend, clock):
     class Slow(FaultyBackend):
-        async def find(self, patterns):
+        async def find_queues(self, patterns):
             await clock.sleep(30)
             yield []
 
     f = fleet(Slow(backend), clock, "a", [], patterns=["mail-*"])
     task = asyncio.create_task(f.run())
     await clock.sleep(1)
-    assert store.signals._feeds
+    assert store.flags._feeds
     f.stop()
     await task
-    assert store.signals._feeds == []
+    assert store.flags._feeds == []
 
     f = fleet(JoinsAndHangs(backend, clock), clock, "a")
     task = asyncio.create_task(f.run())
@@ -144,7 +145,7 @@ async def test_a_fleet_that_is_stopped_while_it_starts_leaves_no_feed_and_no_mem
     f.stop()
     await task
     assert [set(members) for members in store.groups.values()] == [set()]
-    assert store.signals._feeds == []
+    assert store.flags._feeds == []
 
 
 class JoinsAndHangs(FaultyBackend):
@@ -152,24 +153,24 @@ class JoinsAndHangs(FaultyBackend):
         super().__init__(backend, clock=clock)
         self._wall = clock
 
-    async def join(self, group, member, ttl_ms):
-        members = await self.backend.join(group, member, ttl_ms)
+    async def join_group(self, group, member, ttl_ms):
+        members = await self.backend.join_group(group, member, ttl_ms)
         await self._wall.sleep(30)
         return members
 
 
 async def test_a_group_that_the_server_refuses_at_the_start_ends_the_fleet(backend, clock):
-    refused = Fault("join", onwards=True, error=lambda: PermanentError("NOPERM zremrangebyscore", code="NOPERM"))
+    refused = Fault("join_group", onwards=True, error=lambda: PermanentError("NOPERM zremrangebyscore", code="NOPERM"))
     with pytest.raises(PermanentError, match="zremrangebyscore"):
         await fleet(FaultyBackend(backend, refused), clock, "a").run()
-    outage = Fault("join", error=lambda: TransientError("gone", code="CONNECTION"))
-    refused = Fault("join", nth=2, onwards=True, error=refused.error)
+    outage = Fault("join_group", error=lambda: TransientError("gone", code="CONNECTION"))
+    refused = Fault("join_group", nth=2, onwards=True, error=refused.error)
     with pytest.raises(PermanentError, match="zremrangebyscore"):
         await fleet(FaultyBackend(backend, outage, refused), clock, "a").run()
 
 
 async def test_a_group_that_the_server_refuses_later_is_a_warning_once(backend, clock, caplog):
-    refused = Fault("join", nth=2, onwards=True, error=lambda: PermanentError("NOPERM no", code="NOPERM"))
+    refused = Fault("join_group", nth=2, onwards=True, error=lambda: PermanentError("NOPERM no", code="NOPERM"))
     async with fleet(FaultyBackend(backend, refused), clock, "a").running() as f:
         await clock.sleep(60)
         assert all(health.leads for health in f.health())
@@ -181,8 +182,8 @@ async def test_a_group_that_the_server_refuses_later_is_a_warning_once(backend, 
 async def test_a_name_that_cannot_be_served_is_reported_once(backend, store, clock, caplog):
     names = ["mail-{a}", "mail-\x07", "mail-" + "x" * 300, "mail-\udcff", *(f"mail-{i}\n" for i in range(2_000))]
     for name in names:
-        await backend.schedule(name, [JobRequest("x", b"", delay_ms=3_600_000)])
-    await backend.schedule("other-{a}", [JobRequest("x", b"", delay_ms=3_600_000)])
+        await backend.schedule(name, [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=3_600_000)])
+    await backend.schedule("other-{a}", [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=3_600_000)])
     async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
         for _ in range(3):
             await clock.sleep(10)
@@ -195,13 +196,13 @@ async def test_a_name_that_cannot_be_served_is_reported_once(backend, store, clo
     assert max(map(len, said)) <= 300
 
 
-class Paged(ManyQueues):
+class Paged(FleetSupport):
     """200,000 keys: 400 steps."""
 
     def __init__(self, clock, step_s):
         self.clock, self.step_s, self.sweeps, self.steps = clock, step_s, [], 0
 
-    async def find(self, patterns):
+    async def find_queues(self, patterns):
         self.sweeps.append((self.clock.monotonic(), list(patterns)))
         for _ in range(400):
             await self.clock.sleep(self.step_s)
@@ -228,10 +229,10 @@ async def test_a_sweep_is_one_pass_and_takes_half_of_the_time_at_most(clock, ste
 async def test_a_lost_connection_has_new_queues_looked_for_soon(backend, store, clock):
     async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
         await clock.sleep(2)
-        feeds, store.signals._feeds = store.signals._feeds, []  # the announcement is lost with the connection
+        feeds, store.flags._feeds = store.flags._feeds, []  # the announcement is lost with the connection
         await DelayedQueue(backend, "mail-a").schedule(1, delay=60)
-        store.signals._feeds = feeds
-        store.signals.set_all()
+        store.flags._feeds = feeds
+        store.flags.set_all()
         await clock.sleep(1.5)
         assert [h.queue for h in f.health()] == ["mail-a"]
 
@@ -266,7 +267,7 @@ class Ordered(RecordingMetrics):
 @pytest.mark.parametrize("kind", ["promoter", "fleet"])
 async def test_what_a_run_reports_last_comes_before_its_queues_are_forgotten(backend, clock, kind, cancelled):
     metrics = Ordered()
-    promoter = Promoter(backend, PromoterSettings(queue="q0000"), metrics=[metrics], clock=clock)
+    promoter = Promoter(backend, "q0000", metrics=[metrics], clock=clock)
     runner = promoter if kind == "promoter" else fleet(backend, clock, "a", QUEUES[:3], metrics=[metrics])
     task = asyncio.create_task(runner.run())
     await clock.sleep(1)
@@ -300,10 +301,10 @@ async def test_the_figures_of_a_run_until_idle_are_its_result(backend, clock, un
 async def test_keys_that_nobody_waits_for_have_no_flag(backend, store, clock):
     async with fleet(backend, clock, "a", ["mine"], patterns=["mail-*"]).running():
         for n in range(5_000):
-            store.signals.set((f"foreign-{n}", What.SET))
+            store.flags.set(ChangeKind.JOBS, f"foreign-{n}")
         await clock.sleep(1)
-        assert len(store.signals._flags) <= 4
-    signals = Signals(SystemClock())
+        assert len(store.flags._flags) <= 4
+    signals = ChangeFlags(SystemClock())
     waiting = asyncio.create_task(signals.wait("waited for", 60))
     signals.expect("waited for")
     await asyncio.sleep(0)
@@ -317,10 +318,10 @@ async def test_keys_that_nobody_waits_for_have_no_flag(backend, store, clock):
 
 
 async def test_a_feed_that_is_not_read_says_that_everything_has_changed(store, backend):
-    feed = await backend.feed()
+    feed = await backend.subscribe()
     for n in range(MOST_KEYS + 1):
-        store.signals.set((f"q{n}", What.SET))
+        store.flags.set(ChangeKind.JOBS, f"q{n}")
     changes = await feed.next(0)
     assert changes.everything
-    assert len(changes.sets) == MOST_KEYS
+    assert len(changes.jobs) == MOST_KEYS
     assert not (await feed.next(0)).everything

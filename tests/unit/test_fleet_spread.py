@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterSettings
-from promoter_core.fleet.rendezvous import Rendezvous, fingerprint, weight
+from promoter_core.runner.fleet.rendezvous import Rendezvous, fingerprint, weight
 from promoter_core.testing import RecordingEvents
 from promoter_memory.backend import MemoryBackend
 
@@ -24,9 +24,7 @@ class Process:
         self.events = RecordingEvents()
         self.backend = MemoryBackend(store)
         settings = PromoterSettings(queue="-", holder_id=name, lock_ttl_ms=int(LEASE_S * 1000))
-        self.fleet = PromoterFleet(
-            self.backend, queues, patterns=patterns, settings=settings, clock=clock, events=[self.events]
-        )
+        self.fleet = PromoterFleet(self.backend, [*queues, *patterns], settings, clock=clock, events=[self.events])
 
     async def start(self):
         await self.backend.open()
@@ -140,10 +138,10 @@ async def test_a_queue_that_one_process_finds_is_led_by_the_one_that_it_belongs_
     producer = MemoryBackend(store)
     await producer.open()
     names = [f"mail-{i}" for i in range(20)]
-    feeds, store.signals._feeds = store.signals._feeds, []  # nobody hears of these
+    feeds, store.flags._feeds = store.flags._feeds, []  # nobody hears of these
     for name in names:
         await DelayedQueue(producer, name).schedule(1, delay=60)
-    store.signals._feeds = feeds
+    store.flags._feeds = feeds
     await clock.sleep(11)
     assert set(led_by(store, clock, names)) == {"a", "b"}
     for process in (a, b):
@@ -224,13 +222,13 @@ def test_rendezvous_is_even_and_moves_no_more_than_it_must():
 class Mute(MemoryBackend):
     """Nothing is heard of new queues: sweeps have to find them."""
 
-    async def feed(self):
-        feed = await super().feed()
+    async def subscribe(self):
+        feed = await super().subscribe()
         hear = feed.next
 
         async def next_(timeout_s):
             changes = await hear(timeout_s)
-            return replace(changes, sets=frozenset())
+            return replace(changes, jobs=frozenset())
 
         feed.next = next_
         return feed
@@ -240,9 +238,7 @@ async def test_a_fleet_that_does_not_spread_leads_what_a_later_sweep_finds(store
     events, backend = RecordingEvents(), Mute(store)
     await backend.open()
     settings = PromoterSettings(queue="-")
-    fleet = PromoterFleet(
-        backend, patterns=["q*"], settings=settings, clock=clock, events=[events], spread=False, discover_s=5
-    )
+    fleet = PromoterFleet(backend, ["q*"], settings, clock=clock, events=[events], spread=False, discover_s=5)
     async with fleet.running():
         await clock.sleep(1)
         await DelayedQueue(backend, "q-new").schedule(1, delay=1, job_id="a")

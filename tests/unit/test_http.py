@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from promoter_core.cli.http import serving
-from promoter_core.model import Health
+from promoter_core import Health
+from promoter_core.web.server import serving
 
 aiohttp = pytest.importorskip("aiohttp")
 LONG_S = 0.5
@@ -44,7 +44,10 @@ class Runner:
 
     def health(self):
         self._long()
-        return [Health(f"q{i}", "leader", True, 0.1, 0.1, None) for i in range(3)]
+        return [
+            Health(queue=f"q{i}", state="leader", leads=True, last_tick_age_s=0.1, led_age_s=0.1, last_error=None)
+            for i in range(3)
+        ]
 
     def unready(self):
         self._long()

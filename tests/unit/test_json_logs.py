@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from promoter_core import PermanentError, Promoter, PromoterSettings, TransientError
+from promoter_core import PermanentError, Promoter, TransientError
 from promoter_core.cli.json_logs import JsonFormatter
 from promoter_core.testing import Fault, FaultyBackend
 
@@ -62,7 +62,7 @@ async def test_a_promoters_lines_name_the_queue_and_the_code(backend, clock, cap
     caplog.set_level(logging.DEBUG)
     gone, no = TransientError("gone", code="CONNECTION"), PermanentError("no", code="NOPERM")
     faults = [Fault("promote", nth=2, error=lambda: gone), Fault("promote", nth=5, error=lambda: no)]
-    promoter = Promoter(FaultyBackend(backend, *faults), PromoterSettings(queue="mails"), clock=clock)
+    promoter = Promoter(FaultyBackend(backend, *faults), "mails", clock=clock)
     with pytest.raises(PermanentError):
         await promoter.run()
     lines = [formatted(record) for record in caplog.records if record.name == "promoter"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Wait, Waited
-from promoter_core.machine import State
-from promoter_core.model import LeaseHeld, LeaseLost, LockOutcome, Phase, Promotion, Tick
+from promoter_core import Promotion
+from promoter_core.engine.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Wait, Waited
+from promoter_core.engine.machine import State
+from promoter_core.spi import LeaseHeld, LeaseLost, LockOutcome, Phase, Tick
 from tests.unit.machine_bench import JOB, LEASE, LOST_TOUCH, Bench, tick_of
 
 # FOLLOWER
@@ -63,8 +64,8 @@ def test_a_full_batch_drains_without_waiting():
     assert tick_of(bench.decision).promoted == 10
 
 
-def test_quarantined_members_count_towards_a_full_batch():
-    assert isinstance(Bench().leads(Promotion(promoted=4, quarantined=6)).action, Promote)
+def test_malformed_members_count_towards_a_full_batch():
+    assert isinstance(Bench().leads(Promotion(promoted=4, malformed=6)).action, Promote)
 
 
 def test_unfused_phases_are_done_in_order_before_the_next_promote():
@@ -153,7 +154,7 @@ def test_a_wake_that_found_nothing_due_is_followed_by_a_pause_that_grows_under_c
     pauses = []
     for _ in range(6):
         bench.then(Waited(True)).then(Promotion())
-        assert bench.wait.reason is Reason.GATHER
+        assert bench.wait.reason is Reason.DEBOUNCE
         assert bench.wait.deaf
         pauses.append(round(bench.wait.seconds * 1000))
         bench.then(Waited(False), bench.wait.seconds)

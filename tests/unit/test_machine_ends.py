@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core.actions import (
+from promoter_core import PromoterSettings, Promotion, QueueStats
+from promoter_core.engine.actions import (
+    CheckIdle,
     Cleanup,
     Done,
     Emit,
     Failed,
     Lock,
-    Look,
     NotReleased,
     Promote,
     Reason,
@@ -19,9 +20,8 @@ from promoter_core.actions import (
     Wait,
     Waited,
 )
-from promoter_core.machine import Machine, State
-from promoter_core.model import LeaseHeld, LeaseLost, LockOutcome, Promotion, QueueStats
-from promoter_core.settings import PromoterSettings
+from promoter_core.engine.machine import Machine, State
+from promoter_core.spi import LeaseHeld, LeaseLost, LockOutcome
 from tests.unit.machine_bench import FUSED, JOB, LEASE, LOST_TOUCH, REFUSED, Bench
 
 # Errors
@@ -191,14 +191,25 @@ def test_until_idle_goes_on_while_due_jobs_are_held_back():
 
 def test_until_idle_a_follower_looks_whether_anything_is_due():
     bench = Bench(until_idle=True).then(LeaseHeld(5_000))
-    assert bench.action == Look()
+    assert bench.action == CheckIdle()
     assert isinstance(bench.then(stats(due=1)).action, Wait)
     assert bench.then(Waited(False)).action == Lock()
     assert bench.then(LeaseHeld(5_000)).then(stats(due=0)).action == Stop(None)
 
 
 def stats(due: int) -> QueueStats:
-    return QueueStats(1, due, due, 0, None, 0, 0, 0, "other", 5_000)
+    return QueueStats(
+        now_ms=1,
+        depth=due,
+        due=due,
+        oldest_pending_lag_ms=0,
+        next_due_ms=None,
+        stream_len=0,
+        events_len=0,
+        dlq_len=0,
+        holder="other",
+        lease_remaining_ms=5_000,
+    )
 
 
 # What is asked of the backend

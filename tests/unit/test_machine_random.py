@@ -8,29 +8,42 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from promoter_core.actions import Cleanup, Done, Emit, Failed, Lock, Look, Promote, Reason, Stop, Unlock, Wait, Waited
-from promoter_core.errors import PermanentError, TransientError
-from promoter_core.machine import Machine, State
-from promoter_core.model import (
-    Lease,
-    LeaseHeld,
-    LeaseLost,
-    LockOutcome,
-    Phase,
-    PromotedJob,
-    Promotion,
-    QueueStats,
-    Renewal,
+from promoter_core import PermanentError, PromotedJob, PromoterSettings, Promotion, QueueStats, TransientError
+from promoter_core.engine.actions import (
+    CheckIdle,
+    Cleanup,
+    Done,
+    Emit,
+    Failed,
+    Lock,
+    Promote,
+    Reason,
+    Stop,
+    Unlock,
+    Wait,
+    Waited,
 )
-from promoter_core.pacing import BACKOFF_MS
-from promoter_core.settings import PromoterSettings
+from promoter_core.engine.machine import Machine, State
+from promoter_core.engine.pacing import BACKOFF_MS
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, Renewal
 
-JOB = PromotedJob("a", "", 1, 2, "2-0")
+JOB = PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0")
 TTL_MS = 3_000
 
 
 def stats(due: int) -> QueueStats:
-    return QueueStats(1_000, due, due, 0, None, 0, 0, 0, "other", 500)
+    return QueueStats(
+        now_ms=1_000,
+        depth=due,
+        due=due,
+        oldest_pending_lag_ms=0,
+        next_due_ms=None,
+        stream_len=0,
+        events_len=0,
+        dlq_len=0,
+        holder="other",
+        lease_remaining_ms=500,
+    )
 
 
 class RandomRuns(RuleBasedStateMachine):
@@ -68,7 +81,7 @@ class RandomRuns(RuleBasedStateMachine):
         if self.shutdown_steps is not None:
             self.shutdown_steps += 1
             assert self.shutdown_steps <= 4, "after a shutdown: cleanup, emit, unlock, stop at most"
-            assert not isinstance(action, Lock | Promote | Wait | Look)
+            assert not isinstance(action, Lock | Promote | Wait | CheckIdle)
 
     def answer(self, outcome, after_s=0.0):
         self.now_s += after_s
@@ -89,9 +102,9 @@ class RandomRuns(RuleBasedStateMachine):
         self.granted, self.failures = False, 0
         stopping = self.shutdown_steps is not None
         self.answer(LeaseHeld(remaining))
-        assert self.doing(Stop if stopping else Look if self.until_idle else Wait)
+        assert self.doing(Stop if stopping else CheckIdle if self.until_idle else Wait)
 
-    @precondition(lambda self: self.doing(Look))
+    @precondition(lambda self: self.doing(CheckIdle))
     @rule(due=st.integers(0, 3))
     def looks_whether_anything_is_due(self, due):
         stopping = self.shutdown_steps is not None
@@ -188,7 +201,7 @@ class RandomRuns(RuleBasedStateMachine):
     @precondition(lambda self: not self.doing(Stop))
     @rule()
     def fails_for_a_while(self):
-        tick = self.doing(Lock, Promote, Wait, Look)
+        tick = self.doing(Lock, Promote, Wait, CheckIdle)
         ending = self.doing(Unlock) or self.shutdown_steps is not None
         self.answer(Failed(TransientError("gone", code="CONNECTION")))
         if tick and not ending:

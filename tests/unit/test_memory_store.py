@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from promoter_core import DelayedQueue, Job
-from promoter_core.model import JobRequest, PromotionRequest
+from promoter_core.spi import JobRequest, PromotionRequest
+from promoter_core.spi.wire import pack_envelope
 
 
 async def test_cancelled_jobs_that_were_due_far_ahead_are_not_kept(queue, store):
@@ -20,7 +21,7 @@ async def test_cancelled_jobs_that_were_due_far_ahead_are_not_kept(queue, store)
 
 async def test_jobs_of_one_id_leave_nothing_of_those_that_have_gone(backend, store, clock):
     for i in range(500):
-        await backend.schedule("q", [JobRequest("a", b"%d" % i, delay_ms=1_000 + i)])
+        await backend.schedule("q", [JobRequest("a", pack_envelope("a", b"%d" % i, 0, 0), delay_ms=1_000 + i)])
         if i % 2:
             await backend.cancel("q", ["a"])
     chain, job = 0, store["q"].waiting("a")

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
-from promoter_core.errors import ConfigError
-from promoter_core.model import LockOutcome, StreamName
+from promoter_core import ConfigError, DelayedQueue, Job, Promoter, PromoterSettings, connect
+from promoter_core.spi import LockOutcome, StreamName
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
-from promoter_memory.backend import MemoryBackend, MemoryStore
+from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import MemoryStore
 from tests.unit.memory_bench import promoter, streamed
 
 
@@ -67,7 +67,7 @@ async def test_a_tick_is_reported_every_tick_and_the_lock_on_transitions_only(ba
 
 async def test_it_can_be_stopped_from_another_thread():
     async with connect("memory://") as backend:
-        p = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=600_000))
+        p = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=600_000))
         task = asyncio.create_task(p.run())
         await asyncio.sleep(0.05)
         assert p.health().leads
@@ -91,7 +91,7 @@ async def test_no_event_is_written_when_they_are_disabled(backend, clock, queue)
     await queue.schedule("x", delay=1)
     async with promoter(backend, clock, events=[]).running():
         pass
-    async with Promoter(backend, PromoterSettings(queue="q", events=False), clock=clock).running():
+    async with Promoter(backend, "q", PromoterSettings(events=False), clock=clock).running():
         await clock.sleep(2)
     assert len(await streamed(backend)) == 1
     assert await streamed(backend, StreamName.EVENTS) == ()
@@ -195,8 +195,8 @@ async def test_a_second_promoter_follows_and_takes_over_at_once_on_a_clean_stop(
     one, two = MemoryBackend(store), MemoryBackend(store)
     await one.open()
     await two.open()
-    first = Promoter(one, PromoterSettings(queue="q", holder_id="one"), clock=clock)
-    second = Promoter(two, PromoterSettings(queue="q", holder_id="two"), clock=clock)
+    first = Promoter(one, "q", holder_id="one", clock=clock)
+    second = Promoter(two, "q", holder_id="two", clock=clock)
     leading = asyncio.create_task(first.run())
     await clock.sleep(1)
     async with second.running():
@@ -218,9 +218,7 @@ async def test_three_promoters_on_one_queue_of_1000_jobs_promote_each_exactly_on
     await DelayedQueue(backends[0], "q", clock=clock).schedule_many(
         [Job(data=i, delay=1 + i / 500, job_id=f"j{i}") for i in range(1000)]
     )
-    promoters = [
-        Promoter(b, PromoterSettings(queue="q", lock_ttl_ms=300, promote_batch=7), clock=clock) for b in backends
-    ]
+    promoters = [Promoter(b, "q", PromoterSettings(lock_ttl_ms=300, promote_batch=7), clock=clock) for b in backends]
     tasks = [asyncio.create_task(p.run()) for p in promoters]
     for _ in range(10):  # leadership goes round
         await clock.sleep(0.35)
@@ -250,8 +248,8 @@ async def test_a_stalled_leader_promotes_nothing_once_another_has_taken_over(clo
         metrics = RecordingMetrics()
         # The stale leader's promote call is on its way (suspended) while its lease runs out.
         stuck = FaultyBackend(stale, Fault("promote", nth=2 + round_ % 2, error=None, delay_s=5.0), clock=clock)
-        first = Promoter(stuck, PromoterSettings(queue=queue, lock_ttl_ms=900), clock=clock, metrics=[metrics])
-        second = Promoter(fresh, PromoterSettings(queue=queue, lock_ttl_ms=900), clock=clock)
+        first = Promoter(stuck, queue, PromoterSettings(lock_ttl_ms=900), clock=clock, metrics=[metrics])
+        second = Promoter(fresh, queue, PromoterSettings(lock_ttl_ms=900), clock=clock)
         one = asyncio.create_task(first.run())
         await clock.sleep(0.1)
         async with second.running():

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from promoter_core import Job, PermanentError, TransientError
-from promoter_core.model import PromotedJob, SinkTrouble
-from promoter_core.sinks import EventFeed
+from promoter_core import Job, PermanentError, PromotedJob, TransientError
+from promoter_core.runner.sink_dispatch import SinkQueue
+from promoter_core.spi import SinkFailure
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from tests.unit.memory_bench import promoter, streamed
 
-JOB = PromotedJob("a", "", 1, 2, "2-0")
+JOB = PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0")
 
 
 async def test_transient_errors_are_waited_out_and_reported(backend, clock, queue):
@@ -66,12 +66,12 @@ async def test_a_permanent_error_ends_run_with_it_and_releases_the_lock(backend,
 
 
 async def test_a_backends_own_exception_ends_run_as_a_permanent_error(backend, clock):
-    class Broken(FaultyBackend):
+    class BrokenPlugin(FaultyBackend):
         async def promote(self, lease, request):
             raise KeyError("oops")
 
     with pytest.raises(PermanentError, match=r"unexpected KeyError.*oops") as raised:
-        await promoter(Broken(backend), clock).run()
+        await promoter(BrokenPlugin(backend), clock).run()
     assert isinstance(raised.value.__cause__, KeyError)
 
 
@@ -147,10 +147,10 @@ async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
             await asyncio.Event().wait()
 
     sink = Stuck()
-    feed = EventFeed(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, trouble: None)
     feed.start()
     for _ in range(3):
-        feed.offer("q", (PromotedJob("a", "", 1, 2, "2-0"),))
+        feed.offer("q", (PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0"),))
     await feed.close(timeout_s=0.05)
     assert sink.closed
     assert "did not finish" in caplog.text
@@ -163,7 +163,7 @@ class Monitoring(RecordingMetrics):
         super().__init__()
         self.troubles = []
 
-    def on_sink(self, sink, trouble):
+    def on_sink_failure(self, sink, trouble):
         self.troubles.append((sink, trouble))
 
 
@@ -178,7 +178,7 @@ async def test_a_metrics_sink_that_blocks_is_told_of(backend, clock, queue, capl
     await queue.schedule("x", delay=1)
     async with promoter(backend, clock, metrics=[Blocking(), monitor]).running():
         await clock.sleep(2)
-    assert monitor.troubles == [("Blocking", SinkTrouble.BLOCKED)]
+    assert monitor.troubles == [("Blocking", SinkFailure.BLOCKED)]
     assert "sink Blocking blocked for 1" in caplog.text
     assert len(await streamed(backend)) == 1
 
@@ -212,20 +212,20 @@ async def test_what_a_sink_loses_is_bounded_counted_and_told_of(backend, clock, 
             await asyncio.Event().wait()
 
     monitor = Monitoring()
-    monkeypatch.setattr(EventFeed.__init__, "__kwdefaults__", {"batches": 256, "jobs": 1_000})
+    monkeypatch.setattr(SinkQueue.__init__, "__kwdefaults__", {"batches": 256, "jobs": 1_000})
     async with promoter(backend, clock, metrics=[monitor], events=[Dead()]).running() as p:
         for i in range(400):
             await queue.schedule(i, delay=0.5)
             await clock.sleep(1)
         dropped = p.dropped_batches
         assert 400 - 256 - 3 <= dropped <= 400 - 256
-        assert monitor.troubles == [("Dead", SinkTrouble.DROPPED)] * dropped
+        assert monitor.troubles == [("Dead", SinkFailure.DROPPED)] * dropped
         assert sum("is too slow" in r.getMessage() for r in caplog.records) <= 10, "the log is not flooded"
     assert len(await streamed(backend)) == 400
 
 
 async def test_what_a_sink_is_behind_with_is_bounded_in_jobs_too():
-    feed, batch = EventFeed(RecordingEvents(), lambda sink, trouble: None, jobs=1_000), (JOB,) * 400
+    feed, batch = SinkQueue(RecordingEvents(), lambda sink, trouble: None, jobs=1_000), (JOB,) * 400
     for _ in range(5):
         feed.offer("q", batch)
     assert feed.dropped == 3
@@ -238,7 +238,7 @@ async def test_what_a_sink_is_behind_with_is_bounded_in_jobs_too():
 
 async def test_many_small_batches_are_served_many_at_a_time():
     sink = RecordingEvents()
-    feed = EventFeed(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, trouble: None)
     feed.start()
     for _ in range(500):
         feed.offer("q", (JOB,))

@@ -16,10 +16,10 @@ from promoter_core import (
     JobError,
     Promoter,
     PromoterError,
-    PromoterSettings,
     Scheduled,
 )
-from promoter_core.model import JobRequest, PromotionRequest, StreamName
+from promoter_core.spi import JobRequest, PromotionRequest, StreamName
+from promoter_core.spi.wire import pack_envelope
 from promoter_core.testing import RecordingEvents
 
 
@@ -48,7 +48,7 @@ async def test_a_job_that_is_due_is_due_now_and_promoted_as_any_other(queue, bac
     await queue.schedule("x", **when)
     assert await next_due(queue) == clock.time_ms()
     events = RecordingEvents()
-    async with Promoter(backend, PromoterSettings(queue="q"), clock=clock, events=[events]).running():
+    async with Promoter(backend, "q", clock=clock, events=[events]).running():
         await clock.sleep(0.1)
         await queue.schedule("y", **when)
         await clock.sleep(0.1)
@@ -78,7 +78,7 @@ async def test_cancel_takes_an_id_or_what_schedule_answered(queue):
 
 async def test_a_job_with_an_id_that_is_no_utf_8_can_be_cancelled_all_the_same(queue, backend):
     id = b"\xff".decode("utf-8", "surrogateescape")  # another producer's, as events tell it
-    await backend.schedule("q", [JobRequest(id, b"", delay_ms=1_000)])
+    await backend.schedule("q", [JobRequest(id, pack_envelope(id, b"", 0, 0), delay_ms=1_000)])
     assert await queue.cancel(id) is CancelOutcome.REMOVED
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core.model import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal
+from promoter_core import PromotedJob, Promotion
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost, Renewal
 from promoter_resp import replies
 
 LEASE = Lease("q", "me", 1_000)
@@ -20,9 +21,12 @@ def test_a_full_promote_reply():
         oldest_pending_lag_ms=7,
         next_due_ms=993,
         now_ms=1_000,
-        quarantined=1,
+        malformed=1,
         held_back=3,
-        jobs=(PromotedJob("a", "n", 900, 1_000, "1000-0"), PromotedJob(None, "", 901, 1_000, "1000-1")),
+        jobs=(
+            PromotedJob("a", "n", due_ms=900, promoted_ms=1_000, stream_id="1000-0"),
+            PromotedJob(None, "", due_ms=901, promoted_ms=1_000, stream_id="1000-1"),
+        ),
     )
 
 

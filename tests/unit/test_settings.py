@@ -6,8 +6,7 @@ import dataclasses
 
 import pytest
 
-from promoter_core import ConfigError, PromoterSettings
-from promoter_core.model import Overflow
+from promoter_core import ConfigError, Overflow, PromoterSettings
 
 
 def test_the_defaults_are_those_of_the_reference():

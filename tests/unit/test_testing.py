@@ -10,12 +10,11 @@ import time
 
 import pytest
 
-from promoter_core import TransientError
-from promoter_core.contracts import Backend, Clock, EventSink, ManyQueues, MetricsSink
-from promoter_core.model import Capabilities, Lease, Promotion, Wake
+from promoter_core import Backend, Clock, EventSink, MetricsSink, Promotion, TransientError
+from promoter_core.spi import Capabilities, FleetSupport, Lease, Wake
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
-from promoter_core.testing.checked import CheckedBackend, shape_problems
-from promoter_core.testing.contract import BackendContract, EventSinkContract
+from promoter_core.testing.conformance.by_url import BackendContract, EventSinkContract
+from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
 from promoter_core.testing.forward import OPTIONAL
 from promoter_memory.backend import MemoryBackend
 
@@ -166,15 +165,15 @@ def test_a_wrapper_offers_what_the_wrapped_backend_offers_and_no_more(memory, wr
         assert not offers(wrapper(Plain()), protocol)
         assert not isinstance(wrapper(Plain()), protocol)
     assert offers(wrapper(memory), Backend)
-    assert offers(wrapper(memory), ManyQueues)
+    assert offers(wrapper(memory), FleetSupport)
 
 
 async def test_what_a_backend_offers_beyond_the_contract_can_fail_too(memory):
-    faulty = FaultyBackend(memory, Fault("join"))
+    faulty = FaultyBackend(memory, Fault("join_group"))
     with pytest.raises(TransientError):
-        await faulty.join("g", "me", 1_000)
-    assert (await faulty.join("g", "me", 1_000)).names
-    assert faulty.calls["join"] == 2
+        await faulty.join_group("g", "me", 1_000)
+    assert (await faulty.join_group("g", "me", 1_000)).names
+    assert faulty.calls["join_group"] == 2
 
 
 # What the kit says, in one sentence

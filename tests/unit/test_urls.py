@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from promoter_core import ConfigError, PromoterError, Registry
-from promoter_core.urls import parse_url
+from promoter_core.spi import parse_url
 
 REGISTRY = Registry()
 

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core.envelope import Envelope, pack_envelope, unpack_envelope
-from promoter_core.lateness import LATENESS_MS
+from promoter_core import Envelope, unpack_envelope
+from promoter_core.spi import CHASQUIMQ, LATENESS_MS, pack_envelope
 from promoter_resp.driver import Script
-from promoter_resp.keys import keys_of
-from promoter_resp.member import decode_member, encode_member
 
 # As ChasquiMQ 1.3 writes Queue.add("send-email", {"to": "a@b.c", "n": 1}, job_id="my-id-1", delay_ms=…).
 SEEN = b"\n\x00\x00\x00send-email\x94\xa7my-id-1\xc4\r\x82\xa2to\xa5a@b.c\xa1n\x01\xcf\x00\x00\x01\xa2\x0b[\xb1\xd9\x00"
@@ -23,15 +21,15 @@ CREATED_MS = 0x01A20B5BB1D9
 
 def test_a_member_is_what_chasquimq_writes():
     envelope = pack_envelope("my-id-1", msgpack.packb({"to": "a@b.c", "n": 1}), CREATED_MS, 0)
-    assert encode_member("send-email", envelope) == SEEN
+    assert CHASQUIMQ.encode_member("send-email", envelope) == SEEN
 
 
 def test_a_member_without_name_has_a_length_of_zero():
-    assert encode_member("", b"x") == b"\0\0\0\0x"
+    assert CHASQUIMQ.encode_member("", b"x") == b"\0\0\0\0x"
 
 
 def test_what_chasquimq_writes_can_be_read():
-    name, envelope = decode_member(SEEN)
+    name, envelope = CHASQUIMQ.decode_member(SEEN)
     e = unpack_envelope(envelope)
     assert (name, e.id, e.created_at_ms, e.attempt) == ("send-email", "my-id-1", CREATED_MS, 0)
     assert e.data() == {"to": "a@b.c", "n": 1}
@@ -59,7 +57,7 @@ def test_a_payload_that_is_not_bin_is_packed_again():
 )
 def test_a_malformed_member_is_told_apart(member, problem):
     with pytest.raises(ValueError, match=problem):
-        decode_member(member)
+        CHASQUIMQ.decode_member(member)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +74,11 @@ texts = st.text() | st.binary().map(lambda b: b.decode("utf-8", "surrogateescape
 @given(name=texts.filter(lambda t: max(t, default="") < "\ud800" or max(t) > "\udbff"), payload=st.binary())
 def test_members_round_trip(name, payload):
     try:
-        member = encode_member(name, payload + b"x")
+        member = CHASQUIMQ.encode_member(name, payload + b"x")
     except UnicodeEncodeError:
         return  # a lone surrogate that stands for no byte: refused before it comes here
-    assert decode_member(member)[1] == payload + b"x"
-    assert encode_member(*decode_member(member)) == member
+    assert CHASQUIMQ.decode_member(member)[1] == payload + b"x"
+    assert CHASQUIMQ.encode_member(*CHASQUIMQ.decode_member(member)) == member
 
 
 @given(st.binary(max_size=200))
@@ -91,7 +89,7 @@ def test_random_bytes_never_raise_anything_but_value_error(data):
 
 
 def test_all_keys_of_a_queue_share_a_hash_tag():
-    k = keys_of("emäils")
+    k = CHASQUIMQ.keys_of("emäils")
     tag = "{chasqui:emäils}:".encode()
     assert all(key.startswith(tag) for key in (k.delayed, k.stream, k.lock, k.events, k.dlq, k.index, k.marker, k.wake))
     assert k.delayed == tag + b"delayed"

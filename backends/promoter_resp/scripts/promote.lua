@@ -3,7 +3,7 @@
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
 --       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers
--- Reply: {promoted, depth, lag, next due or nil, now, quarantined, held back, {id or nil, name, due, stream id, …},
+-- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, due, stream id, …},
 --         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
 -- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
@@ -37,17 +37,17 @@ end
 local full = room < limit
 
 -- include id_of
-local quarantined = 0
-local QUARANTINED = {quarantined = true} -- in the place of a stream id
+local malformed = 0
+local MALFORMED = {malformed = true} -- in the place of a stream id
 
 -- Puts what cannot be a job into the DLQ.
-local function quarantine(member, start)
+local function dead_letter(member, start)
   local detail = not start and 'shorter than its header'
     or start == #member + 1 and 'empty payload' or 'the name runs past the end'
   local added = pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', detail, 'd', member)
   if added.err then return added end
-  quarantined = quarantined + 1
-  return QUARANTINED
+  malformed = malformed + 1
+  return MALFORMED
 end
 
 -- The bare prefix is a key as long as any job of the queue has a trace context.
@@ -115,7 +115,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     else
       local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
       if not start or start > size then
-        added = quarantine(member, start)
+        added = dead_letter(member, start)
       elseif start == 5 then
         added, id = pcall('XADD', stream, '*', 'd', sub(member, 5)), id_of(member, 5)
       else
@@ -142,7 +142,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
         if event.err then write_events = false end
       end
     end
-    if want_jobs and not added.quarantined then
+    if want_jobs and not added.malformed then
       local due = tonumber(batch[i + 1]) or 0
       if due < 0 or due > 9e15 then due = 0 end
       jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id or false, name or '', floor(due), added
@@ -171,8 +171,8 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   if #batch < wanted * step then break end
   chunk = min(chunk * 8, CHUNK)
 end
-promoted = promoted - quarantined
-if failure and promoted + quarantined == 0 then
+promoted = promoted - malformed
+if failure and promoted + malformed == 0 then
   return failure
 end
 if promoted > 0 and not hold then
@@ -198,4 +198,4 @@ end
 for i = 1, #late do
   late[i] = min(late[i], promoted)
 end
-return {promoted, depth, lag, next_due, now, quarantined, held_back, jobs, late, traces}
+return {promoted, depth, lag, next_due, now, malformed, held_back, jobs, late, traces}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from promoter_core.model import Lease, LeaseHeld, LeaseLost
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost
 from promoter_memory.backend import MemoryBackend
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from promoter_core.errors import PermanentError
-from promoter_core.signals import What
+from promoter_core import PermanentError
+from promoter_core.spi import ChangeKind
 from promoter_memory.backend import MemoryBackend
 
 
@@ -14,20 +14,20 @@ class WakesNobody(MemoryBackend):
     killed_by = "test_a_new_head_ends_a_leaders_wait"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, What.SET))
-        signals, self._store.signals = self._store.signals, type(self._store.signals)(self._clock)
+        self._store.flags.clear(ChangeKind.JOBS, queue)
+        signals, self._store.flags = self._store.flags, type(self._store.flags)(self._clock)
         try:
-            self._store.signals.expect("nothing")
-            return await self._store.signals.wait("nothing", timeout_s)
+            self._store.flags.expect("nothing")
+            return await self._store.flags.wait("nothing", timeout_s)
         finally:
-            self._store.signals = signals
+            self._store.flags = signals
 
 
 class MissesAChangeBeforeTheWait(MemoryBackend):
     killed_by = "test_a_change_between_promote_and_wait_is_not_missed"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, What.SET))
+        self._store.flags.clear(ChangeKind.JOBS, queue)
         return await super().wait(queue, timeout_s, lease)
 
 
@@ -35,7 +35,7 @@ class MissesAnUnlockBeforeTheWait(MemoryBackend):
     killed_by = "test_an_unlock_between_lock_and_wait_is_not_missed"
 
     async def wait(self, queue, timeout_s, lease):
-        self._store.signals.clear((queue, What.LOCK))
+        self._store.flags.clear(ChangeKind.LOCK, queue)
         return await super().wait(queue, timeout_s, lease)
 
 

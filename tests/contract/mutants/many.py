@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from promoter_core.model import Changes, LeaseLost, Members, Renewal
+from promoter_core.spi import Changes, LeaseLost, Members, Renewal
 from promoter_memory.backend import MemoryBackend
 
 
@@ -80,15 +80,15 @@ class AnswersAsBefore(MemoryBackend):
 class FindsEverything(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, patterns):
+    async def find_queues(self, patterns):
         yield [name for name, _ in self._store.queues()]
 
 
 class FindsTheFirstPage(MemoryBackend):
     killed_by = "test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern"
 
-    async def find(self, patterns):
-        async for page in super().find(patterns):
+    async def find_queues(self, patterns):
+        async for page in super().find_queues(patterns):
             yield page[:20]
             return
 
@@ -96,8 +96,8 @@ class FindsTheFirstPage(MemoryBackend):
 class FindsByTheFirstPattern(MemoryBackend):
     killed_by = "test_queues_are_found_by_any_of_several_patterns"
 
-    async def find(self, patterns):
-        async for page in super().find(patterns[:1]):
+    async def find_queues(self, patterns):
+        async for page in super().find_queues(patterns[:1]):
             yield page
 
 
@@ -111,50 +111,50 @@ class AnnouncesTheFirstOnly(MemoryBackend):
 class RemembersTheDead(MemoryBackend):
     killed_by = "test_members_of_a_group_know_one_another"
 
-    async def join(self, group, member, ttl_ms):
-        return await super().join(group, member, 10**9)
+    async def join_group(self, group, member, ttl_ms):
+        return await super().join_group(group, member, 10**9)
 
 
 class HasOneGroup(MemoryBackend):
     killed_by = "test_members_of_a_group_know_one_another"
 
-    async def join(self, group, member, ttl_ms):
-        return await super().join("group", member, ttl_ms)
+    async def join_group(self, group, member, ttl_ms):
+        return await super().join_group("group", member, ttl_ms)
 
 
 class KeepsExpiriesToItself(MemoryBackend):
     killed_by = "test_members_of_a_group_know_one_another"
 
-    async def join(self, group, member, ttl_ms):
-        return Members((await super().join(group, member, ttl_ms)).names, None)
+    async def join_group(self, group, member, ttl_ms):
+        return Members((await super().join_group(group, member, ttl_ms)).names, None)
 
 
 class TellsNobodyOfMembers(MemoryBackend):
     killed_by = "test_members_are_told_of_those_that_come_and_go"
 
-    async def feed(self):
-        return _Without(await super().feed(), members=False)
+    async def subscribe(self):
+        return _Without(await super().subscribe(), members=False)
 
 
 class TellsNobodyOfSets(MemoryBackend):
     killed_by = "test_the_feed_tells_of_queues_that_are_announced"
 
-    async def feed(self):
-        return _Without(await super().feed(), sets=frozenset())
+    async def subscribe(self):
+        return _Without(await super().subscribe(), jobs=frozenset())
 
 
 class TellsNobodyOfLocks(MemoryBackend):
     killed_by = "test_the_feed_tells_of_a_new_head_and_of_a_released_lock"
 
-    async def feed(self):
-        return _Without(await super().feed(), locks=frozenset())
+    async def subscribe(self):
+        return _Without(await super().subscribe(), locks=frozenset())
 
 
 class NeverSleeps(MemoryBackend):
     killed_by = "test_the_feed_sleeps_while_nothing_changes"
 
-    async def feed(self):
-        return _Without(await super().feed(), timeout_s=0.0)
+    async def subscribe(self):
+        return _Without(await super().subscribe(), timeout_s=0.0)
 
 
 class _Without:

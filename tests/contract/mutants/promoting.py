@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from promoter_core.envelope import pack_envelope, unpack_envelope
-from promoter_core.model import LeaseLost, Overflow, StreamEntry, StreamName
+from promoter_core import Overflow, unpack_envelope
+from promoter_core.spi import LeaseLost, StreamEntry, StreamName, pack_envelope
 from promoter_memory.backend import MemoryBackend
 
 
@@ -106,7 +106,7 @@ class CountsTheLateOfTheWholeSet(Edits):
     killed_by = "test_the_late_are_counted_by_bounds"
 
     def edit(self, p, request):
-        return replace(p, late=tuple(n + p.depth for n in p.late))
+        return replace(p, lateness_counts=tuple(n + p.depth for n in p.lateness_counts))
 
 
 class MixesUpTraces(Edits):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from promoter_core.envelope import pack_envelope
-from promoter_core.model import CancelOutcome, Scheduled, StreamName
+from promoter_core import CancelOutcome, Scheduled
+from promoter_core.spi import StreamName, pack_envelope
 from promoter_memory.backend import MemoryBackend
 
 

@@ -1,4 +1,4 @@
-"""`SqliteBackend`: the contract of `promoter_core.contracts.Backend`, a transaction a method.
+"""`SqliteBackend`: the contract of `promoter_core.spi.Backend`, a transaction a method.
 
 The cancel index is the job's own row, and events are written in the promotion's transaction, so both phases are fused.
 """
@@ -13,13 +13,12 @@ from dataclasses import replace
 import msgpack
 
 from promoter_core import ConfigError
-from promoter_core.clock import SystemClock
-from promoter_core.envelope import pack_envelope
-from promoter_core.lateness import later_than
-from promoter_core.model import (
+from promoter_core.spi import (
     MAX_DUE_MS,
+    BackendUrl,
     CancelOutcome,
     Capabilities,
+    ChangeFlags,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -33,11 +32,12 @@ from promoter_core.model import (
     Scheduled,
     StreamEntry,
     StreamName,
+    SystemClock,
     Ties,
     Wake,
+    later_than,
+    pack_envelope,
 )
-from promoter_core.signals import Signals
-from promoter_core.urls import BackendUrl
 from promoter_sqlite.database import Database
 
 MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
@@ -55,7 +55,7 @@ class SqliteBackend:
 
     def __init__(self, path: str) -> None:
         self._db = Database(path)
-        self._own = Signals(SystemClock())  # commits of our own connection do not show in its data_version
+        self._own = ChangeFlags(SystemClock())  # commits of our own connection do not show in its data_version
         self._seen: dict[tuple[str, str], int] = {}
 
     async def open(self) -> None:
@@ -210,7 +210,7 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
         db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
         if unique:
             db.execute("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", (queue, id, now_ms + MARKER_GRACE_MS))
-        jobs.append(PromotedJob(_text(id), _text(name), due_ms, now_ms, stream_id))
+        jobs.append(PromotedJob(_text(id), _text(name), due_ms=due_ms, promoted_ms=now_ms, stream_id=stream_id))
     if request.overflow is Overflow.TRIM:
         _trim(db, queue, StreamName.JOBS, request.max_stream_len)
     if request.events and jobs:
@@ -224,7 +224,7 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
         now_ms=now_ms,
         held_back=due if room < request.limit else 0,
         jobs=tuple(jobs) if request.want_jobs else (),
-        late=later_than(now_ms, (job.due_ms for job in jobs)),
+        lateness_counts=later_than(now_ms, (job.due_ms for job in jobs)),
     )
 
 

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from promoter_core import connect
-from promoter_core.testing.contract import BackendContract
+from promoter_core.registry import connect
+from promoter_core.testing.conformance.by_url import BackendContract
 
 
 class TestSqlite(BackendContract):

@@ -4,7 +4,8 @@ import sqlite3
 
 import pytest
 
-from promoter_core import ConfigError, DelayedQueue, PermanentError, TransientError, connect
+from promoter_core import ConfigError, DelayedQueue, PermanentError, TransientError
+from promoter_core.registry import connect
 
 
 async def test_jobs_outlive_the_process_that_scheduled_them(tmp_path):

@@ -1,0 +1,187 @@
+"""`TickConnection`: the connection that runs `lock` and `promote`, and the watcher that hears of changes to what they read.
+
+Both talk to the same server. The tick connection is one of its own, for NOLOOP hides a connection's own writes: nothing
+else may write on it.
+
+A new tick connection tracks only what has ticked on it, so everybody is woken whenever one is lost, by whatever cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from promoter_core.spi import Wake, ended
+from promoter_redis.connections import Connections
+from promoter_redis.errors import is_refused
+from promoter_redis.invalidation_listener import InvalidationListener
+from promoter_redis.link import Link
+from promoter_resp.driver import Call, Changed, Timed, between_ms
+
+TIME = ("TIME",)
+MIND_S = 0.1  # how often the idle tick connection is looked at
+
+
+class TickConnection:
+    """`tracks=False` for servers without client tracking."""
+
+    def __init__(self, connections: Connections, *, tracks: bool = True) -> None:
+        self._connections = connections
+        self._tracks = tracks
+        self._link: Link | None = None
+        self._lock = asyncio.Lock()
+        self._ticked = False
+        self._hears = False  # the watcher subscribes to announcements too
+        self._tracked_by: int | None = None  # the watcher that this connection's reads are announced to
+        self._listener: InvalidationListener | None = None
+        self._changed: Changed | None = None
+        self._minder: asyncio.Task[None] | None = None
+        connections.when_given_up(self._given_up)
+
+    @property
+    def wake(self) -> Wake:
+        """ANY_WRITE before the first tick; then whether the server announces what that read."""
+        if not self._tracks:
+            return Wake.POLL
+        if self._listener is None or not self._ticked:
+            return Wake.ANY_WRITE
+        tracked = self._listener.client_id is not None and self._listener.client_id == self._tracked_by
+        return Wake.ANY_WRITE if tracked else Wake.POLL
+
+    async def track_writes(self, changed: Changed) -> None:
+        """Start to listen for changes; returns once that has succeeded or failed. Quick when it is set up."""
+        if self._tracks and self._listener is None:
+            self._changed = changed
+            self._listener = InvalidationListener(self._connections, changed)
+            self._listener.hears = self._hears
+            self._minder = asyncio.create_task(self._mind(), name="promoter-tick-minder")
+            await self._listener.start()
+
+    async def subscribe(self, changed: Changed) -> None:
+        """As `watch`, and for announcements too."""
+        self._hears = True
+        await self.track_writes(changed)
+        if self._listener is not None and not self._listener.hears:
+            self._listener.hears = True
+            self._listener.reconnect()
+
+    @property
+    def hears(self) -> bool:
+        """The watcher has a connection, or there never will be one."""
+        return not self._tracks or (self._listener is not None and self._listener.client_id is not None)
+
+    def hush(self) -> None:
+        self._hears = False
+        if self._listener is not None:
+            self._listener.hears = False
+
+    async def close(self) -> None:
+        watcher, self._listener = self._listener, None
+        minder, self._minder = self._minder, None
+        self._changed = None
+        if watcher is not None:
+            await watcher.stop()
+        if minder is not None:
+            await ended(minder)
+        self._lose()
+        self._ticked = False
+
+    async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies, in order; that of a call which failed is a ResponseError."""
+        async with self._lock:
+            try:
+                async with self._connections.timed():
+                    link = await self._connected()
+                    replies = await self._run(link, calls)
+            except BaseException as exc:  # a reply may still be on its way: never read it as the next call's
+                self._lose()
+                if isinstance(exc, TimeoutError) and self._listener is not None:
+                    self._listener.reconnect()  # it may have died as silently
+                raise
+            self._connections.judge(link.epoch, replies)
+            if link.epoch != self._connections.epoch:
+                self._lose()
+            return replies
+
+    async def _connected(self) -> Link:
+        """The tick connection, or a new one in place of one that is lost or of another server."""
+        if self._link is not None and (self._link.epoch != self._connections.epoch or self._link.at_eof):
+            self._lose()
+        again, self._ticked = self._ticked, True
+        if self._link is None:
+            self._link = await self._connections.connect()
+            if again and self._listener is not None and not self._connections.identified:
+                self._listener.reconnect()  # it may be with another server than this new connection is
+        return self._link
+
+    async def _run(self, link: Link, calls: Sequence[Call]) -> list[Any]:
+        await self._track(link)
+        commands: list[tuple[Any, ...]] = []
+        for call in calls:
+            evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
+        answers = iter(await link.send(commands))
+        replies = [_reply_to(answers, call) for call in calls]
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
+                (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
+        return replies
+
+    async def _track(self, link: Link) -> None:
+        """Have the server announce what this connection reads to the watcher, if that is not so already."""
+        watcher = self._listener
+        if watcher is None or watcher.client_id in (None, self._tracked_by):
+            return
+        if watcher.epoch != link.epoch:  # it is with another server
+            watcher.reconnect()
+            return
+        client_id = watcher.client_id
+        try:
+            await link.ask("CLIENT", "TRACKING", "ON", "REDIRECT", client_id, "NOLOOP")
+        except ResponseError as exc:
+            if "redirect" in str(exc).lower():  # that watcher has gone in the meantime
+                watcher.reconnect()
+            elif is_refused(exc):
+                watcher.refused("CLIENT TRACKING", "+client|tracking", exc)
+            return  # whatever else it is, the tick meets it as well, and the next one tries again
+        if self._link is link:
+            self._tracked_by = client_id
+
+    async def _mind(self) -> None:
+        """Notice that the server has closed the idle tick connection, and with it forgotten what to announce.
+
+        Sends nothing. A connection that dies without a word is found by the next tick.
+        """
+        while True:
+            await asyncio.sleep(MIND_S)
+            if self._link is not None and self._link.at_eof and not self._lock.locked():
+                self._lose()
+
+    def _given_up(self) -> None:
+        """The server is not ours any more."""
+        if not self._lock.locked():  # otherwise the tick under way does it
+            self._lose()
+        self._tracked_by = None
+        if self._listener is not None:
+            self._listener.reconnect()
+        if self._changed is not None:
+            self._changed(None)
+
+    def _lose(self) -> None:
+        """Have the next tick connect, and wake everybody for it: nobody is told of what the old one had read."""
+        self._tracked_by = None
+        link, self._link = self._link, None
+        if link is not None:
+            self._connections.drop(link)
+            if self._changed is not None:
+                self._changed(None)
+
+
+def _reply_to(answers: Iterator[Any], call: Call) -> Any:
+    if not call.timed:
+        return next(answers)
+    before, reply, after = next(answers), next(answers), next(answers)
+    return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))

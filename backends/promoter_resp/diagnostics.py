@@ -1,0 +1,292 @@
+"""What `promoter doctor` asks a server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from ulid import ULID
+
+from promoter_core.spi import (
+    CHASQUIMQ,
+    BackendError,
+    Finding,
+    FleetBackend,
+    JobRequest,
+    LeaseHeld,
+    PromotionRequest,
+    Severity,
+    Wake,
+    pack_envelope,
+)
+from promoter_resp.driver import Driver
+
+Ask = Callable[..., Awaitable[Any]]
+
+LOSSY = "allkeys-"  # policies that evict keys without a time to live as well
+CLOCK_S = 1.0
+DUE_S = 0.01  # until the rehearsed job is due
+SCRATCH = "promoter-doctor-"  # begins the names of rehearsal queues: no pattern finds them
+
+
+async def diagnose(backend: FleetBackend, driver: Driver, *, wait_replicas: int) -> list[Finding]:
+    """Look at the server, and have a job go the whole way on a queue of our own, of which nothing is left behind."""
+    queue = f"{SCRATCH}{ULID()}"
+    key = CHASQUIMQ.keys_of(queue).lock
+    findings = await look_at_server(lambda *command: driver.command(key, *command), wait_replicas=wait_replicas)
+    try:
+        return [*findings, *await _rehearse(backend, driver, queue)]
+    finally:
+        await _clean(driver, queue)
+
+
+async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
+    """`ask(*command)` sends a command to the server; `wait_replicas` is the URL's."""
+
+    async def _replicas(ask: Ask) -> Finding:
+        return await _replication(ask, wait_replicas)
+
+    findings: list[Finding] = []
+    for check in (_version, _role, _clock, _memory, _persistence, _disk, _replicas, _cluster):
+        try:
+            found = await check(ask)
+        except BackendError as error:
+            what = f"{check.__name__.strip('_')} could not be looked at: {error}"
+            found = Finding(Severity.WARNING, what, "allow INFO, CONFIG GET and TIME to see it")
+        if found is not None:
+            findings.append(found)
+    return findings
+
+
+def woken(wake: Wake) -> Finding:
+    """How a promoter hears of changes on this server."""
+    if wake is Wake.ANY_WRITE:
+        return Finding(Severity.OK, "the server announces every write (client tracking)")
+    if wake is Wake.ANNOUNCED:
+        return Finding(Severity.OK, "jobs of this library are announced; for others the promoter polls")
+    advice = "allow CLIENT TRACKING and SUBSCRIBE to its user"
+    return Finding(Severity.WARNING, "changes are not announced: the promoter polls", advice)
+
+
+async def _version(ask: Ask) -> Finding:
+    info = await _info(ask, "server")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "0")
+    major = int(version.split(".")[0] or 0)
+    if major < 7:
+        return Finding(Severity.PROBLEM, f"{name} {version} is too old", "use Redis 7.0, Valkey 7.2 or newer")
+    return Finding(Severity.OK, f"{name} {version}")
+
+
+async def _role(ask: Ask) -> Finding:
+    role = (await _info(ask, "replication")).get("role", "unknown")
+    if role not in ("master", "primary"):
+        return Finding(
+            Severity.PROBLEM,
+            f"the server is a {role}: it refuses writes",
+            "give the primary, or redis+sentinel:// or a cluster URL",
+        )
+    return Finding(Severity.OK, "the server is a primary")
+
+
+async def _clock(ask: Ask) -> Finding:
+    before = time.time()
+    seconds, micros = await ask(b"TIME")
+    now = (before + time.time()) / 2
+    ahead = int(seconds) + int(micros) / 1e6 - now
+    if abs(ahead) > CLOCK_S:
+        return Finding(
+            Severity.WARNING,
+            f"the server's clock is {ahead:+.1f} s from this machine's",
+            "delays are right all the same; set both by NTP for absolute times to be",
+        )
+    return Finding(Severity.OK, f"clocks agree to {abs(ahead) * 1000:.0f} ms")
+
+
+async def _memory(ask: Ask) -> Finding:
+    info = await _info(ask, "memory")
+    policy, limit = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
+    if policy.startswith(LOSSY):
+        return Finding(
+            Severity.PROBLEM,
+            f"maxmemory-policy is {policy}: the server may evict whole queues",
+            "CONFIG SET maxmemory-policy noeviction",
+        )
+    if policy != "noeviction":
+        return Finding(
+            Severity.WARNING,
+            f"maxmemory-policy is {policy}: locks and the dedup markers of promoted jobs may be evicted, and with "
+            "ChasquiMQ's producers those of waiting jobs",
+            "CONFIG SET maxmemory-policy noeviction",
+        )
+    if limit and int(info.get("used_memory", 0)) > limit * 0.9:
+        return Finding(Severity.WARNING, "memory is nearly full: writes will be refused", "raise maxmemory")
+    return Finding(Severity.OK, "nothing is evicted (noeviction)")
+
+
+async def _persistence(ask: Ask) -> Finding:
+    info = await _info(ask, "persistence")
+    if info.get("aof_enabled") == "1":
+        fsync = await _setting(ask, "appendfsync")
+        if fsync == "no":
+            return Finding(
+                Severity.WARNING,
+                "the append-only file is on, but appendfsync is no: a crash of the machine loses what the kernel had "
+                "not written yet, up to half a minute",
+                "CONFIG SET appendfsync everysec",
+            )
+        loses = {
+            "always": "nothing that was answered for",
+            "everysec": "at most about two seconds (appendfsync everysec)",
+        }.get(fsync, "what appendfsync says")
+        return Finding(Severity.OK, f"the append-only file is on: a crash of the machine loses {loses}")
+    if await _setting(ask, "save") == "":
+        return Finding(
+            Severity.PROBLEM, "nothing is written to disk: a restart loses every job", "CONFIG SET appendonly yes"
+        )
+    return Finding(
+        Severity.WARNING,
+        "only snapshots are written: a crash loses what came after the last",
+        "CONFIG SET appendonly yes",
+    )
+
+
+async def _disk(ask: Ask) -> Finding | None:
+    info = await _info(ask, "persistence")
+    if info.get("aof_enabled") == "1" and info.get("aof_last_write_status", "ok") != "ok":
+        return Finding(
+            Severity.PROBLEM,
+            "the last write to the append-only file failed: the server refuses writes until it succeeds",
+            "look at the disk, and at the server's log",
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        return Finding(
+            Severity.PROBLEM,
+            "the last snapshot failed: by default the server refuses writes until one succeeds",
+            "look at the disk, and at the server's log",
+        )
+    return None
+
+
+async def _replication(ask: Ask, wait_replicas: int) -> Finding:
+    """A fail-over loses nothing that was answered for when every replica that may be chosen has it."""
+    count = int((await _info(ask, "replication")).get("connected_slaves", 0))
+    least = await _setting(ask, "min-replicas-to-write")
+    needed = int(least) if least.isdigit() else 0
+    if max(needed, wait_replicas) > count:
+        setting = f"min-replicas-to-write {needed}" if needed > count else f"wait_replicas={wait_replicas}"
+        return Finding(
+            Severity.PROBLEM,
+            f"{count} replicas are connected, and {setting} wants more: scheduling fails with NOREPLICAS",
+            "bring the replicas back, or ask for fewer",
+        )
+    if not count:
+        return Finding(
+            Severity.WARNING,
+            "no replica is connected",
+            "a lost disk loses the jobs; with replicas, wait_replicas=N (all of them) is safer",
+        )
+    if max(needed, wait_replicas) < count:
+        return Finding(
+            Severity.WARNING,
+            f"{count} replicas are connected; wait_replicas={wait_replicas} and min-replicas-to-write {needed}: a "
+            "fail-over to a replica that lacks the last jobs loses them",
+            f"?wait_replicas={count} in the producers' URLs, or min-replicas-to-write {count} on every node with any "
+            "wait_replicas",
+        )
+    return Finding(
+        Severity.OK,
+        f"{count} replicas are connected; wait_replicas={wait_replicas}, min-replicas-to-write {needed}",
+    )
+
+
+async def _setting(ask: Ask, name: str) -> str:
+    """A setting of the server's; "?" where that may not be asked."""
+    try:
+        reply = await ask(b"CONFIG", b"GET", name)
+        return _text(next(iter(reply.values())) if isinstance(reply, dict) else reply[1])
+    except (BackendError, IndexError, StopIteration):
+        return "?"
+
+
+async def _cluster(ask: Ask) -> Finding | None:
+    if (await _info(ask, "cluster")).get("cluster_enabled") != "1":
+        return None
+    state = _parse(await ask(b"CLUSTER", b"INFO")).get("cluster_state")
+    if state != "ok":
+        return Finding(Severity.PROBLEM, f"the cluster's state is {state}", "see CLUSTER NODES for what has failed")
+    return Finding(Severity.OK, "the cluster's state is ok")
+
+
+async def _info(ask: Ask, section: str) -> dict[str, str]:
+    return _parse(await ask(b"INFO", section))
+
+
+def _parse(reply: Any) -> dict[str, str]:
+    """INFO's text; redis-py has parsed it into a mapping, a cluster client may give one for each node."""
+    if isinstance(reply, dict):
+        if reply and all(isinstance(v, bytes | str) and "\r\n" in _text(v) for v in reply.values()):
+            reply = next(iter(reply.values()))
+        else:
+            return {_text(k): _text(v) for k, v in reply.items()}
+    lines = (line.partition(":") for line in _text(reply).splitlines() if not line.startswith("#"))
+    return {key: value.strip() for key, colon, value in lines if colon}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+async def _rehearse(backend: FleetBackend, driver: Driver, queue: str) -> list[Finding]:
+    """The whole life of a job on a queue of our own: what is not permitted shows."""
+    try:
+        lease = await backend.lock(queue, "promoter doctor", 5_000)
+        if isinstance(lease, LeaseHeld):
+            return []  # nobody else knows this name
+        jobs = [
+            JobRequest("doctor", pack_envelope("doctor", b"", 0, 0), delay_ms=60_000, unique=True),
+            JobRequest("due", pack_envelope("due", b"", 0, 0), name="name", delay_ms=1),
+        ]
+        await backend.schedule(queue, jobs)
+        await asyncio.sleep(DUE_S)
+        await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
+        wake = driver.wake
+        await backend.cancel(queue, ["doctor"])
+        await backend.stats(queue)
+        await backend.unlock(lease)
+    except BackendError as error:
+        return [Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")]
+    return [
+        Finding(Severity.OK, "scripts and all their commands are permitted"),
+        woken(wake),
+        await _rehearse_fleet(backend, driver, queue),
+    ]
+
+
+async def _rehearse_fleet(backend: FleetBackend, driver: Driver, queue: str) -> Finding:
+    """What several queues in one process need besides."""
+    try:
+        await backend.announce([queue])
+        await backend.join_group(queue, "promoter doctor", 5_000)
+        await backend.leave_group(queue, "promoter doctor")
+        await driver.command(CHASQUIMQ.keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
+    except BackendError as error:
+        what = f"several queues in one process cannot be served: {error}"
+        return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
+    return Finding(Severity.OK, "several queues can be served in one process")
+
+
+async def _clean(driver: Driver, queue: str) -> None:
+    """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
+    k = CHASQUIMQ.keys_of(queue)
+    ids = [prefix + id for prefix in (k.index, k.marker) for id in (b"", b"doctor", b"due")]
+    keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, k.trace, CHASQUIMQ.group_keys(queue)[0], *ids]
+    for key in keys:
+        try:
+            await driver.command(key, b"DEL", key)
+        except BackendError:
+            with suppress(BackendError):
+                await driver.command(key, b"PEXPIRE", key, 1_000)

@@ -1,0 +1,50 @@
+"""`Reclaimer`: makes room in a full stream, by trimming what every consumer group has acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from promoter_core.spi import CHASQUIMQ, PermanentError, TransientError
+from promoter_resp.driver import Call, Driver, Script
+
+log = logging.getLogger("promoter.resp")
+
+RECLAIM = Script("reclaim")
+PAUSE_S = (0.05, 1.0)  # first and longest, between looks for acknowledged entries that found none
+REFUSED_S = 60.0  # before that is tried again when it was refused
+
+
+class Reclaimer:
+    """Looks at the streams of full queues. Looking costs the server time, so fruitless looks become rarer."""
+
+    def __init__(self, driver: Driver, made_room: Callable[[str], None]) -> None:
+        """`made_room` is called with a queue whose held jobs can be promoted now."""
+        self._driver = driver
+        self._made_room = made_room
+        self._pauses: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
+
+    def forget(self, queue: str) -> None:
+        """The queue is promoted here no longer."""
+        self._pauses.pop(queue, None)
+
+    async def make_room(self, queue: str) -> None:
+        """Trim the queue's stream, unless a look a short time ago found nothing to trim. Raises nothing."""
+        now_s = time.monotonic()
+        again_s, pause_s = self._pauses.get(queue, (0.0, PAUSE_S[0]))
+        if now_s < again_s:
+            return
+        try:
+            (trimmed,) = await self._driver.run_scripts([Call(RECLAIM, (CHASQUIMQ.keys_of(queue).stream,), ())])
+        except TransientError:
+            return  # the next tick will report it
+        except PermanentError as exc:  # what is due stays held; promotion itself has not failed
+            log.warning("queue %r: the full stream cannot be looked through for acknowledged entries: %s", queue, exc)
+            self._pauses[queue] = (now_s + REFUSED_S, pause_s)
+            return
+        if trimmed:
+            self._pauses.pop(queue, None)
+            self._made_room(queue)
+        else:
+            self._pauses[queue] = (now_s + pause_s, min(pause_s * 2, PAUSE_S[1]))

@@ -1,0 +1,72 @@
+"""The options that URLs of all Redis-protocol servers share, read and checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promoter_core.spi import BackendUrl, ConfigError
+
+KNOWN: dict[str, type[int] | type[str]] = {
+    "command_timeout_ms": int,
+    "db": int,
+    "wait_replicas": int,
+    "tls": int,
+    "tls_ca": str,
+    "tls_cert": str,
+    "tls_key": str,
+}
+SENTINELS: dict[str, type[int] | type[str]] = {
+    "sentinel_username": str,
+    "sentinel_password": str,
+    "sentinel_tls": int,
+}
+COMMAND_TIMEOUT_MS = 5_000
+TLS_SCHEMES = ("rediss", "valkeys", "glides")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`tls_files` has those of tls_ca, tls_cert and tls_key that were given; each is a file that is there.
+
+    What begins with `sentinel_` is for the connections to sentinels; `tls_files` are for both.
+    """
+
+    timeout_ms: int
+    wait_replicas: int
+    tls: bool
+    tls_files: dict[str, str]
+    sentinel_tls: bool = False
+    sentinel_login: dict[str, str] = field(default_factory=dict, repr=False)  # username and password, as far as given
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout_ms / 1000
+
+
+def read_options(url: BackendUrl, *, sentinels: bool = False) -> Options:
+    """`sentinels`: the URL names sentinels. Raises ConfigError: an unknown option, or a value that cannot work."""
+    given = url.take(**KNOWN, **(SENTINELS if sentinels else {}))
+    tls = url.scheme in TLS_SCHEMES or bool(given.get("tls", 0))
+    options = Options(
+        timeout_ms=int(given.get("command_timeout_ms", COMMAND_TIMEOUT_MS)),
+        wait_replicas=int(given.get("wait_replicas", 0)),
+        tls=tls,
+        tls_files={name: str(given[name]) for name in ("tls_ca", "tls_cert", "tls_key") if name in given},
+        sentinel_tls=bool(given.get("sentinel_tls", tls)),
+        sentinel_login={
+            name: str(given[f"sentinel_{name}"]) for name in ("username", "password") if f"sentinel_{name}" in given
+        },
+    )
+    if options.timeout_ms < 1:
+        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
+    if options.wait_replicas < 0:
+        raise ConfigError(f"{url}: wait_replicas must be 0 or more")
+    if "username" in options.sentinel_login and "password" not in options.sentinel_login:
+        raise ConfigError(f"{url}: sentinel_username needs sentinel_password")
+    if options.tls_files and not (options.tls or (sentinels and options.sentinel_tls)):
+        raise ConfigError(f"{url}: TLS options need a URL with TLS, such as rediss:// or glides://, or tls=1")
+    for file in options.tls_files.values():
+        if not Path(file).is_file():
+            raise ConfigError(f"{url}: there is no file {file}")
+    return options

@@ -1,0 +1,130 @@
+"""`promoter dead-letters`: look at what was moved to the DLQ, put it back, or drop it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from promoter_core import Backend, ConfigError, unpack_envelope
+from promoter_core.cli import options, output, session
+from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, check_queue_name, to_text
+
+app = typer.Typer(no_args_is_help=True, help="Work through the dead-letter stream of a queue.")
+
+Ids = Annotated[list[str], typer.Argument(metavar="ENTRY…", help="Ids of entries, as `dead-letters list` shows them.")]
+PAGE = 500
+
+
+@app.command("list")
+def list_(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+    """List the entries: id, reason, detail and size."""
+    entries = session.with_backend(url, lambda backend: _all(backend, queue))
+    if json:
+        output.print_json([_row(e) for e in entries])
+        return
+    table = Table(title=f"Dead letters of {output.plain(queue)}", title_justify="left")
+    for column in ("entry", "reason", "detail", "source", "bytes"):
+        table.add_column(column)
+    for row in map(_row, entries):
+        table.add_row(*(output.plain(str(row[c])) for c in ("entry", "reason", "detail", "source_id", "bytes")))
+    output.out.print(table)
+
+
+@app.command()
+def show(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+    """Show entries whole: the bytes, escaped, and the job in them where there is one."""
+    for entry in _found(session.with_backend(url, lambda backend: _all(backend, queue)), ids):
+        row = _row(entry)
+        for key in ("entry", "reason", "detail", "source_id"):
+            typer.echo(f"{key + ':':<11}{output.shown(row[key])}")
+        data = entry.fields.get("d", b"")
+        typer.echo(f"bytes:     {data!r}")
+        if (job := _envelope(data)) is not None:
+            name = entry.fields.get("n", b"").decode("utf-8", "replace")
+            typer.echo(f"job:       {output.shown(job.id)} {output.shown(name)} {_data(job)!r}")
+
+
+@app.command()
+def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+    """Move entries to the stream, for those in which a job can be read."""
+
+    async def go(backend: Backend) -> int:
+        letters, moved = _dead_letters(backend), 0
+        for entry in _found(await _all(backend, queue), ids):
+            data = entry.fields.get("d", b"")
+            if _envelope(data) is None:
+                output.fail(
+                    f"{entry.id}: no job can be read in it; `dead-letters show` shows its bytes, `drop` deletes it"
+                )
+                continue
+            name = to_text(entry.fields.get("n", b""))
+            if await letters.requeue_dead_letter(queue, entry.id, data, name):
+                typer.echo(f"{entry.id}\trequeued")
+                moved += 1
+        return moved
+
+    if session.with_backend(url, go) < len(ids):
+        raise typer.Exit(1)
+
+
+@app.command()
+def delete(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+    """Delete entries for good."""
+
+    async def go(backend: Backend) -> int:
+        letters = _dead_letters(backend)
+        found = [e.id for e in _found(await _all(backend, queue), ids)]
+        return await letters.delete_dead_letters(queue, found) if found else 0
+
+    dropped = session.with_backend(url, go)
+    typer.echo(f"{dropped} dropped")
+    if dropped < len(ids):
+        raise typer.Exit(1)
+
+
+async def _all(backend: Backend, queue: str) -> list[StreamEntry]:
+    check_queue_name(queue)
+    entries: list[StreamEntry] = []
+    while page := await backend.read(queue, StreamName.DLQ, entries[-1].id if entries else "", PAGE):
+        entries += page
+    return entries
+
+
+def _found(entries: list[StreamEntry], ids: list[str]) -> list[StreamEntry]:
+    there = {e.id: e for e in entries}
+    for id in ids:
+        if id not in there:
+            output.fail(f"{id}: no such dead letter")
+    return [there[id] for id in ids if id in there]
+
+
+def _dead_letters(backend: Backend) -> DeadLetterSupport:
+    if not isinstance(backend, DeadLetterSupport):
+        raise ConfigError(
+            f"the backend {type(backend).__name__} keeps no dead letters: no member can be malformed there"
+        )
+    return backend
+
+
+def _row(entry: StreamEntry) -> dict[str, Any]:
+    def text(field: str) -> str:
+        return entry.fields.get(field, b"").decode("utf-8", "replace")
+
+    size = len(entry.fields.get("d", b""))
+    return {"entry": entry.id} | {f: text(f) for f in ("reason", "detail", "source_id")} | {"bytes": size}
+
+
+def _envelope(data: bytes) -> Any:
+    try:
+        return unpack_envelope(data)
+    except ValueError:
+        return None
+
+
+def _data(job: Any) -> Any:
+    try:
+        return job.data()
+    except ValueError:
+        return job.payload

@@ -1,0 +1,1 @@
+"""Scheduling and cancelling delayed jobs. Private; `promoter_core` offers `DelayedQueue` and `Job`."""

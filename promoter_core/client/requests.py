@@ -1,0 +1,85 @@
+"""`Job`, what a caller asks for, and how it is checked and packed into a `JobRequest`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ulid import ULID
+
+from promoter_core.spi.errors import JobError
+from promoter_core.spi.model import MAX_DUE_MS, JobRequest
+from promoter_core.spi.names import check_job_id, check_job_name
+from promoter_core.spi.wire import pack_data, pack_envelope
+
+Delay = timedelta | float  # seconds, when it is a number
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job for `schedule_many`: the arguments of `schedule`. With neither `delay` nor `at` it is due at once."""
+
+    data: object
+    delay: Delay | None = None
+    at: datetime | None = None
+    name: str = ""
+    job_id: str | None = None
+    index: bool = True
+    traceparent: str | None = ""
+
+
+def make_request(job: Job, now_ms: int) -> JobRequest:
+    """The request to a backend; `now_ms` becomes the envelope's `created_at_ms`. Raises JobError."""
+    if not isinstance(job, Job):
+        raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
+    delay_ms, due_ms = due_of(job.delay, job.at, now_ms)
+    id = str(ULID()) if job.job_id is None else check_job_id(job.job_id)
+    return JobRequest(
+        id,
+        pack_envelope(id, pack_data(job.data), now_ms, 0),
+        name=check_job_name(job.name),
+        delay_ms=delay_ms,
+        due_ms=due_ms,
+        unique=job.job_id is not None,
+        index=job.index,
+        traceparent=check_traceparent(job.traceparent),
+    )
+
+
+def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:
+    """`(delay_ms, due_ms)`, one of them None. Raises JobError when they cannot be had from `delay` and `at`."""
+    if at is not None:
+        if delay is not None:
+            raise JobError("give either delay= or at=, not both")
+        if not isinstance(at, datetime):
+            raise JobError(f"at must be a datetime with a time zone, not {type(at).__name__}")
+        if at.utcoffset() is None:
+            raise JobError(f"at={at.isoformat()} has no time zone: use an aware datetime, such as datetime.now(UTC)")
+        due_ms = math.ceil(at.timestamp() * 1000 - 1e-3)  # never early; the float's own error is below a µs
+        if not 0 <= due_ms <= MAX_DUE_MS:
+            raise JobError(f"at={at.isoformat()} is out of range: from 1970 to the end of the year 9999")
+        return None, due_ms
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else 0 if delay is None else delay
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise JobError(f"delay must be a timedelta or a number of seconds, not {type(delay).__name__}")
+    if not 0 <= seconds <= (MAX_DUE_MS - now_ms) / 1000:  # false for NaN as well
+        raise JobError(f"delay of {seconds} s is out of range: from 0 to the end of the year 9999")
+    return math.ceil(seconds * 1000 - 1e-6), None
+
+
+def check_traceparent(text: object) -> str:
+    """Return `text` if it is a W3C trace context; "" for None. Raises JobError."""
+    if text is None or text == "":
+        return ""
+    if not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
+        raise JobError(f"traceparent must be as in W3C Trace Context, 00-…-…-01, not {text!r}")
+    return text
+
+
+def shown_value(value: object) -> str:
+    """For an error message: short text itself, or the type of anything else."""
+    return f"{value!r:.60}" if isinstance(value, str | bytes) else f"a {type(value).__name__}"

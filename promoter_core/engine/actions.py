@@ -1,0 +1,138 @@
+"""The vocabulary of the state machine and its runner: actions, their outcomes, and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from promoter_core.spi.errors import BackendError, PermanentError
+from promoter_core.spi.model import (
+    ChangeKind,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    LockOutcome,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Tick,
+)
+
+
+class Reason(StrEnum):
+    """Why the machine waits."""
+
+    NEXT_DUE = "next-due"  # leader: until the next job is due
+    RENEW = "renew"  # leader: nothing is due before the lease wants renewing
+    POLL = "poll"  # leader or follower: the backend cannot tell of changes
+    FULL = "full"  # leader: due jobs are held back, the stream is full
+    HELD = "held"  # follower: until the other's lease can end
+    BACKOFF = "backoff"  # after a transient error
+    DEBOUNCE = "debounce"  # after a wake that found nothing due: let more wakes come together
+
+
+# What the runner does on the machine's behalf, and then hands its outcome to `handle`.
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Call `Backend.lock`. Outcome: Lease or LeaseHeld."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Call `Backend.promote`. Outcome: Promotion or LeaseLost."""
+
+    lease: Lease
+    request: PromotionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """Call `SeparateCleanup.cleanup`. Outcome: Done."""
+
+    jobs: Sequence[PromotedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Call `SeparateEmit.emit`. Outcome: Done."""
+
+    jobs: Sequence[PromotedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Sleep; a shutdown ends it at once, and so does a `change`, if it is `interruptible`. Outcome: Waited."""
+
+    seconds: float
+    reason: Reason
+    change: ChangeKind  # JOBS for a leader, LOCK for a follower
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a change ends it."""
+        return self.reason not in (Reason.BACKOFF, Reason.DEBOUNCE)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIdle:
+    """Call `Backend.stats` (a follower that runs until idle). Outcome: QueueStats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """Call `Backend.unlock`. Outcome: Done; LeaseLost when the lock was not ours any more; or Failed. Stop follows."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end. `error` is None after a shutdown. There is no outcome."""
+
+    error: PermanentError | None
+
+
+Action = Lock | Promote | Cleanup | Emit | Wait | CheckIdle | Unlock | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Cleanup, Emit or Unlock has been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """A Wait has ended. `changed`: because something changed."""
+
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The action raised."""
+
+    error: BackendError
+
+
+@dataclass(frozen=True, slots=True)
+class NotReleased:
+    """The lock could not be released at the end. If it is ours, it ends with its lease, in `left_s` seconds at most."""
+
+    error: BackendError
+    left_s: float
+
+
+Outcome = Lease | LeaseHeld | Promotion | LeaseLost | QueueStats | Done | Waited | Failed
+Report = LockOutcome | Tick | BackendError | NotReleased
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next, and what to tell the sinks before that."""
+
+    action: Action
+    reports: tuple[Report, ...] = ()

@@ -1,0 +1,83 @@
+"""How many jobs a tick asks for: as many as the store moves within `max_tick_ms`.
+
+So a backlog drains at full speed, and nobody's commands wait longer than that behind one of our calls.
+
+Pure: it is told how long the store worked on each tick, by the store's own clock. The way to the store and back is no
+part of that: a longer one changes no batch. Where the store cannot tell, the batch stays what it is.
+
+A tick costs the store something fixed (a commit, say) and something for each job. A smaller batch saves only the
+latter. So where the fixed cost is more than a quarter of `max_tick_ms`, a tick may take `PAYS` times that cost: then at
+least three quarters of the store's work move jobs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+MAX_BATCH = 10_000  # what a Lua script can hold and a reply should
+MIN_BATCH = 8  # below that a tick is too little for its round trip, however dear the jobs
+PAYS = 4  # times the fixed cost
+REMEMBERED = 3  # estimates of which the median is believed: any tick may have been slow for reasons of its own
+APART = 1.8  # two batches that differ by this factor tell the fixed cost from that of the jobs
+OUTLIER = 1.5  # a tick that took this many times what it may is not waited out: the next is half as large
+PROBE_AFTER = 8  # ticks of one size; then one of another shows whether the fixed cost is still the same
+ASK_AFTER = 15  # ticks that were not full: asking costs the store and us some time
+PROBED = 4  # times smaller
+
+
+class BatchSize:
+    """`limit` is what the next tick asks for; it starts as `start` and stays it when `max_tick_ms` is 0."""
+
+    def __init__(self, start: int, max_tick_ms: int) -> None:
+        self.limit = start
+        self._size = start  # what is thought best; `limit` is another in a probe
+        self._smallest = min(start, MIN_BATCH)
+        self._target_ms = max_tick_ms
+        self._last: tuple[int, float] | None = None  # jobs moved and work of the tick before
+        self._fixed_ms: deque[float] = deque(maxlen=REMEMBERED)  # estimates, each of two ticks in a row
+        self._large: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # ticks that say what a job costs
+        self._unknown = ASK_AFTER  # ticks since one was asked for its work
+        self._alike = PROBE_AFTER  # ticks since two in a row were apart: nothing is known of the fixed cost yet
+
+    @property
+    def asks(self) -> bool:
+        """Whether the next tick is to say how long the store works on it: in a backlog, and now and then otherwise."""
+        return bool(self._target_ms) and self._unknown >= ASK_AFTER
+
+    def observe_tick(self, moved: int, work_ms: float | None) -> None:
+        """A tick moved `moved` jobs, on which the store worked this long; None when it was not asked or cannot tell.
+
+        The batch doubles at most. It shrinks at once to what fits, or by half while one slow tick is all that speaks
+        for it. A tick that was not full teaches what the fixed cost is, and changes the size only if it took too long.
+        """
+        self._unknown = ASK_AFTER if moved >= self.limit else 0 if self.asks else self._unknown + 1
+        if not self._target_ms or not moved or work_ms is None:
+            return
+        self._compare(moved, work_ms)
+        fixed_ms = median(self._fixed_ms) if self._fixed_ms else 0.0
+        allowed_ms = max(self._target_ms, PAYS * fixed_ms)
+        if moved < self.limit and work_ms <= allowed_ms:
+            return
+        self._large.append((moved, work_ms))
+        job_ms = median(max(work - fixed_ms, 0.0) / n for n, work in self._large)
+        budget_ms = allowed_ms - fixed_ms
+        fits = int(budget_ms / job_ms) if job_ms > budget_ms / MAX_BATCH else MAX_BATCH
+        if work_ms > OUTLIER * allowed_ms and fits >= moved:
+            fits = moved // 2
+        self._size = max(min(fits, self._size * 2), self._smallest)
+        self.limit = self._size
+        if self._alike >= PROBE_AFTER and (self._size < MAX_BATCH or work_ms > self._target_ms):
+            self._alike = 0
+            self.limit = max(self._size // PROBED, 1) if self._size > 1 else 2
+
+    def _compare(self, moved: int, work_ms: float) -> None:
+        """Learn the fixed cost from this tick and the last, if they were of different size."""
+        last, self._last = self._last, (moved, work_ms)
+        self._alike += 1
+        if last is None or max(moved, last[0]) < APART * min(moved, last[0]):
+            return
+        self._alike = 0
+        job_ms = max((work_ms - last[1]) / (moved - last[0]), 0.0)
+        fixed_ms = work_ms - job_ms * moved
+        self._fixed_ms.append(min(max(fixed_ms, 0.0), work_ms, last[1]))

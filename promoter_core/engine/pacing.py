@@ -1,0 +1,95 @@
+"""When the machine acts again: by the lease, on the local clock; after errors; and while wakes keep coming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from promoter_core.engine.actions import Reason, Wait
+from promoter_core.settings import PromoterSettings
+from promoter_core.spi.model import ChangeKind, Promotion
+
+BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
+DEBOUNCE_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
+MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
+
+
+class LeaseTimer:
+    """The lease, counted from when it was asked for: the store's own count began no earlier."""
+
+    def __init__(self, ttl_ms: int, *, used: float = 1 / 3) -> None:
+        """It wants renewing when this part of it is `used`."""
+        self.deadline_s = 0.0  # by then the lease has ended, if nothing renewed it
+        self.renew_s = 0.0
+        self._ttl_s = ttl_ms / 1000
+        self._used = used
+
+    def began(self, asked_s: float) -> None:
+        self.deadline_s = asked_s + self._ttl_s
+        self.renew_s = asked_s + self._ttl_s * self._used
+
+    def ended(self, now_s: float) -> bool:
+        return now_s >= self.deadline_s
+
+    def wants_renewal(self, now_s: float) -> bool:
+        return now_s >= self.renew_s - MIN_WAIT_S
+
+
+class Backoff:
+    """Pauses after transient errors that follow one another, up to a tenth longer by `jitter` (0 to 1)."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._failures = 0
+
+    def reset(self) -> None:
+        self._failures = 0
+
+    def next_s(self) -> float:
+        pause_ms = BACKOFF_MS[min(self._failures, len(BACKOFF_MS) - 1)]
+        self._failures += 1
+        return pause_ms / 1000 * (1 + 0.1 * self._jitter())
+
+
+class Debounce:
+    """Pauses after wakes that found nothing due, growing while wakes keep coming."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None  # index into DEBOUNCE_MS
+
+    def reset(self) -> None:
+        self._last = None
+
+    def next_s(self) -> float:
+        self._last = 0 if self._last is None else min(self._last + 1, len(DEBOUNCE_MS) - 1)
+        return DEBOUNCE_MS[self._last] / 1000
+
+
+def leader_wait(s: PromoterSettings, last: Promotion, asked_s: float, renew_s: float, poll_s: float | None) -> Wait:
+    """Until the next due time, the lease's renewal or a change, whichever comes first.
+
+    `asked_s` is when `last` was asked for and `renew_s` when the lease wants renewing, in seconds from now; `poll_s` is
+    the time between looks, where the backend cannot tell of every change.
+    """
+    seconds, reason = renew_s, Reason.RENEW
+    bounds = []
+    if last.held_back:
+        bounds.append((s.poll_interval_ms / 1000, Reason.FULL))
+    elif last.next_due_ms is not None:
+        bounds.append((asked_s + (last.next_due_ms - last.now_ms) / 1000, Reason.NEXT_DUE))
+    if poll_s is not None:
+        bounds.append((poll_s, Reason.POLL))
+    for bound_s, why in bounds:
+        if bound_s < seconds:
+            seconds, reason = bound_s, why
+    return Wait(max(seconds, MIN_WAIT_S), reason, ChangeKind.JOBS)
+
+
+def follower_wait(s: PromoterSettings, remaining_ms: int | None, poll_s: float | None) -> Wait:
+    """Until the other's lease can end, bounded by how often a follower looks at all."""
+    wait_ms: float = s.follower_poll_ms
+    reason = Reason.POLL
+    if poll_s is not None:
+        wait_ms = min(wait_ms, poll_s * 1000)
+    if remaining_ms is not None and remaining_ms < wait_ms:
+        wait_ms, reason = remaining_ms, Reason.HELD
+    return Wait(max(wait_ms / 1000, 0) + MIN_WAIT_S, reason, ChangeKind.LOCK)

@@ -1,0 +1,125 @@
+"""`Discovery`: finds the queues that match patterns, at a pace that a store does not feel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+from promoter_core.runner.fleet.rendezvous import fingerprint
+from promoter_core.spi.change_flags import wait_for
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import BackendError, ConfigError, PermanentError, TransientError
+from promoter_core.spi.names import check_queue_name
+from promoter_core.spi.optional.fleet import FleetSupport
+
+log = logging.getLogger("promoter.fleet")
+
+REST = 1.0  # after each step of a sweep, in times of the step: half of the time belongs to others
+PAUSE_S = 1.0  # between sweeps, at least
+RETRY_S = 0.4  # after a step that failed
+PARTIAL = 3  # sweeps that found only a part, before work begins with that
+WARNED = 1_000  # names that cannot be served and were reported; further ones are passed over in silence
+SHOWN = 300  # characters of a warning
+
+
+class Discovery:
+    """Sweeps through all queues of the backend, every `every_s` seconds, and hears of new ones in between."""
+
+    def __init__(
+        self,
+        backend: FleetSupport,
+        patterns: Sequence[str],
+        found: Callable[[str], None],
+        swept: Callable[[set[str]], None],
+        clock: Clock,
+        every_s: float,
+    ) -> None:
+        """`found` is called for every queue that matches, again and again; `swept` with all of them after a sweep that
+        has seen the whole store.
+        """
+        self._backend = backend
+        self._patterns = [check_queue_name(p) for p in patterns]
+        self._found = found
+        self._swept = swept
+        self._clock = clock
+        self._every_s = every_s
+        self._pages = 0  # of the last sweep
+        self._expedited = asyncio.Event()
+        self._warned: set[int] = set()  # fingerprints of names
+        self._refused = False
+
+    def expedite(self) -> None:
+        """What was announced may have been missed: sweep soon."""
+        self._expedited.set()
+
+    def takes(self, queue: str) -> bool:
+        """Whether the queue matches and can be served. A matching name that cannot be served is reported once."""
+        if not any(fnmatchcase(queue, pattern) for pattern in self._patterns):
+            return False
+        try:
+            check_queue_name(queue)
+        except ConfigError as exc:
+            if len(self._warned) < WARNED and (known := fingerprint(queue)) not in self._warned:
+                self._warned.add(known)
+                name = queue if len(queue) <= 60 else f"{queue[:60]}…"
+                log.warning("%s", f"queue {name!r} matches a pattern and is not served: {exc}"[:SHOWN])
+            return False
+        return True
+
+    async def first_sweep(self) -> None:
+        """At full speed, and until it has succeeded. Raises PermanentError.
+
+        When a part of the store is away, such as one node of a cluster, what the rest has is enough after PARTIAL
+        times: the later sweeps find the others.
+        """
+        partial = 0
+        while True:
+            self._pages = 0
+            try:
+                await self._sweep(0.0)
+                return
+            except TransientError as exc:
+                log.warning("queues cannot be looked for: %s", exc)
+            partial += self._pages > 0
+            if partial == PARTIAL:
+                return
+            await self._clock.sleep(RETRY_S)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        took_s = 0.0
+        while self._patterns:
+            await self._clock.sleep(min(PAUSE_S, self._every_s))
+            await wait_for(self._expedited, self._clock, max(self._every_s - PAUSE_S - took_s, 0))
+            self._expedited.clear()
+            began_s = self._clock.monotonic()
+            try:
+                await self._sweep(REST)
+            except BackendError as exc:
+                self._failed(exc)
+            took_s = self._clock.monotonic() - began_s
+
+    def _failed(self, error: BackendError) -> None:
+        if isinstance(error, PermanentError) and not self._refused:
+            self._refused = True
+            log.warning("the server refuses the sweep for queues: %s", error)
+        else:
+            log.debug("the sweep for queues ends early: %s", error)
+
+    async def _sweep(self, rest: float) -> None:
+        """One pass over the store, for all patterns. After each step it rests for `rest` times as long as that took."""
+        if not self._patterns:
+            return
+        found: set[str] = set()
+        began_s = self._clock.monotonic()
+        async for page in self._backend.find_queues(self._patterns):
+            self._pages += 1
+            for queue in page:
+                if queue not in found and self.takes(queue):
+                    found.add(queue)
+                    self._found(queue)
+            await self._clock.sleep((self._clock.monotonic() - began_s) * rest)
+            began_s = self._clock.monotonic()
+        self._swept(found)

@@ -1,0 +1,276 @@
+"""`PromoterFleet`: many queues in one process, and many processes on the same queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from promoter_core.engine.machine import State
+from promoter_core.registry import Registry
+from promoter_core.runner.base import Runner
+from promoter_core.runner.fleet.assignment import Assignment
+from promoter_core.runner.fleet.discovery import Discovery
+from promoter_core.runner.fleet.machine_pool import MachinePool
+from promoter_core.runner.fleet.membership import Membership, group_of
+from promoter_core.runner.health import Health
+from promoter_core.runner.stopping import RELEASE_S, until_stopped
+from promoter_core.settings import PromoterSettings
+from promoter_core.spi.backend import check_backend
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import ConfigError, PermanentError, TransientError
+from promoter_core.spi.names import check_queue_name, is_pattern
+from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport
+from promoter_core.spi.sinks import EventSink, MetricsSink
+from promoter_core.spi.tasks import bounded, cancelled, ended
+
+log = logging.getLogger("promoter.fleet")
+
+RETRY_S = 0.4  # before a subscription that failed is tried again
+SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
+
+
+class PromoterFleet(Runner):
+    """Moves due jobs of many queues: those named, and those that match glob patterns, found as they come.
+
+    Equal fleets share the queues: each leads those that rendezvous hashing over the live processes gives to it. With
+    `spread=False` a fleet tries to lead every queue, and leads those that nobody else does.
+    """
+
+    def __init__(
+        self,
+        backend: FleetBackend,
+        queues: Sequence[str],
+        settings: PromoterSettings | None = None,
+        *,
+        holder_id: str | None = None,
+        metrics: Sequence[MetricsSink | str] = (),
+        events: Sequence[EventSink | str] = (),
+        spread: bool = True,
+        discover_s: float = 10.0,
+        clock: Clock | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        """`queues` holds names, and patterns such as `"mail-*"`. `settings` holds for each queue; `discover_s` is the
+        time from sweep to sweep.
+
+        Raises ConfigError or PluginError: no queue, a bad name, a backend without `FleetSupport`, or a sink that cannot
+        be made.
+        """
+        if isinstance(queues, str) or not isinstance(queues, Iterable):
+            raise ConfigError(f"queues must be a list of names, such as [{queues!r}], not {type(queues).__name__}")
+        named = [check_queue_name(queue) for queue in queues]
+        patterns = [name for name in named if is_pattern(name)]
+        self._listed = frozenset(named).difference(patterns)
+        check_backend(backend)
+        if not isinstance(backend, FleetSupport):
+            raise ConfigError(f"{type(backend).__name__} cannot serve many queues at once: run a Promoter for each")
+        if not named:
+            raise ConfigError("a fleet needs the name of a queue, or a pattern")
+        super().__init__(settings, holder_id, metrics, events, clock, registry)
+        self._backend = backend
+        self._discovery = Discovery(backend, patterns, self._found, self._swept, self._clock, discover_s)
+        self._group = group_of(self._listed, patterns)
+        self._spread = spread
+        self._running = False
+        self._begin(until_idle=False)
+
+    def _begin(self, *, until_idle: bool) -> None:
+        self._until_idle = until_idle
+        self._started = False
+        self._feed: ChangeFeed | None = None
+        s = self.settings
+        self._pool = MachinePool(
+            self._backend, s, self.holder_id, self._reporter, self._clock, self._ended, until_idle=until_idle
+        )
+        spread = self._spread and not until_idle
+        self._membership = Membership(self._backend, self._group, self.holder_id, s.lock_ttl_ms) if spread else None
+        self._assignment = Assignment(self._pool, self._membership, self._listed, self._clock, until_idle=until_idle)
+
+    async def run(self, *, until_idle: bool = False) -> None:
+        """Promote until `stop` is called, or with `until_idle` until nothing is due in any queue.
+
+        Transient errors are retried indefinitely. A queue that fails permanently is suspended and tried again after a
+        minute; PermanentError is raised when none is left, and at the end of `until_idle`.
+        """
+        if self._running:
+            raise ConfigError("the fleet is running already")
+        self._running = True
+        self._begin(until_idle=until_idle)
+        self._reporter.start(keep=until_idle)
+        self._stop.begin()
+        stopper = asyncio.create_task(self._stop.wait())
+        serving = asyncio.create_task(self._serve(stopper), name="promoter-fleet")
+        try:
+            await until_stopped(serving, self._stop, lambda: self._pool.steps)
+        finally:
+            stopper.cancel()
+            try:
+                await ended(serving)
+                clean = serving.done() and not serving.cancelled() and serving.exception() is None
+                await asyncio.gather(*([] if clean else [self._leave(), self._pool.release()]), self._reporter.close())
+            finally:
+                self._running = False
+                self._stop.end()
+                self._reporter.end()
+        if not serving.cancelled():
+            serving.result()
+
+    async def _leave(self) -> None:
+        """After a cancellation or an error: another process may go on with what is ours."""
+        if self._membership is not None:
+            with suppress(TimeoutError):
+                await bounded(self._membership.leave(), RELEASE_S)
+
+    def health(self) -> list[Health]:
+        """Of each queue that is this fleet's to lead, by name; after a run, of each listed one. Any thread may ask."""
+        if not self._running:
+            return [self._reporter.health(queue, State.STOPPED) for queue in sorted(self._listed)]
+        served = sorted(self._pool.queues.copy().items())
+        return [self._reporter.health(queue, x.machine.state) for queue, x in served]
+
+    def unready(self) -> list[str]:
+        """Why this fleet is not ready: it does not run, is no member of its group, or a queue of its is not led.
+
+        Any thread may ask.
+        """
+        if not self._running or not self._assignment.settled:
+            return ["the fleet has not started"]
+        reasons = [f"queue {queue!r}: {error}" for queue, error in self._assignment.errors.items()]
+        unheard_s = 2 * self.settings.lock_ttl_ms / 1000
+        if self._membership is not None and self._membership.age_s(self._clock.monotonic()) > unheard_s:
+            reasons.append("the processes that share the queues cannot be heard of")
+        return reasons + super().unready()
+
+    async def _serve(self, stopper: asyncio.Task[None]) -> None:
+        helpers: list[asyncio.Task[None]] = []
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait((starting, stopper), return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                await ended(starting)
+                await self._leave()  # it may be a member already
+            else:
+                feed = starting.result()
+                self._started = True
+                helpers.append(asyncio.create_task(self._discovery.run(), name="promoter-discovery"))
+                announcing = self._assignment.announcements.run(self._backend)
+                helpers.append(asyncio.create_task(announcing, name="promoter-announcing"))
+                await self._loop(feed, stopper)
+        finally:
+            for task in (starting, *helpers):
+                await ended(task)
+            if self._feed is not None:
+                self._feed.close()
+
+    async def _start(self) -> ChangeFeed:
+        """Know the queues before being a member: the others hand over what is ours as soon as we are one."""
+        while self._feed is None:
+            try:
+                self._feed = await self._backend.subscribe()
+            except TransientError as exc:
+                log.warning("changes cannot be heard of yet: %s", exc)
+                await self._clock.sleep(RETRY_S)
+        for queue in self._listed:
+            self._assignment.add(queue)
+        await self._discovery.first_sweep()
+        if self._membership is not None:
+            await self._membership.heartbeat(self._clock.monotonic())
+        self._assignment.unsettle()
+        return self._feed
+
+    async def _loop(self, feed: ChangeFeed, stopper: asyncio.Task[None]) -> None:
+        pool, assignment = self._pool, self._assignment
+        while True:
+            if cancelled():
+                raise asyncio.CancelledError  # a client has swallowed it
+            if stopper.done() and not assignment.stopping:
+                await self._wind_up()
+            failed = assignment.next_retry_s() is not None
+            if not pool.queues and not assignment.pending and (assignment.stopping or self._until_idle or failed):
+                break
+            await self._keep_up()
+            assignment.settle()
+            pool.expire_waits()
+            if pool.busy:
+                await pool.step()
+                await asyncio.sleep(0)  # a store that answers at once must not starve the others
+            busy = pool.busy or assignment.pending
+            self._on_changes(await self._next(feed, 0.0 if busy else self._timeout_s(), stopper))
+        if not assignment.stopping and (errors := assignment.errors):
+            raise next(iter(errors.values()))
+
+    async def _keep_up(self) -> None:
+        """What is due for all queues: membership, then leases, then queues that are suspended or have gone quiet."""
+        now_s, assignment, member = self._clock.monotonic(), self._assignment, self._membership
+        if member is not None and not assignment.stopping and now_s >= member.next_s and await member.heartbeat(now_s):
+            assignment.unsettle()
+        if self._pool.renews:
+            await self._pool.renew()
+            if not assignment.stopping:
+                assignment.drop_idle()
+        if not assignment.stopping:
+            assignment.retry_suspended()
+
+    def _timeout_s(self) -> float:
+        times = [self._pool.next_s()]
+        if (retry_s := self._assignment.next_retry_s()) is not None:
+            times.append(retry_s)
+        if self._membership is not None:
+            times.append(self._membership.next_s)
+        left_s = min(times) - self._clock.monotonic()
+        return max(left_s, SHORTEST_S) if left_s > 0 else 0.0
+
+    async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[None]) -> Changes:
+        """What has changed; a stop ends the wait."""
+        if timeout_s <= 0 or self._assignment.stopping:
+            return await feed.next(timeout_s)
+        waiter = asyncio.ensure_future(feed.next(timeout_s))
+        try:
+            await asyncio.wait((waiter, stopper), return_when=asyncio.FIRST_COMPLETED)
+            return waiter.result() if waiter.done() else Changes()
+        finally:
+            if not waiter.done():
+                await ended(waiter)
+
+    def _on_changes(self, changes: Changes) -> None:
+        assignment = self._assignment
+        if self._membership is not None and (changes.members or changes.everything):
+            self._membership.expedite()
+        if changes.everything:
+            self._discovery.expedite()
+        self._pool.on_changes(changes)
+        assignment.settle_first(changes.locks)
+        if self._until_idle or assignment.stopping:
+            return
+        for queue in changes.jobs:
+            if not assignment.knows(queue) and self._discovery.takes(queue):
+                assignment.add(queue)
+                assignment.unsettle([queue])
+
+    def _found(self, queue: str) -> None:
+        """By a sweep. A queue that is another's may be new to it."""
+        assignment = self._assignment
+        if assignment.knows(queue) or assignment.stopping:
+            return
+        assignment.add(queue)
+        if self._started:
+            assignment.unsettle([queue])
+            if not assignment.owns(queue):
+                assignment.announcements.add(queue)
+
+    def _swept(self, found: set[str]) -> None:
+        self._assignment.swept(found)
+
+    def _ended(self, queue: str, error: PermanentError | None) -> None:
+        """The queue's machine has stopped."""
+        if self._assignment.ended(queue, error):
+            self._reporter.forget(queue)
+
+    async def _wind_up(self) -> None:
+        """The others take over as soon as each lock is released."""
+        self._assignment.stopping = self._pool.ends = True
+        if self._membership is not None:
+            await self._membership.leave()
+        self._assignment.stop()

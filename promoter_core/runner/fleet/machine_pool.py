@@ -1,0 +1,276 @@
+"""`MachinePool`: the machines of the queues that this process leads or follows, served in turn on one backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from promoter_core.engine.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
+from promoter_core.engine.machine import Machine, State
+from promoter_core.runner.execute import as_backend_error, as_outcome, execute, release
+from promoter_core.runner.fleet.round_robin import AT_ONCE, RoundRobin, ServedQueue, interruptible, take
+from promoter_core.runner.reporter import Reporter
+from promoter_core.settings import PromoterSettings
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import BackendError, PermanentError
+from promoter_core.spi.model import Lease, LeaseLost, Promotion, Renewal, Wake
+from promoter_core.spi.optional.fleet import Changes, FleetBackend
+
+log = logging.getLogger("promoter.fleet")
+
+RENEW = 0.3  # of the lease, between renewals
+RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
+POLLS_A_SECOND = 1_000
+RELEASED_AT_ONCE = 100  # locks, at the end
+
+
+class MachinePool:
+    """`ended` is called with each queue whose machine has stopped, and with its error, if that is why."""
+
+    def __init__(
+        self,
+        backend: FleetBackend,
+        settings: PromoterSettings,
+        holder_id: str,
+        reporter: Reporter,
+        clock: Clock,
+        ended: Callable[[str, PermanentError | None], None],
+        *,
+        until_idle: bool,
+    ) -> None:
+        self.queues: dict[str, ServedQueue] = {}
+        self.renew_s = 0.0  # when the leases are renewed next, all of them at once
+        self._backend = backend
+        self._settings = settings
+        self._holder_id = holder_id
+        self._reporter = reporter
+        self._clock = clock
+        self._ended = ended
+        self._until_idle = until_idle
+        self._turns = RoundRobin()
+        self._woken: deque[ServedQueue] = deque()  # something changed while they waited
+        self._freed: deque[ServedQueue] = deque()  # followers, whose lock may have been released
+        self._renewing: deque[ServedQueue] = deque()  # whose leases are still to be renewed this time
+        self.steps = 0  # that have gone well
+        self.ends = False  # the locks are being released
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is to be served now."""
+        return bool(self._turns or self._woken or self._freed)
+
+    @property
+    def room(self) -> int:
+        """How many queues are to be handed over before the next round trip."""
+        return RELEASED_AT_ONCE if self.ends else self._turns.room
+
+    @property
+    def lock_room(self) -> int:
+        """How many are to be taken over."""
+        return self._turns.lock_room
+
+    @property
+    def renews(self) -> bool:
+        """Leases are to be renewed now."""
+        return bool(self._renewing) or self._clock.monotonic() >= self.renew_s
+
+    def next_s(self) -> float:
+        """When something is to be done, if nothing changes before."""
+        due_s = self._turns.next_s()
+        renew_s = float("-inf") if self._renewing else self.renew_s
+        return renew_s if due_s is None else min(due_s, renew_s)
+
+    def lead(self, queue: str) -> None:
+        """Try to lead the queue from now on."""
+        machine = Machine(
+            queue,
+            self._holder_id,
+            self._settings,
+            fused=self._backend.capabilities.fused,
+            want_jobs=self._reporter.wants_jobs,
+            want_traces=self._reporter.wants_traces,
+            until_idle=self._until_idle,
+            in_fleet=True,
+        )
+        now_s = self._clock.monotonic()
+        served = self.queues[queue] = ServedQueue(queue, machine, machine.start(now_s).action, busy_s=now_s)
+        self._turns.enqueue(served)
+
+    def retire(self, queue: str) -> None:
+        """Finish the step under way and release the queue's lock."""
+        served = self.queues[queue]
+        served.handed_over = True
+        served.machine.shutdown()
+        if served.due_s is not None:
+            served.due_s = None
+            self._handle(served, Waited(False), self._clock.monotonic())
+
+    def on_changes(self, changes: Changes) -> None:
+        """Have the waits end of the queues that have changed."""
+        for served in self._concerned(changes):
+            self._wake(served)
+        for served in self.queues.values() if changes.everything else ():
+            self._wake(served)
+
+    def _concerned(self, changes: Changes) -> Iterable[ServedQueue]:
+        for queues, state in ((changes.jobs, State.LEADER), (changes.locks, State.FOLLOWER)):
+            for queue in queues:
+                served = self.queues.get(queue)
+                if served is not None and served.machine.state is state:
+                    yield served
+
+    def _wake(self, served: ServedQueue) -> None:
+        """Something changed: its wait ends when it is its turn or, if it is not interruptible, after it."""
+        if not served.changed:
+            served.changed = True
+            if served.due_s is not None and interruptible(served):
+                (self._freed if served.machine.state is State.FOLLOWER else self._woken).append(served)
+
+    def expire_waits(self) -> None:
+        """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
+        now_s = self._clock.monotonic()
+        for served in self._turns.due(now_s):
+            if (wait := served.machine.resume_wait(now_s)) is not None:  # it was renewed with all the others
+                served.action = wait
+                self._turns.wait(served, now_s + wait.seconds)
+            else:
+                self._handle(served, Waited(False), now_s)
+        for served in take(self._freed, self._turns.lock_room) + take(self._woken, self._turns.room):
+            if served.due_s is not None and served.changed and interruptible(served):
+                served.due_s = None
+                self._handle(served, Waited(True), now_s)
+
+    async def step(self) -> None:
+        """One step for each queue whose turn it is, those of a kind in one round trip."""
+        locks: list[ServedQueue] = []
+        promotes: list[ServedQueue] = []
+        single: list[ServedQueue] = []
+        for served in self._turns.next_round(RELEASED_AT_ONCE if self.ends else AT_ONCE):
+            match served.action:
+                case Lock():
+                    locks.append(served)
+                case Promote():
+                    promotes.append(served)
+                case _:
+                    single.append(served)
+        await asyncio.gather(self._ticks(locks, promotes), *map(self._single, single))
+
+    async def _ticks(self, locks: list[ServedQueue], promotes: list[ServedQueue]) -> None:
+        s = self._settings
+        if locks:
+            await self._together(
+                locks, self._backend.lock_many, [x.queue for x in locks], self._holder_id, s.lock_ttl_ms
+            )
+        if promotes:
+            asked = [(x.action.lease, x.action.request) for x in promotes if isinstance(x.action, Promote)]
+            await self._together(promotes, self._backend.promote_many, asked)
+
+    async def _single(self, served: ServedQueue) -> None:
+        outcome = await as_outcome(execute(self._backend, served.queue, served.action, self._settings))
+        self._handle(served, outcome, self._clock.monotonic())
+
+    async def _together(self, batch: list[ServedQueue], call: Any, *args: Any) -> None:
+        began_s = self._clock.monotonic()
+        for served in batch:
+            served.changed = False
+            served.machine.dispatched(began_s)
+        try:
+            answers: Sequence[Any] = await call(*args)
+        except Exception as exc:
+            answers = [as_backend_error(exc)] * len(batch)
+        now_s = self._clock.monotonic()
+        for served, answer in zip(batch, answers, strict=True):
+            self._handle(served, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
+
+    async def renew(self) -> None:
+        """Renew the leases of the queues that are led, before their machines would, and act on what that shows.
+
+        Each call renews some. A change of which no push has come is noticed here, so it waits for one renewal at most.
+        """
+        asked_s = self._clock.monotonic()
+        if not self._renewing:
+            self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
+            self._renewing.extend(self.queues.values())
+        leading = [served for served in take(self._renewing, RENEWED_AT_ONCE) if served.machine.state is State.LEADER]
+        if not leading:
+            return
+        try:
+            answers = await self._backend.renew_many([served.machine.lease for served in leading])
+        except BackendError as exc:
+            log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
+            self._renewing.clear()
+            return
+        now_s = self._clock.monotonic()
+        for served, answer in zip(leading, answers, strict=True):
+            if isinstance(answer, Renewal):
+                self._renewed(served, answer, asked_s, now_s)
+            elif isinstance(answer, LeaseLost):
+                self._wake(served)  # its next tick will find that the lease is lost
+            else:
+                log.debug("queue %r: the lease could not be renewed: %s", served.queue, answer)
+
+    def _renewed(self, served: ServedQueue, renewal: Renewal, asked_s: float, now_s: float) -> None:
+        self._reporter.seen(served.queue)
+        wait = served.machine.lease_renewed(renewal, asked_s, now_s)
+        if renewal.due:
+            self._wake(served)
+        elif wait is not None:
+            served.action = wait
+            self._turns.wait(served, now_s + wait.seconds)
+
+    async def release(self) -> None:
+        """After a cancellation, or a round that does not end: release what may be held while that goes well."""
+        served_here, now_s = list(self.queues.values()), self._clock.monotonic()
+        self.queues.clear()
+        held: list[tuple[ServedQueue, Unlock]] = []
+        for served in served_here:
+            decision = served.machine.abandon(now_s)
+            self._reporter.report(served.queue, decision)
+            if isinstance(decision.action, Unlock):
+                held.append((served, decision.action))
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(held):
+            batch = held[len(outcomes) : len(outcomes) + RELEASED_AT_ONCE]
+            calls = (release(self._backend, served.queue, unlock, self._settings) for served, unlock in batch)
+            done = await asyncio.gather(*calls)
+            if all(isinstance(outcome, Failed) for outcome in done):
+                done += done[:1] * (len(held) - len(outcomes) - len(done))  # the others would have to wait in vain
+            outcomes += done
+        now_s = self._clock.monotonic()
+        for (served, _), outcome in zip(held, outcomes, strict=True):
+            self._reporter.report(served.queue, served.machine.handle(outcome, now_s))
+        if (failed := sum(isinstance(outcome, Failed) for outcome in outcomes)) > 1:
+            log.warning("%d locks in all could not be released", failed)
+
+    def _handle(self, served: ServedQueue, outcome: Outcome, now_s: float) -> None:
+        self.steps += not isinstance(outcome, Failed | Waited)
+        self._reporter.outcome(served.queue, outcome)
+        if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
+            served.busy_s = now_s
+        decision = served.machine.handle(outcome, now_s, self._poll_s())
+        self._reporter.report(served.queue, decision)
+        promotes = isinstance(decision.action, Promote)
+        drains = promotes and isinstance(outcome, Promotion | Done)
+        self._place(served, decision.action, now_s, drains=drains, fresh=promotes and isinstance(outcome, Lease))
+
+    def _poll_s(self) -> float | None:
+        """Where queues are polled, longer the more there are, so that all of them are POLLS_A_SECOND looks at most."""
+        if self._backend.capabilities.wake is Wake.ANY_WRITE:
+            return None
+        return max(self._settings.poll_interval_ms / 1000, len(self.queues) / POLLS_A_SECOND)
+
+    def _place(self, served: ServedQueue, action: Action, now_s: float, *, drains: bool, fresh: bool) -> None:
+        served.action = action
+        if isinstance(action, Stop):
+            del self.queues[served.queue]
+            self._reporter.stopped(served.queue, action.error)
+            self._ended(served.queue, action.error)
+        elif not isinstance(action, Wait):
+            self._turns.enqueue(served, drains=drains, fresh=fresh)
+        elif served.changed and action.interruptible:
+            self._handle(served, Waited(True), now_s)
+        else:
+            self._turns.wait(served, now_s + action.seconds)

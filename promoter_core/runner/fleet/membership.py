@@ -1,0 +1,97 @@
+"""`Membership`: being one of several processes that share the work on the same queues."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+
+from promoter_core.runner.fleet.rendezvous import Rendezvous, fingerprint
+from promoter_core.spi.errors import BackendError, PermanentError
+from promoter_core.spi.optional.fleet import FleetSupport
+
+log = logging.getLogger("promoter.fleet")
+
+MIN_INTERVAL_S = 0.05  # between heartbeats, however often members come and go
+RETRY_S = 0.2  # after a heartbeat that failed
+
+
+def group_of(queues: Iterable[str], patterns: Iterable[str]) -> str:
+    """Processes that serve the same queues and patterns are one group."""
+    text = "\n".join([*sorted(set(queues)), "", *sorted(set(patterns))])
+    return f"{fingerprint(text):016x}"
+
+
+class Membership:
+    """Says which queues are `me`'s to lead. Membership ends with the lease, if it is not renewed in time.
+
+    Heartbeats run ahead of lock renewal, so a dead member leaves the group no later than its locks expire; the others,
+    who know when that is, take over then.
+    """
+
+    def __init__(self, backend: FleetSupport, group: str, me: str, ttl_ms: int) -> None:
+        self.next_s = 0.0  # when the next heartbeat is due
+        self._backend = backend
+        self._group = group
+        self._me = me
+        self._ttl_ms = ttl_ms
+        self._rendezvous = Rendezvous()
+        self._last_s = float("-inf")
+        self._good_s = float("-inf")  # the last heartbeat that was answered
+        self._warned = False  # that the server refuses heartbeats
+
+    @property
+    def joined(self) -> bool:
+        return bool(self._rendezvous.members)
+
+    def age_s(self, now_s: float) -> float:
+        """Since membership was last renewed."""
+        return now_s - self._good_s
+
+    def owns(self, queue: str) -> bool:
+        return self._rendezvous.owner(queue) == self._me
+
+    def add_queue(self, queue: str) -> None:
+        self._rendezvous.add_queue(queue)
+
+    def drop_queue(self, queue: str) -> None:
+        self._rendezvous.drop_queue(queue)
+
+    def expedite(self) -> None:
+        """Members may have come or gone: send a heartbeat soon."""
+        self.next_s = min(self.next_s, self._last_s + MIN_INTERVAL_S)
+
+    async def heartbeat(self, now_s: float) -> bool:
+        """Stay a member and see who else is one; whether that has changed.
+
+        Raises PermanentError when the server refuses us before we have ever been a member.
+        """
+        self._last_s = now_s
+        try:
+            members = await self._backend.join_group(self._group, self._me, self._ttl_ms)
+        except BackendError as exc:
+            self._failed(exc)
+            self.next_s = now_s + RETRY_S
+            return False
+        self._good_s, self._warned = now_s, False
+        beat_s = self._ttl_ms / 3000
+        if members.next_expiry_ms is not None:
+            beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)
+        self.next_s = now_s + beat_s
+        if members.names != self._rendezvous.members:
+            log.info("%d processes share the queues", len(members.names))
+        return self._rendezvous.set_members(members.names)
+
+    def _failed(self, error: BackendError) -> None:
+        if not isinstance(error, PermanentError):
+            log.debug("membership could not be renewed: %s", error)  # an outage is reported by the queues
+            return
+        if not self.joined:
+            raise error
+        if not self._warned:
+            self._warned = True
+            log.warning("the server refuses to renew membership of the group that shares the queues: %s", error)
+
+    async def leave(self) -> None:
+        with suppress(BackendError):
+            await self._backend.leave_group(self._group, self._me)

@@ -1,0 +1,107 @@
+"""`RoundRobin`: which queues are served next. Pure data; it knows no clock and no backend."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from promoter_core.engine.actions import Action, Lock, Wait
+from promoter_core.engine.machine import Machine
+
+AT_ONCE = 32  # queues served in one round trip
+LOCKS_AT_ONCE = 128  # that is cheap for the store
+DUE_AT_ONCE = 256  # waits that end, of which most begin another one
+AT_LEAST = 8  # queues that each cause may add between two round trips, however many are in line
+
+
+@dataclass(slots=True, eq=False)
+class ServedQueue:
+    """One queue: its machine, and what that wants done."""
+
+    queue: str
+    machine: Machine
+    action: Action
+    changed: bool = False  # something did, since the last step that read it began
+    due_s: float | None = None  # when its wait ends; None while it does not wait
+    busy_s: float = 0.0  # when it last had anything to do
+    handed_over: bool = False  # it is another's, or ends: the machine is shutting down
+
+
+class RoundRobin:
+    """Queues wait for their time, or are in line to be served.
+
+    Those that drain a backlog have a line of their own, of which each round takes one: so each of them gets one batch
+    in turn, and a queue with little to do waits for one batch at most. Queues that ask for their lock, and those that
+    have just been given it, have lines too: a thousand take-overs do not hold up the queues that we lead.
+    """
+
+    def __init__(self) -> None:
+        self._locks: deque[ServedQueue] = deque()
+        self._fresh: deque[ServedQueue] = deque()
+        self._light: deque[ServedQueue] = deque()
+        self._draining: deque[ServedQueue] = deque()
+        self._waiting: list[tuple[float, int, ServedQueue]] = []
+        self._sequence = 0
+
+    def __bool__(self) -> bool:
+        """Somebody is to be served now."""
+        return bool(self._light or self._draining or self._locks or self._fresh)
+
+    @property
+    def room(self) -> int:
+        """How many queues are to be added before the next round trip: more would wait here, and hold up the others."""
+        return max(AT_ONCE - len(self._light), AT_LEAST)
+
+    @property
+    def lock_room(self) -> int:
+        """How many are to be added that ask for their lock."""
+        return max(LOCKS_AT_ONCE - len(self._locks), AT_LEAST)
+
+    def wait(self, served: ServedQueue, until_s: float) -> None:
+        served.due_s = until_s
+        self._sequence += 1
+        heapq.heappush(self._waiting, (until_s, self._sequence, served))
+
+    def enqueue(self, served: ServedQueue, *, drains: bool = False, fresh: bool = False) -> None:
+        """`fresh`: it has just been given its lock."""
+        served.due_s = None
+        if isinstance(served.action, Lock):
+            self._locks.append(served)
+        else:
+            (self._draining if drains else self._fresh if fresh else self._light).append(served)
+
+    def due(self, now_s: float) -> Iterator[ServedQueue]:
+        """Queues whose wait is over, the first ones that there is room for; they wait no longer."""
+        full = len(self._light) + self.room
+        for _ in range(DUE_AT_ONCE):
+            if not self._waiting or self._waiting[0][0] > now_s or len(self._light) >= full:
+                return
+            until_s, _, served = heapq.heappop(self._waiting)
+            if served.due_s == until_s:  # it has not been woken since
+                served.due_s = None
+                yield served
+
+    def next_s(self) -> float | None:
+        """When the next wait is over."""
+        while self._waiting and self._waiting[0][2].due_s != self._waiting[0][0]:
+            heapq.heappop(self._waiting)
+        return self._waiting[0][0] if self._waiting else None
+
+    def next_round(self, at_once: int = AT_ONCE) -> list[ServedQueue]:
+        """The queues of the next round trip, in turn; they are in line no longer."""
+        least = min(len(self._fresh), AT_LEAST)
+        served = take(self._light, at_once - 1 - least)
+        served += take(self._fresh, at_once - 1 - len(served))
+        return served + take(self._draining, 1) + take(self._locks, LOCKS_AT_ONCE)
+
+
+def take(queues: deque[ServedQueue], most: int) -> list[ServedQueue]:
+    """The first ones; they are taken out."""
+    return [queues.popleft() for _ in range(min(len(queues), most))]
+
+
+def interruptible(x: ServedQueue) -> bool:
+    """Whether a change ends its wait."""
+    return not isinstance(x.action, Wait) or x.action.interruptible

@@ -1,0 +1,269 @@
+"""`Reporter`: passes on what machines report, to the log, the metrics and the sinks, and remembers it for health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promoter_core.engine.actions import Decision, Done, Failed, NotReleased, Outcome, Waited
+from promoter_core.engine.machine import State
+from promoter_core.registry import Registry
+from promoter_core.runner.health import Health, served_within_s
+from promoter_core.runner.sink_dispatch import MetricsFanout, SinkQueue
+from promoter_core.settings import PromoterSettings
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import BackendError, ConfigError, PermanentError
+from promoter_core.spi.model import LeaseHeld, LockOutcome, Tick
+from promoter_core.spi.sinks import EventSink, MetricsSink
+
+log = logging.getLogger("promoter")
+
+MOVES = 0.9  # of the time that passes: a queue that grows later more slowly is being promoted
+SLACK_MS = 50
+ODD_S = 1.0  # until it is said that a queue does not move under a lock that no promoter renews
+
+
+@dataclass(slots=True)
+class _Last:
+    """Of one queue."""
+
+    tick_s: float | None = None
+    seen_s: float | None = None
+    error: BackendError | None = None
+    holder: str | None = None  # who leads, as last seen
+    led_s: float | None = None  # since when we lead
+    held: LeaseHeld | None = None  # the last answer of a lock that is another's
+    stuck: tuple[float, int] | None = None  # since when its jobs are overdue and hardly move, and how late they were
+    warned_of: str | None = None  # the holder under whom they do not move
+
+
+class Reporter:
+    """Serves the sinks of one promoter, or of a fleet. An outage of many queues is logged as one."""
+
+    def __init__(
+        self,
+        metrics: Sequence[MetricsSink | str],
+        events: Sequence[EventSink | str],
+        *,
+        clock: Clock,
+        registry: Registry | None,
+        settings: PromoterSettings,
+        holder_id: str,
+    ) -> None:
+        """`settings` holds for every queue. Raises ConfigError or PluginError when a named sink cannot be had."""
+        self._settings = settings
+        self._holder_id = holder_id
+        registry = registry or Registry()  # loads nothing before it is asked
+        self._clock = clock
+        self._metrics = MetricsFanout(
+            _sinks("metrics", metrics, registry.metrics_sink, ("on_tick", "on_lock", "on_error"))
+        )
+        self._sinks: list[EventSink] = _sinks("events", events, registry.event_sink, ("emit", "close"))
+        self._sink_queues: list[SinkQueue] = []
+        self._last: dict[str, _Last] = {}
+        self._failing: Counter[str] = Counter()  # queues by the code of the error that they are in
+        self._keep = False
+        self._unreleased = 0  # locks, in this run
+
+    @property
+    def wants_jobs(self) -> bool:
+        return bool(self._sinks) or self._metrics.wants_jobs
+
+    @property
+    def wants_traces(self) -> bool:
+        return self._metrics.wants_traces
+
+    def exposition(self) -> tuple[bytes, str] | None:
+        """The figures as a page, of the first metrics sink that has one."""
+        return self._metrics.exposition()
+
+    @property
+    def dropped_batches(self) -> int:
+        """Batches that event sinks were too slow to take, in this or the last run."""
+        return sum(sink.dropped for sink in self._sink_queues)
+
+    def start(self, *, keep: bool = False) -> None:
+        """Begin to serve the event sinks. `keep`: at the end the metrics sinks keep their figures, as a result."""
+        self._keep = keep
+        self._unreleased = 0
+        self._sink_queues = [SinkQueue(sink, self._metrics.on_sink_failure) for sink in self._sinks]
+        for sink in self._sink_queues:
+            sink.start()
+
+    async def close(self) -> None:
+        """Let the event sinks finish, for a time."""
+        await asyncio.gather(*(sink.close() for sink in self._sink_queues))
+
+    def end(self) -> None:
+        """The run has ended and reports nothing more: have the metrics sinks forget its queues."""
+        for queue in self._last:
+            self._forgotten(queue)
+
+    def outcome(self, queue: str, outcome: Outcome) -> None:
+        """Before the machine handles it: after an error, the first thing that goes well ends the outage."""
+        if isinstance(outcome, LeaseHeld):
+            self.seen(queue)
+            self._held(queue, outcome)
+        last = self._last.get(queue)
+        if last is not None and last.error is not None and not isinstance(outcome, Failed | Waited | Done):
+            if self._ended(last.error):
+                code = last.error.code
+                log.info("queue %r: recovered from %s", queue, code, extra={"queue": queue, "code": code})
+            last.error = None
+
+    def report(self, queue: str, decision: Decision) -> None:
+        """What the machine of a queue reports with its decision."""
+        if decision.reports:
+            self._of(queue)
+        for report in decision.reports:
+            match report:
+                case LockOutcome():
+                    self._lock(queue, report)
+                case Tick():
+                    last = self._of(queue)
+                    last.tick_s = last.seen_s = self._clock.monotonic()
+                    self._metrics.on_tick(queue, report)
+                    if report.promotion.jobs:
+                        for sink in self._sink_queues:
+                            sink.offer(queue, report.promotion.jobs)
+                case BackendError():
+                    self._error(queue, report)
+                case NotReleased(error, left_s):
+                    level = logging.DEBUG if self._unreleased else logging.WARNING  # for one of many queues
+                    self._unreleased += 1
+                    what = "queue %r: the lock could not be released (%s); it ends with its lease, in %.1f s at most"
+                    log.log(level, what, queue, shown(error), left_s)
+                    self._metrics.on_error(queue, error)
+
+    def _lock(self, queue: str, outcome: LockOutcome) -> None:
+        """The machine reports a transition."""
+        last, now_s, us = self._of(queue), self._clock.monotonic(), self._holder_id
+        extra = {"queue": queue, "outcome": outcome.value}
+        if outcome is LockOutcome.ACQUIRED:
+            log.info("queue %r: this process leads now, as %s", queue, us, extra=extra | {"holder": us})
+            last.holder, last.led_s, last.held, last.stuck, last.warned_of = us, now_s, None, None, None
+        elif last.led_s is not None:
+            what = "lock released" if outcome is LockOutcome.RELEASED else "this process leads no longer"
+            log.info("queue %r: %s, after leading for %.1f s", queue, what, now_s - last.led_s, extra=extra)
+            last.holder = last.led_s = None
+        self._metrics.on_lock(queue, outcome)
+
+    def _held(self, queue: str, held: LeaseHeld) -> None:
+        """Another leads: say who, once, and watch whether the queue moves under it."""
+        last, now_s = self._of(queue), self._clock.monotonic()
+        if last.held is None or held.holder != last.held.holder:
+            extra = {"queue": queue, "outcome": LockOutcome.HELD.value, "holder": held.holder}
+            log.info("queue %r: another process leads: %s", queue, _whose(held), extra=extra)
+        last.held, last.holder = held, held.holder
+        lag_ms = held.oldest_pending_lag_ms
+        if not lag_ms:
+            last.stuck = None
+            return
+        if last.stuck is None or lag_ms - last.stuck[1] < MOVES * (now_s - last.stuck[0]) * 1000 - SLACK_MS:
+            last.stuck = (now_s, lag_ms)  # a backlog that is worked off grows less late, or later more slowly
+        odd = held.remaining_ms is None or held.remaining_ms > 2 * self._settings.lock_ttl_ms
+        bound_s = ODD_S if odd else served_within_s(self._settings)
+        if min(now_s - last.stuck[0], lag_ms / 1000) >= bound_s and last.warned_of != (held.holder or ""):
+            last.warned_of = held.holder or ""
+            log.warning(
+                "queue %r: jobs are overdue by %.1f s and are not promoted while another process has the lock: %s. "
+                "If that process is gone, delete the lock",
+                *(queue, lag_ms / 1000, _whose(held)),
+            )
+
+    def seen(self, queue: str) -> None:
+        """The queue is led, by us or by another."""
+        self._of(queue).seen_s = self._clock.monotonic()
+
+    def stopped(self, queue: str, error: PermanentError | None) -> None:
+        """The machine of a queue has stopped."""
+        if error is not None:
+            extra = {"queue": queue, "code": error.code}
+            log.error("promoter of queue %r stops: %s", queue, shown(error), extra=extra)
+
+    def health(self, queue: str, state: State) -> Health:
+        last, now_s = self._last.get(queue) or _Last(), self._clock.monotonic()
+        tick_age_s = None if last.tick_s is None else now_s - last.tick_s
+        led_age_s = None if last.seen_s is None else now_s - last.seen_s
+        error = None if last.error is None else shown(last.error)
+        leads = state is State.LEADER
+        stuck_s = None if last.stuck is None or leads else now_s - last.stuck[0]
+        return Health(
+            queue=queue,
+            state=str(state),
+            leads=leads,
+            last_tick_age_s=tick_age_s,
+            led_age_s=led_age_s,
+            last_error=error,
+            holder=last.holder,
+            stuck_s=stuck_s,
+        )
+
+    def forget(self, queue: str) -> None:
+        """The queue is served no longer."""
+        last = self._last.pop(queue, None)
+        if last is not None and last.error is not None:
+            self._ended(last.error)
+        self._forgotten(queue)
+
+    def _forgotten(self, queue: str) -> None:
+        if not self._keep:
+            self._metrics.on_forget(queue)
+
+    def _error(self, queue: str, error: BackendError) -> None:
+        last = self._of(queue)
+        again = last.error is not None and last.error.code == error.code
+        if not again:
+            if last.error is not None:
+                self._ended(last.error)
+            self._failing[error.code] += 1
+        # An outage is logged once, not every 400 ms, and not for every queue.
+        level = logging.DEBUG if again or self._failing[error.code] > 1 else logging.WARNING
+        log.log(level, "queue %r: %s", queue, shown(error), extra={"queue": queue, "code": error.code})
+        last.error = error
+        self._metrics.on_error(queue, error)
+
+    def _ended(self, error: BackendError) -> bool:
+        """One queue less has this error; whether none is left."""
+        self._failing[error.code] -= 1
+        if not self._failing[error.code]:
+            del self._failing[error.code]
+            return True
+        return False
+
+    def _of(self, queue: str) -> _Last:
+        if (last := self._last.get(queue)) is None:
+            last = self._last[queue] = _Last()
+        return last
+
+
+def _sinks(option: str, given: Any, named: Callable[[str], Any], methods: Sequence[str]) -> list[Any]:
+    """Sinks, or names of installed ones, as sinks. Raises ConfigError or PluginError."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{option} must be a list of sinks or of their names, such as {option}=[{given!r:.60}]")
+    sinks = [named(s) if isinstance(s, str) else s for s in given]
+    for sink in sinks:
+        lacking = [m for m in methods if not callable(getattr(sink, m, None))]
+        if lacking:
+            hint = " (give an object, not its class)" if isinstance(sink, type) else ""
+            raise ConfigError(f"{option}: {type(sink).__name__} is no sink, it has no method {lacking[0]!r}{hint}")
+        if isinstance(sink, type):
+            raise ConfigError(f"{option}: give an object, {sink.__name__}(), not the class")
+    return sinks
+
+
+def _whose(held: LeaseHeld) -> str:
+    holder = held.holder or "the store does not say who"
+    if held.remaining_ms is None:
+        return f"{holder}, with a lock that never ends by itself"
+    return f"{holder}, {held.remaining_ms / 1000:.1f} s left"
+
+
+def shown(error: BackendError) -> str:
+    """The error with its code in front; a server's own message has it there already."""
+    text = str(error)
+    return text if text.startswith(error.code) else f"{error.code}: {text}"

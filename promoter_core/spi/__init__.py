@@ -1,0 +1,173 @@
+"""Service provider interface: all that backends, sinks, layouts and commands need, and their only import path.
+
+It follows semantic versioning. A `Backend` is a store of delayed jobs; an `EventSink` and a `MetricsSink` report what
+happened; `hookimpl` and the specs register them. Each docstring states obligations: what is atomic, what is bounded, in
+which order, by whose clock, and which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and is
+the place to look when a sentence here leaves a doubt.
+
+    backend.py     `Backend`, the required contract
+    optional/      a file for each optional protocol, with the values that only it uses
+    sinks.py       `EventSink`, `MetricsSink`, and what a sink may support besides
+    model.py       the frozen values; errors.py, the exceptions; clock.py, the time
+    hooks.py       hook specifications, and what a plugin yields
+    names.py       rules and limits for queue names, job ids and job names
+    urls.py        a backend's URL; sink_options.py, a sink's options
+    wire.py        the job envelope; layouts.py, keys and member format
+    change_flags.py, tasks.py, lateness.py   to build backends and sinks with
+"""
+
+from promoter_core.spi.backend import Backend, check_backend
+from promoter_core.spi.change_flags import ChangeFlags, wait_for
+from promoter_core.spi.clock import Clock, SystemClock
+from promoter_core.spi.errors import (
+    BackendError,
+    ConfigError,
+    JobError,
+    PermanentError,
+    PluginError,
+    PromoterError,
+    TransientError,
+)
+from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec, hookimpl
+from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
+from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
+from promoter_core.spi.model import (
+    MAX_DUE_MS,
+    CancelOutcome,
+    Capabilities,
+    ChangeKind,
+    ConsumerGroup,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    LockOutcome,
+    Overflow,
+    Phase,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Renewal,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    Tick,
+    Ties,
+    Wake,
+)
+from promoter_core.spi.names import (
+    MAX_ID_BYTES,
+    MAX_NAME_BYTES,
+    MAX_QUEUE_BYTES,
+    check_job_id,
+    check_job_name,
+    check_queue_name,
+    is_pattern,
+)
+from promoter_core.spi.optional.dead_letters import DeadLetterSupport
+from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
+from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
+from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
+from promoter_core.spi.sink_options import number, port, port_number
+from promoter_core.spi.sinks import (
+    EventSink,
+    ExpositionSupport,
+    FailureReportSupport,
+    MetricsSink,
+    SinkFailure,
+    SinkMonitor,
+)
+from promoter_core.spi.tasks import CLOSE_S, all_ended, bounded, cancelled, ended
+from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
+from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendSpec",
+    "BackendUrl",
+    "CHASQUIMQ",
+    "CLOSE_S",
+    "CancelOutcome",
+    "Capabilities",
+    "ChangeFeed",
+    "ChangeFlags",
+    "ChangeKind",
+    "Changes",
+    "Clock",
+    "CommandSpec",
+    "ConfigError",
+    "ConsumerGroup",
+    "Credentials",
+    "DeadLetterSupport",
+    "DiagnosticsSupport",
+    "Envelope",
+    "EventSink",
+    "ExpositionSupport",
+    "FailureReportSupport",
+    "Finding",
+    "FleetBackend",
+    "FleetSupport",
+    "JobError",
+    "JobRequest",
+    "LATENESS_MS",
+    "Layout",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
+    "LockOutcome",
+    "MAX_DUE_MS",
+    "MAX_ID_BYTES",
+    "MAX_NAME_BYTES",
+    "MAX_QUEUE_BYTES",
+    "Members",
+    "MetricsSink",
+    "Overflow",
+    "PermanentError",
+    "Phase",
+    "PluginError",
+    "PromotedJob",
+    "PromoterError",
+    "Promotion",
+    "PromotionRequest",
+    "QueueKeys",
+    "QueueStats",
+    "Renewal",
+    "Scheduled",
+    "SeparateCleanup",
+    "SeparateEmit",
+    "Severity",
+    "SinkFailure",
+    "SinkMonitor",
+    "SinkSpec",
+    "StreamEntry",
+    "StreamName",
+    "SystemClock",
+    "Tick",
+    "Ties",
+    "TransientError",
+    "Wake",
+    "all_ended",
+    "bounded",
+    "cancelled",
+    "check_backend",
+    "check_job_id",
+    "check_job_name",
+    "check_queue_name",
+    "ended",
+    "hookimpl",
+    "in_buckets",
+    "is_pattern",
+    "later_than",
+    "number",
+    "pack_envelope",
+    "parse_url",
+    "port",
+    "port_number",
+    "sample_ms",
+    "to_bytes",
+    "to_text",
+    "unpack_envelope",
+    "wait_for",
+]

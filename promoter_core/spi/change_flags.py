@@ -1,0 +1,145 @@
+"""`ChangeFlags`: remembered changes, to build `Backend.wait` and `FleetSupport.subscribe` on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from promoter_core.spi.clock import Clock, SystemClock
+from promoter_core.spi.model import ChangeKind
+from promoter_core.spi.optional.fleet import Changes
+
+MOST_FLAGS = 10_000  # kept beyond those that somebody waits for
+MOST_CHANGES = 10_000  # of a feed that nobody reads; beyond these it says that everything has changed
+
+
+class _Flag(asyncio.Event):
+    waiting = 0  # how many wait for it
+
+
+Change = tuple[ChangeKind, str]  # of a queue, or of a group for MEMBERS
+
+
+class ChangeFlags:
+    """One flag for each kind of change of each queue. A flag that was set before anybody waited ends the next wait.
+
+    `expect` a change *before* reading what it concerns, never after: a change in between would be missed. Flags that
+    nobody waits for are dropped when they become many; a wait without a flag ends at once, as after a change.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._flags: dict[Change, _Flag] = {}
+        self._most = MOST_FLAGS  # before some are dropped
+        self._feeds: list[FlagFeed] = []
+
+    def set(self, kind: ChangeKind, queue: str) -> None:
+        """This has changed: end the waits for it."""
+        if (flag := self._flags.get((kind, queue))) is not None:
+            flag.set()
+        for feed in self._feeds:
+            feed.add((kind, queue))
+
+    def set_all(self) -> None:
+        """Everything may have changed: end every wait."""
+        for flag in self._flags.values():
+            flag.set()
+        for feed in self._feeds:
+            feed.add(None)
+
+    def subscribe(self) -> FlagFeed:
+        """A `ChangeFeed` of the flags that are set from now on."""
+        feed = FlagFeed(self._clock, self._feeds.remove)
+        self._feeds.append(feed)
+        return feed
+
+    def clear(self, kind: ChangeKind, queue: str) -> None:
+        """Clear the flag if there is one: for who reads the queue and waits by a feed, if at all."""
+        if (flag := self._flags.get((kind, queue))) is not None:
+            flag.clear()
+
+    def expect(self, kind: ChangeKind, queue: str) -> None:
+        """Clear the flag, and keep one from now on: a wait for it is to come."""
+        self._flag((kind, queue)).clear()
+
+    async def wait(self, kind: ChangeKind, queue: str, timeout_s: float) -> bool:
+        """True as soon as the flag is set, False after `timeout_s` seconds of the clock."""
+        flag = self._flag((kind, queue))
+        if flag.is_set():
+            await asyncio.sleep(0)  # a caller in a loop must not starve the others
+            return True
+        flag.waiting += 1
+        try:
+            await wait_for(flag, self._clock, timeout_s)
+        finally:
+            flag.waiting -= 1
+        return flag.is_set()
+
+    def _flag(self, change: Change) -> _Flag:
+        """A new flag is set."""
+        if (flag := self._flags.get(change)) is None:
+            if len(self._flags) >= self._most:
+                self._drop_idle()
+            flag = self._flags[change] = _Flag()
+            flag.set()
+        return flag
+
+    def _drop_idle(self) -> None:
+        """The older half of the flags that nobody waits for."""
+        idle = [change for change, flag in self._flags.items() if not flag.waiting]
+        for change in idle[: len(idle) // 2 + 1]:
+            del self._flags[change]
+        self._most = len(self._flags) + MOST_FLAGS
+
+
+async def wait_for(event: asyncio.Event, clock: Clock, timeout_s: float) -> None:
+    """Until the event is set, or the time is up by the clock."""
+    if isinstance(clock, SystemClock):  # the event loop's own time: no task is needed for it
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        return
+    changed = asyncio.ensure_future(event.wait())
+    timeout = asyncio.ensure_future(clock.sleep(timeout_s))
+    try:
+        await asyncio.wait((changed, timeout), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        changed.cancel()
+        timeout.cancel()
+
+
+class FlagFeed:
+    """A `ChangeFeed` of the flags that are set in some `ChangeFlags`."""
+
+    def __init__(self, clock: Clock, forget: Callable[[FlagFeed], None]) -> None:
+        self._clock = clock
+        self._forget = forget
+        self._changes: set[Change] = set()
+        self._everything = False
+        self._event = asyncio.Event()
+
+    def add(self, change: Change | None) -> None:
+        """None: everything."""
+        if change is None or (len(self._changes) >= MOST_CHANGES and change not in self._changes):
+            self._everything = True
+        else:
+            self._changes.add(change)
+        self._event.set()
+
+    async def next(self, timeout_s: float) -> Changes:
+        if not self._event.is_set() and timeout_s > 0:
+            await wait_for(self._event, self._clock, timeout_s)
+        self._event.clear()
+        changes, self._changes = self._changes, set()
+        everything, self._everything = self._everything, False
+        return Changes(
+            everything=everything,
+            jobs=frozenset(queue for kind, queue in changes if kind is ChangeKind.JOBS),
+            locks=frozenset(queue for kind, queue in changes if kind is ChangeKind.LOCK),
+            members=any(kind is ChangeKind.MEMBERS for kind, _ in changes),
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # closed already
+            self._forget(self)

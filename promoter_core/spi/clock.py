@@ -1,0 +1,37 @@
+"""`Clock`, and the real one. Everything that waits takes a `Clock`, so that tests can run years in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Tells the time and sleeps."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed point, never going back."""
+        ...
+
+    def time_ms(self) -> int:
+        """Unix time in whole milliseconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`, never earlier by `monotonic`."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

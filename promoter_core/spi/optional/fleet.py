@@ -1,0 +1,112 @@
+"""`FleetSupport`: a backend on which one process can serve thousands of queues, and share them with others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from promoter_core.spi.backend import Backend
+from promoter_core.spi.errors import BackendError
+from promoter_core.spi.model import Lease, LeaseHeld, LeaseLost, Promotion, PromotionRequest, Renewal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What has changed in the queues of a backend, or may have."""
+
+    everything: bool = False  # then the rest does not matter
+    jobs: frozenset[str] = frozenset()  # queues whose sorted set changed
+    locks: frozenset[str] = frozenset()  # queues whose lock changed
+    members: bool = False  # of a group
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The processes that share the work on a group of queues."""
+
+    names: frozenset[str]
+    next_expiry_ms: int | None  # until the first other member expires; None when alone
+
+
+@runtime_checkable
+class FleetSupport(Protocol):
+    """Serves many queues in few round trips. Optional: `PromoterFleet` needs it.
+
+    Answers come in the order asked. An answer that is an error concerns that queue alone; what concerns all of them is
+    raised.
+    """
+
+    async def lock_many(
+        self, queues: Sequence[str], holder: str, ttl_ms: int
+    ) -> Sequence[Lease | LeaseHeld | BackendError]:
+        """`lock` for each queue, in one round trip where the store can."""
+        ...
+
+    async def promote_many(
+        self, requests: Sequence[tuple[Lease, PromotionRequest]]
+    ) -> Sequence[Promotion | LeaseLost | BackendError]:
+        """`promote` for each queue, each atomic for itself, in one round trip where the store can."""
+        ...
+
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
+        """Start each lease anew whose lock is still its holder's, for its own `ttl_ms`, and look at the queue's head.
+
+        The answer is a `Renewal` with what is due and what comes next, by the store's clock: so a change that `wait` or
+        a feed has missed is noticed within one renewal. `LeaseLost` where the lock is not the holder's: nothing changes
+        there. In one round trip where the store can.
+        """
+        ...
+
+    async def subscribe(self) -> ChangeFeed:
+        """Begin to collect what changes, in all queues, from now on."""
+        ...
+
+    def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
+
+        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`. One pass over the store, however many
+        patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
+        queue may come twice; one that has either all the while comes at least once. A name that another program gave
+        and that is not UTF-8 comes with surrogate escapes.
+        """
+        ...
+
+    async def announce(self, queues: Sequence[str]) -> None:
+        """Have the feeds of other processes tell of these queues.
+
+        In one round trip where the store can. Best effort: an error does not say which of them were announced.
+        """
+        ...
+
+    async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
+        """Be a member of a group for `ttl_ms` milliseconds of the store's clock; who else is one now, atomically.
+
+        The feeds of other members tell of a new one, where `capabilities.wake` is not POLL.
+        """
+        ...
+
+    async def leave_group(self, group: str, member: str) -> None:
+        """Be a member no longer. The feeds of the others tell of it as of a new one."""
+        ...
+
+
+@runtime_checkable
+class ChangeFeed(Protocol):
+    """What has changed in the queues of a backend, for one reader."""
+
+    async def next(self, timeout_s: float) -> Changes:
+        """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
+
+        Tells of everything for which `Backend.wait` would end. Telling of too much is allowed, and of queues that
+        nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Collect no longer."""
+        ...
+
+
+class FleetBackend(Backend, FleetSupport, Protocol):
+    """A backend that a `PromoterFleet` can run on."""

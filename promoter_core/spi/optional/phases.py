@@ -1,0 +1,34 @@
+"""The phases after a promotion, where a backend does not fuse them into `promote`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from promoter_core.spi.model import PromotedJob
+
+
+@runtime_checkable
+class SeparateCleanup(Protocol):
+    """Required exactly when CLEANUP is missing from `capabilities.fused`."""
+
+    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
+        """Drop the cancel index of promoted jobs.
+
+        Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op. Jobs without an id or an
+        index are passed over.
+        """
+        ...
+
+
+@runtime_checkable
+class SeparateEmit(Protocol):
+    """Required exactly when EMIT is missing from `capabilities.fused`."""
+
+    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
+        """Append one `waiting` event for each job with an id to the queue's events stream, in order.
+
+        Fields `e`, `id`, `ts` (`promoted_ms`) and `n` (absent when empty). The stream is trimmed to about
+        `max_stream_len`.
+        """
+        ...

@@ -1,0 +1,29 @@
+"""Options of sinks come as text, `name:key=value,…`. These read them, and say what cannot work."""
+
+from __future__ import annotations
+
+from promoter_core.spi.errors import ConfigError
+
+
+def port_number(text: str) -> int | None:
+    """The number of a TCP or UDP port; None when `text` is none."""
+    return int(text) if text.isdigit() and 0 < int(text) < 65536 else None
+
+
+def port(sink: str, text: str) -> int:
+    """The option `port`. Raises ConfigError."""
+    number = port_number(text)
+    if number is None:
+        raise ConfigError(f"{sink}: port must be a number from 1 to 65535, not {text!r}")
+    return number
+
+
+def number(sink: str, name: str, text: str, low: float, high: float) -> float:
+    """An option that is a number. Raises ConfigError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise ConfigError(f"{sink}: {name} must be a number from {low:g} to {high:.0f}, not {text!r}")
+    return value

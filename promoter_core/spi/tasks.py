@@ -1,0 +1,63 @@
+"""The end of a run, in bounded time: tasks that do not end when they are cancelled, and calls that do not return.
+
+A cancellation can get lost: `asyncio.wait_for` of Python 3.11, which clients use, swallows one that comes just when its
+call has returned, and a task that drains a backlog then goes on. So a task is cancelled until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger("promoter")
+
+CLOSE_S = 1.0  # for giving up connections
+LOST_S = 0.5  # for a call that was given up to end
+AGAIN_S = 0.1  # before a task that has not ended is cancelled again
+
+
+def cancelled() -> bool:
+    """The task that runs us was cancelled, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def ended(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool:
+    """Cancel `task` again and again until it has ended, for `within_s` seconds. Whether it has; never its error."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    while not task.done() and (left_s := until_s - loop.time()) > 0:
+        task.cancel()
+        await asyncio.wait((task,), timeout=min(AGAIN_S, left_s))
+    if task.done():
+        if not task.cancelled():
+            task.exception()  # it has been looked at
+        return True
+    log.warning("%s does not end; it is left behind", task.get_name() if isinstance(task, asyncio.Task) else task)
+    return False
+
+
+async def all_ended(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
+    """Run the calls at the same time; give up those that have not ended after `within_s` seconds. Raises nothing."""
+    tasks = [asyncio.create_task(call) for call in calls]  # which begin even if we are cancelled
+    for outcome in await asyncio.gather(*(bounded(task, within_s) for task in tasks), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            log.debug("what was to be closed is left behind: %r", outcome)
+
+
+async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float) -> T:
+    """The answer of `call`. Raises TimeoutError after `seconds`, whatever the call does with its cancellation."""
+    task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not task.done():
+        await ended(task, within_s=LOST_S)
+        raise TimeoutError(f"not done in {seconds:g} s")
+    return task.result()

@@ -1,0 +1,131 @@
+"""Backend URLs, parsed once. Nothing here ever shows a password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from promoter_core.spi.clock import Clock
+from promoter_core.spi.errors import ConfigError
+
+_HIDDEN = "***"
+
+# Called whenever a connection is made, for passwords that rotate: the user (None for the default one) and the password.
+Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class BackendUrl:
+    """`scheme://user:password@host:port/path?option=value`, with everything percent-decoded."""
+
+    scheme: str
+    hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
+    path: str = ""  # with its leading slash
+    username: str | None = None
+    password: str | None = None
+    options: dict[str, str] = field(default_factory=dict)  # may hold secrets
+    credentials: Credentials | None = None  # instead of username and password
+    clock: Clock | None = None  # a test's, for a store inside this process
+
+    @property
+    def host(self) -> str | None:
+        return self.hosts[0][0] if self.hosts else None
+
+    @property
+    def port(self) -> int | None:
+        return self.hosts[0][1] if self.hosts else None
+
+    def __str__(self) -> str:
+        user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
+        user = user or (f"{_HIDDEN}@" if self.username else "")  # alone, it may be a password in the wrong place
+        path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have begun with a /
+        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{path}"
+
+    def __repr__(self) -> str:
+        return f"<BackendUrl {self}>"
+
+    def addresses(self, port: int) -> list[tuple[str, int]]:
+        """The hosts with `port` where none is given; localhost when there is none."""
+        return [(name, port if given is None else given) for name, given in self.hosts or (("localhost", None),)]
+
+    def database(self) -> int:
+        """The number of a database, from the path or the option `db`. Raises ConfigError."""
+        text = self.path.removeprefix("/") or self.options.get("db", "0")
+        if not (text.isascii() and text.isdigit()):
+            raise ConfigError(f"{self}: the path must be the number of a database, such as /0")
+        return int(text)
+
+    def one_host(self) -> BackendUrl:
+        """This URL. Raises ConfigError when it names several hosts."""
+        if len(self.hosts) > 1:
+            raise ConfigError(f"{self}: {self.scheme}:// takes one host, not {len(self.hosts)}")
+        return self
+
+    def take(self, **known: type[int] | type[str]) -> dict[str, int | str]:
+        """The options, converted. Raises ConfigError on an option that is not among `known`, or not of its type."""
+        taken: dict[str, int | str] = {}
+        for name, value in self.options.items():
+            if name not in known:
+                choices = ", ".join(sorted(known)) or "none"
+                raise ConfigError(f"{self}: unknown option {name!r}; options are: {choices}")
+            try:
+                taken[name] = known[name](value)
+            except ValueError:
+                raise ConfigError(f"{self}: option {name!r} must be a whole number, not {value!r}") from None
+        return taken
+
+
+def parse_url(url: object) -> BackendUrl:
+    """Raises ConfigError when `url` is no URL, with nothing of it that may be part of a password."""
+    if not isinstance(url, str) or "://" not in url:
+        shown = f"{url!r}" if isinstance(url, str) and not _SECRET.search(url) else "what was given"
+        raise ConfigError(f"{shown} is no backend URL: expected scheme://…, such as redis://localhost:6379")
+    scheme, _, rest = url.partition("://")
+    if not _SCHEME.fullmatch(scheme):
+        raise ConfigError("what was given is no backend URL: expected scheme://…, such as redis://localhost:6379")
+    parsed = _parse(scheme.lower(), rest)
+    if parsed is None:  # raised here, outside of any `except`: what was caught there quotes the URL
+        raise ConfigError(
+            f"the {scheme.lower()}:// URL is malformed; percent-encode the password (a # is %23, a / is %2F, a ? is "
+            "%3F, an @ is %40): expected scheme://user:password@host:port/path?option=value"
+        )
+    return parsed
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # more than a host and its port
+_SPACE = re.compile(r"\s")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of them without a word
+
+
+def _parse(scheme: str, rest: str) -> BackendUrl | None:
+    """None when it is malformed: also when an @ comes after the host, for then a password may have ended too early."""
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        late = "@" in parts.query or (parts.netloc and "@" in parts.path)
+        if late or "#" in rest or _CONTROL.search(rest):
+            return None
+        return BackendUrl(
+            scheme=scheme,
+            hosts=tuple(_host(part) for part in parts.netloc.rpartition("@")[2].split(",") if part),
+            path=unquote(parts.path),
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password is not None else None,
+            options=dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))),
+        )
+    except ValueError:
+        return None
+
+
+def _host(text: str) -> tuple[str, int | None]:
+    """`host`, `host:port` or `[address]:port`. Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or _SPACE.search(text):
+        raise ValueError("no host")
+    return unquote(parts.hostname), parts.port
+
+
+def _show(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")

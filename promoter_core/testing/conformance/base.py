@@ -1,0 +1,80 @@
+"""The fixtures of the contracts, and what guards the standard tests against being overridden in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from promoter_core.spi import Clock, SystemClock, Ties, Wake
+from promoter_core.testing.conformance.harness import Kit
+from promoter_core.testing.conformance.shape_checks import CheckedBackend
+
+_OURS = __name__.rpartition(".")[0]
+
+
+class Guarded:
+    """A contract whose tests a subclass can only mark as `xfail(reason=…)`, not replace or remove."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith(_OURS):
+            return
+        for name, value in vars(cls).items():
+            if not name.startswith("test_") or not any(name in vars(base) for base in cls.__mro__[1:]):
+                continue
+            marks = getattr(value, "pytestmark", [])
+            if not any(m.name == "xfail" and m.kwargs.get("reason") for m in marks):
+                raise TypeError(
+                    f"{cls.__name__} replaces the standard test {name}: a known failure is marked instead, as "
+                    f"@pytest.mark.xfail(reason=…) async def {name}(self, …): await super().{name}(…)"
+                )
+
+
+def missing(name: str, message: str) -> Any:
+    """A fixture that the author must give."""
+
+    def fixture(self: Any) -> Any:
+        raise NotImplementedError(message)
+
+    return pytest.fixture(name=name)(fixture)
+
+
+def optional(name: str, what: str) -> Any:
+    """A fixture that the author may give; tests that want it are skipped otherwise."""
+
+    def fixture(self: Any) -> Any:
+        pytest.skip(f"needs the fixture `{name}`: {what}")
+
+    return pytest.fixture(name=name)(fixture)
+
+
+@pytest.mark.asyncio
+class ContractBase(Guarded):
+    """`backend` is the author's; `kit` is what the tests use.
+
+    Optional fixtures: `pair` (two open backends on one store, closed afterwards), `unreachable` (a backend, not yet
+    open, whose store cannot be reached), `clock` (the one that the backend's time passes by) and `leap` (`async (queue,
+    ms)`, lets that much time pass in the store at once).
+    """
+
+    # Annotated as Any, so that a type checker lets a subclass replace them by fixtures of another shape.
+    backend: Any = missing("backend", "give your contract class a fixture `backend` that yields an open backend")
+    pair: Any = optional("pair", "two backends on one store")
+    unreachable: Any = optional("unreachable", "a backend whose store cannot be reached")
+    clock: Any = pytest.fixture(name="clock")(lambda self: SystemClock())
+
+    @pytest.fixture
+    def kit(self, backend: Any, clock: Clock) -> Kit:
+        return Kit(CheckedBackend(backend), clock)
+
+
+def needs_wake(kit: Kit) -> None:
+    """Skip where the backend cannot tell of changes."""
+    if kit.backend.capabilities.wake is Wake.POLL:
+        pytest.skip("needs the capability wake=any-write or wake=announced; this backend has wake=poll")
+
+
+def needs_ties(kit: Kit, ties: Ties) -> None:
+    if kit.backend.capabilities.ties is not ties:
+        pytest.skip(f"needs the capability ties={ties}; this backend has ties={kit.backend.capabilities.ties}")

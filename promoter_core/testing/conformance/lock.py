@@ -1,0 +1,141 @@
+"""lock and unlock: exclusivity, renewal, expiry, compare-and-delete."""
+
+from __future__ import annotations
+
+import asyncio
+
+from promoter_core.spi import Lease, LeaseHeld
+from promoter_core.testing.conformance.base import ContractBase
+from promoter_core.testing.conformance.harness import LONG_MS, Kit
+from promoter_core.testing.conformance.obligations import obliges
+
+SHORT_MS = 120
+
+
+class LockContract(ContractBase):
+    async def test_a_free_lock_is_granted(self, kit: Kit) -> None:
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", "Grants a `Lease` when the lock is free", isinstance(answer, Lease), answer=answer)
+        obliges(
+            "Backend.lock",
+            "Take or renew the queue's lock for `ttl_ms` milliseconds",
+            (answer.queue, answer.holder, answer.ttl_ms) == (kit.queue, "me", LONG_MS),
+            answer=answer,
+        )
+
+    async def test_the_same_holder_renews(self, kit: Kit) -> None:
+        await kit.lead("me")
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", "or is `holder`'s already", isinstance(answer, Lease), answer=answer)
+
+    async def test_a_lock_held_by_another_is_refused_with_what_is_left_of_its_lease(self, kit: Kit) -> None:
+        await kit.lead("other")
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", "At most one holder at any time.", isinstance(answer, LeaseHeld), answer=answer)
+        left = answer.remaining_ms
+        obliges(
+            "Backend.lock",
+            "Otherwise `LeaseHeld` with what is left of the other's lease",
+            left is not None and 0 < left <= LONG_MS,
+            remaining_ms=left,
+        )
+
+    async def test_a_refusal_names_the_holder_and_says_how_late_the_queue_is(self, kit: Kit) -> None:
+        await kit.lead("other – ünïcode")
+        rule = "whose it is, and how late the oldest pending job is."
+        await kit.schedule("later", delay_ms=LONG_MS)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", rule, answer.holder == "other – ünïcode", answer=answer)
+        obliges("Backend.lock", rule, answer.oldest_pending_lag_ms == 0, answer=answer)
+        await kit.due("soon")
+        await kit.sleep_ms(SHORT_MS)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        late = answer.oldest_pending_lag_ms
+        obliges("Backend.lock", rule, SHORT_MS <= late < LONG_MS, answer=answer)
+        left = await kit.backend.stats(kit.queue)
+        obliges("Backend.lock", rule, left.depth == 2, stats=left)
+
+    async def test_a_refusal_does_not_lengthen_the_lease(self, kit: Kit) -> None:
+        await kit.lead("other", SHORT_MS)
+        await kit.backend.lock(kit.queue, "me", LONG_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", "when the lock is free, has expired", isinstance(answer, Lease), answer=answer)
+
+    async def test_an_expired_lock_is_granted_to_another(self, kit: Kit) -> None:
+        await kit.lead("other", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.lock", "when the lock is free, has expired", isinstance(answer, Lease), answer=answer)
+
+    async def test_a_renewal_starts_the_lease_anew(self, kit: Kit) -> None:
+        await kit.lead("me", SHORT_MS)
+        await kit.backend.lock(kit.queue, "me", LONG_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
+        obliges("Backend.lock", "(then its lease starts anew)", isinstance(answer, LeaseHeld), answer=answer)
+
+    async def test_a_renewal_can_shorten_the_lease(self, kit: Kit) -> None:
+        await kit.lead("me", LONG_MS)
+        await kit.backend.lock(kit.queue, "me", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
+        obliges("Backend.lock", "(then its lease starts anew)", isinstance(answer, Lease), answer=answer)
+
+    async def test_one_of_many_concurrent_callers_gets_the_lock(self, kit: Kit) -> None:
+        answers = await asyncio.gather(*(kit.backend.lock(kit.queue, f"h{i}", LONG_MS) for i in range(20)))
+        granted = [a for a in answers if isinstance(a, Lease)]
+        obliges("Backend.lock", "At most one holder at any time.", len(granted) == 1, granted=granted)
+
+    async def test_holders_are_compared_exactly(self, kit: Kit) -> None:
+        await kit.lead("holder-1")
+        for other in ("holder-11", "holder-", "HOLDER-1", "holder-1 "):
+            answer = await kit.backend.lock(kit.queue, other, LONG_MS)
+            obliges("Backend.lock", "At most one holder at any time.", isinstance(answer, LeaseHeld), other=other)
+
+    async def test_each_queue_has_a_lock_of_its_own(self, kit: Kit) -> None:
+        await kit.lead("me")
+        answer = await kit.backend.lock(kit.other().queue, "other", LONG_MS)
+        obliges("Backend", "Queues never see one another.", isinstance(answer, Lease), answer=answer)
+
+    async def test_unlock_releases_the_holders_lock(self, kit: Kit) -> None:
+        released = await kit.backend.unlock(await kit.lead("me"))
+        obliges("Backend.unlock", "True when it was released.", released is True, released=released)
+        answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
+        obliges(
+            "Backend.unlock", "Release the lock if it is `lease.holder`'s", isinstance(answer, Lease), answer=answer
+        )
+
+    async def test_unlock_never_releases_anothers_lock(self, kit: Kit) -> None:
+        await kit.lead("other")
+        released = await kit.backend.unlock(Lease(kit.queue, "me", LONG_MS))
+        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges("Backend.unlock", "Never another holder's.", isinstance(answer, LeaseHeld), answer=answer)
+
+    async def test_unlock_of_a_lease_that_went_to_another_changes_nothing(self, kit: Kit) -> None:
+        stale = await kit.lead("me", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        await kit.lead("other")
+        released = await kit.backend.unlock(stale)
+        answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
+        obliges(
+            "Backend.unlock",
+            "Never another holder's.",
+            released is False and isinstance(answer, LeaseHeld),
+            answer=answer,
+        )
+
+    async def test_unlock_of_a_free_lock_says_so(self, kit: Kit) -> None:
+        released = await kit.backend.unlock(Lease(kit.queue, "me", LONG_MS))
+        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+
+    async def test_stats_name_the_holder_and_what_is_left(self, kit: Kit) -> None:
+        lease = await kit.lead("me – ünïcode")
+        stats = await kit.backend.stats(kit.queue)
+        left = stats.lease_remaining_ms
+        obliges("Backend.stats", "A consistent look at the queue", stats.holder == "me – ünïcode", stats=stats)
+        obliges("Backend.stats", "by the store's clock", left is not None and 0 < left <= LONG_MS, stats=stats)
+        await kit.backend.unlock(lease)
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.stats", "A consistent look at the queue", stats.holder is None, stats=stats)

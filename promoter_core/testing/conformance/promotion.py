@@ -1,0 +1,279 @@
+"""promote: what is due, in which order, how much, for whom, and what is said of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from promoter_core.spi import Clock, Lease, LeaseHeld, LeaseLost, Promotion, Ties, later_than
+from promoter_core.testing.conformance.base import ContractBase, needs_ties
+from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS, Kit, job
+from promoter_core.testing.conformance.obligations import obliges
+
+SHORT_MS = 120
+ORDER = "Order: by due time; among equals, by `capabilities.ties`."
+
+
+class PromotionContract(ContractBase):
+    async def test_an_empty_queue_promotes_nothing(self, kit: Kit) -> None:
+        p = await kit.promote(await kit.lead())
+        seen = (p.promoted, p.depth, p.oldest_pending_lag_ms, p.next_due_ms, p.jobs)
+        obliges("Backend.promote", "describe the set *after* the move", seen == (0, 0, 0, None, ()), promotion=p)
+
+    async def test_a_due_job_goes_from_the_set_to_the_stream(self, kit: Kit) -> None:
+        await kit.due("a")
+        p = await kit.promote(await kit.lead())
+        obliges("Backend.promote", "Move due jobs from the sorted set to the stream", p.promoted == 1, promotion=p)
+        obliges("Backend.promote", "Move due jobs from the sorted set to the stream", await kit.arrived() == ["a"])
+        again = await kit.promote(Lease(kit.queue, "leader", LONG_MS))
+        obliges("Backend.promote", "Move due jobs from the sorted set", again.promoted == 0, again=again)
+
+    async def test_a_job_is_never_promoted_early(self, kit: Kit) -> None:
+        await kit.schedule("later")
+        p = await kit.promote(await kit.lead())
+        rule = "Due: a job whose due time is at or before the store's clock."
+        obliges("Backend.promote", rule, p.promoted == 0 and await kit.arrived() == [], promotion=p)
+
+    async def test_a_job_due_in_a_moment_is_not_promoted_before_it(self, kit: Kit) -> None:
+        lease = await kit.lead()
+        earliest_ms = (await kit.backend.stats(kit.queue)).now_ms + SOON_MS * 4
+        await kit.schedule("a", delay_ms=SOON_MS * 4)
+        rule = "Due: a job whose due time is at or before the store's clock."
+        for _ in range(200):
+            p = await kit.promote(lease)
+            for got in p.jobs:
+                obliges("Backend.promote", rule, got.due_ms <= p.now_ms, job=got, now_ms=p.now_ms)
+            if p.promoted:
+                now_ms = (await kit.backend.stats(kit.queue)).now_ms
+                obliges("Backend.promote", rule, now_ms >= earliest_ms, now_ms=now_ms, earliest_ms=earliest_ms)
+                return
+            obliges("Backend.promote", rule, p.next_due_ms is not None and p.next_due_ms > p.now_ms, promotion=p)
+            await kit.sleep_ms(1)
+        obliges("Backend.promote", rule, False, promotion=p)
+
+    async def test_at_most_the_limit_is_promoted(self, kit: Kit) -> None:
+        lease = await kit.lead()
+        await kit.due("a", "b", "c", "d", "e")
+        sizes = [(await kit.promote(lease, limit=2)).promoted for _ in range(4)]
+        obliges("Backend.promote", "At most `request.limit` jobs.", sizes == [2, 2, 1, 0], sizes=sizes)
+        obliges("Backend.promote", ORDER, await kit.arrived() == list("abcde"))
+
+    async def test_the_order_is_by_due_time(self, kit: Kit) -> None:
+        # In one call, so that they are counted from one moment however slow the store is.
+        await kit.backend.schedule(
+            kit.queue, [job(id, delay_ms=SOON_MS + 15 * "abcde".index(id) - i) for i, id in enumerate("dbeac")]
+        )
+        await kit.sleep_ms(SOON_MS + 15 * 5)
+        p = await kit.promote(await kit.lead())
+        obliges("Backend.promote", ORDER, await kit.arrived() == list("abcde"), arrived=await kit.arrived())
+        obliges(
+            "Backend.promote", "and in promotion order otherwise", [j.id for j in p.jobs] == list("abcde"), jobs=p.jobs
+        )
+
+    async def test_equal_due_times_keep_the_order_of_insertion(self, kit: Kit) -> None:
+        needs_ties(kit, Ties.INSERTION)
+        await self._equal(kit, list("cabed"), list("cabed"))
+
+    async def test_equal_due_times_are_in_the_order_of_their_members(self, kit: Kit) -> None:
+        needs_ties(kit, Ties.MEMBER)
+        await self._equal(kit, list("cabed"), list("abcde"))
+
+    async def _equal(self, kit: Kit, ids: list[str], expected: list[str]) -> None:
+        due_ms = (await kit.backend.stats(kit.queue)).now_ms + 100
+        await kit.schedule(*ids, due_ms=due_ms)
+        await kit.sleep_ms(130)
+        await kit.promote(await kit.lead())
+        obliges("Backend.promote", ORDER, await kit.arrived() == expected, arrived=await kit.arrived())
+
+    async def test_without_the_lock_nothing_is_promoted(self, kit: Kit) -> None:
+        await kit.due("a")
+        await self._lost(kit, Lease(kit.queue, "me", LONG_MS))
+
+    async def test_an_expired_lease_promotes_nothing(self, kit: Kit) -> None:
+        lease = await kit.lead("me", SHORT_MS)
+        await kit.due("a")
+        await kit.sleep_ms(SHORT_MS + 30)
+        await self._lost(kit, lease)
+
+    async def test_a_lease_that_went_to_another_promotes_nothing(self, kit: Kit) -> None:
+        lease = await kit.lead("me", SHORT_MS)
+        await kit.due("a")
+        await kit.sleep_ms(SHORT_MS + 30)
+        other = await kit.lead("other")
+        await self._lost(kit, lease)
+        p = await kit.promote(other)
+        obliges("Backend.promote", "fenced by `lease`", p.promoted == 1, promotion=p)
+
+    async def _lost(self, kit: Kit, lease: Lease) -> None:
+        answer = await kit.try_promote(lease)
+        rule = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.promote", rule, isinstance(answer, LeaseLost), answer=answer)
+        obliges("Backend.promote", rule, await kit.arrived() == [] and stats.depth == 1, stats=stats)
+
+    async def test_the_work_is_no_longer_than_the_call(self, kit: Kit, clock: Clock) -> None:
+        lease = await kit.lead()
+        for n in (1, 500):
+            await kit.due(*(f"{n}-{i}" for i in range(n)))
+            began_s = clock.monotonic()
+            promotion = await kit.backend.promote(lease, replace(REQUEST, want_work=True))
+            took_ms = (clock.monotonic() - began_s) * 1000
+            assert promotion.promoted == n
+            if promotion.work_ms is not None:
+                obliges(
+                    "Backend.promote",
+                    "`work_ms` is the time that the store worked on this call, by its own clock",
+                    0 <= promotion.work_ms <= took_ms + 5,
+                    work_ms=promotion.work_ms,
+                    took_ms=took_ms,
+                )
+
+    async def test_a_lost_lease_is_not_renewed(self, kit: Kit) -> None:
+        await kit.try_promote(Lease(kit.queue, "me", LONG_MS))
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.promote", "nothing changes and the answer is `LeaseLost`", stats.holder is None, stats=stats)
+
+    async def test_promote_renews_the_lease_when_asked(self, kit: Kit) -> None:
+        await kit.lead("me", SHORT_MS)
+        await kit.promote(Lease(kit.queue, "me", LONG_MS), renew=True)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
+        rule = "With `request.renew` the lease starts anew."
+        obliges("Backend.promote", rule, isinstance(answer, LeaseHeld), answer=answer)
+
+    async def test_promote_leaves_the_lease_alone_otherwise(self, kit: Kit) -> None:
+        await kit.lead("me", SHORT_MS)
+        await kit.promote(Lease(kit.queue, "me", LONG_MS), renew=False)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
+        rule = "With `request.renew` the lease starts anew."
+        obliges("Backend.promote", rule, isinstance(answer, Lease), answer=answer)
+
+    async def test_depth_lag_and_next_due_are_those_of_the_jobs_still_pending(self, kit: Kit) -> None:
+        rule = "`depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move"
+        lease = await kit.lead()
+        await kit.schedule("far")
+        far_ms = (await kit.backend.stats(kit.queue)).next_due_ms
+        await kit.due("a", "b")
+        await kit.sleep_ms(40)
+        first = await kit.promote(lease, limit=1)
+        obliges("Backend.promote", rule, first.depth == 2, promotion=first)
+        second_due = first.next_due_ms
+        lag_ms = first.now_ms - (second_due or 0)
+        obliges("Backend.promote", rule, first.oldest_pending_lag_ms == lag_ms > 0, promotion=first)
+        second = await kit.promote(lease)
+        seen = (second.depth, second.oldest_pending_lag_ms, second.next_due_ms)
+        obliges("Backend.promote", rule, seen == (1, 0, far_ms), promotion=second)
+        obliges("Backend.promote", rule, second.jobs[0].due_ms == second_due, promotion=second)
+
+    async def test_jobs_tell_id_name_due_time_and_when_and_where_they_arrived(self, kit: Kit) -> None:
+        due_ms = (await kit.backend.stats(kit.queue)).now_ms + 60
+        await kit.schedule("a", due_ms=due_ms, name="invoice")
+        await kit.sleep_ms(80)
+        p = await kit.promote(await kit.lead())
+        (got,) = p.jobs
+        (arrival,) = await kit.arrivals()
+        obliges(
+            "Backend.promote",
+            "`jobs` is empty unless `request.want_jobs`",
+            (got.id, got.name) == ("a", "invoice"),
+            job=got,
+        )
+        obliges("Backend.promote", "Order: by due time", got.due_ms == due_ms, job=got)
+        obliges("Backend.promote", "`now_ms` is the store's clock", got.promoted_ms == p.now_ms >= due_ms, job=got)
+        obliges(
+            "Backend.promote",
+            "Move due jobs from the sorted set to the stream",
+            got.stream_id == arrival.entry.id,
+            job=got,
+        )
+
+    async def test_jobs_are_left_out_when_nobody_wants_them(self, kit: Kit) -> None:
+        await kit.due("a")
+        p = await kit.backend.promote(await kit.lead(), replace(REQUEST, want_jobs=False))
+        rule = "`jobs` is empty unless `request.want_jobs`"
+        obliges("Backend.promote", rule, p.jobs == () and p.promoted == 1, promotion=p)
+
+    async def test_the_late_are_counted_by_bounds(self, kit: Kit) -> None:
+        rule = "`lateness_counts` counts the promoted jobs that were later than each bound"
+        lease, now_ms = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
+        for i, ahead_ms in enumerate((20, 60, 100, 140, 180)):
+            await kit.schedule(f"{i}", due_ms=now_ms + ahead_ms)
+        await kit.schedule("later")
+        await kit.sleep_ms(250)
+        for limit in (2, 1, 10):
+            p = await kit.promote(lease, limit=limit)
+            expected = later_than(p.now_ms, [job.due_ms for job in p.jobs])
+            obliges("Backend.promote", rule, p.lateness_counts == expected, promotion=p, expected=expected)
+        nothing = await kit.promote(lease)
+        obliges("Backend.promote", rule, nothing.lateness_counts == (), promotion=nothing)
+
+    async def test_trace_contexts_come_with_the_promotion_when_they_are_wanted(self, kit: Kit) -> None:
+        if not kit.backend.capabilities.traces:
+            pytest.skip("needs the capability traces; this backend has traces=False")
+        rule = "`traces` has the trace contexts that the promoted jobs were scheduled with"
+        contexts = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 5)]
+        lease = await kit.lead()
+        for i, context in enumerate(contexts):
+            await kit.schedule(f"{i}", delay_ms=SOON_MS + i, traceparent=context)
+            await kit.schedule(f"without-{i}", delay_ms=SOON_MS + i)
+        await kit.backend.cancel(kit.queue, ["1"])
+        await kit.sleep_ms(SOON_MS + 30)
+        first = await kit.promote(lease, limit=2, want_traces=True)
+        obliges("Backend.promote", rule, first.traces == (contexts[0],), promotion=first)
+        second = await kit.promote(lease, want_traces=True)
+        obliges("Backend.promote", rule, second.traces == (contexts[2], contexts[3]), promotion=second)
+        await kit.schedule("again", delay_ms=1, traceparent=contexts[0])
+        await kit.sleep_ms(30)
+        unasked = await kit.promote(lease)
+        assert (unasked.promoted, unasked.traces) == (1, ()), unasked
+
+    async def test_concurrent_promotes_move_each_job_once(self, kit: Kit) -> None:
+        ids = [f"j{i:03}" for i in range(200)]
+        lease = await kit.lead()
+        await kit.due(*ids, delay_ms=SOON_MS)
+        promotions = await asyncio.gather(*(kit.promote(lease, limit=7) for _ in range(40)))
+        arrived = await kit.arrived()
+        obliges("Backend.promote", "in one atomic step", sorted(arrived) == ids, arrived=arrived)
+        obliges("Backend.promote", "in one atomic step", sum(p.promoted for p in promotions) == 200)
+
+    async def test_a_promote_that_is_cancelled_loses_nothing(self, kit: Kit) -> None:
+        ids = [f"j{i:02}" for i in range(40)]
+        lease = await kit.lead()
+        await kit.due(*ids, delay_ms=SOON_MS)
+        for rounds in range(12):
+            under_way = asyncio.ensure_future(kit.promote(lease, limit=2))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
+        while (await kit.promote(lease)).depth:
+            await kit.sleep_ms(1)
+        arrived = await kit.arrived()
+        rule = "or is cancelled, may have taken effect or not (a reply can be lost), but never half"
+        obliges("Backend", rule, sorted(arrived) == ids, missing=set(ids) - set(arrived), arrived=len(arrived))
+
+    async def test_the_clock_is_the_stores_and_goes_on(self, kit: Kit) -> None:
+        lease = await kit.lead()
+        first = await kit.promote(lease)
+        await kit.sleep_ms(30)
+        second = await kit.promote(lease)
+        obliges(
+            "Backend.promote",
+            "`now_ms` is the store's clock",
+            second.now_ms - first.now_ms >= 29,
+            first=first,
+            second=second,
+        )
+
+    async def test_queues_never_mix(self, kit: Kit) -> None:
+        other = kit.other()
+        await kit.schedule("mine", delay_ms=SOON_MS)
+        await other.due("theirs")
+        p: Promotion = await kit.promote(await kit.lead())
+        obliges("Backend", "Queues never see one another.", p.promoted == 1 and p.depth == 0, promotion=p)
+        obliges("Backend", "Queues never see one another.", await kit.arrived() == ["mine"])
+        stats = await other.backend.stats(other.queue)
+        obliges("Backend", "Queues never see one another.", (stats.depth, stats.stream_len) == (1, 0), stats=stats)

@@ -1,0 +1,1 @@
+"""The process's HTTP pages: /metrics, /livez, /readyz and /status."""

@@ -1,0 +1,160 @@
+"""`promoter run --http HOST:PORT`: /metrics, /livez, /readyz and /status, for whoever watches the process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from promoter_core import ConfigError, Health, PluginError, Promoter, PromoterFleet
+from promoter_core.spi import port_number
+
+LOOPBACK = "127.0.0.1"
+RENDERING = 0.25  # of the time, at most, is spent on making a page
+KEPT_S = 10.0  # a page, at most
+
+Runner = Promoter | PromoterFleet
+T = TypeVar("T")
+
+log = logging.getLogger("promoter.http")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    number = port_number(port)
+    if number is None:
+        raise ConfigError(f"--http: expected HOST:PORT, such as 127.0.0.1:9464 or 0.0.0.0:9464, not {text!r}")
+    return host.strip("[]") or LOOPBACK, number
+
+
+@asynccontextmanager
+async def serving(address: str, runners: Sequence[Runner]) -> AsyncIterator[None]:
+    """Answer on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp."""
+    host, port = parse_address(address)
+    try:
+        from aiohttp import web
+    except ModuleNotFoundError:
+        raise PluginError("--http needs the module aiohttp: pip install 'promoter-core[http]'") from None
+    app = web.Application()
+    metrics, reasons, status = Page(_metrics, runners), Page(_reasons, runners), Page(_status, runners)
+    app.add_routes(
+        [
+            web.get("/metrics", partial(_answer_metrics, web, metrics)),
+            web.get("/livez", partial(_live, web)),
+            web.get("/readyz", partial(_answer_ready, web, reasons)),
+            web.get("/status", partial(_answer_status, web, status)),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as exc:
+            raise ConfigError(f"--http {host}:{port} cannot be had: {exc.strerror or exc}") from exc
+        yield
+    finally:
+        await runner.cleanup()
+
+
+class Page(Generic[T]):
+    """A page that takes long with thousands of queues: made in a thread, for all who wait for it at once, and kept for
+    a while that grows with the time it takes. The event loop, which promotes, goes on meanwhile.
+    """
+
+    def __init__(self, make: Callable[[Sequence[Runner]], T], runners: Sequence[Runner]) -> None:
+        self._make = make
+        self._runners = runners
+        self._making: asyncio.Future[T] | None = None
+        self._kept_until_s = 0.0
+
+    async def get(self) -> T:
+        loop = asyncio.get_running_loop()
+        if self._making is None or (self._making.done() and loop.time() >= self._kept_until_s):
+            self._making = asyncio.ensure_future(self._made(loop.time()))
+        return await asyncio.shield(self._making)  # for the others too: who hangs up must not cancel it
+
+    async def _made(self, began_s: float) -> T:
+        try:
+            return await in_thread(lambda: self._make(self._runners))
+        finally:
+            now_s = asyncio.get_running_loop().time()
+            self._kept_until_s = now_s + min((now_s - began_s) * (1 / RENDERING - 1), KEPT_S)
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """In a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error is not None else done.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except Exception as exc:
+            error = exc
+        with suppress(RuntimeError):  # the loop has been closed in the meantime
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=work, name="promoter-page", daemon=True).start()
+    return await done
+
+
+def _metrics(runners: Sequence[Runner]) -> tuple[bytes, str] | None:
+    return next((page for runner in runners if (page := runner.exposition()) is not None), None)
+
+
+def _reasons(runners: Sequence[Runner]) -> list[str]:
+    return [reason for runner in runners for reason in runner.unready()]
+
+
+def _status(runners: Sequence[Runner]) -> str:
+    queues: list[Health] = []
+    for runner in runners:
+        health = runner.health()
+        queues += health if isinstance(health, list) else [health]
+    names = [field.name for field in fields(Health)]
+    return json.dumps(
+        {
+            "ready": not any(runner.unready() for runner in runners),
+            "leads": sum(health.leads for health in queues),
+            "queues": [{name: getattr(health, name) for name in names} for health in queues],
+            "dropped_batches": sum(runner.dropped_batches for runner in runners),
+        }
+    )
+
+
+async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None], request: Any) -> Any:
+    try:
+        found = await page.get()
+    except Exception as exc:
+        log.exception("the page of figures could not be made")
+        return web.Response(status=500, text=f"the metrics sink failed: {exc!r}\n")
+    if found is None:
+        return web.Response(status=404, text="no metrics sink has a page: pip install 'promoter-core[prometheus]'\n")
+    return web.Response(body=found[0], headers={"content-type": found[1]})
+
+
+async def _live(web: Any, request: Any) -> Any:
+    """The event loop answers; whether promotion works is what /readyz says."""
+    return web.Response(text="ok\n")
+
+
+async def _answer_ready(web: Any, page: Page[list[str]], request: Any) -> Any:
+    reasons = await page.get()
+    return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
+
+
+async def _answer_status(web: Any, page: Page[str], request: Any) -> Any:
+    return web.json_response(text=await page.get())
