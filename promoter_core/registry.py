@@ -79,7 +79,7 @@ class BrokenPlugin:
 
 
 class Registry:
-    """What is installed. Loads its plugins once, when first asked; make your own in tests with `plugins=[…]`."""
+    """The installed plugins. Loads them once, when first asked; make your own in tests with `plugins=[…]`."""
 
     def __init__(self, plugins: Iterable[object] = (), *, entry_points: bool = True) -> None:
         self._given = list(plugins)
@@ -98,7 +98,7 @@ class Registry:
         return self._broken
 
     def backend(self, url: str, *, credentials: Credentials | None = None, clock: Clock | None = None) -> Backend:
-        """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (cannot be had).
+        """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (not available).
 
         `credentials` is called for user and password whenever a connection is made, instead of the URL. `clock` is a
         test's, for a store inside this process.
@@ -335,7 +335,7 @@ def _problem(spec: Any, hook: str, cls: type[Spec]) -> str | None:
 
 
 def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | None:
-    """A hook that there is not."""
+    """An error that names a hook of the plugin which does not exist, if there is one."""
     known = [hook for hook, _ in KINDS.values()]
     try:
         found = [a for a in dir(plugin) if a not in known and manager.parse_hookimpl_opts(plugin, a) is not None]

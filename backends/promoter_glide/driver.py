@@ -148,7 +148,7 @@ class GlideDriver:
             raise
 
     async def _try_database(self) -> None:
-        """GLIDE tells a database that there is not as a time-out. Ask the server itself, which says so."""
+        """GLIDE reports a missing database as a time-out. Ask the server itself, which says so."""
         if (database := self._settings.get("database_id")) is not None:
             client = await self._made(database_id=None)
             try:

@@ -213,7 +213,7 @@ class ClusterDriver:
         return node
 
     def _judge(self, address: Address, error: BackendError) -> None:
-        """What an error of a node says about the cluster."""
+        """Draw conclusions about the cluster from an error of a node."""
         if error.code == "TIMEOUT":
             self._silence.begin(address, error)
         if error.code in DOUBTS:
@@ -280,7 +280,7 @@ class ClusterDriver:
         self._next_look_s = asyncio.get_running_loop().time()
 
     async def _ask(self, address: Address) -> Topology:
-        """On a connection of its own: what there was may be half-open, or all in use."""
+        """On a new connection: the others may be half-open, or all in use."""
         node = self._make_node(*address)
         try:
             slots = await node.command(b"", b"CLUSTER", b"SLOTS")

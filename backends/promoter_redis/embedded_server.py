@@ -81,7 +81,7 @@ class EmbeddedServer:
             raise PermanentError(f"the embedded server needs /bin/sh: {exc}", code="UNEXPECTED") from exc
 
     def _ask(self) -> bytes:
-        """What it answers to a PING; nothing when it does not."""
+        """The server's answer to a PING; empty without one."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(1.0)
             try:

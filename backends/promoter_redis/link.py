@@ -14,7 +14,7 @@ PROBE_S = 5.0  # a PING after this much silence, and the connection is given up 
 
 
 async def next_push(connection: Any) -> Any:
-    """What the server pushes next, or its answer to a probe. Raises TimeoutError when a probe stays unanswered."""
+    """The server's next push, or its answer to a probe. Raises TimeoutError when a probe stays unanswered."""
     if (push := await connection.read_response(timeout=PROBE_S)) is not None:
         return push
     await connection.send_command("PING", check_health=False)

@@ -91,7 +91,7 @@ class Sentinels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> Address:
-        """What the best informed of those that answer says."""
+        """The word of the best informed sentinel among those that answer."""
         asking = {asyncio.create_task(self._ask_one(address)) for address in self._addresses}
         answers: list[tuple[int, Address]] = []
         errors: list[BackendError] = []

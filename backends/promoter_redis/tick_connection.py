@@ -171,7 +171,7 @@ class TickConnection:
             self._changed(None)
 
     def _lose(self) -> None:
-        """Have the next tick connect, and wake everybody for it: nobody is told of what the old one had read."""
+        """Have the next tick connect, and wake everybody for it: changes to what the old one had read are no longer announced."""
         self._tracked_by = None
         link, self._link = self._link, None
         if link is not None:

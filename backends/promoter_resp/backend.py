@@ -67,7 +67,7 @@ class RespBackend:
     def __init__(self, driver: Driver, *, wait_replicas: int = 0, timeout_ms: int = COMMAND_TIMEOUT_MS) -> None:
         """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT).
 
-        `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is told as such.
+        `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is reported as one.
         """
         self._driver = driver
         self._open = False

@@ -1,4 +1,4 @@
-"""What `promoter doctor` asks a server, and what it makes of the answers."""
+"""Diagnosis of a server, for `promoter doctor`: its settings, and a rehearsal of the whole life of a job."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ async def _rehearse(backend: FleetBackend, driver: Driver, queue: str) -> list[F
 
 
 async def _rehearse_fleet(backend: FleetBackend, driver: Driver, queue: str) -> Finding:
-    """What several queues in one process need besides."""
+    """Rehearse what only a fleet needs."""
     try:
         await backend.announce([queue])
         await backend.join_group(queue, "promoter doctor", 5_000)

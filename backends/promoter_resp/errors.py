@@ -6,7 +6,7 @@ or a client library says is transient: nobody knows that it stays.
 Not in the list, by decision:
 
 - NOSCRIPT: the script is loaded again below; the code gets out only when the scripts were flushed a second time.
-- EXECABORT: it follows from another error, which has a code of its own.
+- EXECABORT: it follows from another error, which has its own code.
 - a certificate that is not trusted: it is replaced under a running promoter when it has expired, and not every client
   can tell it from a lost connection. It is reported as CONNECTION, with the reason.
 """
@@ -28,7 +28,7 @@ PERMANENT = frozenset(
     ]
 )
 
-# What is permanent of what has no code of its own.
+# Messages without a specific code that are permanent.
 _REFUSED = re.compile(
     r"unknown (?:sub)?command|wrong number of arguments|syntax error"  # a server that is too old, or no such server
     r"|cluster support disabled"
@@ -40,7 +40,7 @@ _REFUSED = re.compile(
     re.I,
 )
 
-# What passes and has no code of its own either, with the code that says the same.
+# Messages without a specific code that are transient, with the code that says the same.
 _PASSING = (
     (re.compile("max number of clients"), "CONNECTION"),
     (re.compile("a non local key"), "TRYAGAIN"),  # in a script, while the slot moves
@@ -80,7 +80,7 @@ HINTS = {
     "BUSY": "somebody's script has been running for too long",
 }
 
-# What a script's own commands are refused with has no code of its own.
+# A refusal of a script's own command has no specific code.
 _REFUSED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't run")
 
 _CODE = re.compile(r"^-?([A-Z][A-Z0-9_]*)\b")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from promoter_core import CommandSpec, hookimpl
+from promoter_core.spi import CommandSpec, hookimpl
 
 
 @hookimpl

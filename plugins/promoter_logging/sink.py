@@ -1,7 +1,7 @@
 """The `logging` sinks: promoted jobs and ticks as lines of Python's logging, as text or JSON, and never a flood.
 
 Options: `logger` (default promoter.events, promoter.metrics), `level` (default info), `format` (text or json), and
-`per_second` (jobs told of one by one) or `every_s` (between a queue's lines).
+`per_second` (jobs logged one by one) or `every_s` (between a queue's lines).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class LoggingMetrics:
             s.errors, s.errors_s = {}, self._clock.monotonic()
 
     def on_forget(self, queue: str) -> None:
-        """What has not been told yet is told now."""
+        """Log now what has not been logged yet."""
         s = self._sums.pop(queue, _Sum())
         if s.ticks:
             self._tick_line(queue, s)

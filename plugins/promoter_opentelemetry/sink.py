@@ -66,7 +66,7 @@ class Instruments:
         self.held_back = Gauge(m, "promoter.held_back_jobs", "{message}", "Due jobs that wait for room.")
 
     def forget(self, queue: str, *, leads: bool) -> None:
-        """What only a leader knows, and with `leads` whether we are one."""
+        """The figures that only a leader knows, and with `leads` whether we are one."""
         for gauge in (self.depth, self.lag, self.held_back, *([self.leads] if leads else [])):
             gauge.values.pop(queue, None)
 

@@ -27,7 +27,7 @@ LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # some of LATENESS_MS
 TICK_S = (0.001, 0.005, 0.025, 0.1, 1.0)
 AT_ONCE = 100  # queues that are rendered before other threads get a turn
 
-Sample = tuple[str, str, str, float]  # suffix of the name; a label besides the queue, or none, and its text; the value
+Sample = tuple[str, str, str, float]  # suffix of the name; a second label, or none, and its text; the value
 
 
 class Histogram:

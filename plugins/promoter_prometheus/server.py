@@ -1,4 +1,4 @@
-"""Answers GET with a page, from threads of its own, for as long as the process lives."""
+"""Answers GET with a page, from separate threads, for as long as the process lives."""
 
 from __future__ import annotations
 

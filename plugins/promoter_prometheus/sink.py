@@ -16,7 +16,7 @@ from promoter_prometheus.server import serve
 
 
 class Shared:
-    """What the sinks of one registry share."""
+    """State shared by the sinks of one registry."""
 
     def __init__(self) -> None:
         self.figures: dict[str, Figures] = {}  # by namespace; "" for those by ChasquiMQ's names
@@ -57,7 +57,7 @@ class PrometheusMetrics:
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Raises ConfigError: a namespace that is no metric name, an unknown compat, a port that cannot be had."""
+        """Raises ConfigError: a namespace that is no metric name, an unknown compat, a port that is not free."""
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", namespace):
             raise ConfigError(f"prometheus: namespace {namespace!r} must be letters, digits and underscores")
         if compat not in ("", "chasquimq"):
@@ -95,7 +95,7 @@ class PrometheusMetrics:
 
 
 def page_of(registry: CollectorRegistry) -> bytes:
-    """What the registry holds, ours by the short way."""
+    """The content of the registry, ours by the short way."""
     with hidden():
         others = generate_latest(registry)
     ours = list(_shared[registry].figures.values()) if registry in _shared else []
@@ -109,5 +109,5 @@ def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
     try:
         serve(addr, number, lambda: (page_of(registry), CONTENT_TYPE_LATEST))
     except OSError as exc:
-        raise ConfigError(f"prometheus: {addr}:{port} cannot be had: {exc.strerror}") from exc
+        raise ConfigError(f"prometheus: cannot listen on {addr}:{port}: {exc.strerror}") from exc
     _served.add((addr, number))

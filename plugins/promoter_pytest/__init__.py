@@ -1,4 +1,4 @@
-"""Tells pytest of `--promoter-url`. In a package of its own, so that every pytest run does not import Promoter."""
+"""Adds `--promoter-url` to pytest. A separate package, so that not every pytest run imports Promoter."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TRY_AGAIN = frozenset({408, 425, 429})  # and 5xx
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one request carries. `id` is the same for every try of it, and no other message has it."""
+    """The content of one request. `id` is the same for every try of it, and no other message has it."""
 
     id: str
     events: Sequence[Any]
@@ -35,7 +35,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver said: the status of HTTP, and how long it wants to be left alone."""
+    """The receiver's answer: the HTTP status, and how long it asks us to wait."""
 
     status: int
     retry_after_s: float | None = None

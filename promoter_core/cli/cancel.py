@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from promoter_core import Backend, CancelOutcome
+from promoter_core import Backend, CancelOutcome, DelayedQueue
 from promoter_core.cli import options, output, session
-from promoter_core.client.queue import DelayedQueue
 
 
 def cancel(

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from promoter_core import Backend, QueueStats
+from promoter_core import Backend, DelayedQueue, QueueStats
 from promoter_core.cli import options, output, session
-from promoter_core.client.queue import DelayedQueue
 from promoter_core.spi import DiagnosticsSupport, Finding, Severity
 
 OVERDUE_MS = 1_000

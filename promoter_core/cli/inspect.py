@@ -9,9 +9,8 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from promoter_core import Backend, QueueStats
+from promoter_core import Backend, DelayedQueue, QueueStats
 from promoter_core.cli import options, output, session
-from promoter_core.client.queue import DelayedQueue
 from promoter_core.spi import ConsumerGroup, FleetSupport
 
 SUGGEST_S = 1.0  # for finding the name that was meant

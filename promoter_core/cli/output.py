@@ -1,4 +1,4 @@
-"""What the commands share: options, output, and running a coroutine against an open backend."""
+"""Output of the commands: messages, tables and JSON."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from promoter_core import BackendSpec, BrokenPlugin, Registered
+from promoter_core import BrokenPlugin, Registered
 from promoter_core.cli import options, output, session
+from promoter_core.spi import BackendSpec
 
 
 def plugins(json: options.Json = False) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -24,9 +24,11 @@ from promoter_core import (
 )
 from promoter_core.cli import logs, options, session
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.runner.base import new_holder_id
+from promoter_core.runner.base import Runner
 from promoter_core.spi import FleetSupport, bounded, ended, is_pattern
-from promoter_core.web.server import parse_address, serving
+from promoter_core.spi.names import check_queue_name
+from promoter_core.spi.optional.fleet import FleetBackend
+from promoter_core.web import parse_address, serving
 
 log = logging.getLogger("promoter")
 
@@ -106,34 +108,29 @@ def run(
         parse_address(http)
     if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
         raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
-    holder = holder_id if holder_id is not None else new_holder_id()
-    names = [name for name in queue if not is_pattern(name)]
-    patterns = [name for name in queue if is_pattern(name)]
-    settings = [
-        PromoterSettings(
-            queue=name,
-            poll_interval_ms=poll_interval_ms,
-            promote_batch=batch,
-            max_tick_ms=max_tick_ms,
-            max_stream_len=max_stream_len,
-            overflow=overflow,
-            lock_ttl_ms=lock_ttl_ms,
-            holder_id=holder,
-            events=events,
-        )
-        for name in queue
-    ]
+    settings = PromoterSettings(
+        poll_interval_ms=poll_interval_ms,
+        promote_batch=batch,
+        max_tick_ms=max_tick_ms,
+        max_stream_len=max_stream_len,
+        overflow=overflow,
+        lock_ttl_ms=lock_ttl_ms,
+        events=events,
+    )
+    for name in queue:
+        check_queue_name(name)
+    patterns = any(map(is_pattern, queue))
     registry = session.registry()
     backend = registry.backend(url)
 
     async def go() -> None:
-        sinks: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
-        sinks["registry"] = registry
-        runners: list[Promoter | PromoterFleet]
-        if (len(queue) > 1 and isinstance(backend, FleetSupport)) or patterns:
-            runners = [PromoterFleet(backend, [*names, *patterns], settings[0], **sinks)]
+        common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
+        common |= {"registry": registry, "holder_id": holder_id}
+        runners: list[Runner]
+        if patterns or (len(queue) > 1 and isinstance(backend, FleetSupport)):
+            runners = [PromoterFleet(cast(FleetBackend, backend), queue, settings, **common)]
         else:
-            runners = [Promoter(backend, s, **sinks) for s in settings]
+            runners = [Promoter(backend, name, settings, **common) for name in queue]
         await _run(backend, runners, queue, connect_timeout, until_idle, http)
 
     with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
@@ -161,7 +158,7 @@ def _metrics(names: list[str], http: str | None) -> list[str]:
 
 async def _run(
     backend: Backend,
-    runners: list[Promoter | PromoterFleet],
+    runners: list[Runner],
     queues: list[str],
     connect_timeout_s: float,
     until_idle: bool,
@@ -189,7 +186,7 @@ async def _run(
     log.info("stopped")
 
 
-async def _stop_all(stop: asyncio.Event, runners: list[Promoter | PromoterFleet]) -> None:
+async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:
     await stop.wait()
     for runner in runners:
         runner.stop()

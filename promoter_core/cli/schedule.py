@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from promoter_core import Backend, ConfigError, JobError, Scheduled
+from promoter_core import Backend, ConfigError, DelayedQueue, JobError, Scheduled
 from promoter_core.cli import options, output, session
-from promoter_core.client.queue import DelayedQueue
 
 
 def schedule(

@@ -1,4 +1,4 @@
-"""What the commands of one process share: the registry, and a backend that is open for one call."""
+"""State of one command: the registry, and a backend that is open for one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What signals do to `promoter run`: at the start nothing is held yet, and later the lock is released first."""
+"""Signals that end `promoter run`: at once before anything is held, and after the lock is released later."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ Report = LockOutcome | Tick | BackendError | NotReleased
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do next, and what to tell the sinks before that."""
+    """The next action, and the reports to pass on before it."""
 
     action: Action
     reports: tuple[Report, ...] = ()

@@ -18,7 +18,7 @@ from statistics import median
 MAX_BATCH = 10_000  # what a Lua script can hold and a reply should
 MIN_BATCH = 8  # below that a tick is too little for its round trip, however dear the jobs
 PAYS = 4  # times the fixed cost
-REMEMBERED = 3  # estimates of which the median is believed: any tick may have been slow for reasons of its own
+REMEMBERED = 3  # estimates of which the median is believed: any single tick may have been slow for another reason
 APART = 1.8  # two batches that differ by this factor tell the fixed cost from that of the jobs
 OUTLIER = 1.5  # a tick that took this many times what it may is not waited out: the next is half as large
 PROBE_AFTER = 8  # ticks of one size; then one of another shows whether the fixed cost is still the same

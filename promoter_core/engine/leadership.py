@@ -21,7 +21,7 @@ from promoter_core.spi.model import ChangeKind, Lease, Phase, Promotion, Promoti
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What does not change from one leadership of a queue to the next."""
+    """The settings of every leadership of a queue."""
 
     phases: tuple[Phase, ...]  # that `promote` does not fuse
     want_jobs: bool
@@ -99,7 +99,7 @@ class Leadership:
         return self.next_phase(now_s)
 
     def next_phase(self, now_s: float) -> Step:
-        """What the last promotion still owes; then the next tick in a backlog, or rest."""
+        """The next phase that the last promotion owes; then the next tick of a backlog, or rest."""
         if self._owed:
             phase = self._owed.pop(0)
             return (Cleanup if phase is Phase.CLEANUP else Emit)(self._promotion.jobs)

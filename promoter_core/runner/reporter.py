@@ -54,7 +54,7 @@ class Reporter:
         settings: PromoterSettings,
         holder_id: str,
     ) -> None:
-        """`settings` holds for every queue. Raises ConfigError or PluginError when a named sink cannot be had."""
+        """`settings` holds for every queue. Raises ConfigError or PluginError when a named sink cannot be made."""
         self._settings = settings
         self._holder_id = holder_id
         registry = registry or Registry()  # loads nothing before it is asked
@@ -116,7 +116,7 @@ class Reporter:
             last.error = None
 
     def report(self, queue: str, decision: Decision) -> None:
-        """What the machine of a queue reports with its decision."""
+        """Pass on the reports of a machine's decision."""
         if decision.reports:
             self._of(queue)
         for report in decision.reports:

@@ -128,7 +128,7 @@ class MetricsFanout:
 
 
 class SinkQueue:
-    """Feeds one event sink from a bounded queue, in order, in a task of its own."""
+    """Feeds one event sink from a bounded queue, in order, in a separate task."""
 
     def __init__(
         self, sink: EventSink, told: OnFailure, *, batches: int = QUEUED_BATCHES, jobs: int = QUEUED_JOBS

@@ -7,7 +7,7 @@ the place to look when a sentence here leaves a doubt.
 
     backend.py     `Backend`, the required contract
     optional/      a file for each optional protocol, with the values that only it uses
-    sinks.py       `EventSink`, `MetricsSink`, and what a sink may support besides
+    sinks.py       `EventSink`, `MetricsSink`, and their optional protocols
     model.py       the frozen values; errors.py, the exceptions; clock.py, the time
     hooks.py       hook specifications, and what a plugin yields
     names.py       rules and limits for queue names, job ids and job names

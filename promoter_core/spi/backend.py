@@ -28,7 +28,7 @@ from promoter_core.spi.model import (
 class Backend(Protocol):
     """A store of delayed jobs: per queue a sorted set, a stream, a lock, a cancel index and dedup markers.
 
-    A phase that is missing from `capabilities.fused` is a method of its own: `SeparateCleanup`, `SeparateEmit`.
+    A phase that is missing from `capabilities.fused` is a separate method: `SeparateCleanup`, `SeparateEmit`.
 
     One backend serves any number of queues and of concurrent callers in one event loop. Queues never see one
     another. It raises only `TransientError` and `PermanentError`, never its driver's own exceptions, and it never
@@ -38,7 +38,7 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this backend can do. Only `wake` may change, and only while the backend is open."""
+        """The abilities of this backend. Only `wake` may change, and only while the backend is open."""
         ...
 
     async def open(self) -> None:

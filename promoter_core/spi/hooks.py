@@ -116,7 +116,7 @@ def promoter_register_metrics_sinks() -> Iterable[SinkSpec]:
 
 @hookspec
 def promoter_register_commands() -> Iterable[CommandSpec]:
-    """Commands that the `promoter` command line offers besides its own.
+    """Further commands of the `promoter` command line.
 
     @hookimpl
     def promoter_register_commands():

@@ -31,7 +31,7 @@ def in_buckets(promoted: int, late: tuple[int, ...]) -> list[int]:
 def sample_ms(promoted: int, late: tuple[int, ...], at_most: int) -> list[int]:
     """Lateness in ms of about `at_most` jobs at most, spread over the buckets as all are, each by its upper bound.
 
-    For instruments that take one value at a time. Beyond the last bound they are told of as twice that.
+    For instruments that take one value at a time. Beyond the last bound the value is twice that bound.
     """
     share = min(1.0, at_most / promoted)
     sample: list[int] = []

@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def probes(self) -> bytes:
-        """What begins the channels on which a client checks, with empty messages, whether it still hears."""
+        """The prefix of the channels on which a client checks, with empty messages, whether it still hears."""
         return self.start + b"promoter-probe-"
 
     def queue_of(self, key: bytes) -> tuple[str, bytes] | None:
@@ -72,7 +72,7 @@ class Layout:
         return (to_text(name), rest) if end else None
 
     def change_of(self, key: bytes) -> tuple[ChangeKind, str] | None:
-        """What a write to `key` changes, and of which queue or group. None for a key that nobody waits for."""
+        """The change that a write to `key` makes, with its queue or group. None for a key that nobody waits for."""
         if (found := self.queue_of(key)) is None:
             return None
         queue, rest = found

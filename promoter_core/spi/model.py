@@ -15,7 +15,7 @@ MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due 
 
 
 class LockOutcome(StrEnum):
-    """What became of the leader lock, reported on transitions only."""
+    """A transition of the leader lock."""
 
     ACQUIRED = "acquired"
     HELD = "held"
@@ -23,14 +23,14 @@ class LockOutcome(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What to do with due jobs when the stream has reached `max_stream_len`."""
+    """How due jobs are treated when the stream has reached `max_stream_len`."""
 
     HOLD = "hold"  # keep them in the sorted set until there is room: nothing unread is ever dropped
     TRIM = "trim"  # add them and drop the oldest entries of the stream, read or not
 
 
 class CancelOutcome(StrEnum):
-    """What `cancel` found."""
+    """The result of a cancellation."""
 
     REMOVED = "removed"
     NOT_FOUND = "not-found"  # never scheduled, or promoted already
@@ -76,7 +76,7 @@ class Ties(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do, as data. `wake` may change while it runs; the rest may not."""
+    """The abilities of a backend, as data. `wake` may change while it runs; the rest may not."""
 
     wake: Wake
     _: KW_ONLY
@@ -121,7 +121,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequest:
-    """What one tick asks of `Backend.promote`."""
+    """The argument of `Backend.promote` for one tick."""
 
     limit: int  # jobs at most
     max_stream_len: int  # entries in the stream
@@ -148,7 +148,7 @@ class PromotedJob:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What one tick did. `promoted`, `depth` and `oldest_pending_lag_ms` are those of ChasquiMQ's promoter."""
+    """The result of one tick. `promoted`, `depth` and `oldest_pending_lag_ms` are those of ChasquiMQ's promoter."""
 
     promoted: int = 0
     _: KW_ONLY

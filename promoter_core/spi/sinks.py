@@ -1,4 +1,4 @@
-"""`EventSink` and `MetricsSink`, which report what happened, and what a sink may support besides."""
+"""`EventSink` and `MetricsSink`, which report what happened, and their optional protocols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promoter_core.spi.model import LockOutcome, PromotedJob, Tick
 
 
 class SinkFailure(StrEnum):
-    """What went wrong with a sink. Promotion goes on."""
+    """How a sink failed. Promotion goes on."""
 
     FAILED = "failed"  # it raised
     DROPPED = "dropped"  # it was too slow for a batch, which is lost to it
@@ -21,9 +21,9 @@ class SinkFailure(StrEnum):
 
 @runtime_checkable
 class EventSink(Protocol):
-    """Is told of promoted jobs, after the promotion, batch by batch and in order. Best effort.
+    """Receives promoted jobs, after the promotion, batch by batch and in order. Best effort.
 
-    Served from a bounded queue in a task of its own: a slow sink loses batches (counted), and slows nothing else.
+    Served from a bounded queue in a separate task: a slow sink loses batches (counted), and slows nothing else.
     """
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
@@ -54,7 +54,7 @@ class FailureReportSupport(Protocol):
 
 @runtime_checkable
 class MetricsSink(Protocol):
-    """Is told of ticks, lock transitions and errors. Synchronous: it must return at once and never block.
+    """Receives ticks, lock transitions and errors. Synchronous: it must return at once and never block.
 
     `wants_jobs` asks for `tick.promotion.jobs` to be filled. A sink may have `wants_traces` as well, which asks for
     `tick.promotion.traces`.
@@ -98,7 +98,7 @@ class ExpositionSupport(Protocol):
     """A metrics sink that renders its figures as a page, for `promoter run --http`. Optional."""
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page and its content type. Called from a thread of its own, one at a time, while the other methods are
+        """The page and its content type. Called from a separate thread, one at a time, while the other methods are
         called on the event loop: it must not keep them waiting.
         """
         ...

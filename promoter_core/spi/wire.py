@@ -16,7 +16,7 @@ from promoter_core.spi.errors import JobError
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a stream entry's `d` holds. `payload` is the user's data, still packed."""
+    """The content of a stream entry's `d`. `payload` is the user's data, still packed."""
 
     id: str
     payload: bytes
@@ -37,7 +37,7 @@ def unpack_envelope(packed: bytes) -> Envelope:
     """Raises ValueError when `packed` is no envelope."""
     try:
         parts = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
-    except Exception as exc:  # msgpack raises a dozen classes on hostile input, some of them of its own root
+    except Exception as exc:  # msgpack raises a dozen classes on hostile input, some of them no subclass of ValueError
         raise ValueError(f"no msgpack envelope: {exc}") from None
     match parts:
         case [str(id), payload, int(created), int(attempt), *_]:

@@ -51,7 +51,7 @@ class Discovery:
         self._refused = False
 
     def expedite(self) -> None:
-        """What was announced may have been missed: sweep soon."""
+        """Announcements may have been missed: sweep soon."""
         self._expedited.set()
 
     def takes(self, queue: str) -> bool:

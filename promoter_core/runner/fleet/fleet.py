@@ -202,7 +202,7 @@ class PromoterFleet(Runner):
             raise next(iter(errors.values()))
 
     async def _keep_up(self) -> None:
-        """What is due for all queues: membership, then leases, then queues that are suspended or have gone quiet."""
+        """Upkeep of all queues: membership, then leases, then queues that are suspended or have gone quiet."""
         now_s, assignment, member = self._clock.monotonic(), self._assignment, self._membership
         if member is not None and not assignment.stopping and now_s >= member.next_s and await member.heartbeat(now_s):
             assignment.unsettle()
@@ -223,7 +223,7 @@ class PromoterFleet(Runner):
         return max(left_s, SHORTEST_S) if left_s > 0 else 0.0
 
     async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[None]) -> Changes:
-        """What has changed; a stop ends the wait."""
+        """The next changes; a stop ends the wait."""
         if timeout_s <= 0 or self._assignment.stopping:
             return await feed.next(timeout_s)
         waiter = asyncio.ensure_future(feed.next(timeout_s))

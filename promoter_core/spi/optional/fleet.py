@@ -13,7 +13,7 @@ from promoter_core.spi.model import Lease, LeaseHeld, LeaseLost, Promotion, Prom
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What has changed in the queues of a backend, or may have."""
+    """Changes in the queues of a backend, some of them only possible."""
 
     everything: bool = False  # then the rest does not matter
     jobs: frozenset[str] = frozenset()  # queues whose sorted set changed
@@ -93,7 +93,7 @@ class FleetSupport(Protocol):
 
 @runtime_checkable
 class ChangeFeed(Protocol):
-    """What has changed in the queues of a backend, for one reader."""
+    """Collects changes in the queues of a backend, for one reader."""
 
     async def next(self, timeout_s: float) -> Changes:
         """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
