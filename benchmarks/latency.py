@@ -25,9 +25,9 @@ from ulid import ULID
 from benchmarks.servers import valkey
 from promoter_bench.measures import LatenessSink
 from promoter_bench.store import PAYLOAD, percentiles
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, Promotion, connect
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, connect
 from promoter_core.engine.batch_size import PAYS
-from promoter_core.spi import Lease, LeaseLost, PromotionRequest
+from promoter_core.spi import Lease, LeaseLost, Promotion, PromotionRequest
 from promoter_core.testing import RecordingMetrics
 from tests.proxy import proxy
 

@@ -11,8 +11,7 @@ import asyncio
 import tracemalloc
 
 from promoter_core import DelayedQueue, Promoter, PromoterSettings
-from promoter_core.spi import JobRequest
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import JobRequest, pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import Answer, Message, Post

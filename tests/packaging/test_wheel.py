@@ -33,7 +33,7 @@ async def main():
         queue = DelayedQueue(backend, "q")
         await queue.schedule({"x": 1}, delay=0.01)
         await asyncio.sleep(0.02)
-        await Promoter(backend, PromoterSettings(queue="q")).run(until_idle=True)
+        await Promoter(backend, "q").run(until_idle=True)
         print((await queue.stats()).stream_len)
 
 asyncio.run(main())

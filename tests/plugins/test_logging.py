@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from promoter_core import ConfigError, PromotedJob, Promotion, Registry, TransientError
+from promoter_core import ConfigError, Registry, TransientError
 from promoter_core.cli.json_logs import JsonFormatter
-from promoter_core.spi import LockOutcome, Tick
+from promoter_core.spi import LockOutcome, PromotedJob, Promotion, Tick
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.conformance.by_url import EventSinkContract, MetricsSinkContract
+from promoter_core.testing.conformance import EventSinkContract, MetricsSinkContract
 from promoter_logging.sink import LoggingEvents, LoggingMetrics
 
 

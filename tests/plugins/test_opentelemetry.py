@@ -13,18 +13,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from promoter_core import (
-    ConfigError,
-    DelayedQueue,
-    JobError,
-    Promoter,
-    Promotion,
-    Registry,
-    TransientError,
-)
-from promoter_core.spi import LockOutcome, SinkFailure, Tick
+from promoter_core import ConfigError, DelayedQueue, JobError, Promoter, Registry, TransientError
+from promoter_core.spi import LockOutcome, Promotion, SinkFailure, Tick
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.conformance.by_url import MetricsSinkContract
+from promoter_core.testing.conformance import MetricsSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_opentelemetry.sink import SAMPLED, OpenTelemetryMetrics
 

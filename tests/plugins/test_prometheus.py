@@ -17,18 +17,10 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from promoter_core import (
-    ConfigError,
-    DelayedQueue,
-    Job,
-    Promoter,
-    Promotion,
-    Registry,
-    TransientError,
-)
-from promoter_core.spi import LATENESS_MS, LockOutcome, SinkFailure, Tick, later_than
+from promoter_core import ConfigError, DelayedQueue, Job, Promoter, Registry, TransientError
+from promoter_core.spi import LATENESS_MS, LockOutcome, Promotion, SinkFailure, Tick, later_than
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.conformance.by_url import MetricsSinkContract
+from promoter_core.testing.conformance import MetricsSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_prometheus.figures import LATE_MS
 from promoter_prometheus.sink import PrometheusMetrics
@@ -310,5 +302,5 @@ def test_a_port_in_use_is_a_clear_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(ConfigError, match="cannot be had: Address already in use"):
+        with pytest.raises(ConfigError, match="cannot listen on .*: Address already in use"):
             PrometheusMetrics(port=str(taken.getsockname()[1]), registry=CollectorRegistry())

@@ -8,8 +8,9 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import ConfigError, PromotedJob, Registry
-from promoter_core.testing.conformance.by_url import EventSinkContract
+from promoter_core import ConfigError, Registry
+from promoter_core.spi import PromotedJob
+from promoter_core.testing.conformance import EventSinkContract
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("statsd")
 
-from promoter_core import ConfigError, Promotion, Registry, TransientError
-from promoter_core.spi import LockOutcome, SinkFailure, Tick
-from promoter_core.testing.conformance.by_url import MetricsSinkContract
+from promoter_core import ConfigError, Registry, TransientError
+from promoter_core.spi import LockOutcome, Promotion, SinkFailure, Tick
+from promoter_core.testing.conformance import MetricsSinkContract
 
 
 @pytest.fixture

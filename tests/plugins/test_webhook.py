@@ -8,18 +8,18 @@ import json
 
 import pytest
 
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import pack_envelope
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("standardwebhooks")
 
 from standardwebhooks import Webhook
 
-from promoter_core import ConfigError, DelayedQueue, PromotedJob, Promoter, PromoterSettings, Registry
+from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterSettings, Registry
 from promoter_core.runner.sink_dispatch import SinkQueue
-from promoter_core.spi import JobRequest, SinkFailure
+from promoter_core.spi import JobRequest, PromotedJob, SinkFailure
 from promoter_core.testing import RecordingMetrics, VirtualClock
-from promoter_core.testing.conformance.by_url import EventSinkContract
+from promoter_core.testing.conformance import EventSinkContract
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import Answer
 from promoter_webhook.sink import WebhookEvents

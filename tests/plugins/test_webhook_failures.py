@@ -16,8 +16,8 @@ pytest.importorskip("standardwebhooks")
 
 from standardwebhooks import Webhook
 
-from promoter_core import DelayedQueue, PromotedJob, Promoter
-from promoter_core.spi import SinkFailure, SystemClock
+from promoter_core import DelayedQueue, Promoter
+from promoter_core.spi import PromotedJob, SinkFailure, SystemClock
 from promoter_core.testing import RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 from promoter_webhook.delivery import LONGEST_RETRY_AFTER_S, Answer, Delivery

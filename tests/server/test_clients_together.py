@@ -25,7 +25,7 @@ async def test_an_announced_job_wakes_the_leader_whichever_client_schedules_it(v
     ):
         queue = DelayedQueue(producing, name)
         async with Promoter(leading, settings, events=[events]).running() as promoter:
-            await until(lambda: (promoter.health().last_tick_age_s or 0) > 0.2)
+            await until(lambda: (promoter.health()[0].last_tick_age_s or 0) > 0.2)
             await queue.schedule(1, delay=0.1, job_id="second")
             await queue.schedule(1, delay=0.05, job_id="first")
             await until(lambda: len(events.jobs) == 2)
@@ -38,13 +38,13 @@ async def test_a_clean_stop_hands_over_at_once_whichever_client_leads(valkey, na
         settings = {"queue": name, "lock_ttl_ms": 600_000, "follower_poll_ms": 3_600_000, "poll_interval_ms": 3_600_000}
         first = Promoter(one, PromoterSettings(**settings))
         task = asyncio.create_task(first.run())
-        await until(lambda: first.health().leads)
+        await until(lambda: first.health()[0].leads)
         async with Promoter(two, PromoterSettings(**settings)).running() as second:
             await asyncio.sleep(0.2)
-            assert second.health().state == "follower"
+            assert second.health()[0].state == "follower"
             first.stop()
             await task
-            await until(lambda: second.health().leads)
+            await until(lambda: second.health()[0].leads)
 
 
 async def test_a_glide_leader_polls_for_a_producer_that_does_not_announce(valkey, client, name, keys):
@@ -54,7 +54,7 @@ async def test_a_glide_leader_polls_for_a_producer_that_does_not_announce(valkey
         async with Promoter(
             backend, name, PromoterSettings(poll_interval_ms=20), events=[events]
         ).running() as promoter:
-            await until(lambda: promoter.health().leads)
+            await until(lambda: promoter.health()[0].leads)
             await client.zadd(keys.delayed, {member("a"): await now_ms(client) + 5})
             await until(lambda: events.ids == ["a"])
 
@@ -68,7 +68,7 @@ async def test_glide_leaders_and_redis_leaders_take_turns_and_promote_each_job_o
         tasks = [asyncio.create_task(p.run()) for p in promoters]
         for turn in range(6):
             await asyncio.sleep(0.15)
-            i = next((i for i, p in enumerate(promoters) if p.health().leads), turn % 2)
+            i = next((i for i, p in enumerate(promoters) if p.health()[0].leads), turn % 2)
             promoters[i].stop()
             await tasks[i]
             tasks[i] = asyncio.create_task(promoters[i].run())

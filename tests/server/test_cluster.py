@@ -49,9 +49,9 @@ async def test_one_process_serves_queues_on_every_node(cluster, scheme):
     settings = {"poll_interval_ms": 3_600_000, "lock_ttl_ms": 600_000}
     events = RecordingEvents()
     async with connect(cluster.urls(scheme)) as backend:
-        promoters = [Promoter(backend, PromoterSettings(queue=q, **settings), events=[events]) for q in queues]
+        promoters = [Promoter(backend, q, PromoterSettings(**settings), events=[events]) for q in queues]
         tasks = [asyncio.create_task(p.run()) for p in promoters]
-        await until(lambda: all((p.health().last_tick_age_s or 0) > 0.3 for p in promoters))
+        await until(lambda: all((p.health()[0].last_tick_age_s or 0) > 0.3 for p in promoters))
         for q in queues:
             await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
         await until(lambda: sorted(events.ids) == sorted(queues))
@@ -78,7 +78,7 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
             while await asyncio.to_thread(cluster.move_keys, slot, source, target):
                 pass
             await asyncio.to_thread(cluster.end_migration, slot, source, target)
-            await until(lambda: promoter.health().leads and promoter.health().last_error is None, 20)
+            await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 20)
 
             async def drained():
                 return (await backend.stats(queue)).depth == 0
@@ -146,7 +146,7 @@ async def test_a_primary_is_failed_over(scheme):
                 cluster.servers[node].kill()
                 # a client may ride it out without an error that we see, when the replica is quick
                 await until(lambda: metrics.promoted == 60, 60)
-                await until(lambda: promoter.health().leads and promoter.health().last_error is None, 30)
+                await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 30)
             there = await arrived(backend, queue)
             assert len(there) == len(set(there)) == 60
     finally:

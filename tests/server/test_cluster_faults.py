@@ -55,7 +55,7 @@ async def arrived(backend, queue):
 
 
 async def led(promoter):
-    await until(lambda: promoter.health().leads and promoter.health().last_error is None, 30)
+    await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 30)
 
 
 @both_clients
@@ -69,11 +69,11 @@ async def test_the_whole_cluster_is_away_and_comes_back(scheme, name):
         async with connect(cluster.urls(scheme, 0)) as backend:
             jobs = DelayedQueue(backend, queue)
             await jobs.schedule_many([Job(data=i, delay=1 + i / 20, job_id=f"j{i}") for i in range(100)])
-            async with Promoter(backend, PromoterSettings(queue=queue, **SETTINGS), events=[events]).running() as p:
+            async with Promoter(backend, queue, PromoterSettings(**SETTINGS), events=[events]).running() as p:
                 await until(lambda: len(events.ids) > 5)
                 for _ in range(2):
                     await asyncio.to_thread(cluster.kill)
-                    await until(lambda: p.health().last_error is not None)
+                    await until(lambda: p.health()[0].last_error is not None)
                     await asyncio.sleep(2.5)
                     await asyncio.to_thread(cluster.restart)
                     began = time.monotonic()
@@ -98,14 +98,12 @@ async def test_slots_that_nobody_serves_concern_their_queues_alone(scheme):
         await asyncio.to_thread(cluster.give_up, 0)
         events = RecordingEvents()
         async with connect(cluster.urls(scheme)) as backend:
-            promoters = [
-                Promoter(backend, PromoterSettings(queue=q, **SETTINGS), events=[events]) for q in (lost, *others)
-            ]
+            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in (lost, *others)]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for q in others:
                 await surely(DelayedQueue(backend, q), 0.1, q)
             await until(lambda: sorted(events.ids) == sorted(others), 20)
-            await until(lambda: promoters[0].health().last_error is not None, 20)
+            await until(lambda: promoters[0].health()[0].last_error is not None, 20)
             assert not any(task.done() for task in tasks)
             await asyncio.to_thread(cluster.take_back, 0)
             await surely(DelayedQueue(backend, lost), 0.1, lost)
@@ -127,7 +125,7 @@ async def test_the_only_seed_dies_while_the_rest_is_well(scheme):
             for p in promoters:
                 await led(p)
             await asyncio.to_thread(cluster.kill, 0)
-            await until(lambda: promoters[0].health().last_error is not None)
+            await until(lambda: promoters[0].health()[0].last_error is not None)
             for i in range(5):
                 await surely(DelayedQueue(backend, well), 0.1, f"{well}-{i}")
                 await asyncio.sleep(0.3)
@@ -147,7 +145,7 @@ async def test_all_seeds_die_and_their_replicas_are_found_through_the_others(sch
         queues = [queue_on(cluster, node) for node in range(3)]
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0, 1)) as backend:
-            promoters = [Promoter(backend, PromoterSettings(queue=q, **SETTINGS), events=[events]) for q in queues]
+            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in queues]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for p in promoters:
                 await led(p)
@@ -168,14 +166,14 @@ async def test_nodes_that_take_no_more_connections_are_waited_for(scheme):
     async with a_cluster() as cluster:
         queue, events = queue_on(cluster, 1), RecordingEvents()
         async with connect(cluster.urls(scheme)) as backend:
-            promoter = Promoter(backend, PromoterSettings(queue=queue, **SETTINGS), events=[events])
+            promoter = Promoter(backend, queue, PromoterSettings(**SETTINGS), events=[events])
             async with promoter.running():
                 await led(promoter)
                 for client in cluster.clients:
                     client.config_set("maxclients", 1)  # those of the cluster bus count, too
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                await until(lambda: promoter.health().last_error is not None)
+                await until(lambda: promoter.health()[0].last_error is not None)
                 await asyncio.sleep(1)
                 for client in cluster.clients:
                     client.config_set("maxclients", 1_000)
@@ -288,7 +286,7 @@ async def test_a_fleet_follows_a_fail_over(scheme):
         queues = [q for names in queues_on_all(cluster, "fo", 3).values() for q in names]
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0)) as backend:
-            settings = PromoterSettings(queue="-", **SETTINGS)
+            settings = PromoterSettings(**SETTINGS)
             async with PromoterFleet(backend, ["fo-*"], settings, events=[events]).running() as fleet:
                 await drains(backend, events, queues, "before")
                 await asyncio.to_thread(cluster.kill, 0)
@@ -307,7 +305,7 @@ async def test_a_fleet_begins_with_the_queues_of_the_nodes_that_there_are():
             for q in queues:
                 await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
             await asyncio.to_thread(cluster.kill, 0)
-            settings = PromoterSettings(queue="-", **SETTINGS)
+            settings = PromoterSettings(**SETTINGS)
             fleet = PromoterFleet(backend, ["be-*"], settings, events=[events], discover_s=1, spread=False)
             async with fleet.running():
                 await until(lambda: set(events.ids) == {*by_node[1], *by_node[2]}, 20)
@@ -321,7 +319,7 @@ async def test_a_node_that_hangs_costs_a_fleet_one_time_out_and_not_one_a_step()
         living = by_node[1] + by_node[2]
         events = RecordingEvents()
         async with connect(cluster.urls("redis+cluster") + "?command_timeout_ms=1000") as backend:
-            settings = PromoterSettings(queue="-", lock_ttl_ms=3_000)
+            settings = PromoterSettings(lock_ttl_ms=3_000)
             fleet = PromoterFleet(backend, living + by_node[0], settings=settings, spread=False, events=[events])
             async with fleet.running():
                 await until(lambda: [h.leads for h in fleet.health()] == [True] * len(living + by_node[0]))

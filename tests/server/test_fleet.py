@@ -25,7 +25,7 @@ from tests.topologies import Cluster
 
 pytestmark = pytest.mark.server
 
-SETTINGS = PromoterSettings(queue="-", lock_ttl_ms=1_000)
+SETTINGS = PromoterSettings(lock_ttl_ms=1_000)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_a_fleet_promotes_all_jobs_of_all_queues(any_server, scheme, prefi
 async def test_a_plain_zadd_wakes_a_fleet(valkey, client, prefix):
     events = RecordingEvents()
     queues = [f"{prefix}-{i}" for i in range(50)]
-    template = PromoterSettings(queue="-", poll_interval_ms=3_600_000)
+    template = PromoterSettings(poll_interval_ms=3_600_000)
     async with connect(valkey.url) as backend:
         async with PromoterFleet(backend, queues, settings=template, events=[events]).running() as fleet:
             await until(lambda: len([h for h in fleet.health() if h.last_tick_age_s is not None]) == 50)
@@ -237,7 +237,7 @@ async def test_a_newcomer_far_away_takes_no_lock_but_those_that_become_its_own(v
     async with proxy(valkey.port) as far, contextlib.AsyncExitStack() as stack:
         far.mode = "delay"  # a round trip takes 100 ms
         one, two = [await stack.enter_async_context(connect(f"redis://{far.address}")) for _ in range(2)]
-        settings = [PromoterSettings(queue="-", lock_ttl_ms=5_000, holder_id=holder) for holder in "ab"]
+        settings = [PromoterSettings(lock_ttl_ms=5_000, holder_id=holder) for holder in "ab"]
         async with PromoterFleet(one, queues, settings=settings[0]).running() as fleet:
             await until(lambda: len(fleet.health()) == 300 and all(h.leads for h in fleet.health()), 60)
             looking = asyncio.create_task(look())

@@ -54,10 +54,10 @@ async def arrived(backend, queue):
 
 @contextlib.asynccontextmanager
 async def promoting(backend, queues, events, **settings):
-    promoters = [Promoter(backend, PromoterSettings(queue=q, **settings), events=[events]) for q in queues]
+    promoters = [Promoter(backend, q, PromoterSettings(**settings), events=[events]) for q in queues]
     tasks = [asyncio.create_task(p.run()) for p in promoters]
     try:
-        await until(lambda: all(p.health().leads for p in promoters))
+        await until(lambda: all(p.health()[0].leads for p in promoters))
         yield promoters
     finally:
         for p in promoters:
@@ -78,7 +78,7 @@ async def test_every_queue_is_promoted_again_once_the_cluster_is_back(cluster, f
             else:
                 for server in cluster.servers:
                     server.kill(signal.SIGKILL)
-                await until(lambda: all(p.health().last_error for p in promoters), 30)
+                await until(lambda: all(p.health()[0].last_error for p in promoters), 30)
                 await asyncio.sleep(2)
                 for server in cluster.servers:
                     await asyncio.to_thread(server.start)
@@ -88,7 +88,7 @@ async def test_every_queue_is_promoted_again_once_the_cluster_is_back(cluster, f
             await until(lambda: {f"{q}-after" for q in queues} <= set(events.ids), 40)
             print(f"{fault}: all queues are promoted again after {time.monotonic() - began:.1f} s")
             await until(lambda: backend.capabilities.wake is Wake.ANNOUNCED, 20)
-            await until(lambda: all(p.health().leads and not p.health().last_error for p in promoters), 20)
+            await until(lambda: all(p.health()[0].leads and not p.health()[0].last_error for p in promoters), 20)
         for q in queues:
             ids = await arrived(backend, q)
             assert len(ids) == len(set(ids))

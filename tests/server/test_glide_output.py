@@ -19,11 +19,11 @@ async def main():
     async with connect(sys.argv[1] + "?command_timeout_ms=300") as backend:
         promoter = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=600))
         async with promoter.running():
-            while not promoter.health().leads:
+            while not promoter.health()[0].leads:
                 await asyncio.sleep(0.01)
             print("leads", flush=True)
             sys.stdin.readline()  # the server is killed here
-            while promoter.health().last_error is None:
+            while promoter.health()[0].last_error is None:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(1.5)
     print("done", flush=True)

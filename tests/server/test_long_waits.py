@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, connect, unpack_envelope
-from promoter_core.spi import JobRequest, Lease, StreamName
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import JobRequest, Lease, StreamName, pack_envelope
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
 from tests.server.bench import member, now_ms, promote, until

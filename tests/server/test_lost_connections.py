@@ -31,7 +31,7 @@ class Serving:
         if kind == "fleet":
             self.runs = PromoterFleet(backend, self.queues, PromoterSettings(**LONG), events=[self.events])
         else:
-            self.runs = Promoter(backend, PromoterSettings(queue=self.queues[0], **LONG), events=[self.events])
+            self.runs = Promoter(backend, self.queues[0], PromoterSettings(**LONG), events=[self.events])
 
     @property
     def ticked(self):

@@ -29,11 +29,11 @@ class Serving:
         self.keys = [CHASQUIMQ.keys_of(queue).delayed for queue in self.queues]
         self.events = RecordingEvents()
         if kind == "fleet":
-            settings = PromoterSettings(queue="-", **SETTINGS)
+            settings = PromoterSettings(**SETTINGS)
             self.runs = PromoterFleet(backend, self.queues, settings=settings, events=[self.events])
         else:
             self.keys = self.keys[:1]
-            self.runs = Promoter(backend, PromoterSettings(queue=self.queues[0], **SETTINGS), events=[self.events])
+            self.runs = Promoter(backend, self.queues[0], PromoterSettings(**SETTINGS), events=[self.events])
 
     async def settled(self):
         """Everybody leads and waits."""

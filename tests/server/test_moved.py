@@ -96,8 +96,8 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
             queue = DelayedQueue(producing, "q")
             await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))  # ten connections
             async with Promoter(promoting, PromoterSettings(**SETTINGS), events=[events]).running() as promoter:
-                await until(lambda: promoter.health().leads and promoting.capabilities.wake == "any-write")
-                await until(lambda: (promoter.health().last_tick_age_s or 0) > 0.2)
+                await until(lambda: promoter.health()[0].leads and promoting.capabilities.wake == "any-write")
+                await until(lambda: (promoter.health()[0].last_tick_age_s or 0) > 0.2)
                 await MOVES[move](network, *two)
                 failures = 0
                 while move != "taken over":  # nothing tells the producer of that one
@@ -112,7 +112,7 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
                     ten = (queue.schedule(i, delay=3600, job_id=f"after-{i}") for i in range(10))
                     await asyncio.gather(*ten)  # the ten connections were given up together
                 # by a push: the poll is an hour away, and only this server is written to
-                await until(lambda: promoting.capabilities.wake == "any-write" and promoter.health().leads)
+                await until(lambda: promoting.capabilities.wake == "any-write" and promoter.health()[0].leads)
                 await the_one(other, WATCHES)
                 await asyncio.sleep(0.3)
                 await other.zadd(K.delayed, {member("pushed"): await now_ms(other) + 50})
@@ -129,7 +129,7 @@ async def test_a_silent_death_is_noticed_long_before_a_command_times_out(two):
             queue = DelayedQueue(producing, "q")
             await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))
             async with Promoter(promoting, PromoterSettings(**SETTINGS), events=[events]).running() as promoter:
-                await until(lambda: promoter.health().leads and promoting.capabilities.wake == "any-write")
+                await until(lambda: promoter.health()[0].leads and promoting.capabilities.wake == "any-write")
                 await silent(network, *two)
                 with pytest.raises(TransientError):
                     await queue.schedule(1, delay=3600, job_id="lost")

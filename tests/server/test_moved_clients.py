@@ -55,9 +55,9 @@ def url_of(scheme, network, timeout_ms=500):
 async def promoting(url, **settings):
     events = RecordingEvents()
     async with connect(url) as backend:
-        promoter = Promoter(backend, PromoterSettings(queue="q", **settings), events=[events])
+        promoter = Promoter(backend, "q", PromoterSettings(**settings), events=[events])
         async with promoter.running():
-            await until(lambda: promoter.health().leads)
+            await until(lambda: promoter.health()[0].leads)
             yield promoter, events, backend
 
 
@@ -77,7 +77,7 @@ async def test_a_promoter_leaves_a_server_that_was_demoted_and_keeps_its_connect
         began = time.monotonic()
         await announced_is_promoted(events, servers[1][0].url, "after")
         print(f"{scheme} {code}: promoting again after {time.monotonic() - began:.2f} s")
-        await until(lambda: promoter.health().leads and promoter.health().last_error is None)
+        await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None)
         await until(lambda: backend.capabilities.wake is not Wake.POLL)
         assert await servers[1][1].xlen(K.stream) == 2
 
@@ -89,8 +89,8 @@ async def test_after_a_demotion_the_promoter_is_woken_by_the_new_server(servers,
         promoting(url_of(scheme, network), **AWAKE_ONLY | {"lock_ttl_ms": 3_000}) as (promoter, events, backend),
     ):
         await planned_fail_over(network, servers)
-        await until(lambda: promoter.health().last_error is not None, 20)
-        await until(lambda: promoter.health().leads and promoter.health().last_error is None, 20)
+        await until(lambda: promoter.health()[0].last_error is not None, 20)
+        await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 20)
         await until(lambda: backend.capabilities.wake is not Wake.POLL)
         await servers[0][1].replicaof("NO", "ONE")  # what it hears from there now is not ours
         await announced_is_promoted(events, servers[1][0].url, "after")
@@ -123,7 +123,7 @@ async def test_a_promoter_whose_connections_die_without_a_word_is_back(server, s
             began = time.monotonic()
             await announced_is_promoted(events, server.url, f"after-{n}")
             print(f"{scheme}: promoting again {time.monotonic() - began:.2f} s after all connections fell silent")
-        await until(lambda: promoter.health().last_error is None)
+        await until(lambda: promoter.health()[0].last_error is None)
         await until(lambda: backend.capabilities.wake is not Wake.POLL, 20)
 
 
@@ -181,7 +181,7 @@ async def test_a_subscriber_that_stays_with_another_server_is_noticed_and_follow
             await until(lambda: backend.capabilities.wake is Wake.POLL)
             await until(lambda: backend.capabilities.wake is Wake.ANNOUNCED)
             assert await ports_of(first, "pubsub") == []
-            await until(lambda: promoter.health().leads and promoter.health().last_error is None)
+            await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None)
             await announced_is_promoted(events, two.url, "after")
 
 
@@ -194,6 +194,6 @@ async def test_a_user_who_may_not_subscribe_polls_and_is_told_once_what_is_missi
         await until(lambda: events.ids == ["a"])
         assert backend.capabilities.wake is Wake.POLL
         await until(lambda: [r for r in caplog.records if "+psubscribe" in r.getMessage()], 20)
-        assert promoter.health().last_error is None
+        assert promoter.health()[0].last_error is None
         await asyncio.sleep(1)
     assert len([r for r in caplog.records if "+psubscribe" in r.getMessage()]) == 1

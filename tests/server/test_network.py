@@ -54,7 +54,7 @@ async def test_the_promoter_outlives_it_and_promotes_each_job_once(
                     if trouble in ("blackhole", "swallow"):
                         network.reset()  # as a network that comes back does, sooner or later
             await all_promoted_once(client, keys, 400)
-            await until(lambda: promoter.health().last_error is None)
+            await until(lambda: promoter.health()[0].last_error is None)
         if trouble in ("blackhole", "swallow"):
             assert any(e.code in ("TIMEOUT", "CONNECTION") for _, e in metrics.errors), "it shows in the metrics"
 

@@ -43,7 +43,7 @@ async def promoting(url, **settings):
     async with connect(url) as backend:
         promoter = Promoter(backend, PromoterSettings(**settings), events=[events], metrics=[metrics])
         async with promoter.running():
-            await until(lambda: promoter.health().leads)
+            await until(lambda: promoter.health()[0].leads)
             yield events, metrics
 
 
@@ -219,8 +219,8 @@ async def test_two_promoters_of_one_queue_with_different_settings_promote_each_j
     async with Redis(port=server.port) as admin, connect(server.url) as one, connect(server.url) as two:
         queue = DelayedQueue(one, "q")
         leading = [
-            Promoter(one, PromoterSettings(queue="q", **few)),
-            Promoter(two, PromoterSettings(queue="q", **many)),
+            Promoter(one, "q", PromoterSettings(**few)),
+            Promoter(two, "q", PromoterSettings(**many)),
         ]
         for turn in range(4):
             jobs = [Job(data=1, delay=0.2, job_id=f"{turn}-{n}") for n in range(20)]

@@ -24,9 +24,9 @@ async def test_beside_a_foreign_holder_it_stays_follower_and_takes_over_when_the
     metrics = RecordingMetrics()
     async with Promoter(backend, name, metrics=[metrics]).running() as promoter:
         await asyncio.sleep(0.15)
-        assert promoter.health().state == "follower"
+        assert promoter.health()[0].state == "follower"
         assert await client.get(keys.lock) == b"foreign"
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
     assert [o for _, o in metrics.outcomes] == [LockOutcome.HELD, LockOutcome.ACQUIRED, LockOutcome.RELEASED]
 
 
@@ -34,9 +34,9 @@ async def test_beside_a_foreign_holder_it_takes_over_when_the_key_is_deleted(bac
     await client.set(keys.lock, "foreign", px=600_000)
     async with Promoter(backend, name, PromoterSettings(follower_poll_ms=60_000)).running() as promoter:
         await asyncio.sleep(0.15)
-        assert promoter.health().state == "follower"
+        assert promoter.health()[0].state == "follower"
         await client.delete(keys.lock)
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
 
 
 async def test_scripts_flushed_under_a_running_promoter_recover_within_the_tick(backend, client, name, keys):
@@ -53,7 +53,9 @@ async def test_a_plain_zadd_of_another_client_is_promoted_without_polling(backen
     events = RecordingEvents()
     settings = PromoterSettings(queue=name, poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
     async with Promoter(backend, settings, events=[events]).running() as promoter:
-        await until(lambda: promoter.health().last_tick_age_s is not None and promoter.health().last_tick_age_s > 0.2)
+        await until(
+            lambda: promoter.health()[0].last_tick_age_s is not None and promoter.health()[0].last_tick_age_s > 0.2
+        )
         await client.zadd(keys.delayed, {member("a"): await now_ms(client) + 50})
         await until(lambda: events.ids == ["a"])
         assert events.jobs[0].promoted_ms >= events.jobs[0].due_ms
@@ -73,7 +75,7 @@ async def test_a_killed_watcher_is_replaced_and_no_job_is_missed(backend, client
     events = RecordingEvents()
     settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=20)
     async with Promoter(backend, settings, events=[events]).running() as promoter:
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
         for i in range(3):
             await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             await client.zadd(keys.delayed, {member(f"during-{i}"): await now_ms(client) + 5})
@@ -88,7 +90,7 @@ async def test_a_killed_tick_connection_is_replaced_and_tracked_again(backend, c
     events, metrics = RecordingEvents(), RecordingMetrics()
     settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
     async with Promoter(backend, settings, events=[events], metrics=[metrics]).running() as promoter:
-        await until(lambda: promoter.health().leads and metrics.ticks)
+        await until(lambda: promoter.health()[0].leads and metrics.ticks)
         for i in range(3):
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await client.zadd(keys.delayed, {member(f"j{i}"): await now_ms(client) + 30})
@@ -99,7 +101,7 @@ async def test_a_flush_of_the_whole_server_wakes_the_leader(backend, client, nam
     metrics = RecordingMetrics()
     settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
     async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
         await asyncio.sleep(0.05)
         await client.flushall()
         await until(
@@ -114,7 +116,7 @@ async def test_three_promoters_on_one_queue_of_1000_jobs_promote_each_exactly_on
         tasks = [asyncio.create_task(p.run()) for p in promoters]
         for _ in range(4):  # leadership goes round
             await asyncio.sleep(0.25)
-            i = next((i for i, p in enumerate(promoters) if p.health().leads), 0)
+            i = next((i for i, p in enumerate(promoters) if p.health()[0].leads), 0)
             promoters[i].stop()
             await tasks[i]
             tasks[i] = asyncio.create_task(promoters[i].run())
@@ -133,7 +135,7 @@ async def _all_there(client, keys, n):
 async def test_a_storm_of_writes_is_no_storm_of_ticks(backend, client, name, keys):
     metrics = RecordingMetrics()
     async with Promoter(backend, name, metrics=[metrics]).running() as promoter:
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
         later, before = await now_ms(client) + 600_000, len(metrics.ticks)
         for i in range(60):
             pipeline = client.pipeline(transaction=False)
@@ -157,12 +159,12 @@ async def test_a_leader_that_was_woken_goes_back_to_sleep(backend, client, name,
 
 async def test_the_lock_is_released_on_exit_and_never_another_holders(backend, client, name, keys):
     async with Promoter(backend, name).running() as promoter:
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
         await client.set(keys.lock, "usurper")
     assert await client.get(keys.lock) == b"usurper"
     await client.delete(keys.lock)
     async with Promoter(backend, name).running() as promoter:
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
     assert not await client.exists(keys.lock)
 
 

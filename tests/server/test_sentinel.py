@@ -66,7 +66,7 @@ async def test_the_promoter_follows_a_fail_over(sentinels, how):
             else:
                 sentinels.primary.kill()
                 await asyncio.to_thread(sentinels.wait_for_new_primary)
-            await until(lambda: promoter.health().leads and promoter.health().last_error is None, 20)
+            await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 20)
             async with connect(sentinels.url) as after:
                 await DelayedQueue(after, "q").schedule_many(
                     [Job(data=i, delay=0.1, job_id=f"after-{i}") for i in range(20)]
@@ -116,13 +116,13 @@ async def test_a_planned_fail_over_loses_nothing_that_was_acknowledged(sentinels
             print(f"100 jobs taken within {time.monotonic() - began:.2f} s of the switch")
             ended.set()
             await asyncio.gather(*producing)
-            await until(lambda: promoter.health().leads and promoter.health().last_error is None, 5)
+            await until(lambda: promoter.health()[0].leads and promoter.health()[0].last_error is None, 5)
             assert promoting.capabilities.wake == "any-write"
             async with Redis(port=sentinels.primary.port) as old:
                 assert (await old.execute_command("ROLE"))[0] == b"master", "nobody has told it yet"
             async with Redis(port=sentinels.replica.port) as new:
                 assert await new.get(CHASQUIMQ.keys_of("q").lock) is not None
-            await until(lambda: promoter.health().last_tick_age_s is not None)
+            await until(lambda: promoter.health()[0].last_tick_age_s is not None)
             await asyncio.sleep(0.5)
         there = await all_ids(sentinels.replica)
     assert len(there) == len(set(there)), "nothing twice"

@@ -40,9 +40,9 @@ async def streamed(client):
 async def promoting(url, **settings):
     metrics = RecordingMetrics()
     async with connect(url) as backend:
-        promoter = Promoter(backend, PromoterSettings(queue="q", **settings), metrics=[metrics])
+        promoter = Promoter(backend, "q", PromoterSettings(**settings), metrics=[metrics])
         async with promoter.running():
-            await until(lambda: promoter.health().leads)
+            await until(lambda: promoter.health()[0].leads)
             yield promoter, metrics
 
 
@@ -91,14 +91,14 @@ async def test_what_a_server_refuses_for_a_while_is_waited_out(server, admin, co
         await admin.zadd(K.delayed, {member(f"during-{i}"): due_ms for i in range(5)})
         await begin(admin, server)
         await until(lambda: any(e.code == code for _, e in metrics.errors))
-        assert promoter.health().last_error.startswith(code)
+        assert promoter.health()[0].last_error.startswith(code)
         with pytest.raises(TransientError) as raised:
             async with connect(server.url) as producing:
                 await DelayedQueue(producing, "q").schedule(1, delay=60, job_id="refused")
         assert raised.value.code == code
         await end(admin, server)
         await until(lambda: metrics.promoted == 10, 20)
-        await until(lambda: promoter.health().last_error is None)
+        await until(lambda: promoter.health()[0].last_error is None)
         await admin.zadd(K.delayed, {member(f"after-{i}"): 1 for i in range(5)})
         await until(lambda: metrics.promoted == 15, 20)
     assert sorted(await streamed(admin)) == sorted(f"{w}-{i}" for w in ("before", "during", "after") for i in range(5))
@@ -118,7 +118,7 @@ async def test_somebodys_endless_script_is_waited_out(server, admin, scheme, los
         connect(f"{scheme}://{network.address}?command_timeout_ms=500") as backend,
         Promoter(backend, settings, metrics=[metrics]).running() as promoter,
     ):
-        await until(lambda: promoter.health().leads)
+        await until(lambda: promoter.health()[0].leads)
         wake = backend.capabilities.wake
         assert wake != "poll"
         together = hogging.pipeline(transaction=False)
@@ -135,7 +135,7 @@ async def test_somebodys_endless_script_is_waited_out(server, admin, scheme, los
         await asyncio.gather(hog, return_exceptions=True)
         await admin.zadd(K.delayed, {member("a"): 1})
         await until(lambda: metrics.promoted == 1, 20)
-        await until(lambda: promoter.health().last_error is None)
+        await until(lambda: promoter.health()[0].last_error is None)
         await until(lambda: backend.capabilities.wake == wake)
 
 
@@ -270,10 +270,10 @@ async def test_a_clean_stop_hands_over_long_before_the_lease_would_end(server, a
             follower = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=ttl_ms, follower_poll_ms=3_600_000))
             async with follower.running():
                 await asyncio.sleep(0.3)
-                assert follower.health().state == "follower"
+                assert follower.health()[0].state == "follower"
                 began = time.monotonic()
                 first.terminate()
-                await until(lambda: follower.health().leads)
+                await until(lambda: follower.health()[0].leads)
                 assert time.monotonic() - began < ttl_ms / 1000 / 4
     finally:
         first.kill()

@@ -150,7 +150,7 @@ async def test_behind_a_network_that_swallows_everything_a_run_ends_and_the_back
         async with connect(f"{scheme}://{network.address}") as backend:
             run = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=1_000))
             task = asyncio.create_task(run.run())
-            await until(lambda: run.health().leads)
+            await until(lambda: run.health()[0].leads)
             network.mode = "blackhole"
             network.drop()  # so the watcher and the ticks connect anew, to nobody
             await asyncio.sleep(1)
@@ -264,7 +264,7 @@ def test_ctrl_c_ends_an_application_that_embeds_it(server):
         "from promoter_core import *\n"
         "async def main():\n"
         f"    async with connect({server.url!r}) as backend:\n"
-        "        async with Promoter(backend, PromoterSettings(queue='q')).running():\n"
+        "        async with Promoter(backend, 'q').running():\n"
         "            await asyncio.Event().wait()\n"
         "try:\n"
         "    asyncio.run(main())\n"
