@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promoter_core.spi import ChangeFlags, Clock, StreamEntry, StreamName, SystemClock
+from promoter_core.spi import ChangeFlags, Clock, PermanentError, StreamEntry, StreamName, SystemClock
 
 FEW = 64  # cancelled jobs that stay in the heap in any case
 
@@ -129,7 +129,12 @@ class QueueStore:
 
 def _number(id: str) -> tuple[int, int]:
     ms, _, sequence = id.partition("-")
-    return int(ms), int(sequence or 0)
+    try:
+        return int(ms), int(sequence)
+    except ValueError:
+        raise PermanentError(
+            f"{id!r} is no id of an entry: expected one such as 1700000000000-0", code="BADID"
+        ) from None
 
 
 class MemoryStore:

@@ -20,9 +20,9 @@ async def execute(backend: Backend, queue: str, action: Action, settings: Promot
     """Perform an action that is a single backend call, and is not made for many queues at once."""
     match action:
         case Cleanup(jobs):
-            await cast(SeparateCleanup, backend).cleanup(queue, jobs)
+            await cast("SeparateCleanup", backend).cleanup(queue, jobs)
         case Emit(jobs):
-            await cast(SeparateEmit, backend).emit(queue, jobs, settings.events_max_stream_len)
+            await cast("SeparateEmit", backend).emit(queue, jobs, settings.events_max_stream_len)
         case CheckIdle():
             return await backend.stats(queue)
         case Unlock(lease):

@@ -2,8 +2,8 @@
 
 It follows semantic versioning. A `Backend` is a store of delayed jobs; an `EventSink` and a `MetricsSink` report what
 happened; `hookimpl` and the specs register them. Each docstring states obligations: what is atomic, what is bounded, in
-which order, by whose clock, and which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and is
-the place to look when a sentence here leaves a doubt.
+which order, by whose clock, and which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and
+is the place to look when a sentence here leaves a doubt.
 
     backend.py     `Backend`, the required contract
     optional/      a file for each optional protocol, with the values that only it uses
@@ -83,12 +83,17 @@ from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
 from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
 
 __all__ = [
+    "CHASQUIMQ",
+    "CLOSE_S",
+    "LATENESS_MS",
+    "MAX_DUE_MS",
+    "MAX_ID_BYTES",
+    "MAX_NAME_BYTES",
+    "MAX_QUEUE_BYTES",
     "Backend",
     "BackendError",
     "BackendSpec",
     "BackendUrl",
-    "CHASQUIMQ",
-    "CLOSE_S",
     "CancelOutcome",
     "Capabilities",
     "ChangeFeed",
@@ -111,16 +116,11 @@ __all__ = [
     "FleetSupport",
     "JobError",
     "JobRequest",
-    "LATENESS_MS",
     "Layout",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
     "LockOutcome",
-    "MAX_DUE_MS",
-    "MAX_ID_BYTES",
-    "MAX_NAME_BYTES",
-    "MAX_QUEUE_BYTES",
     "Members",
     "MetricsSink",
     "Overflow",

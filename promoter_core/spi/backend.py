@@ -33,7 +33,11 @@ class Backend(Protocol):
     One backend serves any number of queues and of concurrent callers in one event loop. Queues never see one
     another. It raises only `TransientError` and `PermanentError`, never its driver's own exceptions, and it never
     blocks the event loop. A method that raises `TransientError`, or is cancelled, may have taken effect or not (a reply
-    can be lost), but never half.
+    can be lost), but never half. What is atomic is so among all processes that use the store.
+
+    Queue names, ids, names and holders are compared and given back exactly: no case folding, no Unicode normalisation,
+    no padding, nothing cut. Ids, names and holders may hold any character, NUL and surrogate escapes (bytes that are no
+    UTF-8) among them.
     """
 
     @property
@@ -73,12 +77,14 @@ class Backend(Protocol):
         - Due: a job whose due time is at or before the store's clock. At most `request.limit` jobs.
           Fewer when they are so large that moving them would hold up the store: `oldest_pending_lag_ms` tells of
           the rest.
-        - Order: by due time; among equals, by `capabilities.ties`.
+        - Order: by due time; among equals, by `capabilities.ties`. INSERTION is the order in which jobs were scheduled,
+          those of one call in the order of the call.
         - Nothing is lost: a job is in the stream before it has left the set. If adding fails midway, just the jobs
           that were added leave the set.
         - The stream entry holds the envelope (`d`) and the name (`n`, absent when empty).
         - `overflow="hold"`: the stream does not grow beyond `max_stream_len`; due jobs that find no room stay in the
-          set and are counted in `held_back`. `"trim"`: the oldest entries go, approximately, to keep the length.
+          set. When there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0.
+          `"trim"`: the oldest entries go, approximately, to keep the length.
         - A member that cannot be decoded never stops the batch: without a readable id it is promoted all the same,
           with `PromotedJob.id` None; when it is malformed as a whole it goes to the DLQ, counted in `malformed`.
         - `depth`, `oldest_pending_lag_ms` and `next_due_ms` describe the set *after* the move, `now_ms` is the
@@ -89,7 +95,7 @@ class Backend(Protocol):
           the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
           `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
-          jobs were scheduled with, in promotion order.
+          jobs were scheduled with, in promotion order; jobs without one are left out.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `SeparateCleanup.cleanup` does it, EMIT as
           `SeparateEmit.emit` does, when `request.events`. Neither may fail or undo the promotion.
 
@@ -109,7 +115,9 @@ class Backend(Protocol):
 
         True when something changed, or may have; False when the time is up. A change after the caller's last
         `promote` (for JOBS) or `lock` (for LOCK) began is never missed: it ends the wait at once. Waking for nothing
-        is allowed. How changes are noticed is `capabilities.wake`. Cancelling the wait is safe.
+        is allowed. For JOBS, a job that comes before all others is a change; any other write may be one. For LOCK it is
+        the release of the lock, not its end by time. How changes are noticed is `capabilities.wake`. Cancelling the
+        wait is safe.
         """
         ...
 
@@ -118,11 +126,14 @@ class Backend(Protocol):
 
         - A `delay_ms` counts from the store's clock.
         - A job that is due at once, or was, is due now: it goes into the set like any other, and the next `promote`
-          moves it by the same rules (bound, order, events, trace context, lateness).
+          moves it by the same rules (bound, order, events, trace context, lateness). A due time in the past counts as
+          now.
         - A due time after the year 9999 is taken as the end of it.
         - `unique`: while a unique job with this id waits, however long that is, a repeat changes nothing and answers
           `created=False`. So it does for an hour from the due time, and from a promotion that is late; a minute less
           is allowed. A request that comes twice in one call counts as a repeat as well.
+        - Without `unique`, a second job with the same id is another job: both wait, and both are promoted. A store may
+          take a request whose envelope and name equal those of a waiting job for that job, with a new due time.
         - `index`: `cancel` finds the job at once. A store may index a unique job in any case.
 
         Source: ChasquiMQ's SCHEDULE_DELAYED_IDEMPOTENT_SCRIPT.
@@ -132,7 +143,8 @@ class Backend(Protocol):
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         """Take jobs out of the sorted set by id; each is atomic for itself and against `promote`.
 
-        REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again.
+        REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again. Of several
+        jobs with this id one is removed: the one that was scheduled last, where the store can tell.
         NOT_FOUND: it is not there, and nothing changed. A job without an index is looked for in the set itself, among
         10,000 jobs at least, the earliest first; of one beyond them it is NOT_FOUND too. Of many ids, some may have
         been removed when TransientError is raised. Source: ChasquiMQ's CANCEL_DELAYED_SCRIPT.
@@ -146,7 +158,8 @@ class Backend(Protocol):
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         """At most `limit` entries of a stream with ids after `after` ("" for the start), oldest first.
 
-        For inspection and tests; it is no consumer and acknowledges nothing.
+        For inspection and tests; it is no consumer and acknowledges nothing. Ids of entries are opaque text: unique in
+        their stream, never used again, and good for `after`. PermanentError when `after` is no id of this store.
         """
         ...
 
@@ -154,7 +167,7 @@ class Backend(Protocol):
 def check_backend(backend: object) -> Backend:
     """Return `backend` if it can be one. Raises ConfigError, mostly for a forgotten `async with`."""
     if all(callable(getattr(backend, name, None)) for name in ("promote", "schedule")):
-        return cast(Backend, backend)
+        return cast("Backend", backend)
     if isinstance(backend, str):
         was = "the text of a URL"
     elif isinstance(backend, AbstractAsyncContextManager):

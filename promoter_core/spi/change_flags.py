@@ -29,6 +29,7 @@ class ChangeFlags:
     """
 
     def __init__(self, clock: Clock) -> None:
+        """`clock` measures the time-outs of waits: the one that the backend itself lives by."""
         self._clock = clock
         self._flags: dict[Change, _Flag] = {}
         self._most = MOST_FLAGS  # before some are dropped

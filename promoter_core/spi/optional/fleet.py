@@ -65,8 +65,8 @@ class FleetSupport(Protocol):
     def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
 
-        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`. One pass over the store, however many
-        patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
+        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
+        `^` stands for itself. One pass over the store, however many patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
         queue may come twice; one that has either all the while comes at least once. A name that another program gave
         and that is not UTF-8 comes with surrogate escapes.
         """
@@ -80,7 +80,9 @@ class FleetSupport(Protocol):
         ...
 
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
-        """Be a member of a group for `ttl_ms` milliseconds of the store's clock; who else is one now, atomically.
+        """Be a member of a group for `ttl_ms` milliseconds of the store's clock; all members of now, atomically.
+
+        `Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires.
 
         The feeds of other members tell of a new one, where `capabilities.wake` is not POLL.
         """

@@ -16,7 +16,7 @@ class SeparateCleanup(Protocol):
         """Drop the cancel index of promoted jobs.
 
         Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op. Jobs without an id or an
-        index are passed over.
+        index are passed over. So is the index of a job that was scheduled since under the same id.
         """
         ...
 
@@ -27,6 +27,8 @@ class SeparateEmit(Protocol):
 
     async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
         """Append one `waiting` event for each job with an id to the queue's events stream, in order.
+
+        A job that was due at once when it was scheduled has one like any other.
 
         Fields `e`, `id`, `ts` (`promoted_ms`) and `n` (absent when empty). The stream is trimmed to about
         `max_stream_len`.
