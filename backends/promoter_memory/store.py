@@ -133,7 +133,7 @@ def _number(id: str) -> tuple[int, int]:
         return int(ms), int(sequence)
     except ValueError:
         raise PermanentError(
-            f"{id!r} is no id of an entry: expected one such as 1700000000000-0", code="BADID"
+            f"{id!r} is no id of an entry, such as 1700000000000-0", code="BADID"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`TickConnection`: the connection that runs `lock` and `promote`, and the watcher that hears of changes to what they read.
+"""`TickConnection`: runs `lock` and `promote`, beside the listener that hears of changes to what they read.
 
 Both talk to the same server. The tick connection is one of its own, for NOLOOP hides a connection's own writes: nothing
 else may write on it.
@@ -171,7 +171,7 @@ class TickConnection:
             self._changed(None)
 
     def _lose(self) -> None:
-        """Have the next tick connect, and wake everybody for it: changes to what the old one had read are no longer announced."""
+        """Have the next tick connect, and wake everybody for it: what the old one had read may have changed unheard."""
         self._tracked_by = None
         link, self._link = self._link, None
         if link is not None:

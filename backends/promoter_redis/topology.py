@@ -23,7 +23,7 @@ COMPARE_S = 0.05  # after the first usable answer, for one that knows more
 
 @dataclass(frozen=True)
 class Topology:
-    """The topology as one node sees it. `ranges` has the first slot, the last slot and the primary of each range, by slot."""
+    """The topology as one node sees it. `ranges`: first slot, last slot and primary of each range, by slot."""
 
     ranges: tuple[tuple[int, int, Address], ...]
     replicas: frozenset[Address] = frozenset()

@@ -128,7 +128,7 @@ def run(
         common |= {"registry": registry, "holder_id": holder_id}
         runners: list[Runner]
         if patterns or (len(queue) > 1 and isinstance(backend, FleetSupport)):
-            runners = [PromoterFleet(cast(FleetBackend, backend), queue, settings, **common)]
+            runners = [PromoterFleet(cast("FleetBackend", backend), queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
         await _run(backend, runners, queue, connect_timeout, until_idle, http)

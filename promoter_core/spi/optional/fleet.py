@@ -66,9 +66,9 @@ class FleetSupport(Protocol):
         """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
 
         Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
-        `^` stands for itself. One pass over the store, however many patterns there are. Each step is a small one for the store, and may find nothing; the caller sets the pace. A
-        queue may come twice; one that has either all the while comes at least once. A name that another program gave
-        and that is not UTF-8 comes with surrogate escapes.
+        `^` stands for itself. One pass over the store, however many patterns there are. Each step is a small one for
+        the store, and may find nothing; the caller sets the pace. A queue may come twice; one that has either all the
+        while comes at least once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
         """
         ...
 
