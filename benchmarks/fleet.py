@@ -183,7 +183,7 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> N
             await DelayedQueue(backend, name).schedule(1, delay=86_400)
     for first in range(0, keys, 10_000):
         await client.eval(FILL, 0, first)  # type: ignore[misc]
-    settings = PromoterSettings(queue="-", holder_id="us", lock_ttl_ms=LEASE_MS)
+    settings = PromoterSettings(lock_ttl_ms=LEASE_MS)
     turning, port = Turning(client, queues), free_port()
     watching = [asyncio.create_task(turning.turn()), asyncio.create_task(turning.look())]
     print(f"one process, {queues} queues, {keys} other keys, a lease of {LEASE_MS / 1000:g} s")
@@ -193,10 +193,12 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> N
             return len(answer.read())
 
     async with connect(url) as backend:
-        fleet = PromoterFleet(backend, ["many-*", "none-*"], settings, metrics=["prometheus"], discover_s=3_600)
+        fleet = PromoterFleet(
+            backend, ["many-*", "none-*"], settings, holder_id="us", metrics=["prometheus"], discover_s=3_600
+        )
 
         def led() -> int:
-            return sum(line.machine.state is State.LEADER for line in fleet._crew.lines.values())
+            return sum(served.machine.state is State.LEADER for served in fleet._pool.queues.values())
 
         async with serving(str(port), [fleet]):
             task = asyncio.create_task(fleet.run())
@@ -235,13 +237,12 @@ async def simulate(queues: int, processes: int) -> None:
     clock = VirtualClock()
     store = MemoryStore(clock)
     names = [f"q{i}" for i in range(queues)]
-    backends, fleets, tasks = [], [], []
+    backends, fleets, tasks, settings = [], [], [], PromoterSettings(lock_ttl_ms=LEASE_MS)
     began = time.perf_counter()
     for i in range(processes):
         backend = MemoryBackend(store)
         await backend.open()
-        settings = PromoterSettings(queue="-", holder_id=f"p{i}", lock_ttl_ms=LEASE_MS)
-        fleet = PromoterFleet(backend, names, settings=settings, clock=clock)
+        fleet = PromoterFleet(backend, names, settings, holder_id=f"p{i}", clock=clock)
         backends.append(backend)
         fleets.append(fleet)
         tasks.append(asyncio.create_task(fleet.run()))

@@ -96,10 +96,10 @@ async def drain(url: str, case: Case, jobs: int, batch: int, max_tick_ms: int) -
         await queue.schedule_many([Job(data=PAYLOAD, delay=0.001, index=False) for _ in range(jobs)])
         await asyncio.sleep(0.05)
         backend: Any = Measured(far, case.commit_s)
-        settings = PromoterSettings(queue=name, promote_batch=batch, max_tick_ms=max_tick_ms)
+        settings = PromoterSettings(promote_batch=batch, max_tick_ms=max_tick_ms)
         network.way_s = case.way_s
         began_s = time.perf_counter()
-        async with Promoter(backend, settings, metrics=[metrics]).running():
+        async with Promoter(backend, name, settings, metrics=[metrics]).running():
             while metrics.promoted < jobs:
                 await asyncio.sleep(0.005)
             took_s = time.perf_counter() - began_s

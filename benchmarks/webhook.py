@@ -24,9 +24,9 @@ async def hour(post: Post | None, clock: VirtualClock) -> tuple[int, int, int]:
     await backend.open()
     sinks = [WebhookEvents("http://hook", clock=clock, post=post)] if post else []
     queue, metrics, latest = DelayedQueue(backend, "q", clock=clock), RecordingMetrics(), 0
-    settings = PromoterSettings(queue="q", events=False)
+    settings = PromoterSettings(events=False)
     tracemalloc.start()
-    async with Promoter(backend, settings, events=sinks, metrics=[metrics], clock=clock).running() as promoter:
+    async with Promoter(backend, "q", settings, events=sinks, metrics=[metrics], clock=clock).running() as promoter:
         for second in range(3_600):
             await queue.schedule("x", delay=0.5, index=False)
             if second in (1_200, 2_400):

@@ -57,9 +57,9 @@ class QueueFigures:
         "lag_ms",
         "lateness_counts",
         "leads",
+        "malformed",
         "outcomes",
         "promoted",
-        "malformed",
         "ticks",
     )
 

@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client import CollectorRegistry
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings
+from promoter_core import DelayedQueue, Job, Promoter
 from promoter_core.spi import parse_url
 from promoter_prometheus.sink import PrometheusMetrics
 
@@ -36,10 +36,9 @@ async def backend(tmp_path, monkeypatch):
 async def test_it_shows_its_figures(backend, caplog):
     caplog.set_level("INFO")
     registry = CollectorRegistry()
-    settings = PromoterSettings(queue="q")
     await DelayedQueue(backend, "q").schedule_many([Job(data=i, delay=0.05 * i) for i in range(1, 4)])
     metrics = [PrometheusMetrics(registry=registry), "logging:format=json"]
-    async with Promoter(backend, settings, metrics=metrics, events=["logging"]).running():
+    async with Promoter(backend, "q", metrics=metrics, events=["logging"]).running():
         async with asyncio.timeout(10):
             while (registry.get_sample_value("promoter_promoted_total", {"queue": "q"}) or 0) < 3:
                 await asyncio.sleep(0.02)

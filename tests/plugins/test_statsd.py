@@ -48,9 +48,9 @@ def test_a_tick_is_one_packet(server, sink):
         "jobs.e_mails_1.lateness:1.000000|ms",
         "jobs.e_mails_1.lateness:1.000000|ms",
         "jobs.e_mails_1.lateness:1.000000|ms",
+        "jobs.e_mails_1.malformed:2|c",
         "jobs.e_mails_1.oldest_pending_lag_ms:20|g",
         "jobs.e_mails_1.promoted:3|c",
-        "jobs.e_mails_1.malformed:2|c",
         "jobs.e_mails_1.tick_duration:250.000000|ms",
     ]
 

@@ -102,8 +102,8 @@ async def test_without_what_watching_needs_it_polls_and_says_once_what_is_missin
     queue, events = f"q-{ULID()}", RecordingEvents()
     async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
         jobs = DelayedQueue(backend, queue)
-        settings = PromoterSettings(queue=queue, poll_interval_ms=50)
-        async with Promoter(backend, settings, events=[events]).running():
+        settings = PromoterSettings(poll_interval_ms=50)
+        async with Promoter(backend, queue, settings, events=[events]).running():
             for i in range(4):
                 await jobs.schedule(i, delay=0.3, job_id=str(i))
                 async with asyncio.timeout(10):

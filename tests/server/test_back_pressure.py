@@ -42,8 +42,8 @@ async def test_a_slow_group_that_acknowledges_without_deleting_loses_nothing(val
     await client.xgroup_create(keys.stream, "slow", id="0", mkstream=True)
     await fill(client, keys, jobs)
     async with connect(f"{scheme}://{valkey.address}") as backend:
-        settings = PromoterSettings(queue=name, max_stream_len=CAP, poll_interval_ms=10)
-        async with Promoter(backend, settings, metrics=[metrics]).running():
+        settings = PromoterSettings(max_stream_len=CAP, poll_interval_ms=10)
+        async with Promoter(backend, name, settings, metrics=[metrics]).running():
             async with asyncio.timeout(90):
                 await slow_group(client, keys, jobs, seen)
     assert len(seen) == len(set(seen)) == jobs
@@ -131,8 +131,8 @@ async def test_a_look_that_found_nothing_is_not_repeated_at_once(backend, client
 async def test_consumers_that_delete_make_room_as_well(backend, client, name, keys):
     metrics = RecordingMetrics()
     await fill(client, keys, 250)
-    settings = PromoterSettings(queue=name, max_stream_len=CAP, poll_interval_ms=10)
-    async with Promoter(backend, settings, metrics=[metrics]).running():
+    settings = PromoterSettings(max_stream_len=CAP, poll_interval_ms=10)
+    async with Promoter(backend, name, settings, metrics=[metrics]).running():
         for round_ in range(3):
             wanted = min(CAP, 250 - round_ * CAP)
 

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.server
 @pytest.mark.parametrize(("leader", "producer"), [("glide", "redis"), ("redis", "glide"), ("glide", "glide")])
 async def test_an_announced_job_wakes_the_leader_whichever_client_schedules_it(valkey, name, leader, producer):
     events = RecordingEvents()
-    settings = PromoterSettings(queue=name, poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
+    settings = PromoterSettings(poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
     async with (
         connect(f"{leader}://{valkey.address}") as leading,
         connect(f"{producer}://{valkey.address}") as producing,
     ):
         queue = DelayedQueue(producing, name)
-        async with Promoter(leading, settings, events=[events]).running() as promoter:
+        async with Promoter(leading, name, settings, events=[events]).running() as promoter:
             await until(lambda: (promoter.health()[0].last_tick_age_s or 0) > 0.2)
             await queue.schedule(1, delay=0.1, job_id="second")
             await queue.schedule(1, delay=0.05, job_id="first")
@@ -35,11 +35,11 @@ async def test_an_announced_job_wakes_the_leader_whichever_client_schedules_it(v
 @pytest.mark.parametrize(("leader", "follower"), [("glide", "redis"), ("redis", "glide")])
 async def test_a_clean_stop_hands_over_at_once_whichever_client_leads(valkey, name, leader, follower):
     async with connect(f"{leader}://{valkey.address}") as one, connect(f"{follower}://{valkey.address}") as two:
-        settings = {"queue": name, "lock_ttl_ms": 600_000, "follower_poll_ms": 3_600_000, "poll_interval_ms": 3_600_000}
-        first = Promoter(one, PromoterSettings(**settings))
+        settings = PromoterSettings(lock_ttl_ms=600_000, follower_poll_ms=3_600_000, poll_interval_ms=3_600_000)
+        first = Promoter(one, name, settings)
         task = asyncio.create_task(first.run())
         await until(lambda: first.health()[0].leads)
-        async with Promoter(two, PromoterSettings(**settings)).running() as second:
+        async with Promoter(two, name, settings).running() as second:
             await asyncio.sleep(0.2)
             assert second.health()[0].state == "follower"
             first.stop()

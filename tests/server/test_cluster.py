@@ -69,8 +69,8 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     async with connect(cluster.urls(scheme, target)) as backend:
         jobs = DelayedQueue(backend, queue)
         await jobs.schedule_many([Job(data=i, delay=0.2 + i / 250, job_id=f"j{i}") for i in range(500)])
-        settings = PromoterSettings(queue=queue, promote_batch=4, lock_ttl_ms=1_000)
-        async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
+        settings = PromoterSettings(promote_batch=4, lock_ttl_ms=1_000)
+        async with Promoter(backend, queue, settings, metrics=[metrics]).running() as promoter:
             await until(lambda: metrics.promoted > 50)
             await asyncio.to_thread(cluster.begin_migration, slot, source, target)
             await asyncio.to_thread(cluster.move_keys, slot, source, target, 3)
@@ -139,8 +139,8 @@ async def test_a_primary_is_failed_over(scheme):
             jobs = DelayedQueue(backend, queue)
             await jobs.schedule_many([Job(data=i, delay=0.1, job_id=f"before-{i}") for i in range(30)])
             await jobs.schedule_many([Job(data=i, delay=12, job_id=f"across-{i}") for i in range(30)])
-            settings = PromoterSettings(queue=queue, lock_ttl_ms=1_000)
-            async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
+            settings = PromoterSettings(lock_ttl_ms=1_000)
+            async with Promoter(backend, queue, settings, metrics=[metrics]).running() as promoter:
                 await until(lambda: metrics.promoted == 30)
                 await asyncio.sleep(0.5)
                 cluster.servers[node].kill()

@@ -119,8 +119,7 @@ async def test_the_only_seed_dies_while_the_rest_is_well(scheme):
         lost, well = queue_on(cluster, 0), queue_on(cluster, 2)
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0)) as backend:
-            settings = [PromoterSettings(queue=q, **SETTINGS) for q in (lost, well)]
-            promoters = [Promoter(backend, s, events=[events]) for s in settings]
+            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in (lost, well)]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for p in promoters:
                 await led(p)
@@ -343,8 +342,8 @@ async def test_wake_says_what_holds_on_every_node_that_is_in_use():
         queues = [queue_on(cluster, node) for node in range(3)]
         events = RecordingEvents()
         async with connect(cluster.urls("redis+cluster")) as backend:
-            settings = [PromoterSettings(queue=q, poll_interval_ms=3_600_000, lock_ttl_ms=2_000) for q in queues]
-            promoters = [Promoter(backend, s, events=[events]) for s in settings]
+            settings = PromoterSettings(poll_interval_ms=3_600_000, lock_ttl_ms=2_000)
+            promoters = [Promoter(backend, q, settings, events=[events]) for q in queues]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for p in promoters:
                 await led(p)

@@ -49,7 +49,7 @@ async def test_a_fleet_promotes_all_jobs_of_all_queues(any_server, scheme, prefi
     events = RecordingEvents()
     queues = [f"{prefix}-{i}" for i in range(40)]
     async with connect(url_of(any_server, scheme)) as backend:
-        async with PromoterFleet(backend, [*queues[:20], *[f"{prefix}-*"]], events=[events]).running() as fleet:
+        async with PromoterFleet(backend, [*queues[:20], f"{prefix}-*"], events=[events]).running() as fleet:
             for i, queue in enumerate(queues):
                 jobs = [Job(data=n, delay=0.2 + (n * 7 + i) % 10 / 10, job_id=f"{queue}/{n}") for n in range(5)]
                 await DelayedQueue(backend, queue).schedule_many(jobs)
@@ -237,11 +237,11 @@ async def test_a_newcomer_far_away_takes_no_lock_but_those_that_become_its_own(v
     async with proxy(valkey.port) as far, contextlib.AsyncExitStack() as stack:
         far.mode = "delay"  # a round trip takes 100 ms
         one, two = [await stack.enter_async_context(connect(f"redis://{far.address}")) for _ in range(2)]
-        settings = [PromoterSettings(lock_ttl_ms=5_000, holder_id=holder) for holder in "ab"]
-        async with PromoterFleet(one, queues, settings=settings[0]).running() as fleet:
+        settings = PromoterSettings(lock_ttl_ms=5_000)
+        async with PromoterFleet(one, queues, settings, holder_id="a").running() as fleet:
             await until(lambda: len(fleet.health()) == 300 and all(h.leads for h in fleet.health()), 60)
             looking = asyncio.create_task(look())
-            async with PromoterFleet(two, queues, settings=settings[1]).running() as other:
+            async with PromoterFleet(two, queues, settings, holder_id="b").running() as other:
                 await until(lambda: len(other.health()) > 100 and all(h.leads for h in other.health()), 60)
                 await asyncio.sleep(6)  # more than a lease
                 looking.cancel()

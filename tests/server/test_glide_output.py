@@ -17,7 +17,7 @@ from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientErr
 
 async def main():
     async with connect(sys.argv[1] + "?command_timeout_ms=300") as backend:
-        promoter = Promoter(backend, PromoterSettings(queue="q", lock_ttl_ms=600))
+        promoter = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=600))
         async with promoter.running():
             while not promoter.health()[0].leads:
                 await asyncio.sleep(0.01)

@@ -100,5 +100,5 @@ def test_an_address_that_is_none_is_a_clear_error(address, problem):
 def test_a_port_in_use_is_a_clear_error(valkey):
     done = promoter("run", "--url", "memory://", "--queue", "q", "--http", f"127.0.0.1:{valkey.port}")
     assert done.returncode == 2
-    assert f"--http 127.0.0.1:{valkey.port} cannot be had" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{valkey.port}: " in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

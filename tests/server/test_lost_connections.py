@@ -35,8 +35,7 @@ class Serving:
 
     @property
     def ticked(self):
-        health = self.runs.health()
-        return all(h.last_tick_age_s is not None for h in (health if isinstance(health, list) else [health]))
+        return all(h.last_tick_age_s is not None for h in self.runs.health())
 
     async def hears(self, client, queue, id):
         """A job that a plain ZADD adds is promoted."""

@@ -39,8 +39,7 @@ class Serving:
         """Everybody leads and waits."""
 
         def ticked():
-            health = self.runs.health()
-            return all(h.last_tick_age_s for h in (health if isinstance(health, list) else [health]))
+            return all(h.last_tick_age_s for h in self.runs.health())
 
         await until(ticked)
         await asyncio.sleep(0.3)

@@ -35,8 +35,8 @@ async def test_the_promoter_outlives_it_and_promotes_each_job_once(
     async with proxy(valkey.port) as network, connect(url_of(scheme, network)) as promoting:
         jobs = [Job(data=i, delay=0.05 + i / 250, job_id=f"j{i}") for i in range(400)]
         await DelayedQueue(backend, name).schedule_many(jobs)
-        settings = PromoterSettings(queue=name, promote_batch=5, lock_ttl_ms=1_000)
-        async with Promoter(promoting, settings, metrics=[metrics]).running() as promoter:
+        settings = PromoterSettings(promote_batch=5, lock_ttl_ms=1_000)
+        async with Promoter(promoting, name, settings, metrics=[metrics]).running() as promoter:
             await until(lambda: metrics.promoted > 20)
             for _ in range(2):
                 if trouble in ("drop", "reset"):

@@ -39,9 +39,9 @@ async def ids(client):
 @contextlib.asynccontextmanager
 async def promoting(url, **settings):
     events, metrics = RecordingEvents(), RecordingMetrics()
-    settings = {"queue": "q", "lock_ttl_ms": LEASE_MS, "poll_interval_ms": 3_600_000} | settings
+    settings = {"lock_ttl_ms": LEASE_MS, "poll_interval_ms": 3_600_000} | settings
     async with connect(url) as backend:
-        promoter = Promoter(backend, PromoterSettings(**settings), events=[events], metrics=[metrics])
+        promoter = Promoter(backend, "q", PromoterSettings(**settings), events=[events], metrics=[metrics])
         async with promoter.running():
             await until(lambda: promoter.health()[0].leads)
             yield events, metrics

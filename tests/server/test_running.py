@@ -51,8 +51,8 @@ async def test_scripts_flushed_under_a_running_promoter_recover_within_the_tick(
 
 async def test_a_plain_zadd_of_another_client_is_promoted_without_polling(backend, client, name, keys):
     events = RecordingEvents()
-    settings = PromoterSettings(queue=name, poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
-    async with Promoter(backend, settings, events=[events]).running() as promoter:
+    settings = PromoterSettings(poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
+    async with Promoter(backend, name, settings, events=[events]).running() as promoter:
         await until(
             lambda: promoter.health()[0].last_tick_age_s is not None and promoter.health()[0].last_tick_age_s > 0.2
         )
@@ -73,8 +73,8 @@ async def test_without_permission_for_tracking_it_polls(valkey, client, name, ke
 
 async def test_a_killed_watcher_is_replaced_and_no_job_is_missed(backend, client, name, keys):
     events = RecordingEvents()
-    settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=20)
-    async with Promoter(backend, settings, events=[events]).running() as promoter:
+    settings = PromoterSettings(lock_ttl_ms=600_000, poll_interval_ms=20)
+    async with Promoter(backend, name, settings, events=[events]).running() as promoter:
         await until(lambda: promoter.health()[0].leads)
         for i in range(3):
             await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -88,8 +88,8 @@ async def test_a_killed_watcher_is_replaced_and_no_job_is_missed(backend, client
 
 async def test_a_killed_tick_connection_is_replaced_and_tracked_again(backend, client, name, keys):
     events, metrics = RecordingEvents(), RecordingMetrics()
-    settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
-    async with Promoter(backend, settings, events=[events], metrics=[metrics]).running() as promoter:
+    settings = PromoterSettings(lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
+    async with Promoter(backend, name, settings, events=[events], metrics=[metrics]).running() as promoter:
         await until(lambda: promoter.health()[0].leads and metrics.ticks)
         for i in range(3):
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -99,8 +99,8 @@ async def test_a_killed_tick_connection_is_replaced_and_tracked_again(backend, c
 
 async def test_a_flush_of_the_whole_server_wakes_the_leader(backend, client, name, keys):
     metrics = RecordingMetrics()
-    settings = PromoterSettings(queue=name, lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
-    async with Promoter(backend, settings, metrics=[metrics]).running() as promoter:
+    settings = PromoterSettings(lock_ttl_ms=600_000, poll_interval_ms=3_600_000)
+    async with Promoter(backend, name, settings, metrics=[metrics]).running() as promoter:
         await until(lambda: promoter.health()[0].leads)
         await asyncio.sleep(0.05)
         await client.flushall()

@@ -141,8 +141,7 @@ async def test_tls_of_sentinels_and_of_the_server_they_name(tls_server, certific
         metrics = RecordingMetrics()
         async with connect(url) as backend:
             await DelayedQueue(backend, f"tls-{of_sentinel}-{of_server}").schedule(1, delay=0.05)
-            settings = PromoterSettings(queue=f"tls-{of_sentinel}-{of_server}")
-            async with Promoter(backend, settings, metrics=[metrics]).running():
+            async with Promoter(backend, f"tls-{of_sentinel}-{of_server}", metrics=[metrics]).running():
                 await until(lambda: metrics.promoted == 1)
         wrong = url.replace(f"sentinel_tls={int(of_sentinel)}", f"sentinel_tls={int(not of_sentinel)}")
         if tls != "the sentinel":  # otherwise there is no use of the files, which is an error of its own

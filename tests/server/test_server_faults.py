@@ -111,12 +111,12 @@ async def test_somebodys_endless_script_is_waited_out(server, admin, scheme, los
     """When connections are lost meanwhile, the server answers BUSY to all that is needed to watch it again."""
     await admin.config_set("busy-reply-threshold", "50")
     metrics = RecordingMetrics()
-    settings = PromoterSettings(queue="q", lock_ttl_ms=1_000)
+    settings = PromoterSettings(lock_ttl_ms=1_000)
     async with (
         proxy(server.port) as network,
         Redis(port=server.port) as hogging,
         connect(f"{scheme}://{network.address}?command_timeout_ms=500") as backend,
-        Promoter(backend, settings, metrics=[metrics]).running() as promoter,
+        Promoter(backend, "q", settings, metrics=[metrics]).running() as promoter,
     ):
         await until(lambda: promoter.health()[0].leads)
         wake = backend.capabilities.wake
@@ -186,8 +186,8 @@ async def test_a_server_killed_and_restarted_ten_times_under_load_loses_nothing(
                     n += 20
                     await asyncio.sleep(0.02)
 
-            settings = {"queue": "q", "lock_ttl_ms": 600}
-            promoters = [Promoter(b, PromoterSettings(**settings), metrics=[metrics]) for b in (one, two)]
+            settings = PromoterSettings(lock_ttl_ms=600)
+            promoters = [Promoter(b, "q", settings, metrics=[metrics]) for b in (one, two)]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             producer = asyncio.create_task(produce())
             for _ in range(10):

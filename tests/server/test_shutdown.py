@@ -61,7 +61,7 @@ async def fill(client, count):
 @pytest.mark.parametrize("kind", ["promoter", "fleet"])
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
 async def test_a_run_that_drains_ends_whenever_it_is_cancelled(server, kind, scheme):
-    settings = PromoterSettings(queue="q", promote_batch=10, max_tick_ms=0)
+    settings = PromoterSettings(promote_batch=10, max_tick_ms=0)
     left_behind = 0
     async with Redis(port=server.port) as client, connect(f"{scheme}://{server.address}") as backend:
         for _ in range(60):
@@ -69,7 +69,7 @@ async def test_a_run_that_drains_ends_whenever_it_is_cancelled(server, kind, sch
                 await client.flushall()
                 await fill(client, 50_000)
             fleet = PromoterFleet(backend, ["q"], settings=settings)
-            task = asyncio.create_task((fleet if kind == "fleet" else Promoter(backend, settings)).run())
+            task = asyncio.create_task((fleet if kind == "fleet" else Promoter(backend, "q", settings)).run())
             await asyncio.sleep(0.03 + random.random() / 100)
             task.cancel()
             done, _ = await asyncio.wait((task,), timeout=BOUND_S)

@@ -24,9 +24,9 @@ WAYS = {  # of each direction
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_backlog_behind_a_slow_link_is_drained_in_large_batches(valkey, queue, name, scheme, way):
     metrics = RecordingMetrics()
-    settings = PromoterSettings(queue=name, max_tick_ms=20)
+    settings = PromoterSettings(max_tick_ms=20)
     async with proxy(valkey.port) as network, connect(f"{scheme}://{network.address}") as promoting:
-        async with Promoter(promoting, settings, metrics=[metrics]).running():
+        async with Promoter(promoting, name, settings, metrics=[metrics]).running():
             await until(lambda: metrics.ticks)
             for i in range(40):  # so much has to be learnt about the link as it was, and as it becomes
                 network.way_s = WAYS[way] if i >= 20 else network.way_s
