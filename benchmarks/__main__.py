@@ -1,6 +1,6 @@
 """All of it in one run: `make bench`, or `python -m benchmarks [--quick] [--only drain,peers] [--write]`.
 
-Each section starts servers of its own. What fails is reported in its place, and the others go on.
+Each section starts the servers that it needs. What fails is reported in its place, and the others go on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks has found, as a page with tables, as JSON, and as SVG plots."""
+"""The findings of a run of the benchmarks, as a page with tables, as JSON, and as SVG plots."""
 
 from __future__ import annotations
 

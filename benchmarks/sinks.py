@@ -1,9 +1,9 @@
-"""What each sink costs in a drain: the drain rate with it against the rate without, turn by turn on one server.
+"""The cost of each sink in a drain: the drain rate with it against the rate without, turn by turn on one server.
 
     python -m benchmarks.sinks [--jobs 100000] [--rounds 5]
 
 Event sinks are fed as fast as they go and drop the rest; the share that they took is shown. The webhook posts to a
-receiver in a process of its own.
+receiver in a separate process.
 """
 
 from __future__ import annotations

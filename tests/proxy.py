@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Link:
-    """What is known of one connection."""
+    """The state of one connection."""
 
     subscribes = False
 

@@ -121,7 +121,7 @@ class Server:
         raise RuntimeError(f"{self.name} did not start:\n{(self.dir / 'server.log').read_text()[-2000:]}")
 
     def ask(self, *words: str) -> bytes:
-        """One command over a socket of its own; the raw start of the reply."""
+        """One command over a new socket; the raw start of the reply."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as s:
             s.sendall(
                 b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words)

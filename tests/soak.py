@@ -44,7 +44,7 @@ WAYS_S = ((0, 0), (0.001, 0.001), (0.005, 0.01), (0.03, 0.02), (0.1, 0.05))  # o
 
 @dataclass
 class Account:
-    """What became of the jobs."""
+    """The fate of the jobs."""
 
     jobs: int = 0  # acknowledged to the producer
     lost: int = 0

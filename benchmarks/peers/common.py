@@ -1,6 +1,6 @@
-"""What the peers share: which jobs, when they are due, and what became of them.
+"""Shared by the peers: which jobs, when they are due, and their fate.
 
-Standard library only, as each peer runs in an environment of its own.
+Standard library only, as each peer runs in a separate environment.
 
     python with_arq.py URL OUT JOBS LEAD_S SPREAD_S
 

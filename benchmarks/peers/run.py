@@ -1,4 +1,4 @@
-"""Runs each peer in an environment of its own, which is made under .venv/peers when it is first needed."""
+"""Runs each peer in a separate environment, which is made under .venv/peers when it is first needed."""
 
 from __future__ import annotations
 

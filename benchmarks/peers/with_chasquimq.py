@@ -14,7 +14,7 @@ async def noop(job):
 
 
 def check_server():
-    """Its worker acknowledges with a command that came with Redis 8.6, and waits for ever on an older server."""
+    """Its worker acknowledges with a command that came with Redis 8.6, and waits indefinitely on an older server."""
     info = redis.Redis.from_url(run.url).info("server")
     version = info.get("valkey_version") and "Valkey " + info["valkey_version"]
     if version or tuple(map(int, info["redis_version"].split(".")[:2])) < (8, 6):

@@ -22,7 +22,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of everything, for a first look.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Measure drain rate, lateness and cost on a backend, on queues of its own, which are deleted afterwards.
+    """Measure drain rate, lateness and cost on a backend, on temporary queues, which are deleted afterwards.
 
     It loads the server for about a minute: not for one that others depend on.
     """

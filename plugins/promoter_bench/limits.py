@@ -1,7 +1,10 @@
-"""What no promoter can beat: a script that does nothing but the XADDs that a batch needs, on the same server.
+"""The limit of any promote script: one that does nothing but the XADDs that a batch needs, on the same server.
 
 `constant` adds one and the same entry again and again; `passed` is given the batch's entries as arguments. The latter
-has to come by the bytes, as a promotion has to come by them from the set.
+has to come by the bytes, as a promotion has to come by them from the set. `promote` is `Backend.promote` on a backlog.
+
+All three are the time that the server spends in EVALSHA, by its own count in INFO commandstats. So the ways to the
+server and back, the client and Python are no part of any of them.
 """
 
 from __future__ import annotations
@@ -9,8 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from promoter_bench.store import PAYLOAD, ServerStore, member_of
-from promoter_core.spi import CHASQUIMQ, Lease
-from promoter_resp.driver import Script
+from promoter_core.spi import CHASQUIMQ, Lease, Promotion, PromotionRequest
 
 BATCH = 1_024
 
@@ -52,16 +54,19 @@ async def limits(store: ServerStore, jobs: int, *, events: bool) -> dict[str, fl
 
 async def _promote(store: ServerStore, jobs: int, *, events: bool) -> float:
     queue = store.new_queue()
-    k = CHASQUIMQ.keys_of(queue)
-    await store.load(queue, jobs, index=events)
-    lease = await store.backend.lock(queue, "bench", 60_000)
+    lease = await store.backend.lock(queue, "bench", 3_600_000)
     assert isinstance(lease, Lease)
-    script = await store.raw.script_load(Script("promote").source)
-    args = [lease.holder, 60_000, BATCH, 10**9, 1, int(events), 10**9, 0, k.index]
+    many = 10**9  # entries: no stream is trimmed, nor is a job held back
+    request = PromotionRequest(
+        limit=BATCH, max_stream_len=many, events=events, events_max_stream_len=many, want_jobs=False
+    )
+    await store.backend.promote(lease, request)  # nothing is due, and the server knows the script now
+    await store.load(queue, jobs, index=events)
     before, moved = await _script_us(store.raw), 0
     while moved < jobs:
-        reply = await store.raw.evalsha(script, 5, k.lock, k.delayed, k.stream, k.events, k.dlq, *args)
-        moved += reply[0]
+        promotion = await store.backend.promote(lease, request)
+        assert isinstance(promotion, Promotion), "the lease ended before the backlog"
+        moved += promotion.promoted
     used = (await _script_us(store.raw) - before) / jobs
     await store.forget(queue)
     return used

@@ -1,4 +1,4 @@
-"""One function a figure. Each makes a queue of its own and answers with plain numbers."""
+"""One function a figure. Each makes a new queue and answers with plain numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 
 from promoter_bench.store import ServerStore, Store, member_of, percentiles
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings
-from promoter_core.spi import CHASQUIMQ, Lease, PromotionRequest
-from promoter_core.testing import RecordingMetrics
+from promoter_core.spi import CHASQUIMQ, BackendError, Lease, LockOutcome, PromotionRequest, Tick
 
 Drain = Callable[[str, int, bool], Awaitable[None]]  # queue, jobs, events
 
@@ -38,6 +37,27 @@ class LatenessSink:
         self.late_ms += [job.promoted_ms - job.due_ms for job in jobs]
 
     async def close(self) -> None: ...
+
+
+class TickSink:
+    """Collects the ticks that promoted jobs."""
+
+    wants_jobs = False
+
+    def __init__(self) -> None:
+        self.ticks: list[Tick] = []
+        self.promoted = 0
+
+    def on_tick(self, queue: str, tick: Tick) -> None:
+        if tick.promotion.promoted:
+            self.ticks.append(tick)
+            self.promoted += tick.promotion.promoted
+
+    def on_lock(self, queue: str, outcome: LockOutcome) -> None: ...
+
+    def on_error(self, queue: str, error: BackendError) -> None: ...
+
+    def on_forget(self, queue: str) -> None: ...
 
 
 async def drain(store: Store, jobs: int, *, events: bool, by: Drain | None = None) -> Drained:
@@ -92,15 +112,15 @@ async def plain_producer(url: str, queue: str, jobs: int, seconds: float) -> Non
 
 async def same_instant(store: ServerStore, jobs: int) -> tuple[float, float]:
     """Jobs that are all due in one millisecond: seconds until the last is promoted, and for a bare drain of as many."""
-    queue, metrics = store.new_queue(), RecordingMetrics()
+    queue, sink = store.new_queue(), TickSink()
     due_ms = int((time.time() + 1.5 + jobs / 50_000) * 1000)
     members = {member_of(f"01M85SFPTNPWAT758QM{i:09d}"): due_ms for i in range(jobs)}
     await store.raw.zadd(CHASQUIMQ.keys_of(queue).delayed, members)
-    async with Promoter(store.backend, queue, metrics=[metrics]).running():
-        while metrics.promoted < jobs:
+    async with Promoter(store.backend, queue, metrics=[sink]).running():
+        while sink.promoted < jobs:  # counted by the promoter
             await asyncio.sleep(0.005)
-    last_ms = max(tick.promotion.now_ms for _, tick in metrics.ticks if tick.promotion.promoted)
-    duration_s = [tick.duration_s for _, tick in metrics.ticks if tick.promotion.promoted][-1]
+    last_ms = max(tick.promotion.now_ms for tick in sink.ticks)
+    duration_s = sink.ticks[-1].duration_s
     bare = await drain(store, jobs, events=True)
     return (last_ms - due_ms) / 1000 + duration_s, jobs / bare.rate
 

@@ -9,6 +9,6 @@ from promoter_core.spi import CommandSpec, hookimpl
 def promoter_register_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(
         name="bench",
-        summary="Measure drain rate, lateness and cost on a backend, on queues of its own.",
+        summary="Measure drain rate, lateness and cost on a backend, on temporary queues.",
         target="promoter_bench.command:bench",
     )

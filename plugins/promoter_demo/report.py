@@ -17,7 +17,7 @@ EDGES_MS = (1, 2, 5, 10, 50, 200, 1_000)
 
 @dataclass
 class Outcome:
-    """What happened besides the jobs."""
+    """The rest of a run: the kill, the takeover, the idle time."""
 
     url: str
     lease_ms: int

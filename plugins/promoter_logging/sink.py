@@ -173,7 +173,7 @@ class LoggingMetrics:
         text = "queue {queue!r}: error" + ("" if sum(s.errors.values()) == 1 else "s") + f" {_literal(codes)}"
         self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
 
-    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
+    def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
         """The core logs it already."""
 
     def _may(self, last_s: float | None) -> bool:

@@ -131,8 +131,8 @@ class OpenTelemetryMetrics:
         """Its gauges end. Counters and histograms are the SDK's, which keeps them."""
         self._to.forget(queue, leads=True)
 
-    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
-        self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": trouble.value})
+    def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
+        self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": failure.value})
 
     def _span(self, queue: str, tick: Tick, where: dict[str, Any]) -> None:
         end_ns = time.time_ns()

@@ -86,8 +86,8 @@ class PrometheusMetrics:
         for figures in self._figures:
             figures.on_forget(queue)
 
-    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
-        self._troubles.labels(sink, trouble.value).inc()
+    def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
+        self._troubles.labels(sink, failure.value).inc()
 
     def exposition(self) -> tuple[bytes, str]:
         """May be called from any thread, while another one records."""

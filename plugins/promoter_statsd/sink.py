@@ -72,8 +72,8 @@ class StatsdMetrics:
     def on_error(self, queue: str, error: BackendError) -> None:
         self._client.incr(f"{_name(queue)}.errors.{_name(error.code)}")
 
-    def on_sink_failure(self, sink: str, trouble: SinkFailure) -> None:
-        self._client.incr(f"sinks.{_name(sink)}.{trouble.value}")
+    def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
+        self._client.incr(f"sinks.{_name(sink)}.{failure.value}")
 
 
 def _name(text: str) -> str:

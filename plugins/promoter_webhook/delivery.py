@@ -57,7 +57,7 @@ class Delivery:
     """
 
     def __init__(self, post: Post, clock: Clock, *, batch: int, buffer: int) -> None:
-        self.report: Callable[[SinkFailure], None] = lambda trouble: None
+        self.report: Callable[[SinkFailure], None] = lambda failure: None
         self.refused = 0  # events
         self._refusals = 0  # messages
         self._post = post

@@ -1,4 +1,4 @@
-"""What becomes of events when the receiver, a real one, fails, refuses or asks to wait; and of a second run."""
+"""Events whose receiver, a real one, fails, refuses or asks to wait; and a second run."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def theirs(valkey, name):
 
 
 async def state(client, name, id):
-    """What a scheduled job leaves on the server."""
+    """The traces of a scheduled job on the server."""
     k = CHASQUIMQ.keys_of(name)
     ((member, score),) = await client.zrange(k.delayed, 0, -1, withscores=True)
     index, marker = k.index + id.encode(), k.marker + id.encode()

@@ -1,4 +1,4 @@
-"""What a terminal shows of foreign text, and what the commands make of input that cannot be meant."""
+"""How a terminal shows foreign text, and how the commands answer input that cannot be meant."""
 
 from __future__ import annotations
 

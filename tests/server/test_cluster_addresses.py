@@ -1,4 +1,4 @@
-"""How the nodes of a cluster say where they are: not at all, by name, by IPv6, with TLS on a port of its own."""
+"""How the nodes of a cluster say where they are: not at all, by name, by IPv6, with TLS on a separate port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GLIDE has a log of its own, in colours on stdout. A command's stdout is for what was asked."""
+"""GLIDE writes a log, in colours, to stdout. A command's stdout is for what was asked."""
 
 from __future__ import annotations
 

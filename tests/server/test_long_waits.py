@@ -19,7 +19,7 @@ REMOVED, NOT_FOUND = CancelOutcome.REMOVED, CancelOutcome.NOT_FOUND
 
 
 async def theirs(client, keys, *ids, delay_ms, evicted=False):
-    """What ChasquiMQ's producer leaves of jobs with ids: index and marker end an hour after the due time."""
+    """Jobs with ids as ChasquiMQ's producer leaves them: index and marker end an hour after the due time."""
     due_ms = await now_ms(client) + delay_ms
     pipeline = client.pipeline(transaction=False)
     for id in ids:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.server
 
 RENEWAL_MS = 1_000
 SETTINGS = {"lock_ttl_ms": 3 * RENEWAL_MS, "poll_interval_ms": 3_600_000}
-SLACK_MS = 1_500  # for a busy machine; without a renewal that looks, the job stays for ever
+SLACK_MS = 1_500  # for a busy machine; without a renewal that looks, the job stays indefinitely
 
 
 class Serving:

@@ -27,7 +27,7 @@ LEASE_MS = 1_000
 
 
 async def streamed(client):
-    """What is in the stream: (the server's clock at the promotion, the id)."""
+    """The stream's entries: (the server's clock at the promotion, the id)."""
     entries = await client.xrange(K.stream)
     return [(int(at.split(b"-")[0]), msgpack.unpackb(fields[b"d"])[0]) for at, fields in entries]
 
@@ -164,7 +164,7 @@ async def test_a_step_of_the_servers_clock_promotes_nothing_early_by_that_clock_
 
 
 async def test_with_an_append_only_file_each_second_a_kill_of_the_server_alone_loses_nothing():
-    """What was answered is in the kernel's hands; only a crash of the machine loses the last second."""
+    """An answered write is in the kernel's hands; only a crash of the machine loses the last second."""
     server = Server(appendonly="yes", appendfsync="everysec")
     try:
         server.start()

@@ -144,7 +144,7 @@ async def test_tls_of_sentinels_and_of_the_server_they_name(tls_server, certific
             async with Promoter(backend, f"tls-{of_sentinel}-{of_server}", metrics=[metrics]).running():
                 await until(lambda: metrics.promoted == 1)
         wrong = url.replace(f"sentinel_tls={int(of_sentinel)}", f"sentinel_tls={int(not of_sentinel)}")
-        if tls != "the sentinel":  # otherwise there is no use of the files, which is an error of its own
+        if tls != "the sentinel":  # otherwise there is no use of the files, which is a separate error
             with pytest.raises(PromoterError, match="the sentinel"):
                 async with connect(wrong):
                     pass
