@@ -19,7 +19,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from promoter_core.spi import CLOSE_S, BackendError, PermanentError, QueueKeys, TransientError, Wake
+from promoter_core.spi import BackendError, PermanentError, QueueKeys, TransientError, Wake
 from promoter_redis.driver import RedisDriver
 from promoter_redis.errors import translate
 from promoter_redis.silence import Silence
@@ -33,6 +33,7 @@ DOUBTS = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TI
 PAUSE_S = (0.1, 1.0)  # from and to, between looks that find nothing new
 PATIENCE_S = 0.1  # how long a call waits for a look that is under way
 REFRESH_S = 60.0  # the age at which a topology is looked at again, doubts or not
+CLOSE_S = 1.0  # for the nodes to close
 DEAF_S = 1.0  # how long the node that we hear announcements from may be away before another takes its place
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from promoter_core.spi import BackendError, QueueKeys, Wake, all_ended
+from promoter_core.spi import BackendError, QueueKeys, Wake, close_all
 from promoter_redis.connections import Connections
 from promoter_redis.errors import translate
 from promoter_redis.link import Link
@@ -56,7 +56,7 @@ class RedisDriver:
         """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
         self._closed = True
         self._connections.shut()  # even if we are cancelled
-        await all_ended(self._tick_connection.close(), self._connections.close())
+        await close_all(self._tick_connection.close(), self._connections.close())
 
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
         replies = await self._guard(self._tick_connection.run_tracked(calls))

@@ -14,7 +14,7 @@ import logging
 
 from redis.exceptions import ResponseError
 
-from promoter_core.spi import CHASQUIMQ, cancelled, ended
+from promoter_core.spi import CHASQUIMQ, being_cancelled, cancel_and_wait
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.link import Link, next_push
@@ -53,7 +53,7 @@ class InvalidationListener:
         self.client_id = None
         self._tried.set()  # who waits for the first attempt waits no longer
         if task is not None:
-            await ended(task)
+            await cancel_and_wait(task)
 
     def reconnect(self) -> None:
         """Give up the present connection, in the background: it is with the wrong server, or not known there."""
@@ -79,7 +79,7 @@ class InvalidationListener:
 
     async def _keep(self) -> None:
         failures = 0
-        while not cancelled():  # a client may swallow it
+        while not being_cancelled():  # a client may swallow it
             link: Link | None = None
             self._pause_s = 0.0
             try:

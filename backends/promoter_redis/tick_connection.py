@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from promoter_core.spi import Wake, ended
+from promoter_core.spi import Wake, cancel_and_wait
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.invalidation_listener import InvalidationListener
@@ -85,7 +85,7 @@ class TickConnection:
         if watcher is not None:
             await watcher.stop()
         if minder is not None:
-            await ended(minder)
+            await cancel_and_wait(minder)
         self._lose()
         self._ticked = False
 

@@ -56,10 +56,14 @@ def render() -> str:
         for path in modules:
             module = import_module(f"promoter_core.spi.{path}")
             tree = ast.parse(inspect.getsource(module))
-            found = [(name, node) for name, node in defined(tree) if name in left]
+            if path in left:  # the module itself is offered
+                left |= {f"{path}.{name}" for name in module.__all__}
+                left.remove(path)
+            found = [(name, node) for name, node in defined(tree) if {name, f"{path}.{name}"} & left]
             for name, node in sorted(found, key=lambda pair: not is_protocol(getattr(module, pair[0]))):
-                left.remove(name)
-                parts += entry(name, getattr(module, name), node, module)
+                shown = name if name in left else f"{path}.{name}"
+                left.remove(shown)
+                parts += entry(shown, getattr(module, name), node, module)
     if left:
         sys.exit(f"{Path(__file__).name} has no section for {', '.join(sorted(left))}")
     return "".join(parts).rstrip() + "\n"

@@ -20,14 +20,12 @@ from promoter_core import (
     Promoter,
     PromoterFleet,
     PromoterSettings,
+    Runner,
     TransientError,
 )
 from promoter_core.cli import logs, options, session
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.runner.base import Runner
-from promoter_core.spi import FleetSupport, bounded, ended, is_pattern
-from promoter_core.spi.names import check_queue_name
-from promoter_core.spi.optional.fleet import FleetBackend
+from promoter_core.spi import FleetBackend, FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
 from promoter_core.web import parse_address, serving
 
 log = logging.getLogger("promoter")
@@ -203,7 +201,7 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not opening.done():
-                await ended(opening)
+                await cancel_and_wait(opening)
         try:
             if not opening.done() or opening.cancelled():
                 break
@@ -223,6 +221,6 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
 
 async def _close(backend: Backend) -> None:
     try:
-        await bounded(backend.close(), CLOSE_S)
+        await run_within(backend.close(), CLOSE_S)
     except TimeoutError:
         log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)

@@ -13,7 +13,7 @@ from promoter_core.spi.backend import Backend
 from promoter_core.spi.errors import BackendError, PermanentError, TransientError
 from promoter_core.spi.model import LeaseLost
 from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
-from promoter_core.spi.tasks import bounded, cancelled
+from promoter_core.spi.tasks import being_cancelled, run_within
 
 
 async def execute(backend: Backend, queue: str, action: Action, settings: PromoterSettings) -> Outcome:
@@ -39,7 +39,7 @@ async def as_outcome(call: Awaitable[Outcome]) -> Outcome:
     except Exception as exc:
         return Failed(as_backend_error(exc))
     except asyncio.CancelledError:
-        if cancelled():
+        if being_cancelled():
             raise
         return Failed(TransientError("the backend gave up the call by itself", code="CANCELLED"))
 
@@ -47,7 +47,7 @@ async def as_outcome(call: Awaitable[Outcome]) -> Outcome:
 async def release(backend: Backend, queue: str, unlock: Unlock, settings: PromoterSettings) -> Outcome:
     """Release a lock at the end, in RELEASE_S seconds."""
     try:
-        return await bounded(as_outcome(execute(backend, queue, unlock, settings)), RELEASE_S)
+        return await run_within(as_outcome(execute(backend, queue, unlock, settings)), RELEASE_S)
     except TimeoutError:
         return Failed(TransientError(f"the store did not answer in {RELEASE_S:g} s", code="TIMEOUT"))
 

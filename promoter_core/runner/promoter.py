@@ -19,7 +19,7 @@ from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import Wake
 from promoter_core.spi.names import check_queue_name
 from promoter_core.spi.sinks import EventSink, MetricsSink
-from promoter_core.spi.tasks import cancelled, ended
+from promoter_core.spi.tasks import being_cancelled, cancel_and_wait
 
 
 class Promoter(Runner):
@@ -76,7 +76,7 @@ class Promoter(Runner):
             await until_stopped(driving, self._stop, lambda: self._steps)
         finally:
             try:
-                await ended(driving)
+                await cancel_and_wait(driving)
                 await asyncio.gather(self._abandon(machine), self._reporter.close())
             finally:
                 self._machine = None
@@ -100,7 +100,7 @@ class Promoter(Runner):
         decision = machine.start(self._clock.monotonic())
         while not isinstance(decision.action, Stop):
             self._reporter.report(self.queue, decision)
-            if cancelled():
+            if being_cancelled():
                 raise asyncio.CancelledError  # a client has swallowed it
             outcome = await as_outcome(self._perform(decision.action))
             if machine.state is State.STOPPED:

@@ -20,7 +20,7 @@ from promoter_core.spi.sinks import (
     SinkFailure,
     SinkMonitor,
 )
-from promoter_core.spi.tasks import bounded, cancelled, ended
+from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
 
 log = logging.getLogger("promoter.sinks")
 
@@ -165,9 +165,9 @@ class SinkQueue:
         finished = await self._finished(task, timeout_s)
         if not finished:
             log.warning("sink %s did not finish in time; what it had queued is lost", self._guard.name)
-            await ended(task, within_s=LAST_WORDS_S)
+            await cancel_and_wait(task, within_s=LAST_WORDS_S)
         try:
-            await bounded(self._closed(), CLOSE_S if finished else LAST_WORDS_S)
+            await run_within(self._closed(), CLOSE_S if finished else LAST_WORDS_S)
         except TimeoutError:
             log.warning("sink %s did not close in time; what it had kept is lost", self._guard.name)
 
@@ -197,7 +197,7 @@ class SinkQueue:
                 except Exception as exc:
                     self._guard.failed("emit", exc)
                 except asyncio.CancelledError as exc:
-                    if cancelled():
+                    if being_cancelled():
                         raise
                     self._guard.failed("emit", exc)
                 self._taken += 1
@@ -208,6 +208,6 @@ class SinkQueue:
         except Exception as exc:
             self._guard.failed("close", exc)
         except asyncio.CancelledError as exc:
-            if cancelled():
+            if being_cancelled():
                 raise
             self._guard.failed("close", exc)

@@ -16,8 +16,9 @@ is the place to look when a sentence here leaves a doubt.
     change_flags.py, tasks.py, lateness.py   to build backends and sinks with
 """
 
-from promoter_core.spi.backend import Backend, check_backend
-from promoter_core.spi.change_flags import ChangeFlags, wait_for
+from promoter_core.spi import sink_options
+from promoter_core.spi.backend import Backend
+from promoter_core.spi.change_flags import ChangeFlags
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import (
     BackendError,
@@ -56,20 +57,11 @@ from promoter_core.spi.model import (
     Ties,
     Wake,
 )
-from promoter_core.spi.names import (
-    MAX_ID_BYTES,
-    MAX_NAME_BYTES,
-    MAX_QUEUE_BYTES,
-    check_job_id,
-    check_job_name,
-    check_queue_name,
-    is_pattern,
-)
+from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name, is_pattern
 from promoter_core.spi.optional.dead_letters import DeadLetterSupport
 from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
 from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
 from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
-from promoter_core.spi.sink_options import number, port, port_number
 from promoter_core.spi.sinks import (
     EventSink,
     ExpositionSupport,
@@ -78,18 +70,14 @@ from promoter_core.spi.sinks import (
     SinkFailure,
     SinkMonitor,
 )
-from promoter_core.spi.tasks import CLOSE_S, all_ended, bounded, cancelled, ended
+from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
 from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
 from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
 
 __all__ = [
     "CHASQUIMQ",
-    "CLOSE_S",
     "LATENESS_MS",
     "MAX_DUE_MS",
-    "MAX_ID_BYTES",
-    "MAX_NAME_BYTES",
-    "MAX_QUEUE_BYTES",
     "Backend",
     "BackendError",
     "BackendSpec",
@@ -148,26 +136,22 @@ __all__ = [
     "Ties",
     "TransientError",
     "Wake",
-    "all_ended",
-    "bounded",
-    "cancelled",
-    "check_backend",
+    "being_cancelled",
+    "cancel_and_wait",
     "check_job_id",
     "check_job_name",
     "check_queue_name",
-    "ended",
+    "close_all",
     "hookimpl",
     "in_buckets",
     "is_pattern",
     "later_than",
-    "number",
     "pack_envelope",
     "parse_url",
-    "port",
-    "port_number",
+    "run_within",
     "sample_ms",
+    "sink_options",
     "to_bytes",
     "to_text",
     "unpack_envelope",
-    "wait_for",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.model import ChangeKind
-from promoter_core.spi.optional.fleet import Changes
+from promoter_core.spi.optional.fleet import ChangeFeed, Changes
 
 MOST_FLAGS = 10_000  # kept beyond those that somebody waits for
 MOST_CHANGES = 10_000  # of a feed that nobody reads; beyond these it says that everything has changed
@@ -49,7 +49,7 @@ class ChangeFlags:
         for feed in self._feeds:
             feed.add(None)
 
-    def subscribe(self) -> FlagFeed:
+    def subscribe(self) -> ChangeFeed:
         """A `ChangeFeed` of the flags that are set from now on."""
         feed = FlagFeed(self._clock, self._feeds.remove)
         self._feeds.append(feed)

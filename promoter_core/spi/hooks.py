@@ -20,7 +20,7 @@ import pluggy
 PROJECT = "promoter"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)  # decorates a plugin's hooks
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from promoter_core.spi.errors import ConfigError
 
+__all__ = ["number", "port", "port_number"]
+
 
 def port_number(text: str) -> int | None:
     """The number of a TCP or UDP port; None when `text` is none."""
-    return int(text) if text.isdigit() and 0 < int(text) < 65536 else None
+    short = len(text) <= 5 and text.isascii() and text.isdigit()
+    return int(text) if short and 0 < int(text) < 65536 else None
 
 
 def port(sink: str, text: str) -> int:

@@ -20,13 +20,13 @@ LOST_S = 0.5  # for a call that was given up to end
 AGAIN_S = 0.1  # before a task that has not ended is cancelled again
 
 
-def cancelled() -> bool:
+def being_cancelled() -> bool:
     """The task that runs us was cancelled, rather than something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def ended(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool:
+async def cancel_and_wait(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool:
     """Cancel `task` again and again until it has ended, for `within_s` seconds. Whether it has; never its error."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
@@ -41,15 +41,15 @@ async def ended(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool
     return False
 
 
-async def all_ended(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
+async def close_all(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
     """Run the calls at the same time; give up those that have not ended after `within_s` seconds. Raises nothing."""
     tasks = [asyncio.create_task(call) for call in calls]  # which begin even if we are cancelled
-    for outcome in await asyncio.gather(*(bounded(task, within_s) for task in tasks), return_exceptions=True):
+    for outcome in await asyncio.gather(*(run_within(task, within_s) for task in tasks), return_exceptions=True):
         if isinstance(outcome, BaseException):
             log.debug("what was to be closed is left behind: %r", outcome)
 
 
-async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float) -> T:
+async def run_within(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float) -> T:
     """The answer of `call`. Raises TimeoutError after `seconds`, whatever the call does with its cancellation."""
     task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call)
     try:
@@ -58,6 +58,6 @@ async def bounded(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float
         task.cancel()
         raise
     if not task.done():
-        await ended(task, within_s=LOST_S)
+        await cancel_and_wait(task, within_s=LOST_S)
         raise TimeoutError(f"not done in {seconds:g} s")
     return task.result()

@@ -1,1 +1,5 @@
-"""The process's HTTP pages: /metrics, /livez, /readyz and /status."""
+"""HTTP pages of a process that promotes. Public: `serving`; applications that embed a promoter use it too."""
+
+from promoter_core.web.server import parse_address, serving
+
+__all__ = ["parse_address", "serving"]

@@ -1,4 +1,4 @@
-"""`promoter run --http HOST:PORT`: /metrics, /livez, /readyz and /status, for whoever watches the process."""
+"""`serving`: /metrics, /livez, /readyz and /status of some runners, for whoever watches the process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from promoter_core import ConfigError, Health, PluginError, Promoter, PromoterFleet
-from promoter_core.spi import port_number
+from promoter_core import ConfigError, Health, PluginError, Runner
+from promoter_core.spi import sink_options
 
 LOOPBACK = "127.0.0.1"
 RENDERING = 0.25  # of the time, at most, is spent on making a page
 KEPT_S = 10.0  # a page, at most
 
-Runner = Promoter | PromoterFleet
 T = TypeVar("T")
 
 log = logging.getLogger("promoter.http")
@@ -28,9 +27,9 @@ log = logging.getLogger("promoter.http")
 def parse_address(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback. Raises ConfigError."""
     host, _, port = text.rpartition(":")
-    number = port_number(port)
+    number = sink_options.port_number(port)
     if number is None:
-        raise ConfigError(f"--http: expected HOST:PORT, such as 127.0.0.1:9464 or 0.0.0.0:9464, not {text!r}")
+        raise ConfigError(f"expected HOST:PORT to serve pages on, such as 127.0.0.1:9464 or :9464, not {text!r}")
     return host.strip("[]") or LOOPBACK, number
 
 
@@ -41,7 +40,7 @@ async def serving(address: str, runners: Sequence[Runner]) -> AsyncIterator[None
     try:
         from aiohttp import web
     except ModuleNotFoundError:
-        raise PluginError("--http needs the module aiohttp: pip install 'promoter-core[http]'") from None
+        raise PluginError("serving pages needs the module aiohttp: pip install 'promoter-core[http]'") from None
     app = web.Application()
     metrics, reasons, status = Page(_metrics, runners), Page(_reasons, runners), Page(_status, runners)
     app.add_routes(
@@ -58,7 +57,7 @@ async def serving(address: str, runners: Sequence[Runner]) -> AsyncIterator[None
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as exc:
-            raise ConfigError(f"--http {host}:{port} cannot be had: {exc.strerror or exc}") from exc
+            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
         yield
     finally:
         await runner.cleanup()
@@ -120,10 +119,7 @@ def _reasons(runners: Sequence[Runner]) -> list[str]:
 
 
 def _status(runners: Sequence[Runner]) -> str:
-    queues: list[Health] = []
-    for runner in runners:
-        health = runner.health()
-        queues += health if isinstance(health, list) else [health]
+    queues = [health for runner in runners for health in runner.health()]
     names = [field.name for field in fields(Health)]
     return json.dumps(
         {

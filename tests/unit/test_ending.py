@@ -12,7 +12,7 @@ import pytest
 
 from promoter_core import PermanentError, Promoter, PromoterFleet, PromoterSettings, connect
 from promoter_core.runner.sink_dispatch import SinkQueue
-from promoter_core.spi import Lease, LeaseHeld, LockOutcome, all_ended, bounded, ended
+from promoter_core.spi import Lease, LeaseHeld, LockOutcome, cancel_and_wait, close_all, run_within
 from promoter_core.testing import FaultyBackend, RecordingEvents, RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 from tests.unit.memory_bench import promoter
@@ -47,10 +47,8 @@ async def memory():
 
 
 def runner(kind, backend, ttl_ms=3_000, **options):
-    s = PromoterSettings(queue="q", holder_id="me", lock_ttl_ms=ttl_ms)
-    return (
-        Promoter(backend, s, **options) if kind == "promoter" else PromoterFleet(backend, ["q"], settings=s, **options)
-    )
+    cls, queues = (Promoter, "q") if kind == "promoter" else (PromoterFleet, ["q"])
+    return cls(backend, queues, PromoterSettings(lock_ttl_ms=ttl_ms), holder_id="me", **options)
 
 
 async def leading(run, backend):
@@ -239,7 +237,7 @@ async def test_a_sink_that_raises_cancelled_error_has_failed_like_any_other(back
 
 
 async def test_a_backend_that_raises_cancelled_error_is_tried_again(backend, clock, queue):
-    class BrokenPlugin(FaultyBackend):
+    class Broken(FaultyBackend):
         async def promote(self, lease, request):
             if self.calls["promote"] == 1:
                 self.calls["promote"] += 1
@@ -248,7 +246,7 @@ async def test_a_backend_that_raises_cancelled_error_is_tried_again(backend, clo
 
     metrics = RecordingMetrics()
     await queue.schedule(1, delay=3)
-    async with promoter(BrokenPlugin(backend), clock, metrics=[metrics]).running():
+    async with promoter(Broken(backend), clock, metrics=[metrics]).running():
         await clock.sleep(5)
     assert [e.code for _, e in metrics.errors] == ["CANCELLED"]
     assert metrics.promoted == 1
@@ -265,7 +263,7 @@ async def test_sinks_are_closed_at_the_same_time_and_stuck_ones_are_given_up(cap
     async with connect("memory://") as backend:
         run = Promoter(backend, "q", events=[Stuck() for _ in range(10)])
         task = await leading(run, backend)
-        for feed in run._reporter._feeds:
+        for feed in run._reporter._sink_queues:
             feed.offer("q", (JOB,))
         run.stop()
         assert await in_time(task) < 8, "ten sinks one after the other would take 15 s"
@@ -296,14 +294,14 @@ async def test_a_task_that_loses_cancellations_is_cancelled_again():
 
     task = asyncio.create_task(deaf(3))
     await asyncio.sleep(0)
-    assert await ended(task, within_s=SOON_S)
+    assert await cancel_and_wait(task, within_s=SOON_S)
     task = asyncio.create_task(deaf(1_000))
     await asyncio.sleep(0)
-    assert not await ended(task, within_s=0.3)
+    assert not await cancel_and_wait(task, within_s=0.3)
     with pytest.raises(TimeoutError):
-        await bounded(deaf(2), 0.05)
-    await all_ended(deaf(2), asyncio.sleep(0), within_s=0.05)
-    await ended(task, within_s=0)
+        await run_within(deaf(2), 0.05)
+    await close_all(deaf(2), asyncio.sleep(0), within_s=0.05)
+    await cancel_and_wait(task, within_s=0)
     for _ in range(1_000):
         task.cancel()
         await asyncio.sleep(0)
@@ -328,7 +326,7 @@ async def test_a_follower_says_who_leads_once(store, clock, caplog):
     await backend.open()
     async with promoter(backend, clock).running() as p:
         await clock.sleep(20)
-        assert p.health().holder == "other-1"
+        assert p.health()[0].holder == "other-1"
         backend.answer = LeaseHeld(None, "other-2", 0)
         await clock.sleep(20)
         assert p.unready() == []

@@ -23,7 +23,7 @@ from promoter_core.spi.errors import ConfigError, PermanentError, TransientError
 from promoter_core.spi.names import check_queue_name, is_pattern
 from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport
 from promoter_core.spi.sinks import EventSink, MetricsSink
-from promoter_core.spi.tasks import bounded, cancelled, ended
+from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
 
 log = logging.getLogger("promoter.fleet")
 
@@ -107,7 +107,7 @@ class PromoterFleet(Runner):
         finally:
             stopper.cancel()
             try:
-                await ended(serving)
+                await cancel_and_wait(serving)
                 clean = serving.done() and not serving.cancelled() and serving.exception() is None
                 await asyncio.gather(*([] if clean else [self._leave(), self._pool.release()]), self._reporter.close())
             finally:
@@ -121,7 +121,7 @@ class PromoterFleet(Runner):
         """After a cancellation or an error: another process may go on with what is ours."""
         if self._membership is not None:
             with suppress(TimeoutError):
-                await bounded(self._membership.leave(), RELEASE_S)
+                await run_within(self._membership.leave(), RELEASE_S)
 
     def health(self) -> list[Health]:
         """Of each queue that is this fleet's to lead, by name; after a run, of each listed one. Any thread may ask."""
@@ -149,7 +149,7 @@ class PromoterFleet(Runner):
         try:
             await asyncio.wait((starting, stopper), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                await ended(starting)
+                await cancel_and_wait(starting)
                 await self._leave()  # it may be a member already
             else:
                 feed = starting.result()
@@ -160,7 +160,7 @@ class PromoterFleet(Runner):
                 await self._loop(feed, stopper)
         finally:
             for task in (starting, *helpers):
-                await ended(task)
+                await cancel_and_wait(task)
             if self._feed is not None:
                 self._feed.close()
 
@@ -183,7 +183,7 @@ class PromoterFleet(Runner):
     async def _loop(self, feed: ChangeFeed, stopper: asyncio.Task[None]) -> None:
         pool, assignment = self._pool, self._assignment
         while True:
-            if cancelled():
+            if being_cancelled():
                 raise asyncio.CancelledError  # a client has swallowed it
             if stopper.done() and not assignment.stopping:
                 await self._wind_up()
@@ -232,7 +232,7 @@ class PromoterFleet(Runner):
             return waiter.result() if waiter.done() else Changes()
         finally:
             if not waiter.done():
-                await ended(waiter)
+                await cancel_and_wait(waiter)
 
     def _on_changes(self, changes: Changes) -> None:
         assignment = self._assignment
