@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from promoter_core import BackendSpec, SinkSpec, hookimpl
+from promoter_core.spi import BackendSpec, SinkSpec, hookimpl
 
 GOOD = """
-from promoter_core import BackendSpec, SinkSpec, hookimpl
+from promoter_core.spi import BackendSpec, SinkSpec, hookimpl
 from promoter_memory.backend import MemoryBackend
 
 @hookimpl

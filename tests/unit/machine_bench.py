@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from promoter_core import PermanentError, PromotedJob, PromoterSettings, Promotion, TransientError
+from promoter_core import PermanentError, PromoterSettings, TransientError
 from promoter_core.engine.actions import Decision, Outcome, Wait
 from promoter_core.engine.machine import Machine
-from promoter_core.spi import Lease, Phase, Tick
+from promoter_core.spi import Lease, Phase, PromotedJob, Promotion, Tick
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})
 LEASE = Lease("q", "me", 6_000)
@@ -19,15 +19,15 @@ class Bench:
 
     def __init__(self, *, fused: frozenset[Phase] = FUSED, **options: object) -> None:
         settings = {
-            "queue": "q",
-            "holder_id": "me",
             "lock_ttl_ms": 6_000,
             "promote_batch": 10,
             "max_tick_ms": 0,  # the batch stays what it is
             "follower_poll_ms": 2_000,
         }
         known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle")}
-        self.machine = Machine(PromoterSettings(**settings | known), fused=fused, jitter=lambda: 0.0, **options)
+        self.machine = Machine(
+            "q", "me", PromoterSettings(**settings | known), fused=fused, jitter=lambda: 0.0, **options
+        )
         self.now_s = 100.0
         self.decision: Decision = self.machine.start(self.now_s)
 
@@ -40,9 +40,9 @@ class Bench:
         assert isinstance(self.action, Wait)
         return self.action
 
-    def then(self, outcome: Outcome, after_s: float = 0.0) -> Bench:
+    def then(self, outcome: Outcome, after_s: float = 0.0, *, poll_s: float | None = None) -> Bench:
         self.now_s += after_s
-        self.decision = self.machine.handle(outcome, self.now_s)
+        self.decision = self.machine.handle(outcome, self.now_s, poll_s)
         return self
 
     def leads(self, promotion: Promotion | None = None) -> Bench:

@@ -8,7 +8,13 @@ from promoter_core.spi import StreamName
 
 def promoter(backend, clock, *, metrics=(), events=(), **settings):
     return Promoter(
-        backend, PromoterSettings(queue="q", holder_id="me", **settings), clock=clock, metrics=metrics, events=events
+        backend,
+        "q",
+        PromoterSettings(**settings),
+        holder_id="me",
+        clock=clock,
+        metrics=metrics,
+        events=events,
     )
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from promoter_core import Promoter, PromoterSettings
 from promoter_core.engine.batch_size import MAX_BATCH, MIN_BATCH, PAYS, PROBE_AFTER, BatchSize
-from promoter_core.spi import JobRequest
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import JobRequest, pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -26,7 +25,7 @@ def drain(size: BatchSize, jobs: int, *, job_ms: float, fixed_ms: float = 0.03) 
         moved = min(jobs, size.limit)
         ticks.append((moved, fixed_ms + moved * job_ms))
         jobs -= moved
-        size.ticked(*ticks[-1])
+        size.observe_tick(*ticks[-1])
     return ticks
 
 
@@ -65,7 +64,7 @@ def test_ticks_that_are_slow_now_and_then_change_little():
     size, chance, limits = BatchSize(256, 5), random.Random(1), []
     for i in range(200):
         limits.append(size.limit)
-        size.ticked(
+        size.observe_tick(
             size.limit, (0.03 + size.limit * 0.004) * chance.lognormvariate(0, 0.1) + (50 if i % 10 == 9 else 0)
         )
     assert sum(limits[10:]) / len(limits[10:]) > 1_250 * ENOUGH
@@ -89,8 +88,8 @@ def test_a_fixed_cost_above_the_limit_lets_a_tick_take_what_pays():
 def test_ticks_with_little_to_do_change_nothing():
     size = BatchSize(256, 5)
     for _ in range(100):
-        size.ticked(0, 4.0)
-        size.ticked(3, 0.1)
+        size.observe_tick(0, 4.0)
+        size.observe_tick(3, 0.1)
     assert size.limit == 256
 
 
@@ -104,7 +103,7 @@ def test_zero_means_that_it_stays():
 def test_where_the_store_cannot_tell_it_stays():
     size = BatchSize(256, 5)
     for _ in range(100):
-        size.ticked(size.limit, None)
+        size.observe_tick(size.limit, None)
     assert size.limit == 256
 
 
@@ -151,7 +150,7 @@ def rate(
         works.append(of.work(size.limit))
         now_ms += of.way * (1 + of.jitter * chance.uniform(-1, 1)) + works[-1]
         moved += size.limit
-        size.ticked(size.limit, works[-1])
+        size.observe_tick(size.limit, works[-1])
     return moved / now_ms / (best / (of.way + of.work(best))), works
 
 
@@ -203,7 +202,7 @@ async def lagging(of, jobs, **options):
         clock,
         metrics,
         backend,
-        Promoter(backend, PromoterSettings(queue="q", **options), clock=clock, metrics=[metrics]),
+        Promoter(backend, "q", PromoterSettings(**options), clock=clock, metrics=[metrics]),
     )
 
 

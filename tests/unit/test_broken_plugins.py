@@ -10,11 +10,12 @@ import types
 
 import pytest
 
-from promoter_core import BackendSpec, ConfigError, PluginError, Registered, Registry, SinkSpec
+from promoter_core import ConfigError, PluginError, Registered, Registry
+from promoter_core.spi import BackendSpec, SinkSpec
 from promoter_memory.backend import MemoryBackend
 from tests.unit.distributions import GOOD, Plugin, install
 
-HEAD = "from promoter_core import BackendSpec, CommandSpec, SinkSpec, hookimpl\n@hookimpl\n"
+HEAD = "from promoter_core.spi import BackendSpec, CommandSpec, SinkSpec, hookimpl\n@hookimpl\n"
 BACKENDS = HEAD + "def promoter_register_backends():\n    "
 
 

@@ -20,8 +20,7 @@ from promoter_core import (
     connect,
 )
 from promoter_core.runner.fleet.round_robin import AT_ONCE
-from promoter_core.spi import JobRequest, LockOutcome, StreamName, Wake
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import JobRequest, LockOutcome, StreamName, Wake, pack_envelope
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -29,9 +28,8 @@ QUEUES = [f"q{i}" for i in range(100)]
 
 
 def fleet(backend, clock, queues=QUEUES, **options):
-    settings = options.pop("settings", {})
-    template = PromoterSettings(queue="-", **settings)
-    return PromoterFleet(backend, queues, settings=template, clock=clock, **options)
+    settings = PromoterSettings(**options.pop("settings", {}))
+    return PromoterFleet(backend, queues, settings, clock=clock, **options)
 
 
 async def leaders(backend, queues=QUEUES):
@@ -94,7 +92,7 @@ async def test_queues_are_found_by_pattern_at_the_start_by_announcement_and_by_s
     events = RecordingEvents()
     await DelayedQueue(backend, "mail-a").schedule(1, delay=5)
     await DelayedQueue(backend, "other").schedule(1, delay=5)
-    async with fleet(backend, clock, [], patterns=["mail-*", "sms-?"], events=[events]).running() as f:
+    async with fleet(backend, clock, ["mail-*", "sms-?"], events=[events]).running() as f:
         await clock.sleep(1)
         assert [h.queue for h in f.health()] == ["mail-a"]
         await DelayedQueue(backend, "mail-b").schedule(1, delay=0.5)  # announces itself
@@ -111,7 +109,7 @@ async def test_queues_are_found_by_pattern_at_the_start_by_announcement_and_by_s
 
 
 async def test_a_found_queue_that_stays_empty_is_dropped_and_found_again(backend, clock):
-    async with fleet(backend, clock, ["listed"], patterns=["mail-*"]).running() as f:
+    async with fleet(backend, clock, ["listed", "mail-*"]).running() as f:
         await DelayedQueue(backend, "mail-a").schedule(1, delay=1)
         await DelayedQueue(backend, "mail-later").schedule(1, delay=20_000)
         await clock.sleep(3_500)
@@ -131,7 +129,7 @@ async def test_until_idle_ends_when_nothing_is_due_anywhere(backend, clock):
         )
         await backend.schedule(queue, [JobRequest("later", pack_envelope("later", b"", 0, 0), delay_ms=3_600_000)])
     await clock.sleep(1)
-    await fleet(backend, clock, QUEUES[:50], patterns=["q*"]).run(until_idle=True)
+    await fleet(backend, clock, [*QUEUES[:50], "q*"]).run(until_idle=True)
     assert [(await backend.stats(q)).depth for q in QUEUES] == [1] * 100
     assert [len(await backend.read(q, StreamName.JOBS, "", 1000)) for q in QUEUES] == list(range(100))
     assert await leaders(backend) == [None] * 100
@@ -233,7 +231,7 @@ async def test_a_change_of_which_nobody_is_told_is_seen_by_the_next_renewal(back
         if lost == "an earlier head":
             await DelayedQueue(backend, "q1").schedule(1, delay=60)
         await clock.sleep(1)
-        told, store.flags.set = store.flags.set, lambda key: None
+        told, store.flags.set = store.flags.set, lambda kind, queue: None
         await DelayedQueue(backend, "q0").schedule(1, delay=0.001)
         await DelayedQueue(backend, "q1").schedule(1, delay=2)
         store.flags.set = told
@@ -293,7 +291,7 @@ async def test_it_can_be_stopped_while_it_cannot_start(backend, clock):
 async def test_what_cannot_work_is_said(backend, clock):
     async with connect("memory://") as memory:
         with pytest.raises(ConfigError, match="a fleet needs the name of a queue, or a pattern"):
-            PromoterFleet(memory)
+            PromoterFleet(memory, [])
         with pytest.raises(ConfigError, match=r"queue name .* holds '{'"):
             PromoterFleet(memory, ["a{b}"])
     alone = SimpleNamespace(promote=print, schedule=print)

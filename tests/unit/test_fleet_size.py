@@ -13,9 +13,8 @@ from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterFleet,
 from promoter_core.runner.fleet.discovery import Discovery
 from promoter_core.runner.fleet.machine_pool import RENEWED_AT_ONCE
 from promoter_core.runner.fleet.round_robin import AT_ONCE, LOCKS_AT_ONCE
-from promoter_core.spi import ChangeFlags, ChangeKind, FleetSupport, JobRequest, SystemClock
-from promoter_core.spi.change_flags import MOST_FLAGS, MOST_KEYS
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import ChangeFlags, ChangeKind, FleetSupport, JobRequest, SystemClock, pack_envelope
+from promoter_core.spi.change_flags import MOST_CHANGES, MOST_FLAGS
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from promoter_memory.backend import MemoryBackend
 
@@ -44,8 +43,8 @@ class Far(FaultyBackend):
 
 
 def fleet(backend, clock, holder, queues=QUEUES, **options):
-    settings = PromoterSettings(queue="-", holder_id=holder, lock_ttl_ms=LEASE_MS)
-    return PromoterFleet(backend, queues, settings=settings, clock=clock, **options)
+    settings = PromoterSettings(lock_ttl_ms=LEASE_MS)
+    return PromoterFleet(backend, queues, settings, holder_id=holder, clock=clock, **options)
 
 
 async def another(store, clock):
@@ -114,14 +113,14 @@ async def test_a_job_is_on_time_while_everything_else_is_looked_at(backend, stor
 async def test_queues_that_another_leads_are_dropped_once_they_are_gone(store, backend, clock):
     other = MemoryBackend(store)
     await other.open()
-    fleets = [fleet(b, clock, h, [], patterns=["mail-*"]) for b, h in ((backend, "a"), (other, "b"))]
+    fleets = [fleet(b, clock, h, ["mail-*"]) for b, h in ((backend, "a"), (other, "b"))]
     async with fleets[0].running(), fleets[1].running():
         for n in range(40):
             await DelayedQueue(backend, f"mail-{n}").schedule(1, delay=1)
         await clock.sleep(5)
-        assert [len(f._known) for f in fleets] == [40, 40]
+        assert [len(f._assignment._known) for f in fleets] == [40, 40]
         await clock.sleep(3_700)
-        assert [len(f._known) for f in fleets] == [0, 0]
+        assert [len(f._assignment._known) for f in fleets] == [0, 0]
 
 
 async def test_a_fleet_that_is_stopped_while_it_starts_leaves_no_feed_and_no_membership(store, backend, clock):
@@ -130,7 +129,7 @@ async def test_a_fleet_that_is_stopped_while_it_starts_leaves_no_feed_and_no_mem
             await clock.sleep(30)
             yield []
 
-    f = fleet(Slow(backend), clock, "a", [], patterns=["mail-*"])
+    f = fleet(Slow(backend), clock, "a", ["mail-*"])
     task = asyncio.create_task(f.run())
     await clock.sleep(1)
     assert store.flags._feeds
@@ -184,7 +183,7 @@ async def test_a_name_that_cannot_be_served_is_reported_once(backend, store, clo
     for name in names:
         await backend.schedule(name, [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=3_600_000)])
     await backend.schedule("other-{a}", [JobRequest("x", pack_envelope("x", b"", 0, 0), delay_ms=3_600_000)])
-    async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
+    async with fleet(backend, clock, "a", ["mail-*"]).running() as f:
         for _ in range(3):
             await clock.sleep(10)
             await backend.announce(names)
@@ -227,7 +226,7 @@ async def test_a_sweep_is_one_pass_and_takes_half_of_the_time_at_most(clock, ste
 
 
 async def test_a_lost_connection_has_new_queues_looked_for_soon(backend, store, clock):
-    async with fleet(backend, clock, "a", [], patterns=["mail-*"]).running() as f:
+    async with fleet(backend, clock, "a", ["mail-*"]).running() as f:
         await clock.sleep(2)
         feeds, store.flags._feeds = store.flags._feeds, []  # the announcement is lost with the connection
         await DelayedQueue(backend, "mail-a").schedule(1, delay=60)
@@ -299,29 +298,29 @@ async def test_the_figures_of_a_run_until_idle_are_its_result(backend, clock, un
 
 
 async def test_keys_that_nobody_waits_for_have_no_flag(backend, store, clock):
-    async with fleet(backend, clock, "a", ["mine"], patterns=["mail-*"]).running():
+    async with fleet(backend, clock, "a", ["mine", "mail-*"]).running():
         for n in range(5_000):
             store.flags.set(ChangeKind.JOBS, f"foreign-{n}")
         await clock.sleep(1)
         assert len(store.flags._flags) <= 4
-    signals = ChangeFlags(SystemClock())
-    waiting = asyncio.create_task(signals.wait("waited for", 60))
-    signals.expect("waited for")
+    flags = ChangeFlags(SystemClock())
+    waiting = asyncio.create_task(flags.wait(ChangeKind.LOCK, "waited for", 60))
+    flags.expect(ChangeKind.LOCK, "waited for")
     await asyncio.sleep(0)
     for n in range(3 * MOST_FLAGS):
-        signals.expect(n)
-    assert len(signals._flags) <= MOST_FLAGS + 1
-    assert await signals.wait(1, 60), "its flag was dropped: what happened in between is not known"
+        flags.expect(ChangeKind.JOBS, f"q{n}")
+    assert len(flags._flags) <= MOST_FLAGS + 1
+    assert await flags.wait(ChangeKind.JOBS, "q1", 60), "its flag was dropped: what came in between is not known"
     assert not waiting.done()
-    signals.set("waited for")
+    flags.set(ChangeKind.LOCK, "waited for")
     assert await waiting
 
 
 async def test_a_feed_that_is_not_read_says_that_everything_has_changed(store, backend):
     feed = await backend.subscribe()
-    for n in range(MOST_KEYS + 1):
+    for n in range(MOST_CHANGES + 1):
         store.flags.set(ChangeKind.JOBS, f"q{n}")
     changes = await feed.next(0)
     assert changes.everything
-    assert len(changes.jobs) == MOST_KEYS
+    assert len(changes.jobs) == MOST_CHANGES
     assert not (await feed.next(0)).everything

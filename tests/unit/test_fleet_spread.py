@@ -15,6 +15,7 @@ from promoter_memory.backend import MemoryBackend
 
 QUEUES = [f"q{i}" for i in range(60)]
 LEASE_S = 2.0
+SETTINGS = PromoterSettings(lock_ttl_ms=int(LEASE_S * 1000))
 
 
 class Process:
@@ -23,8 +24,9 @@ class Process:
     def __init__(self, store, clock, name, queues=QUEUES, patterns=()):
         self.events = RecordingEvents()
         self.backend = MemoryBackend(store)
-        settings = PromoterSettings(queue="-", holder_id=name, lock_ttl_ms=int(LEASE_S * 1000))
-        self.fleet = PromoterFleet(self.backend, [*queues, *patterns], settings, clock=clock, events=[self.events])
+        self.fleet = PromoterFleet(
+            self.backend, [*queues, *patterns], SETTINGS, holder_id=name, clock=clock, events=[self.events]
+        )
 
     async def start(self):
         await self.backend.open()
@@ -181,11 +183,10 @@ async def test_a_process_that_can_serve_none_of_its_queues_leaves_them_to_the_ot
         async def promote_many(self, asked):
             raise PermanentError("NOPERM no permissions to run the 'evalsha' command", code="NOPERM")
 
-    settings = PromoterSettings(queue="-", holder_id="d", lock_ttl_ms=int(LEASE_S * 1000))
     backend = Refused(store)
     await backend.open()
     with pytest.raises(PermanentError, match="NOPERM"):
-        await PromoterFleet(backend, QUEUES, settings=settings, clock=clock).run()
+        await PromoterFleet(backend, QUEUES, SETTINGS, holder_id="d", clock=clock).run()
     await clock.sleep(0.2)
     assert set(led_by(store, clock)) == {"a", "b", "c"}
 
@@ -237,8 +238,7 @@ class Mute(MemoryBackend):
 async def test_a_fleet_that_does_not_spread_leads_what_a_later_sweep_finds(store, clock):
     events, backend = RecordingEvents(), Mute(store)
     await backend.open()
-    settings = PromoterSettings(queue="-")
-    fleet = PromoterFleet(backend, ["q*"], settings, clock=clock, events=[events], spread=False, discover_s=5)
+    fleet = PromoterFleet(backend, ["q*"], clock=clock, events=[events], spread=False, discover_s=5)
     async with fleet.running():
         await clock.sleep(1)
         await DelayedQueue(backend, "q-new").schedule(1, delay=1, job_id="a")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core import Promotion
 from promoter_core.engine.actions import Cleanup, Done, Emit, Failed, Lock, Promote, Reason, Wait, Waited
 from promoter_core.engine.machine import State
-from promoter_core.spi import LeaseHeld, LeaseLost, LockOutcome, Phase, Tick
+from promoter_core.spi import ChangeKind, LeaseHeld, LeaseLost, LockOutcome, Phase, Promotion, Tick
 from tests.unit.machine_bench import JOB, LEASE, LOST_TOUCH, Bench, tick_of
 
 # FOLLOWER
@@ -32,7 +31,7 @@ def test_a_held_lock_is_reported_once_and_waited_for_until_the_lease_can_end():
     bench = Bench().then(LeaseHeld(700))
     assert bench.decision.reports == (LockOutcome.HELD,)
     assert bench.wait.reason is Reason.HELD
-    assert bench.wait.lease is None
+    assert bench.wait.change is ChangeKind.LOCK
     assert bench.wait.seconds == pytest.approx(0.701)
     bench.then(Waited(False), 0.7).then(LeaseHeld(700))
     assert bench.decision.reports == ()
@@ -46,9 +45,7 @@ def test_a_follower_looks_at_the_lock_again_after_follower_poll_at_the_latest(re
 
 
 def test_a_follower_polls_where_the_backend_can_only_poll():
-    bench = Bench()
-    bench.machine.poll_s = 0.1
-    assert bench.then(LeaseHeld(5_000)).wait.seconds == pytest.approx(0.101)
+    assert Bench().then(LeaseHeld(5_000), poll_s=0.1).wait.seconds == pytest.approx(0.101)
 
 
 def test_a_follower_asks_for_the_lock_again_after_its_wait():
@@ -99,8 +96,8 @@ def test_after_less_than_a_batch_it_waits_until_the_next_due_time():
     bench = Bench().leads(Promotion(promoted=3, depth=1, next_due_ms=1_500, now_ms=1_000))
     assert bench.wait.reason is Reason.NEXT_DUE
     assert bench.wait.seconds == pytest.approx(0.5)
-    assert bench.wait.lease == LEASE
-    assert not bench.wait.deaf
+    assert bench.wait.change is ChangeKind.JOBS
+    assert bench.wait.interruptible
 
 
 def test_the_wait_counts_from_when_the_promotion_was_asked_for():
@@ -128,9 +125,8 @@ def test_the_lease_is_not_renewed_before_a_third_of_it_is_used():
 
 
 def test_it_waits_a_poll_interval_at_most_where_the_backend_can_only_poll():
-    bench = Bench().then(LEASE)
-    bench.machine.poll_s = 0.1
-    bench.then(Promotion(depth=1, next_due_ms=9_000, now_ms=1_000))
+    bench = Bench().then(LEASE, poll_s=0.1)
+    bench.then(Promotion(depth=1, next_due_ms=9_000, now_ms=1_000), poll_s=0.1)
     assert bench.wait.reason is Reason.POLL
     assert bench.wait.seconds == pytest.approx(0.1)
 
@@ -155,10 +151,10 @@ def test_a_wake_that_found_nothing_due_is_followed_by_a_pause_that_grows_under_c
     for _ in range(6):
         bench.then(Waited(True)).then(Promotion())
         assert bench.wait.reason is Reason.DEBOUNCE
-        assert bench.wait.deaf
+        assert not bench.wait.interruptible
         pauses.append(round(bench.wait.seconds * 1000))
         bench.then(Waited(False), bench.wait.seconds)
-        assert not bench.wait.deaf
+        assert bench.wait.interruptible
     assert pauses == [2, 4, 8, 10, 10, 10]
 
 
@@ -177,7 +173,7 @@ def test_the_pause_never_outlasts_the_next_due_time():
 
 def test_a_wake_that_found_something_due_is_followed_by_no_pause():
     bench = Bench().leads(Promotion()).then(Waited(True)).then(Promotion(promoted=1))
-    assert not bench.wait.deaf
+    assert bench.wait.interruptible
 
 
 def test_a_lost_lease_is_reported_and_the_lock_asked_for_again():

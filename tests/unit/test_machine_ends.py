@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core import PromoterSettings, Promotion, QueueStats
+from promoter_core import PromoterSettings, QueueStats
 from promoter_core.engine.actions import (
     CheckIdle,
     Cleanup,
@@ -21,7 +21,7 @@ from promoter_core.engine.actions import (
     Waited,
 )
 from promoter_core.engine.machine import Machine, State
-from promoter_core.spi import LeaseHeld, LeaseLost, LockOutcome
+from promoter_core.spi import LeaseHeld, LeaseLost, LockOutcome, Promotion
 from tests.unit.machine_bench import FUSED, JOB, LEASE, LOST_TOUCH, REFUSED, Bench
 
 # Errors
@@ -34,14 +34,14 @@ def test_transient_errors_back_off_50_100_200_400_and_then_400_ms():
         bench.then(Failed(LOST_TOUCH))
         assert bench.decision.reports == (LOST_TOUCH,)
         assert bench.wait.reason is Reason.BACKOFF
-        assert bench.wait.deaf
+        assert not bench.wait.interruptible
         waits.append(round(bench.wait.seconds * 1000))
         assert bench.then(Waited(False)).action == Lock()
     assert waits == [50, 100, 200, 400, 400, 400]
 
 
 def test_the_backoff_is_jittered_by_a_tenth_at_most():
-    machine = Machine(PromoterSettings(queue="q"), fused=FUSED, jitter=lambda: 1.0)
+    machine = Machine("q", "me", PromoterSettings(), fused=FUSED, jitter=lambda: 1.0)
     machine.start(0.0)
     wait = machine.handle(Failed(LOST_TOUCH), 0.0).action
     assert wait.seconds == pytest.approx(0.055)
@@ -89,7 +89,7 @@ def test_a_permanent_error_of_a_follower_stops_with_it():
 
 
 def test_shutdown_before_the_start_stops_at_once():
-    machine = Machine(PromoterSettings(queue="q"))
+    machine = Machine("q", "me", PromoterSettings())
     machine.shutdown()
     assert machine.start(0.0).action == Stop(None)
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from promoter_core import PermanentError, PromotedJob, PromoterSettings, Promotion, QueueStats, TransientError
+from promoter_core import PermanentError, PromoterSettings, QueueStats, TransientError
 from promoter_core.engine.actions import (
     CheckIdle,
     Cleanup,
@@ -25,7 +25,7 @@ from promoter_core.engine.actions import (
 )
 from promoter_core.engine.machine import Machine, State
 from promoter_core.engine.pacing import BACKOFF_MS
-from promoter_core.spi import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, Renewal
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion, Renewal
 
 JOB = PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0")
 TTL_MS = 3_000
@@ -51,8 +51,10 @@ class RandomRuns(RuleBasedStateMachine):
 
     @initialize(fused=st.sets(st.sampled_from(Phase)), until_idle=st.booleans())
     def start(self, fused, until_idle):
-        self.settings = PromoterSettings(queue="q", holder_id="me", lock_ttl_ms=TTL_MS, promote_batch=2)
-        self.machine = Machine(self.settings, fused=frozenset(fused), until_idle=until_idle, jitter=lambda: 0.0)
+        self.settings = PromoterSettings(lock_ttl_ms=TTL_MS, promote_batch=2)
+        self.machine = Machine(
+            "q", "me", self.settings, fused=frozenset(fused), until_idle=until_idle, jitter=lambda: 0.0
+        )
         self.fused, self.until_idle = fused, until_idle
         self.now_s = 0.0
         self.early = False  # the lease was renewed before the wait for that was over
@@ -168,21 +170,21 @@ class RandomRuns(RuleBasedStateMachine):
     @rule(changed=st.booleans(), part=st.floats(0, 1), paused=st.sampled_from([0.0, 0.0, 0.0, 10.0]))
     def waits(self, changed, part, paused):
         wait = self.action
-        changed = changed and not wait.deaf
+        changed = changed and wait.interruptible
         self.answer(Waited(changed), (wait.seconds * part if changed else wait.seconds) + paused)
 
     @precondition(lambda self: self.doing(Wait) and self.action.reason is Reason.RENEW and self.shutdown_steps is None)
     @rule(late=st.sampled_from([0.0, 0.5]))
     def a_fleet_renews_the_lease(self, late):
         self.now_s += self.action.seconds
-        wait = self.machine.wait_on(self.now_s)
+        wait = self.machine.resume_wait(self.now_s)
         if wait is not None:
             assert self.early, "it wants renewing by now"
             self.action, self.early = wait, False
             return
-        assert self.machine.renewed(Renewal(1_000, False, None), self.now_s, self.now_s) is None
+        assert self.machine.lease_renewed(Renewal(1_000, False, None), self.now_s, self.now_s) is None
         self.now_s += late
-        wait = self.machine.wait_on(self.now_s)
+        wait = self.machine.resume_wait(self.now_s)
         assert wait is not None
         self.action = wait
 
@@ -191,10 +193,10 @@ class RandomRuns(RuleBasedStateMachine):
     def a_fleet_renews_the_lease_early(self, took, due):
         before, asked_s, self.early = self.action, self.now_s, True
         self.now_s += took
-        wait = self.machine.renewed(Renewal(1_000, False, due and 1_000 + due), asked_s, self.now_s)
+        wait = self.machine.lease_renewed(Renewal(1_000, False, due and 1_000 + due), asked_s, self.now_s)
         if wait is not None:
             assert isinstance(before, Wait)
-            assert not before.deaf, "a pause is kept"
+            assert before.interruptible, "a pause is kept"
             assert took + wait.seconds < before.seconds, "never later than it would have been"
             self.action = wait
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from promoter_core import DelayedQueue, Job
-from promoter_core.spi import JobRequest, PromotionRequest
-from promoter_core.spi.wire import pack_envelope
+from promoter_core.spi import JobRequest, PromotionRequest, pack_envelope
 
 
 async def test_cancelled_jobs_that_were_due_far_ahead_are_not_kept(queue, store):

@@ -6,10 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from promoter_core import ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterFleet, PromoterSettings, connect
+from promoter_core import ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterFleet, connect
 from promoter_core.testing import RecordingEvents, RecordingMetrics
-
-S = PromoterSettings(queue="q")
 
 
 @pytest.fixture
@@ -39,10 +37,16 @@ async def test_cancel_many_takes_any_iterable(backend):
     assert len(await queue.cancel_many(job for job in jobs)) == 3
 
 
-@pytest.mark.parametrize("queues", [{"queues": "emails"}, {"patterns": "mail-*"}, {"queues": 7}])
+@pytest.mark.parametrize("queues", ["emails", "mail-*", 7])
 async def test_a_fleet_takes_a_list_of_queues(backend, queues):
-    with pytest.raises(ConfigError, match=r"(queues|patterns) must be a list of names, such as \["):
-        PromoterFleet(backend, **queues)
+    with pytest.raises(ConfigError, match=r"queues must be a list of names, such as \["):
+        PromoterFleet(backend, queues)
+
+
+@pytest.mark.parametrize("queue", ["a{b}", "", 7, ["emails"]])
+async def test_a_promoter_takes_the_name_of_a_queue(backend, queue):
+    with pytest.raises(ConfigError, match="queue name"):
+        Promoter(backend, queue)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ async def test_a_fleet_takes_a_list_of_queues(backend, queues):
 )
 async def test_sinks_are_a_list_of_sinks(backend, sinks, message):
     with pytest.raises(ConfigError, match=message):
-        Promoter(backend, S, **sinks)
+        Promoter(backend, "q", **sinks)
     with pytest.raises(ConfigError, match=message):
         PromoterFleet(backend, ["q"], **sinks)
 
@@ -70,7 +74,7 @@ async def test_no_trace_context_is_no_trace_context(backend):
 
 @pytest.mark.parametrize("wrong", ["redis://localhost", None, object()])
 async def test_a_backend_is_one(wrong):
-    for use in (lambda b: DelayedQueue(b, "q"), lambda b: Promoter(b, S), lambda b: PromoterFleet(b, ["q"])):
+    for use in (lambda b: DelayedQueue(b, "q"), lambda b: Promoter(b, "q"), lambda b: PromoterFleet(b, ["q"])):
         with pytest.raises(ConfigError, match=r"expected an open backend, not .*async with connect\(url\)"):
             use(wrong)
 
@@ -80,6 +84,15 @@ async def test_a_forgotten_async_with_is_said():
         DelayedQueue(connect("memory://"), "q")
 
 
-async def test_settings_are_settings(backend):
-    with pytest.raises(ConfigError, match="expected PromoterSettings"):
-        Promoter(backend, "emails")
+@pytest.mark.parametrize("wrong", ["emails", {"lock_ttl_ms": 1_000}, 7])
+async def test_settings_are_settings(backend, wrong):
+    for use in (lambda s: Promoter(backend, "q", s), lambda s: PromoterFleet(backend, ["q"], s)):
+        with pytest.raises(ConfigError, match=r"settings must be a PromoterSettings\(…\), not "):
+            use(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 513, "ü" * 257, 7, b"me"])
+async def test_a_holder_id_is_text_that_fits(backend, wrong):
+    for use in (lambda h: Promoter(backend, "q", holder_id=h), lambda h: PromoterFleet(backend, ["q"], holder_id=h)):
+        with pytest.raises(ConfigError, match="holder_id must be text of 1 to 512 bytes"):
+            use(wrong)

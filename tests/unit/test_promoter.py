@@ -70,7 +70,7 @@ async def test_it_can_be_stopped_from_another_thread():
         p = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=600_000))
         task = asyncio.create_task(p.run())
         await asyncio.sleep(0.05)
-        assert p.health().leads
+        assert p.health()[0].leads
         await asyncio.to_thread(p.stop)
         await asyncio.wait_for(task, 5)
         assert (await backend.stats("q")).holder is None
@@ -118,7 +118,7 @@ async def test_another_holders_lock_is_never_released(backend, clock):
     await backend.lock("q", "other", 60_000)
     async with promoter(backend, clock).running() as p:
         await clock.sleep(1)
-        assert p.health().state == "follower"
+        assert p.health()[0].state == "follower"
     assert (await backend.stats("q")).holder == "other"
 
 
@@ -136,7 +136,7 @@ async def test_stop_before_run_ends_it_at_once(backend, clock):
     p = promoter(backend, clock)
     p.stop()
     await p.run()
-    assert not p.health().leads
+    assert not p.health()[0].leads
 
 
 async def test_it_can_run_again_after_it_was_stopped(backend, clock, queue):
@@ -181,11 +181,11 @@ async def test_until_idle_a_follower_ends_once_the_leader_has_drained_the_queue(
 
 async def test_health_tells_state_and_age(backend, clock):
     p = promoter(backend, clock, lock_ttl_ms=3_600_000)
-    assert p.health().state == "stopped"
-    assert p.health().last_tick_age_s is None
+    assert p.health()[0].state == "stopped"
+    assert p.health()[0].last_tick_age_s is None
     async with p.running():
         await clock.sleep(5)
-        health = p.health()
+        (health,) = p.health()
         assert (health.state, health.leads, health.last_error) == ("leader", True, None)
         assert health.last_tick_age_s == pytest.approx(5, abs=0.1)
 
@@ -201,11 +201,11 @@ async def test_a_second_promoter_follows_and_takes_over_at_once_on_a_clean_stop(
     await clock.sleep(1)
     async with second.running():
         await clock.sleep(1)
-        assert not second.health().leads
+        assert not second.health()[0].leads
         first.stop()
         await leading
         at_s = clock.monotonic()
-        while not second.health().leads:
+        while not second.health()[0].leads:
             await clock.sleep(0.001)
         assert clock.monotonic() - at_s < 0.05
 
@@ -222,7 +222,7 @@ async def test_three_promoters_on_one_queue_of_1000_jobs_promote_each_exactly_on
     tasks = [asyncio.create_task(p.run()) for p in promoters]
     for _ in range(10):  # leadership goes round
         await clock.sleep(0.35)
-        leader = next(p for p in promoters if p.health().leads)
+        leader = next(p for p in promoters if p.health()[0].leads)
         i = promoters.index(leader)
         leader.stop()
         await tasks[i]
@@ -254,9 +254,9 @@ async def test_a_stalled_leader_promotes_nothing_once_another_has_taken_over(clo
         await clock.sleep(0.1)
         async with second.running():
             await clock.sleep(4)
-            assert second.health().leads
+            assert second.health()[0].leads
             await clock.sleep(4)
-            assert not first.health().leads
+            assert not first.health()[0].leads
             assert metrics.promoted == 0
             assert metrics.outcomes == [(queue, LockOutcome.ACQUIRED), (queue, LockOutcome.HELD)]
             assert len(await fresh.read(queue, StreamName.JOBS, "", 10)) == 3

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from promoter_core import Job, PermanentError, PromotedJob, TransientError
+from promoter_core import Job, PermanentError, TransientError
 from promoter_core.runner.sink_dispatch import SinkQueue
-from promoter_core.spi import SinkFailure
+from promoter_core.spi import PromotedJob, SinkFailure
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from tests.unit.memory_bench import promoter, streamed
 
@@ -23,9 +23,9 @@ async def test_transient_errors_are_waited_out_and_reported(backend, clock, queu
     faulty = FaultyBackend(backend, Fault("promote", nth=1), Fault("promote", nth=2))
     async with promoter(faulty, clock, metrics=[metrics]).running() as p:
         await clock.sleep(0.01)
-        assert p.health().last_error.startswith("CONNECTION")
+        assert p.health()[0].last_error.startswith("CONNECTION")
         await clock.sleep(2)
-        assert p.health().last_error is None
+        assert p.health()[0].last_error is None
     assert [e.code for _, e in metrics.errors] == ["CONNECTION", "CONNECTION"]
     assert len(await streamed(backend)) == 1
 
@@ -61,17 +61,17 @@ async def test_a_permanent_error_ends_run_with_it_and_releases_the_lock(backend,
     assert raised.value is refused
     assert metrics.errors == [("q", refused)]
     assert (await backend.stats("q")).holder is None
-    assert p.health().state == "stopped"
-    assert p.health().last_error == "NOPERM: no"
+    assert p.health()[0].state == "stopped"
+    assert p.health()[0].last_error == "NOPERM: no"
 
 
 async def test_a_backends_own_exception_ends_run_as_a_permanent_error(backend, clock):
-    class BrokenPlugin(FaultyBackend):
+    class Broken(FaultyBackend):
         async def promote(self, lease, request):
             raise KeyError("oops")
 
     with pytest.raises(PermanentError, match=r"unexpected KeyError.*oops") as raised:
-        await promoter(BrokenPlugin(backend), clock).run()
+        await promoter(Broken(backend), clock).run()
     assert isinstance(raised.value.__cause__, KeyError)
 
 

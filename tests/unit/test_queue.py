@@ -8,18 +8,8 @@ from decimal import Decimal
 import msgpack
 import pytest
 
-from promoter_core import (
-    CancelOutcome,
-    ConfigError,
-    DelayedQueue,
-    Job,
-    JobError,
-    Promoter,
-    PromoterError,
-    Scheduled,
-)
-from promoter_core.spi import JobRequest, PromotionRequest, StreamName
-from promoter_core.spi.wire import pack_envelope
+from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterError, Scheduled
+from promoter_core.spi import JobRequest, PromotionRequest, StreamName, pack_envelope
 from promoter_core.testing import RecordingEvents
 
 

@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from promoter_core import BackendSpec, ConfigError, PluginError, Registry
+from promoter_core import ConfigError, PluginError, Registry
+from promoter_core.spi import BackendSpec
 from tests.unit.distributions import GOOD, Plugin, install
 
 
@@ -49,14 +50,14 @@ def test_a_hook_that_raises_or_gives_nonsense_breaks_its_plugin_only(site):
         "a-dist",
         "1",
         "raises",
-        "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    1/0\n",
+        "from promoter_core.spi import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    1/0\n",
     )
     install(
         site,
         "b-dist",
         "1",
         "odd",
-        "from promoter_core import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    return ['x']\n",
+        "from promoter_core.spi import hookimpl\n@hookimpl\ndef promoter_register_backends():\n    return ['x']\n",
     )
     registry = Registry()
     assert registry.backend("memory://")

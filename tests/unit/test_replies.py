@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core import PromotedJob, Promotion
-from promoter_core.spi import Lease, LeaseHeld, LeaseLost, Renewal
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal
 from promoter_resp import replies
 
 LEASE = Lease("q", "me", 1_000)

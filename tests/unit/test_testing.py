@@ -10,10 +10,20 @@ import time
 
 import pytest
 
-from promoter_core import Backend, Clock, EventSink, MetricsSink, Promotion, TransientError
-from promoter_core.spi import Capabilities, FleetSupport, Lease, Wake
+from promoter_core import Backend, TransientError
+from promoter_core.spi import (
+    Capabilities,
+    ChangeKind,
+    Clock,
+    EventSink,
+    FleetSupport,
+    Lease,
+    MetricsSink,
+    Promotion,
+    Wake,
+)
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
-from promoter_core.testing.conformance.by_url import BackendContract, EventSinkContract
+from promoter_core.testing.conformance import BackendContract, EventSinkContract
 from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
 from promoter_core.testing.forward import OPTIONAL
 from promoter_memory.backend import MemoryBackend
@@ -203,9 +213,12 @@ class Odd:
     [
         (
             lambda b: b.cancel("q", ["a"]),
-            r"the backend lacks the method 'cancel'; see promoter_core\.contracts\.Backend\.cancel",
+            r"the backend lacks the method 'cancel'; see promoter_core\.spi\.Backend\.cancel",
         ),
-        (lambda b: b.wait("q", 1.0, None), "Backend.wait cannot be called as the contract says: .*positional"),
+        (
+            lambda b: b.wait("q", ChangeKind.LOCK, 1.0),
+            "Backend.wait cannot be called as the contract says: .*positional",
+        ),
         (lambda b: b.unlock(None), "Backend.unlock must be `async def`; it returned bool"),
         (lambda b: b.lock("q", "me", 1), "Backend.lock must return Lease or LeaseHeld, not bool: True"),
         (lambda b: b.promote(None, None), "Promotion.promoted must be a whole number from 0, not 'three'"),
@@ -222,7 +235,7 @@ def test_the_shape_of_a_backend_is_told_as_a_whole():
     problems = shape_problems(Odd())
     assert "it lacks the method 'schedule'" in problems
     assert "'unlock' must be `async def`" in problems
-    assert any(p.startswith("'wait' must take (queue, timeout_s, lease)") for p in problems)
+    assert any(p.startswith("'wait' must take (queue, change, timeout_s)") for p in problems)
     assert shape_problems(MemoryBackend()) == []
 
 
@@ -269,7 +282,7 @@ def test_the_pytest_plugin_gives_its_fixtures_when_asked(tmp_path):
     (tmp_path / "test_it.py").write_text(
         """
 import pytest
-from promoter_core import DelayedQueue, Promoter, PromoterSettings
+from promoter_core import DelayedQueue, Promoter
 from promoter_core.testing import Fault
 
 @pytest.mark.asyncio
@@ -277,7 +290,7 @@ async def test_it(promoter_clock, promoter_memory_backend, promoter_faulty_backe
     promoter_faulty_backend.faults.append(Fault("promote", nth=2))
     queue = DelayedQueue(promoter_memory_backend, "q", clock=promoter_clock)
     await queue.schedule("x", delay=60, job_id="a")
-    promoter = Promoter(promoter_faulty_backend, PromoterSettings(queue="q"), events=[promoter_events],
+    promoter = Promoter(promoter_faulty_backend, "q", events=[promoter_events],
                         metrics=[promoter_metrics], clock=promoter_clock)
     async with promoter.running():
         await promoter_clock.sleep(61)
@@ -291,9 +304,9 @@ async def test_it(promoter_clock, promoter_memory_backend, promoter_faulty_backe
     assert "1 passed" in done.stdout, done.stdout
 
 
-def test_the_page_of_the_contracts_is_what_the_docstrings_say():
+def test_the_page_of_the_spi_is_what_the_docstrings_say():
     from tests.unit.test_docs import ROOT
 
-    page = ROOT / "docs/reference/render_contracts.py"
+    page = ROOT / "docs/reference/render_spi.py"
     done = subprocess.run([sys.executable, str(page), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -83,7 +83,7 @@ def test_members_round_trip(name, payload):
 
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_but_value_error(data):
-    for read in (decode_member, unpack_envelope):
+    for read in (CHASQUIMQ.decode_member, unpack_envelope):
         with contextlib.suppress(ValueError):
             read(data)
 
