@@ -1,4 +1,4 @@
-"""The store that is measured: a backend, and for Redis-protocol servers the server behind it, asked and filled directly."""
+"""The store that is measured: a backend, and for Redis-protocol servers the server behind it, filled directly."""
 
 from __future__ import annotations
 

@@ -86,8 +86,11 @@ def test_a_fleet_is_ready_when_all_its_queues_are_led(valkey, name):
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("web", "--http: expected HOST:PORT, such as 127.0.0.1:9464 or 0.0.0.0:9464, not 'web'"),
-        ("127.0.0.1:99999", "--http: expected HOST:PORT"),
+        ("web", "expected HOST:PORT to serve pages on, such as 127.0.0.1:9464 or :9464, not 'web'"),
+        (
+            "127.0.0.1:99999",
+            "expected HOST:PORT to serve pages on, such as 127.0.0.1:9464 or :9464, not '127.0.0.1:99999'",
+        ),
     ],
 )
 def test_an_address_that_is_none_is_a_clear_error(address, problem):
