@@ -106,7 +106,7 @@ async def test_a_doctor_beside_a_fleet_of_everything_finds_what_it_would_find_al
     ):
         for _ in range(2):
             done = await asyncio.to_thread(promoter, "doctor", "--url", server.url, "--json")
-            found = [f["what"] for f in json.loads(done.stdout)]
+            found = [f["summary"] for f in json.loads(done.stdout)]
             assert "scripts and all their commands are permitted" in found
         await asyncio.sleep(0.5)
         assert fleet.health() == []

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.server
 
 def doctor(url, *more):
     run = promoter("doctor", "--url", url, "--json", *more)
-    return run.returncode, {f["what"]: (f["severity"], f["advice"]) for f in json.loads(run.stdout)}
+    return run.returncode, {f["summary"]: (f["severity"], f["advice"]) for f in json.loads(run.stdout)}
 
 
 def find(findings, text):
