@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from common import Run
 from redis.asyncio import Redis
 
-from promoter_core import DelayedQueue, Job, Promoter, unpack_envelope
-from promoter_core import connect
+from promoter_core import DelayedQueue, Job, Promoter, connect, unpack_envelope
 from promoter_core.spi import CHASQUIMQ
 
 run = Run("promoter-core")

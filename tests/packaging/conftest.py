@@ -1,4 +1,4 @@
-"""Building wheels and running things in environments of their own."""
+"""Builds wheels and runs things in separate environments."""
 
 from __future__ import annotations
 

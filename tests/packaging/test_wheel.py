@@ -26,7 +26,7 @@ def test_the_wheel_holds_each_package_under_its_import_name(wheel):
 def test_without_extras_the_core_and_the_memory_backend_work(empty, tmp_path):
     script = """
 import asyncio, sys
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, connect
+from promoter_core import DelayedQueue, Promoter, connect
 
 async def main():
     async with connect("memory://") as backend:

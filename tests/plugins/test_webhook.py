@@ -8,8 +8,6 @@ import json
 
 import pytest
 
-from promoter_core.spi import pack_envelope
-
 pytest.importorskip("aiohttp")
 pytest.importorskip("standardwebhooks")
 
@@ -17,7 +15,7 @@ from standardwebhooks import Webhook
 
 from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterSettings, Registry
 from promoter_core.runner.sink_dispatch import SinkQueue
-from promoter_core.spi import JobRequest, PromotedJob, SinkFailure
+from promoter_core.spi import JobRequest, PromotedJob, SinkFailure, pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_core.testing.conformance import EventSinkContract
 from promoter_memory.backend import MemoryBackend

@@ -167,7 +167,7 @@ async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, nam
     assert ("delete the lock" in advice) is (severity == "problem")
 
 
-# DeadLetterSupport
+# Dead letters
 
 
 async def malformed(backend, client, name, keys):
