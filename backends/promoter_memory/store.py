@@ -33,9 +33,10 @@ class Stream:
     last: tuple[int, int] = (0, 0)
 
     def add(self, now_ms: int, fields: Mapping[str, bytes]) -> str:
+        """Append an entry that keeps `fields`, and return its id."""
         ms, sequence = self.last
         self.last = (now_ms, 0) if now_ms > ms else (ms, sequence + 1)
-        entry = StreamEntry(f"{self.last[0]}-{self.last[1]}", dict(fields))
+        entry = StreamEntry(f"{self.last[0]}-{self.last[1]}", fields)
         self.entries.append(entry)
         return entry.id
 

@@ -15,7 +15,7 @@ from promoter_core.spi.model import ChangeKind
 from promoter_core.spi.wire import to_bytes, to_text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueKeys:
     """The keys of one queue, ready to send."""
 
@@ -112,8 +112,9 @@ class Layout:
 
     def entry_fields(self, envelope: bytes, name: str) -> dict[str, bytes]:
         """The fields of a job's stream entry."""
-        fields = {self.envelope_field: envelope}
-        return fields | {self.name_field: to_bytes(name)} if name else fields
+        if not name:
+            return {self.envelope_field: envelope}
+        return {self.envelope_field: envelope, self.name_field: to_bytes(name)}
 
 
 @lru_cache(maxsize=16_384)
