@@ -81,6 +81,7 @@ class Machine:
         `in_fleet`: the lease is renewed with those of other queues, and by this machine only when that fails.
         """
         self.state = State.FOLLOWER
+        self.abandoned = False  # the step under way was given up; if its outcome comes after all, it is not handled
         self.lease = Lease(queue, holder, settings.lock_ttl_ms)
         self._settings = settings
         phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
@@ -116,6 +117,7 @@ class Machine:
 
     def abandon(self, now_s: float) -> Decision:
         """The step under way was given up, and has no outcome: release the lock if it may be ours, then stop."""
+        self.abandoned = True
         return self._finish(now_s)
 
     def dispatched(self, now_s: float) -> None:

@@ -82,7 +82,7 @@ class Promoter(Runner):
                 self._machine = None
                 self._stop.end()
                 self._reporter.end()
-        if not driving.cancelled():
+        if driving.done() and not driving.cancelled():
             driving.result()
 
     def health(self) -> list[Health]:
@@ -103,7 +103,7 @@ class Promoter(Runner):
             if being_cancelled():
                 raise asyncio.CancelledError  # a client has swallowed it
             outcome = await as_outcome(self._perform(decision.action))
-            if machine.state is State.STOPPED:
+            if machine.abandoned:
                 return  # it came too late: this step was given up
             self._steps += not isinstance(outcome, Failed)
             self._reporter.outcome(self.queue, outcome)

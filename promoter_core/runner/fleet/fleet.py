@@ -114,7 +114,7 @@ class PromoterFleet(Runner):
                 self._running = False
                 self._stop.end()
                 self._reporter.end()
-        if not serving.cancelled():
+        if serving.done() and not serving.cancelled():
             serving.result()
 
     async def _leave(self) -> None:

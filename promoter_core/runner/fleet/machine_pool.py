@@ -223,10 +223,9 @@ class MachinePool:
 
     async def release(self) -> None:
         """After a cancellation, or a round that does not end: release what may be held while that goes well."""
-        served_here, now_s = list(self.queues.values()), self._clock.monotonic()
-        self.queues.clear()
+        now_s = self._clock.monotonic()
         held: list[tuple[ServedQueue, Unlock]] = []
-        for served in served_here:
+        for served in self.queues.values():
             decision = served.machine.abandon(now_s)
             self._reporter.report(served.queue, decision)
             if isinstance(decision.action, Unlock):
@@ -242,10 +241,13 @@ class MachinePool:
         now_s = self._clock.monotonic()
         for (served, _), outcome in zip(held, outcomes, strict=True):
             self._reporter.report(served.queue, served.machine.handle(outcome, now_s))
+        self.queues.clear()
         if (failed := sum(isinstance(outcome, Failed) for outcome in outcomes)) > 1:
             log.warning("%d locks in all could not be released", failed)
 
     def _handle(self, served: ServedQueue, outcome: Outcome, now_s: float) -> None:
+        if served.machine.abandoned:
+            return  # it came too late: this step was given up
         self.steps += not isinstance(outcome, Failed | Waited)
         self._reporter.outcome(served.queue, outcome)
         if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):
