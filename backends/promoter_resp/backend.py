@@ -220,6 +220,8 @@ class RespBackend:
 
     async def delete_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> int:
         self._check_open()
+        if not entry_ids:
+            return 0  # the server refuses an XDEL of nothing
         k = CHASQUIMQ.keys_of(queue)
         return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
 

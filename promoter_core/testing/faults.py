@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,12 +13,12 @@ from promoter_core.spi import (
     BackendError,
     CancelOutcome,
     Capabilities,
+    ChangeKind,
     Clock,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
-    PromotedJob,
     Promotion,
     PromotionRequest,
     QueueStats,
@@ -27,7 +28,7 @@ from promoter_core.spi import (
     SystemClock,
     TransientError,
 )
-from promoter_core.testing.forward import OPTIONAL, is_coroutine_method, optional_methods
+from promoter_core.testing.forward import OPTIONAL, members_of, offered
 
 T = TypeVar("T")
 
@@ -38,10 +39,10 @@ def connection_lost() -> BackendError:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to some calls of one method.
+    """A failure or a delay of some calls of one method.
 
-    `method` is a method of Backend, FleetSupport, DeadLetterSupport or DiagnosticsSupport. It happens to the `nth` call (from 1), to it
-    and all after it with `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and
+    `method` is a method of Backend or of an optional protocol. It happens to the `nth` call (from 1), to it and all
+    after it with `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and
     only its reply is lost. `delay_s` makes the call slow; alone, it fails nothing.
     """
 
@@ -56,11 +57,17 @@ class Fault:
         return method == self.method and (call == self.nth or (self.onwards and call > self.nth))
 
 
+_DECLARED = {name: member for protocol in OPTIONAL for name, member in members_of(protocol).items()}
+
+
 class FaultyBackend:
-    """Passes every call on to `backend`, but for what its faults and `disconnected` say. `calls` counts by method."""
+    """Passes every call on to `backend`, but for what its faults and `disconnected` say. `calls` counts by method.
+
+    It offers the optional protocols that `backend` offers, and no other.
+    """
 
     def __init__(self, backend: Backend, *faults: Fault, clock: Clock | None = None) -> None:
-        unknown = [f.method for f in faults if not any(hasattr(c, f.method) for c in (Backend, *OPTIONAL))]
+        unknown = [f.method for f in faults if not hasattr(Backend, f.method) and f.method not in _DECLARED]
         if unknown:
             raise ValueError(f"Backend has no method {unknown[0]!r}")
         self.backend = backend
@@ -68,9 +75,9 @@ class FaultyBackend:
         self.calls: Counter[str] = Counter()
         self.disconnected = False  # while True every call fails as if the server had gone
         self._clock = clock or SystemClock()
-        for name, method in optional_methods(backend).items():
+        for name, member in offered(backend).items():
             if not hasattr(type(self), name):  # a subclass may have a method instead
-                setattr(self, name, self._failing(name, method) if is_coroutine_method(name) else method)
+                setattr(self, name, self._failing(name, member))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -103,17 +110,11 @@ class FaultyBackend:
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         return await self._pass("promote", lambda: self.backend.promote(lease, request))
 
-    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
-        await self._pass("cleanup", lambda: self.backend.cleanup(queue, jobs))
-
-    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
-        await self._pass("emit", lambda: self.backend.emit(queue, jobs, max_stream_len))
-
     async def unlock(self, lease: Lease) -> bool:
         return await self._pass("unlock", lambda: self.backend.unlock(lease))
 
-    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
-        return await self._pass("wait", lambda: self.backend.wait(queue, timeout_s, lease))
+    async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
+        return await self._pass("wait", lambda: self.backend.wait(queue, change, timeout_s))
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         return await self._pass("schedule", lambda: self.backend.schedule(queue, jobs))
@@ -127,12 +128,27 @@ class FaultyBackend:
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         return await self._pass("read", lambda: self.backend.read(queue, stream, after, limit))
 
-    def _failing(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self._pass(name, lambda: method(*args, **kwargs))
+    def _failing(self, name: str, member: Any) -> Any:
+        if inspect.iscoroutinefunction(_DECLARED[name]):
 
-        return call
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                return await self._pass(name, lambda: member(*args, **kwargs))
+
+            return call
+        if inspect.isfunction(_DECLARED[name]):
+
+            async def iterate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+                await self._pass(name, _nothing)
+                async for item in member(*args, **kwargs):
+                    yield item
+
+            return iterate
+        return member
 
     def __getattr__(self, name: str) -> Any:
         """What a backend has beyond all contracts."""
         return getattr(self.backend, name)
+
+
+async def _nothing() -> None:
+    pass

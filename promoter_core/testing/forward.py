@@ -1,25 +1,30 @@
-"""What a wrapper around a backend has to offer for the wrapped one to stay what it is."""
+"""Which optional protocols a wrapper around a backend forwards, so that it is what the wrapped backend is."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
-from promoter_core.spi import DeadLetterSupport, DiagnosticsSupport, FleetSupport
+from promoter_core.spi import DeadLetterSupport, DiagnosticsSupport, FleetSupport, SeparateCleanup, SeparateEmit
 
-OPTIONAL: tuple[type, ...] = (FleetSupport, DeadLetterSupport, DiagnosticsSupport)
+OPTIONAL: tuple[type, ...] = (SeparateCleanup, SeparateEmit, FleetSupport, DeadLetterSupport, DiagnosticsSupport)
 
 
-def optional_methods(backend: Any) -> dict[str, Any]:
-    """The methods beyond `Backend` that this backend offers, by name.
+def members_of(protocol: type) -> dict[str, Any]:
+    """What a protocol asks for: each name, with the method or property that declares it. None for a bare annotation."""
+    declared = dict.fromkeys(inspect.get_annotations(protocol)) | vars(protocol)
+    return {name: declared[name] for name in declared if not name.startswith("_")}
 
-    A wrapper sets them as attributes of its own: from Python 3.12 on `isinstance` with a Protocol looks past
-    `__getattr__`.
+
+def offered(backend: Any) -> dict[str, Any]:
+    """What the backend offers beyond `Backend`: the members of each optional protocol that it fulfils, by name.
+
+    A wrapper sets them as attributes. Python 3.12 and newer look for those alone: `isinstance` with a protocol does
+    not ask `__getattr__`.
     """
-    names = {name for protocol in OPTIONAL for name in vars(protocol) if not name.startswith("_")}
-    return {name: method for name in sorted(names) if (method := getattr(backend, name, None)) is not None}
-
-
-def is_coroutine_method(name: str) -> bool:
-    """Whether one of the optional contracts has an `async def` of this name."""
-    return any(inspect.iscoroutinefunction(vars(protocol).get(name)) for protocol in OPTIONAL)
+    return {
+        name: getattr(backend, name)
+        for protocol in OPTIONAL
+        if isinstance(backend, protocol)
+        for name in members_of(protocol)
+    }

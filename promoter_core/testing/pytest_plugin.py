@@ -6,12 +6,11 @@ pytest_plugins = ["promoter_core.testing.pytest_plugin"]
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from promoter_core.registry import Registry
+from promoter_core import Backend, connect
 from promoter_core.testing.clock import VirtualClock
 from promoter_core.testing.doubles import RecordingEvents, RecordingMetrics
 from promoter_core.testing.faults import FaultyBackend
@@ -24,16 +23,14 @@ def promoter_clock() -> VirtualClock:
 
 
 @pytest_asyncio.fixture
-async def promoter_memory_backend(promoter_clock: VirtualClock) -> AsyncIterator[Any]:
+async def promoter_memory_backend(promoter_clock: VirtualClock) -> AsyncIterator[Backend]:
     """An open memory backend that lives by `promoter_clock`."""
-    backend: Any = type(Registry().backend("memory://"))(clock=promoter_clock)  # type: ignore[call-arg]
-    await backend.open()
-    yield backend
-    await backend.close()
+    async with connect("memory://", clock=promoter_clock) as backend:
+        yield backend
 
 
 @pytest.fixture
-def promoter_faulty_backend(promoter_memory_backend: Any, promoter_clock: VirtualClock) -> FaultyBackend:
+def promoter_faulty_backend(promoter_memory_backend: Backend, promoter_clock: VirtualClock) -> FaultyBackend:
     """`promoter_memory_backend`, with failures where the test wants them: append to its `faults`."""
     return FaultyBackend(promoter_memory_backend, clock=promoter_clock)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
-from promoter_core.testing.conformance.by_url import BackendContract
-from tests.leap import leap
+from promoter_core.testing.conformance import BackendContract
+from tests.contract.stores import ServerFixtures
 from tests.servers import free_port
 
 pytest.importorskip("glide")
 pytestmark = pytest.mark.server
 
 
-class TestGlide(BackendContract):
+class TestGlide(ServerFixtures, BackendContract):
     matrix_backend = "glide"
 
     @pytest.fixture
@@ -30,9 +28,9 @@ class TestGlide(BackendContract):
             yield backend, second
 
     @pytest.fixture
-    async def leap(self, any_server):
+    async def client(self, any_server):
         async with Redis.from_url(any_server.url) as client:
-            yield partial(leap, client)
+            yield client
 
     @pytest.fixture
     def unreachable(self):

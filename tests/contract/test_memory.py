@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.conformance.by_url import BackendContract
+from promoter_core.testing.conformance import BackendContract
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
+from tests.contract.stores import names_in_memory
 
 
 class TestMemory(BackendContract):
@@ -38,3 +39,10 @@ class TestMemory(BackendContract):
         await second.open()
         yield backend, second
         await second.close()
+
+    @pytest.fixture
+    def stored_names(self, store):
+        async def names():
+            return names_in_memory(store)
+
+        return names

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 from fakeredis import FakeAsyncRedis as FakeRedis
 from redis.asyncio import Redis
 
 from promoter_core import Registry, connect
-from promoter_core.testing.conformance.by_url import BackendContract
-from tests.leap import leap
+from promoter_core.testing.conformance import BackendContract
+from tests.contract.stores import ServerFixtures
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server
 
 
-class TestRedisPy(BackendContract):
+class TestRedisPy(ServerFixtures, BackendContract):
     matrix_backend = "redis-py"
 
     @pytest.fixture
@@ -30,16 +28,16 @@ class TestRedisPy(BackendContract):
             yield backend, second
 
     @pytest.fixture
-    async def leap(self, any_server):
+    async def client(self, any_server):
         async with Redis.from_url(any_server.url) as client:
-            yield partial(leap, client)
+            yield client
 
     @pytest.fixture
     def unreachable(self):
         return Registry().backend(f"redis://127.0.0.1:{free_port()}")
 
 
-class TestFake(BackendContract):
+class TestFake(ServerFixtures, BackendContract):
     matrix_backend = "fakeredis"
 
     @pytest.fixture
@@ -52,11 +50,27 @@ class TestFake(BackendContract):
             yield backend
 
     @pytest.fixture
-    async def leap(self, backend):
-        async with FakeRedis(server=backend._driver.server) as client:
-            yield partial(leap, client)
-
-    @pytest.fixture
     async def pair(self, backend, url):
         async with connect(url) as second:
             yield backend, second
+
+    @pytest.fixture
+    async def client(self, backend):
+        async with FakeRedis(server=backend._driver.server) as client:
+            yield client
+
+
+class TestEmbedded(ServerFixtures, BackendContract):
+    """A server that one process has to itself: there is no second backend on it."""
+
+    matrix_backend = "embedded"
+
+    @pytest.fixture
+    async def backend(self):
+        async with connect("embedded://") as backend:
+            yield backend
+
+    @pytest.fixture
+    async def client(self, backend):
+        async with Redis(unix_socket_path=str(backend._driver._home / "s")) as client:
+            yield client

@@ -1,24 +1,40 @@
 """`BackendContract`: what every backend owes, as tests. Subclass it and give it a `backend`; see the how-to.
 
-base.py        the fixtures, and what guards the standard tests
-lock.py        lock, unlock, exclusivity, expiry
-promotion.py   promote: due, order, bound, fencing, lag
-delivery.py    what a consumer finds: payloads, names, events, the stream's bound
-scheduling.py  schedule, cancel, stats, read
-overdue.py     jobs that wait for hours beyond their due time
-waiting.py     wait, close, shape, faults
-many.py        FleetSupport: several queues in one call, where a backend offers it
-model.py       random programs, side by side with a model
-sinks.py       EventSinkContract, MetricsSinkContract
+lock.py             lock, unlock, exclusivity, expiry
+promotion.py        promote: due, order, bound, fencing, lag
+delivery.py         what a consumer finds: payloads, names, the stream's bound
+scheduling.py       schedule, cancel, stats, read
+overdue.py          jobs that wait for hours beyond their due time
+waiting.py          wait, close, shape, faults
+phases.py           cleanup and emit, fused or not
+fleet.py            FleetSupport: several queues in one call, changes, members of a group
+dead_letters.py     DeadLetterSupport: malformed members and the DLQ
+diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
+random_programs.py  random programs, side by side with the memory backend
+sinks.py            EventSinkContract, MetricsSinkContract
+
+What they are made of:
+
+base.py             the fixtures, and what guards the standard tests
+harness.py          `Kit`: one queue, with short words for what the tests do to it
+obligations.py      how a test says what was broken
+shape_checks.py     methods, parameters and calls; answers.py, what they answer
+by_url.py           all of it for an installed backend, without writing a class
+
+An optional protocol is tested in the file that has the name of its own in `promoter_core.spi.optional`, and skipped
+where a backend does not offer it.
 """
 
 from promoter_core.testing.conformance.base import ContractBase
+from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
+from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.lock import LockContract
 from promoter_core.testing.conformance.overdue import OverdueContract
+from promoter_core.testing.conformance.phases import PhasesContract
 from promoter_core.testing.conformance.promotion import PromotionContract
-from promoter_core.testing.conformance.random_programs import ModelContract
+from promoter_core.testing.conformance.random_programs import RandomProgramsContract
 from promoter_core.testing.conformance.scheduling import SchedulingContract
 from promoter_core.testing.conformance.sinks import EventSinkContract, MetricsSinkContract
 from promoter_core.testing.conformance.waiting import WaitingContract
@@ -31,10 +47,13 @@ class BackendContract(
     SchedulingContract,
     OverdueContract,
     WaitingContract,
+    PhasesContract,
     FleetContract,
-    ModelContract,
+    DeadLettersContract,
+    DiagnosticsContract,
+    RandomProgramsContract,
 ):
-    """All of it. A subclass gives a fixture `backend`, and `pair` where two backends can share a store."""
+    """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""
 
 
 __all__ = ["BackendContract", "ContractBase", "EventSinkContract", "MetricsSinkContract"]

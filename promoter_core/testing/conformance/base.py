@@ -9,6 +9,7 @@ import pytest
 from promoter_core.spi import Clock, SystemClock, Ties, Wake
 from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
+from promoter_core.testing.forward import members_of
 
 _OURS = __name__.rpartition(".")[0]
 
@@ -53,9 +54,14 @@ def optional(name: str, what: str) -> Any:
 class ContractBase(Guarded):
     """`backend` is the author's; `kit` is what the tests use.
 
-    Optional fixtures: `pair` (two open backends on one store, closed afterwards), `unreachable` (a backend, not yet
-    open, whose store cannot be reached), `clock` (the one that the backend's time passes by) and `leap` (`async (queue,
-    ms)`, lets that much time pass in the store at once).
+    Optional fixtures:
+
+    - `pair`: two open backends on one store, closed afterwards
+    - `unreachable`: a backend, not yet open, whose store cannot be reached
+    - `clock`: the one that the backend's time passes by
+    - `leap`: `async (queue, ms)`, lets that much time pass in the store at once
+    - `add_malformed`: `async (queue, member)`, puts bytes that are no job into the queue's sorted set, due at once
+    - `stored_names`: `async ()`, the names of all that the store holds, such as a server's keys
     """
 
     # Annotated as Any, so that a type checker lets a subclass replace them by fixtures of another shape.
@@ -63,6 +69,9 @@ class ContractBase(Guarded):
     pair: Any = optional("pair", "two backends on one store")
     unreachable: Any = optional("unreachable", "a backend whose store cannot be reached")
     clock: Any = pytest.fixture(name="clock")(lambda self: SystemClock())
+    leap: Any = optional("leap", "async (queue, ms): lets that much time pass in the store")
+    add_malformed: Any = optional("add_malformed", "async (queue, member): puts bytes that are no job into the set")
+    stored_names: Any = optional("stored_names", "async (): the names of all that the store holds")
 
     @pytest.fixture
     def kit(self, backend: Any, clock: Clock) -> Kit:
@@ -73,6 +82,16 @@ def needs_wake(kit: Kit) -> None:
     """Skip where the backend cannot tell of changes."""
     if kit.backend.capabilities.wake is Wake.POLL:
         pytest.skip("needs the capability wake=any-write or wake=announced; this backend has wake=poll")
+
+
+def needs_support(kit: Kit, protocol: type) -> None:
+    """Skip where the backend does not offer an optional protocol."""
+    if isinstance(kit.backend, protocol):
+        return
+    members = members_of(protocol)
+    lacking = [name for name in members if not hasattr(kit.backend.inner, name)]
+    but = f"; of its methods this one lacks {', '.join(lacking)}" if len(lacking) < len(members) else ""
+    pytest.skip(f"needs a backend that offers {protocol.__name__}{but}")
 
 
 def needs_ties(kit: Kit, ties: Ties) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from promoter_core.registry import Registry
+from promoter_core import connect
 from promoter_core.testing.conformance import BackendContract
 
 
@@ -28,12 +28,12 @@ def promoter_url(request: pytest.FixtureRequest) -> str:
 class TestConformance(BackendContract):
     @pytest_asyncio.fixture
     async def backend(self, promoter_url: str) -> AsyncIterator[Any]:
-        async with Registry().connect(promoter_url) as backend:
+        async with connect(promoter_url) as backend:
             yield backend
 
     @pytest_asyncio.fixture
     async def pair(self, backend: Any, promoter_url: str) -> AsyncIterator[Any]:
         if not backend.capabilities.shared:
             pytest.skip("needs the capability shared=True: a second backend would have a store of its own")
-        async with Registry().connect(promoter_url) as second:
+        async with connect(promoter_url) as second:
             yield backend, second

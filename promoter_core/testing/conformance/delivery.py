@@ -1,4 +1,4 @@
-"""What a consumer finds: envelopes and names byte for byte, events, index and marker, and the stream's bound."""
+"""Delivery to consumers: envelopes and names byte for byte, events, index and marker, and the stream's bound."""
 
 from __future__ import annotations
 
@@ -77,66 +77,10 @@ class DeliveryContract(ContractBase):
         expected = [(f"j{i}", f"n{i}" if i % 2 else None, b"%d" % i) for i in range(5)]
         obliges("Backend.promote", ENTRY, seen == expected, seen=seen)
 
-    async def test_one_waiting_event_a_job_in_order(self, kit: Kit) -> None:
-        await kit.due("a", "b", "c", name="n")
-        p = await kit.promote(await kit.lead())
-        events = await kit.events()
-        expected = [{"e": "waiting", "id": id, "ts": str(p.now_ms), "n": "n"} for id in "abc"]
-        obliges("Backend.emit", "Append one `waiting` event for each job with an id", events == expected, events=events)
-
-    async def test_an_event_of_a_job_without_name_has_no_n(self, kit: Kit) -> None:
-        await kit.due("a")
-        await kit.promote(await kit.lead())
-        events = await kit.events()
-        ok = len(events) == 1 and sorted(events[0]) == ["e", "id", "ts"]
-        obliges("Backend.emit", "and `n` (absent when empty)", ok, events=events)
-
-    async def test_no_event_when_they_are_disabled(self, kit: Kit) -> None:
-        await kit.due("a")
-        await kit.promote(await kit.lead(), events=False)
-        obliges("Backend.promote", "EMIT as `emit` when `request.events`", await kit.events() == [])
-
-    async def test_no_event_for_what_was_not_promoted(self, kit: Kit) -> None:
-        await kit.schedule("far")
-        await kit.promote(await kit.lead())
-        obliges("Backend.emit", "Append one `waiting` event for each job with an id", await kit.events() == [])
-
-    async def test_the_events_stream_is_trimmed(self, kit: Kit) -> None:
-        lease = await kit.lead()
-        ids = [f"j{i}" for i in range(1000)]
-        await kit.due(*ids, delay_ms=SOON_MS)
-        while (await kit.promote(lease, limit=250, events_max_stream_len=20)).promoted:
-            pass
-        length = len(await kit.events())
-        obliges("Backend.emit", "The stream is trimmed to about", 20 <= length <= 400, length=length)
-
-    async def test_the_cancel_index_is_dropped_and_the_dedup_marker_stays(self, kit: Kit) -> None:
-        await kit.due("a", unique=True)
-        await kit.promote(await kit.lead())
-        (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges(
-            "Backend.cancel",
-            "NOT_FOUND: it is not there, and nothing changed.",
-            outcome is CancelOutcome.NOT_FOUND,
-            outcome=outcome,
-        )
-        (again,) = await kit.schedule("a", unique=True)
-        rule = "Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op."
-        obliges("Backend.cleanup", rule, again.created is False, again=again)
-        stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.cleanup", rule, (stats.depth, stats.stream_len) == (0, 1), stats=stats)
-
-    async def test_cleanup_forgets_no_other_job(self, kit: Kit) -> None:
-        await kit.schedule("b")
-        await kit.due("a")
-        await kit.promote(await kit.lead())
-        (outcome,) = await kit.backend.cancel(kit.queue, ["b"])
-        obliges("Backend.cleanup", "Drop the cancel index of promoted jobs.", outcome is CancelOutcome.REMOVED)
-
     async def test_a_full_stream_holds_jobs_back(self, kit: Kit) -> None:
         lease = await kit.lead()
         await kit.due("a", "b", "c", "d", "e")
-        rule = "due jobs that find no room stay in the set and are counted in `held_back`."
+        rule = "When there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0."
         p = await kit.promote(lease, max_stream_len=3, overflow=Overflow.HOLD)
         obliges("Backend.promote", rule, (p.promoted, p.held_back, p.depth) == (3, 2, 2), promotion=p)
         p = await kit.promote(lease, max_stream_len=3, overflow=Overflow.HOLD)
@@ -148,12 +92,14 @@ class DeliveryContract(ContractBase):
         )
         p = await kit.promote(lease, max_stream_len=5, overflow=Overflow.HOLD)
         obliges("Backend.promote", rule, (p.promoted, p.held_back, p.depth) == (2, 0, 0), promotion=p)
-        obliges("Backend.promote", rule, await kit.arrived() == list("abcde"))
+        rule = "due jobs that find no room stay in the set."
+        obliges("Backend.promote", rule, await kit.arrived() == list("abcde"), arrived=await kit.arrived())
 
     async def test_nothing_is_held_back_while_there_is_room(self, kit: Kit) -> None:
         await kit.due("a", "b")
         p = await kit.promote(await kit.lead(), limit=1, max_stream_len=3)
-        obliges("Backend.promote", "due jobs that find no room stay in the set", p.held_back == 0, promotion=p)
+        rule = "`held_back` counts all due jobs that stay; otherwise it is 0."
+        obliges("Backend.promote", rule, p.held_back == 0, promotion=p)
 
     async def test_trim_drops_the_oldest_entries_and_promotes_everything(self, kit: Kit) -> None:
         lease = await kit.lead()

@@ -10,7 +10,7 @@ import pytest
 from ulid import ULID
 
 from promoter_core.spi import Changes, Clock, FleetSupport, Lease, LeaseHeld, LeaseLost, Promotion, Renewal
-from promoter_core.testing.conformance.base import ContractBase, needs_wake
+from promoter_core.testing.conformance.base import ContractBase, needs_support, needs_wake
 from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
@@ -21,63 +21,62 @@ ORDER = "Answers come in the order asked."
 
 class FleetContract(ContractBase):
     @pytest.fixture
-    def many(self, kit: Kit) -> Any:
-        if not isinstance(kit.backend.inner, FleetSupport):
-            pytest.skip("needs a backend that offers FleetSupport")
+    def fleet(self, kit: Kit) -> Any:
+        needs_support(kit, FleetSupport)
         return kit.backend
 
-    async def test_many_locks_are_answered_in_order(self, many: Any, kit: Kit) -> None:
+    async def test_many_locks_are_answered_in_order(self, fleet: Any, kit: Kit) -> None:
         queues = [kit.other() for _ in range(5)]
-        await many.lock(queues[1].queue, "other", LONG_MS)
-        await many.lock(queues[3].queue, "me", LONG_MS)
-        answers = await many.lock_many([k.queue for k in queues], "me", LONG_MS)
+        await fleet.lock(queues[1].queue, "other", LONG_MS)
+        await fleet.lock(queues[3].queue, "me", LONG_MS)
+        answers = await fleet.lock_many([k.queue for k in queues], "me", LONG_MS)
         kinds = [type(answer) for answer in answers]
         obliges("FleetSupport", ORDER, kinds == [Lease, LeaseHeld, Lease, Lease, Lease], answers=answers)
         leases = [Lease(k.queue, "me", LONG_MS) for i, k in enumerate(queues) if i != 1]
         assert [a for a in answers if isinstance(a, Lease)] == leases
 
-    async def test_many_promotions_are_each_for_their_queue(self, many: Any, kit: Kit) -> None:
+    async def test_many_promotions_are_each_for_their_queue(self, fleet: Any, kit: Kit) -> None:
         queues = [kit.other() for _ in range(4)]
         leases = [await k.lead() for k in queues]
         for n, k in enumerate(queues):
             await k.due(*(f"{n}-{i}" for i in range(n)))
         leases[2] = Lease(leases[2].queue, "somebody else", LONG_MS)
-        answers = await many.promote_many([(lease, REQUEST) for lease in leases])
+        answers = await fleet.promote_many([(lease, REQUEST) for lease in leases])
         promoted = [a.promoted if isinstance(a, Promotion) else a for a in answers]
         obliges("FleetSupport", ORDER, promoted == [0, 1, LeaseLost(), 3], answers=answers)
         found = [[a.id for a in await k.arrivals()] for k in queues]
         assert found == [[], ["1-0"], [], ["3-0", "3-1", "3-2"]]
 
-    async def test_many_leases_are_renewed_where_they_are_ours(self, many: Any, kit: Kit) -> None:
+    async def test_many_leases_are_renewed_where_they_are_ours(self, fleet: Any, kit: Kit) -> None:
         queues = [kit.other() for _ in range(4)]
         await queues[0].lead("me", 2_000)
         await queues[1].lead("other", 2_000)
         await queues[3].lead("me", 2_000)
-        answers = await many.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
+        answers = await fleet.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
         obliges(
             RENEW,
             "Start each lease anew whose lock is still its holder's",
             [type(answer) for answer in answers] == [Renewal, LeaseLost, LeaseLost, Renewal],
             answers=answers,
         )
-        left = [(await many.stats(k.queue)).lease_remaining_ms for k in queues]
+        left = [(await fleet.stats(k.queue)).lease_remaining_ms for k in queues]
         assert left[0] > 30_000, left
         assert left[3] > 30_000, left
         lost = "`LeaseLost` where the lock is not the holder's: nothing changes there."
         obliges(RENEW, lost, left[1] <= 2_000, left=left)
         assert left[2] is None, left
 
-    async def test_each_lease_is_renewed_for_its_own_holder_and_length(self, many: Any, kit: Kit) -> None:
+    async def test_each_lease_is_renewed_for_its_own_holder_and_length(self, fleet: Any, kit: Kit) -> None:
         terms = [("a", LONG_MS), ("a", 5_000), ("b", 20_000), ("a", LONG_MS), ("b", 20_000)]
         leases = [await kit.other().lead(holder, 1_000) for holder, _ in terms]
         leases = [replace(lease, ttl_ms=ttl_ms) for lease, (_, ttl_ms) in zip(leases, terms, strict=True)]
-        answers = await many.renew_many(leases)
+        answers = await fleet.renew_many(leases)
         assert all(isinstance(answer, Renewal) for answer in answers), answers
-        left = [(await many.stats(lease.queue)).lease_remaining_ms for lease in leases]
+        left = [(await fleet.stats(lease.queue)).lease_remaining_ms for lease in leases]
         right = [ttl_ms - 4_000 < ms <= ttl_ms for (_, ttl_ms), ms in zip(terms, left, strict=True)]
         obliges(RENEW, "for its own `ttl_ms`", all(right), left=left, terms=terms)
 
-    async def test_a_renewal_says_what_is_due_and_what_comes_next(self, many: Any, kit: Kit) -> None:
+    async def test_a_renewal_says_what_is_due_and_what_comes_next(self, fleet: Any, kit: Kit) -> None:
         empty, later, due, others = (kit.other() for _ in range(4))
         leases = [await k.lead() for k in (empty, later, due)]
         await later.schedule("late", delay_ms=LONG_MS)
@@ -85,8 +84,8 @@ class FleetContract(ContractBase):
         await others.lead("somebody else")
         await others.schedule("a")
         await due.due("a", "b")
-        answers = await many.renew_many([*leases, Lease(others.queue, "leader", LONG_MS)])
-        stats = [await many.stats(k.queue) for k in (empty, later, due)]
+        answers = await fleet.renew_many([*leases, Lease(others.queue, "leader", LONG_MS)])
+        stats = [await fleet.stats(k.queue) for k in (empty, later, due)]
         seen = [(a.due, a.next_due_ms) if isinstance(a, Renewal) else a for a in answers]
         right = [(False, None), (False, stats[1].next_due_ms), (True, stats[2].next_due_ms), LeaseLost()]
         says = "The answer is a `Renewal` with what is due and what comes next, by the store's clock"
@@ -94,28 +93,28 @@ class FleetContract(ContractBase):
         obliges(RENEW, says, all(0 <= s.now_ms - a.now_ms < 10_000 for a, s in zip(answers, stats, strict=False)))
         assert await due.arrived() == [], "a renewal moves nothing"
 
-    async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, many: Any, kit: Kit, pair: Any) -> None:
+    async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
-        feed = await many.subscribe()
+        feed = await fleet.subscribe()
         busy, quiet, followed = kit.other(), kit.other(), kit.other()
         for k in (busy, quiet):
-            await many.promote(await k.lead(), REQUEST)
+            await fleet.promote(await k.lead(), REQUEST)
         writer = busy.other(pair[1])
         other = followed.other(pair[1])
         lease = await other.lead("other")
-        await many.lock(followed.queue, "me", LONG_MS)
+        await fleet.lock(followed.queue, "me", LONG_MS)
         await self._until(feed, lambda c: False, 0.3)  # all that is old
         await writer.schedule("soon", delay_ms=50)
         heard = await self._until(feed, lambda c: c.everything or busy.queue in c.jobs)
         obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, queue=busy.queue)
-        await many.promote(Lease(busy.queue, "leader", LONG_MS), REQUEST)
+        await fleet.promote(Lease(busy.queue, "leader", LONG_MS), REQUEST)
         await other.backend.unlock(lease)
         heard = await self._until(feed, lambda c: c.everything or followed.queue in c.locks)
         obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, lock=True)
         feed.close()
 
-    async def test_the_feed_sleeps_while_nothing_changes(self, many: Any, kit: Kit, clock: Clock) -> None:
-        feed = await many.subscribe()
+    async def test_the_feed_sleeps_while_nothing_changes(self, fleet: Any, kit: Kit, clock: Clock) -> None:
+        feed = await fleet.subscribe()
         await self._until(feed, lambda c: False, 0.2)
         began_s = clock.monotonic()
         changes = await feed.next(0.15)
@@ -125,15 +124,15 @@ class FleetContract(ContractBase):
         feed.close()
         feed.close()
 
-    async def test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern(self, many: Any, kit: Kit) -> None:
+    async def test_queues_with_delayed_jobs_or_a_leader_are_found_by_pattern(self, fleet: Any, kit: Kit) -> None:
         prefix = f"find-{ULID()}"
         names = [f"{prefix}-{i}" for i in range(30)]
         for name in [*names, f"other-{prefix}"]:
-            await Kit(many, kit.clock, name).schedule("later")
-        await Kit(many, kit.clock, f"{prefix}-led").lead()
-        await many.stats(f"{prefix}-empty")
+            await Kit(fleet, kit.clock, name).schedule("later")
+        await Kit(fleet, kit.clock, f"{prefix}-led").lead()
+        await fleet.stats(f"{prefix}-empty")
         names.append(f"{prefix}-led")
-        found = [name for page in [p async for p in many.find_queues([f"{prefix}-*"])] for name in page]
+        found = [name for page in [p async for p in fleet.find_queues([f"{prefix}-*"])] for name in page]
         obliges(
             "FleetSupport.find_queues",
             "The queues that have delayed jobs or a leader, and match",
@@ -141,13 +140,13 @@ class FleetContract(ContractBase):
             found=found,
         )
 
-    async def test_queues_are_found_by_any_of_several_patterns(self, many: Any, kit: Kit) -> None:
+    async def test_queues_are_found_by_any_of_several_patterns(self, fleet: Any, kit: Kit) -> None:
         prefix = f"find-{ULID()}"
         for name in ("mail-1", "mail-2", "mail-30", "sms-a", "sms-b", "sms-^", "sms-!", "web"):
-            await Kit(many, kit.clock, f"{prefix}-{name}").schedule("later")
+            await Kit(fleet, kit.clock, f"{prefix}-{name}").schedule("later")
 
         async def found(*patterns: str) -> set[str]:
-            pages = [page async for page in many.find_queues([f"{prefix}-{pattern}" for pattern in patterns])]
+            pages = [page async for page in fleet.find_queues([f"{prefix}-{pattern}" for pattern in patterns])]
             return {name.removeprefix(f"{prefix}-") for page in pages for name in page}
 
         for patterns, names in (
@@ -160,30 +159,30 @@ class FleetContract(ContractBase):
             said = "and match one of the glob patterns"
             obliges("FleetSupport.find_queues", said, answer == names, patterns=patterns, found=answer)
 
-    async def test_members_of_a_group_know_one_another(self, many: Any, kit: Kit) -> None:
+    async def test_members_of_a_group_know_one_another(self, fleet: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"
-        alone = await many.join_group(group, "a", LONG_MS)
+        alone = await fleet.join_group(group, "a", LONG_MS)
         assert (alone.names, alone.next_expiry_ms) == (frozenset({"a"}), None)
-        members = await many.join_group(group, "b", 300)
+        members = await fleet.join_group(group, "b", 300)
         assert members.names == {"a", "b"}
         assert 30_000 < members.next_expiry_ms <= LONG_MS, members
-        members = await many.join_group(group, "a", LONG_MS)
+        members = await fleet.join_group(group, "a", LONG_MS)
         assert 0 < members.next_expiry_ms <= 300, members
-        assert (await many.join(f"{group}-other", "x", 300)).names == {"x"}
+        assert (await fleet.join_group(f"{group}-other", "x", 300)).names == {"x"}
         await kit.sleep_ms(350)
-        members = await many.join_group(group, "a", LONG_MS)
+        members = await fleet.join_group(group, "a", LONG_MS)
         obliges(
             "FleetSupport.join_group", "Be a member of a group for `ttl_ms`", members.names == {"a"}, members=members
         )
-        await many.join_group(group, "c", LONG_MS)
-        await many.leave_group(group, "c")
-        await many.leave_group(group, "c")
-        assert (await many.join_group(group, "a", LONG_MS)).names == {"a"}
+        await fleet.join_group(group, "c", LONG_MS)
+        await fleet.leave_group(group, "c")
+        await fleet.leave_group(group, "c")
+        assert (await fleet.join_group(group, "a", LONG_MS)).names == {"a"}
 
-    async def test_members_are_told_of_those_that_come_and_go(self, many: Any, kit: Kit, pair: Any) -> None:
+    async def test_members_are_told_of_those_that_come_and_go(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
-        group, feed = f"group-{ULID()}", await many.subscribe()
-        await many.join_group(group, "a", LONG_MS)
+        group, feed = f"group-{ULID()}", await fleet.subscribe()
+        await fleet.join_group(group, "a", LONG_MS)
         await self._until(feed, lambda c: False, 0.3)
         for step in (pair[1].join_group(group, "b", LONG_MS), pair[1].leave_group(group, "b")):
             await step
@@ -191,9 +190,9 @@ class FleetContract(ContractBase):
             obliges("FleetSupport.join_group", "The feeds of other members tell of a new one", heard)
         feed.close()
 
-    async def test_the_feed_tells_of_queues_that_are_announced(self, many: Any, kit: Kit, pair: Any) -> None:
+    async def test_the_feed_tells_of_queues_that_are_announced(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
-        feed, names = await many.subscribe(), {f"new-{i}-{ULID()}" for i in range(1_001)}
+        feed, names = await fleet.subscribe(), {f"new-{i}-{ULID()}" for i in range(1_001)}
         await self._until(feed, lambda c: False, 0.3)
         await pair[1].announce([])
         await pair[1].announce(sorted(names))

@@ -1,4 +1,4 @@
-"""What the conformance tests share: one queue of one backend, with short words for what they do to it."""
+"""`Kit`: one queue of one backend, with short words for what conformance tests do to it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from promoter_core.spi import (
     PromotionRequest,
     StreamEntry,
     StreamName,
+    pack_envelope,
     unpack_envelope,
 )
 
@@ -115,11 +116,13 @@ class Kit:
         return entries
 
 
-def job(id: str, **fields: Any) -> JobRequest:
+def job(
+    id: str, *, payload: bytes = b"\xa4data", created_at_ms: int = 1_700_000_000_000, attempt: int = 0, **fields: Any
+) -> JobRequest:
+    """A job with this envelope; `fields` are those of the request."""
     if fields.get("due_ms") is not None:
         fields["delay_ms"] = None
-    defaults: dict[str, Any] = {"payload": b"\xa4data", "created_at_ms": 1_700_000_000_000}
-    return JobRequest(id, **(defaults | fields))
+    return JobRequest(id, pack_envelope(id, payload, created_at_ms, attempt), **fields)
 
 
 def _text(value: bytes) -> str:

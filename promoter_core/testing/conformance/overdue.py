@@ -6,12 +6,11 @@ Needs the fixture `leap`, with which hours pass in the store at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from promoter_core.spi import CancelOutcome
-from promoter_core.testing.conformance.base import ContractBase, optional
+from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
@@ -24,8 +23,6 @@ Leap = Callable[[str, int], Awaitable[None]]
 
 
 class OverdueContract(ContractBase):
-    leap: Any = optional("leap", "async (queue, ms): lets that much time pass in the store")
-
     async def test_a_job_that_has_waited_for_hours_can_be_cancelled(self, kit: Kit, leap: Leap) -> None:
         await kit.schedule("a", "b", unique=True, delay_ms=SOON_MS)
         await kit.schedule("c", delay_ms=SOON_MS)

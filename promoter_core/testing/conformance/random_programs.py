@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promoter_core.registry import Registry
+from promoter_core import connect
 from promoter_core.spi import JobRequest, Lease, LeaseLost, Overflow, Promotion, Scheduled
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
@@ -72,26 +72,26 @@ _steps = st.one_of(
 )
 
 
-class ModelContract(ContractBase):
+class RandomProgramsContract(ContractBase):
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(program=st.lists(_steps, min_size=1, max_size=12))
     async def test_random_programs_agree_with_the_memory_backend(self, kit: Kit, program: list[Step]) -> None:
-        model = type(Registry().backend("memory://"))(clock=kit.clock)  # type: ignore[call-arg]  # MemoryBackend
-        await model.open()
-        theirs, ours = kit.other(), Kit(model, kit.clock)
-        serial = 0
-        for number, step in enumerate(program):
-            answers = [await run(side, step, serial) for side in (theirs, ours)]
-            serial += len(step.ids) if isinstance(step, Schedule) else 0
-            assert answers[0] == answers[1], (
-                f"step {number + 1} of the program, {step}: the backend answered {answers[0]}, the model {answers[1]}"
-            )
-        states = [await final(side) for side in (theirs, ours)]
+        async with connect("memory://", clock=kit.clock) as model:
+            theirs, ours = kit.other(), Kit(model, kit.clock)
+            serial = 0
+            for number, step in enumerate(program):
+                answers = [await run(side, step, serial) for side in (theirs, ours)]
+                serial += len(step.ids) if isinstance(step, Schedule) else 0
+                assert answers[0] == answers[1], (
+                    f"step {number + 1} of the program, {step}: "
+                    f"the backend answered {answers[0]}, the model {answers[1]}"
+                )
+            states = [await final(side) for side in (theirs, ours)]
         assert states[0] == states[1], f"after the program the backend holds {states[0]}, the model {states[1]}"
 
 
 async def run(kit: Kit, step: Step, serial: int) -> Any:
-    """What a step answers, without what may differ: times and stream ids."""
+    """The answer of a step without the parts that may differ: times and stream ids."""
     match step:
         case Schedule(ids, when, name, index):
             base_ms = {"now": 0, "soon": SOON_MS, "far": LONG_MS}[when]

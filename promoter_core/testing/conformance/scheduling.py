@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from promoter_core.spi import MAX_DUE_MS, CancelOutcome, StreamName
+from promoter_core.spi import MAX_DUE_MS, CancelOutcome, PermanentError, StreamName
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
@@ -113,6 +113,26 @@ class SchedulingContract(ContractBase):
         stats = await kit.backend.stats(kit.queue)
         ok = stats.depth == 20 and all(a.created for a in answers)
         obliges("Backend.schedule", "Put jobs into the sorted set", ok, stats=stats)
+
+    async def test_jobs_with_one_id_that_are_not_unique_are_all_kept(self, kit: Kit) -> None:
+        rule = "Without `unique`, a second job with the same id is another job: both wait, and both are promoted."
+        await kit.due("a", payload=b"1")
+        await kit.due("a", payload=b"2")
+        p = await kit.promote(await kit.lead())
+        payloads = [a.envelope.payload for a in await kit.arrivals()]
+        obliges("Backend.schedule", rule, (p.promoted, payloads) == (2, [b"1", b"2"]), promotion=p, payloads=payloads)
+
+    async def test_of_jobs_with_one_id_one_is_cancelled_at_a_time(self, kit: Kit) -> None:
+        rule = "Of several jobs with this id one is removed"
+        for payload in (b"1", b"2"):
+            await kit.schedule("a", payload=payload)
+        for left in (1, 0):
+            (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
+            stats = await kit.backend.stats(kit.queue)
+            obliges("Backend.cancel", rule, outcome is CancelOutcome.REMOVED, outcome=outcome, left=left)
+            obliges("Backend.cancel", rule, stats.depth == left, stats=stats)
+        (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
+        obliges("Backend.cancel", MISSING, outcome is CancelOutcome.NOT_FOUND, outcome=outcome)
 
     async def test_no_jobs_are_no_answers(self, kit: Kit) -> None:
         answers = await kit.backend.schedule(kit.queue, [])
@@ -236,3 +256,12 @@ class SchedulingContract(ContractBase):
             after = page[-1].id
         obliges("Backend.read", "oldest first", await kit.arrived() == [f"j{i}" for i in range(10)])
         obliges("Backend.read", "At most `limit` entries", pages == [4, 4, 2], pages=pages)
+
+    async def test_reading_after_something_that_is_no_id_is_a_permanent_error(self, kit: Kit) -> None:
+        await kit.due("a")
+        await kit.promote(await kit.lead())
+        (outcome,) = await asyncio.gather(
+            kit.backend.read(kit.queue, StreamName.JOBS, "no id", 10), return_exceptions=True
+        )
+        rule = "PermanentError when `after` is no id of this store."
+        obliges("Backend.read", rule, isinstance(outcome, PermanentError), outcome=outcome)

@@ -1,80 +1,77 @@
-"""`CheckedBackend`: passes calls on and checks what every answer owes: its type, and which exceptions may come."""
+"""The shape of a backend: `shape_problems` looks at its methods, `CheckedBackend` at every call and answer."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NoReturn
 
 from promoter_core.spi import (
     Backend,
     BackendError,
-    CancelOutcome,
     Capabilities,
-    FleetSupport,
-    Lease,
-    LeaseHeld,
-    LeaseLost,
-    Members,
-    PromotedJob,
-    Promotion,
-    QueueStats,
-    Renewal,
-    Scheduled,
-    StreamEntry,
+    ChangeFeed,
+    Changes,
+    Phase,
+    SeparateCleanup,
+    SeparateEmit,
 )
-from promoter_core.testing.forward import optional_methods
+from promoter_core.testing.conformance.answers import check_answer, check_changes
+from promoter_core.testing.forward import OPTIONAL, members_of, offered
+
+REQUIRED = {name: member for name, member in members_of(Backend).items() if inspect.isfunction(member)}
+SEPARATE: dict[Phase, type] = {Phase.CLEANUP: SeparateCleanup, Phase.EMIT: SeparateEmit}
+_OWNERS = {name: protocol for protocol in OPTIONAL for name in members_of(protocol)}
 
 
-def _methods(contract: type) -> tuple[str, ...]:
-    return tuple(
-        name for name, m in vars(contract).items() if inspect.iscoroutinefunction(m) and not name.startswith("_")
-    )
+def shape_problems(backend: Any) -> list[str]:
+    """What is wrong with a backend before anything is called: missing methods, wrong parameters, not async."""
+    problems: list[str] = []
+    for name, declared in REQUIRED.items():
+        if callable(method := getattr(backend, name, None)):
+            problems += _method_problems(name, method, declared)
+        else:
+            problems.append(f"it lacks the method {name!r}")
+    fused: frozenset[Phase] = getattr(getattr(backend, "capabilities", None), "fused", frozenset())
+    for phase, protocol in SEPARATE.items():
+        if phase not in fused and not isinstance(backend, protocol):
+            problems.append(f"it lacks the method {phase.value!r}: {phase.name} is not in capabilities.fused")
+    for protocol in OPTIONAL:
+        if isinstance(backend, protocol):
+            for name, declared in members_of(protocol).items():
+                if inspect.isfunction(declared):
+                    problems += _method_problems(name, getattr(backend, name), declared)
+    return problems
 
 
-METHODS = _methods(Backend)
-OF_MANY = _methods(FleetSupport)
-
-_ANSWERS: dict[str, tuple[type, ...]] = {
-    "open": (type(None),),
-    "close": (type(None),),
-    "lock": (Lease, LeaseHeld),
-    "promote": (Promotion, LeaseLost),
-    "cleanup": (type(None),),
-    "emit": (type(None),),
-    "unlock": (bool,),
-    "wait": (bool,),
-    "schedule": (tuple,),
-    "cancel": (tuple,),
-    "stats": (QueueStats,),
-    "read": (tuple,),
-    "lock_many": (Sequence,),
-    "promote_many": (Sequence,),
-    "renew_many": (Sequence,),
-    "subscribe": (object,),
-    "announce": (type(None),),
-    "join_group": (Members,),
-    "leave_group": (type(None),),
-}
-_ITEMS: dict[str, tuple[type, ...]] = {
-    "schedule": (Scheduled,),
-    "cancel": (CancelOutcome,),
-    "read": (StreamEntry,),
-    "lock_many": (Lease, LeaseHeld, BackendError),
-    "promote_many": (Promotion, LeaseLost, BackendError),
-    "renew_many": (Renewal, LeaseLost, BackendError),
-}
-_NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "malformed", "held_back")
+def _method_problems(name: str, method: Any, declared: Callable[..., Any]) -> Iterator[str]:
+    if not callable(method):
+        yield f"{name!r} must be a method"
+        return
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(method))
+    if inspect.iscoroutinefunction(declared) and not is_async:
+        yield f"{name!r} must be `async def`"
+    if is_async and not inspect.iscoroutinefunction(declared):
+        yield f"{name!r} must return an async iterator, without being awaited"
+    wanted = [p for p in inspect.signature(declared).parameters if p != "self"]
+    try:
+        inspect.signature(method).bind(*[None] * len(wanted))
+        inspect.signature(method).bind(**dict.fromkeys(wanted))
+    except TypeError as exc:
+        yield f"{name!r} must take ({', '.join(wanted)}): {exc}"
 
 
 class CheckedBackend:
-    """A backend under test. Raises AssertionError, in one sentence, where an answer has the wrong shape."""
+    """A backend under test. Raises AssertionError, in one sentence, where a call or its answer has the wrong shape.
+
+    It offers the optional protocols that the backend offers, and no other.
+    """
 
     def __init__(self, backend: Any) -> None:
         self.inner = backend
-        for name in (*METHODS, *optional_methods(backend)):  # as attributes of its own, for `isinstance`
-            if getattr(backend, name, None) is not None:
-                setattr(self, name, getattr(self, name))
+        required = {name: method for name in REQUIRED if (method := getattr(backend, name, None)) is not None}
+        for name, member in (required | offered(backend)).items():
+            setattr(self, name, _checked(name, member))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -84,122 +81,96 @@ class CheckedBackend:
         return capabilities
 
     def __getattr__(self, name: str) -> Any:
-        if name in OF_MANY and hasattr(self.inner, name):
-            where = f"FleetSupport.{name}"
-        elif name in METHODS:
-            where = f"Backend.{name}"
-        else:
-            return getattr(self.inner, name)
-        method = getattr(self.inner, name, None)
-        if method is None:
-            raise AssertionError(f"the backend lacks the method {name!r}; see promoter_core.spi.{where}")
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            try:
-                answer = method(*args, **kwargs)
-            except TypeError as exc:
-                raise AssertionError(f"{where} cannot be called as the contract says: {exc}") from exc
-            if not isinstance(answer, Awaitable):
-                raise AssertionError(f"{where} must be `async def`; it returned {type(answer).__name__}")
-            try:
-                value = await answer
-            except (BackendError, AssertionError):
-                raise
-            except Exception as exc:
-                raise AssertionError(
-                    f"{where} raised {type(exc).__module__}.{type(exc).__qualname__} ({exc}): a backend raises "
-                    "only TransientError and PermanentError"
-                ) from exc
-            _check_answer(name, where, value)
-            if name in OF_MANY and name in _ITEMS and len(value) != len(args[0]):
-                raise AssertionError(f"{where} must give one answer each: {len(value)} for {len(args[0])}")
-            return value
-
-        return call
+        """What the backend lacks, or has beyond all contracts."""
+        if (name in REQUIRED or name in _OWNERS) and not hasattr(self.inner, name):
+            raise _Lacking(f"the backend lacks the method {name!r}; see promoter_core.spi.{_where(name)}")
+        return getattr(self.inner, name)
 
 
-def _check_answer(name: str, where: str, value: Any) -> None:
-    expected = _ANSWERS[name]
-    if not isinstance(value, expected):
-        raise AssertionError(f"{where} must return {_names(expected)}, not {type(value).__name__}: {value!r}")
-    items: Any = value if name in _ITEMS else (value,)
-    for item in items:
-        if name in _ITEMS and not isinstance(item, _ITEMS[name]):
-            outer = "a sequence" if name in OF_MANY else "a tuple"
-            raise AssertionError(f"{where} must return {outer} of {_names(_ITEMS[name])}, not of {item!r}")
-        if isinstance(item, Promotion):
-            _check_promotion(item)
-        if isinstance(item, LeaseHeld):
-            _check_held(item)
-        if isinstance(item, Renewal):
-            _check_renewal(item)
-    entries: Any = value if name == "read" else ()
-    for entry in entries:
-        wrong = next(
-            ((k, v) for k, v in entry.fields.items() if not (isinstance(k, str) and isinstance(v, bytes))), None
-        )
-        if wrong is not None:
-            raise AssertionError(f"StreamEntry.fields must map str to bytes, not {wrong!r}")
+class _Lacking(AssertionError, AttributeError):
+    """An AttributeError as well: `hasattr` and `isinstance` are answered."""
 
 
-def _names(types: tuple[type, ...]) -> str:
-    return " or ".join("None" if t is type(None) else t.__name__ for t in types)
+def _where(name: str) -> str:
+    """The method's name as the contracts have it, such as Backend.lock."""
+    return f"{_OWNERS.get(name, Backend).__name__}.{name}"
 
 
-def _check_held(held: LeaseHeld) -> None:
-    if not (held.remaining_ms is None or _is_int(held.remaining_ms)):
-        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {held.remaining_ms!r}")
-    if not isinstance(held.holder, str | None):
-        raise AssertionError(f"LeaseHeld.holder must be text or None, not {held.holder!r}")
-    if not _is_int(held.oldest_pending_lag_ms) or held.oldest_pending_lag_ms < 0:
-        raise AssertionError(
-            f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {held.oldest_pending_lag_ms!r}"
-        )
+def _checked(name: str, member: Any) -> Any:
+    declared = REQUIRED.get(name) or members_of(_OWNERS[name])[name]
+    if inspect.iscoroutinefunction(declared):
+        return _checked_call(name, member)
+    return _checked_pages(name, member) if inspect.isfunction(declared) else member
 
 
-def _check_renewal(r: Renewal) -> None:
-    if not _is_int(r.now_ms):
-        raise AssertionError(f"Renewal.now_ms must be int, not {r.now_ms!r}")
-    if not isinstance(r.due, bool):
-        raise AssertionError(f"Renewal.due must be bool, not {r.due!r}")
-    if not (r.next_due_ms is None or _is_int(r.next_due_ms)):
-        raise AssertionError(f"Renewal.next_due_ms must be int or None, not {r.next_due_ms!r}")
+def _checked_call(name: str, method: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    where = _where(name)
 
-
-def _check_promotion(p: Promotion) -> None:
-    for field in _NUMBERS:
-        if not _is_int(getattr(p, field)) or getattr(p, field) < 0:
-            raise AssertionError(f"Promotion.{field} must be a whole number from 0, not {getattr(p, field)!r}")
-    if not (p.next_due_ms is None or _is_int(p.next_due_ms)):
-        raise AssertionError(f"Promotion.next_due_ms must be int or None, not {p.next_due_ms!r}")
-    if not (p.work_ms is None or (isinstance(p.work_ms, int | float) and 0 <= p.work_ms < float("inf"))):
-        raise AssertionError(f"Promotion.work_ms must be a number of ms from 0, or None, not {p.work_ms!r}")
-    if not isinstance(p.jobs, Sequence) or not all(isinstance(job, PromotedJob) for job in p.jobs):
-        raise AssertionError(f"Promotion.jobs must be a sequence of PromotedJob, not {p.jobs!r}")
-    for job in p.jobs:
-        if not isinstance(job.id, str | None) or not isinstance(job.name, str) or not _is_int(job.due_ms):
-            raise AssertionError(f"PromotedJob must have id: str | None, name: str and due_ms: int: {job!r}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def shape_problems(backend: Any) -> list[str]:
-    """What is wrong with a backend before anything is called: missing methods, wrong parameters, not async."""
-    problems = []
-    for name in METHODS:
-        method = getattr(backend, name, None)
-        if not callable(method):
-            problems.append(f"it lacks the method {name!r}")
-            continue
-        if not inspect.iscoroutinefunction(inspect.unwrap(method)):
-            problems.append(f"{name!r} must be `async def`")
-        wanted = [p for p in inspect.signature(getattr(Backend, name)).parameters if p != "self"]
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         try:
-            inspect.signature(method).bind(*[None] * len(wanted))
-            inspect.signature(method).bind(**dict.fromkeys(wanted))
+            answer = method(*args, **kwargs)
         except TypeError as exc:
-            problems.append(f"{name!r} must take ({', '.join(wanted)}): {exc}")
-    return problems
+            raise AssertionError(f"{where} cannot be called as the contract says: {exc}") from exc
+        if not isinstance(answer, Awaitable):
+            raise AssertionError(f"{where} must be `async def`; it returned {type(answer).__name__}")
+        try:
+            value = await answer
+        except Exception as exc:
+            _check_error(where, exc)
+        check_answer(name, where, args, value)
+        return _CheckedFeed(value) if isinstance(value, ChangeFeed) else value
+
+    return call
+
+
+def _checked_pages(name: str, method: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    where = _where(name)
+
+    async def pages(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        __tracebackhide__ = True
+        try:
+            answer = method(*args, **kwargs)
+        except TypeError as exc:
+            raise AssertionError(f"{where} cannot be called as the contract says: {exc}") from exc
+        if not isinstance(answer, AsyncIterator):
+            raise AssertionError(f"{where} must return an async iterator, not {type(answer).__name__}")
+        while True:
+            try:
+                page = await anext(answer)
+            except StopAsyncIteration:
+                return
+            except Exception as exc:
+                _check_error(where, exc)
+            check_answer(name, where, args, page)
+            yield page
+
+    return pages
+
+
+class _CheckedFeed:
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._feed = feed
+        self.close = feed.close
+
+    async def next(self, timeout_s: float) -> Changes:
+        __tracebackhide__ = True
+        try:
+            changes = await self._feed.next(timeout_s)
+        except Exception as exc:
+            raise AssertionError(f"ChangeFeed.next raised {_in_words(exc)}: it never raises") from exc
+        check_changes(changes)
+        return changes
+
+
+def _check_error(where: str, error: Exception) -> NoReturn:
+    """Raise what a backend may raise, and for anything else an AssertionError."""
+    if isinstance(error, BackendError | AssertionError):
+        raise error
+    raise AssertionError(
+        f"{where} raised {_in_words(error)}: a backend raises only TransientError and PermanentError"
+    ) from error
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__} ({error})"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from promoter_core.spi import Clock, PermanentError, TransientError
+from promoter_core.spi import ChangeKind, Clock, PermanentError, TransientError
 from promoter_core.testing.conformance.base import ContractBase, needs_wake
 from promoter_core.testing.conformance.harness import SOON_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
 
 WAKES = "True when something changed, or may have"
-MISSED = "A change after the caller's last `promote` (or `lock`) began is never missed"
+MISSED = "A change after the caller's last `promote` (for JOBS) or `lock` (for LOCK) began is never missed"
 PATIENT_S = 5.0  # a wait that a wake is to end
 
 
@@ -29,11 +29,11 @@ class WaitingContract(ContractBase):
     async def test_a_wait_ends_when_the_time_is_up(self, kit: Kit, clock: Clock) -> None:
         lease = await kit.lead()
         await kit.promote(lease)
-        for shown in (lease, None):
-            if shown is None:
+        for change in (ChangeKind.JOBS, ChangeKind.LOCK):
+            if change is ChangeKind.LOCK:
                 await kit.backend.lock(kit.queue, "other", 60_000)
             began_s = clock.monotonic()
-            changed = await kit.backend.wait(kit.queue, 0.15, shown)
+            changed = await kit.backend.wait(kit.queue, change, 0.15)
             took_s = clock.monotonic() - began_s
             if not changed:  # waking for nothing is allowed
                 obliges("Backend.wait", "False when the time is up", took_s >= 0.149, took_s=took_s)
@@ -41,7 +41,7 @@ class WaitingContract(ContractBase):
     async def test_a_wait_does_not_block_the_event_loop(self, kit: Kit) -> None:
         lease = await kit.lead()
         await kit.promote(lease)
-        waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, 0.3, lease))
+        waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, ChangeKind.JOBS, 0.3))
         longest_s, last_s = 0.0, time.monotonic()
         while not waiting.done():
             await asyncio.sleep(0.005)
@@ -55,7 +55,7 @@ class WaitingContract(ContractBase):
         lease = await kit.lead()
         await kit.schedule("far")
         await self._settle(kit, lease)
-        waiting = asyncio.ensure_future(self._wait(kit, lease))
+        waiting = asyncio.ensure_future(self._wait(kit, ChangeKind.JOBS))
         await kit.sleep_ms(30)
         await kit.schedule("near", delay_ms=30_000)
         obliges("Backend.wait", WAKES, await waiting)
@@ -65,7 +65,7 @@ class WaitingContract(ContractBase):
         needs_wake(mine)
         lease = await mine.lead()
         await self._settle(mine, lease)
-        waiting = asyncio.ensure_future(self._wait(mine, lease))
+        waiting = asyncio.ensure_future(self._wait(mine, ChangeKind.JOBS))
         await mine.sleep_ms(30)
         await theirs.schedule("near", delay_ms=30_000)
         obliges("Backend.wait", WAKES, await waiting)
@@ -77,16 +77,16 @@ class WaitingContract(ContractBase):
         await kit.promote(lease)
         await kit.schedule("near", delay_ms=30_000)
         await kit.sleep_ms(30)
-        obliges("Backend.wait", MISSED, await self._wait(kit, lease))
+        obliges("Backend.wait", MISSED, await self._wait(kit, ChangeKind.JOBS))
 
     async def test_unlock_ends_a_followers_wait(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)
         needs_wake(mine)
         lease = await theirs.lead("other")
         await mine.backend.lock(mine.queue, "me", 60_000)
-        while await mine.backend.wait(mine.queue, 0.1, None):  # what setting up may have caused
+        while await mine.backend.wait(mine.queue, ChangeKind.LOCK, 0.1):  # what setting up may have caused
             await mine.backend.lock(mine.queue, "me", 60_000)
-        waiting = asyncio.ensure_future(self._wait(mine, None))
+        waiting = asyncio.ensure_future(self._wait(mine, ChangeKind.LOCK))
         await mine.sleep_ms(30)
         await theirs.backend.unlock(lease)
         obliges("Backend.unlock", "A follower that waits on this queue is woken.", await waiting)
@@ -98,7 +98,7 @@ class WaitingContract(ContractBase):
         await mine.backend.lock(mine.queue, "me", 60_000)
         await theirs.backend.unlock(lease)
         await mine.sleep_ms(30)
-        obliges("Backend.wait", MISSED, await self._wait(mine, None))
+        obliges("Backend.wait", MISSED, await self._wait(mine, ChangeKind.LOCK))
 
     async def test_backends_on_one_store_see_the_same_queue(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)
@@ -110,7 +110,7 @@ class WaitingContract(ContractBase):
         lease = await kit.lead()
         for _ in range(5):
             await self._settle(kit, lease)
-            waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, PATIENT_S, lease))
+            waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, ChangeKind.JOBS, PATIENT_S))
             await kit.sleep_ms(5)
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -122,7 +122,7 @@ class WaitingContract(ContractBase):
     async def test_closing_ends_a_wait(self, kit: Kit) -> None:
         lease = await kit.lead()
         await kit.promote(lease)  # a wait that no look came before may end at once
-        waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, 60.0, lease))
+        waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, ChangeKind.JOBS, 60.0))
         await kit.sleep_ms(SOON_MS)
         began_s = kit.clock.monotonic()
         await kit.backend.close()
@@ -163,13 +163,13 @@ class WaitingContract(ContractBase):
         """Promote and wait until nothing more is announced: setting up may cause a wake or two."""
         for _ in range(20):
             await kit.promote(lease)
-            if not await kit.backend.wait(kit.queue, 0.05, lease):
+            if not await kit.backend.wait(kit.queue, ChangeKind.JOBS, 0.05):
                 return
 
-    async def _wait(self, kit: Kit, lease: Any) -> bool:
+    async def _wait(self, kit: Kit, change: ChangeKind) -> bool:
         """True when a wait of several seconds ended early."""
         began_s = kit.clock.monotonic()
-        changed = await kit.backend.wait(kit.queue, PATIENT_S, lease)
+        changed = await kit.backend.wait(kit.queue, change, PATIENT_S)
         return bool(changed) and kit.clock.monotonic() - began_s < PATIENT_S
 
     def _both(self, pair: Any, clock: Clock) -> tuple[Kit, Kit]:

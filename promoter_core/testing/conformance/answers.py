@@ -1,0 +1,186 @@
+"""The shape of every answer: its type, and the types of what is in it. An AssertionError says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from promoter_core.spi import (
+    BackendError,
+    CancelOutcome,
+    ChangeFeed,
+    Changes,
+    Finding,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Members,
+    PromotedJob,
+    Promotion,
+    QueueStats,
+    Renewal,
+    Scheduled,
+    Severity,
+    StreamEntry,
+)
+
+ANSWERS: dict[str, tuple[type, ...]] = {
+    "open": (type(None),),
+    "close": (type(None),),
+    "lock": (Lease, LeaseHeld),
+    "promote": (Promotion, LeaseLost),
+    "unlock": (bool,),
+    "wait": (bool,),
+    "schedule": (tuple,),
+    "cancel": (tuple,),
+    "stats": (QueueStats,),
+    "read": (tuple,),
+    "cleanup": (type(None),),
+    "emit": (type(None),),
+    "lock_many": (Sequence,),
+    "promote_many": (Sequence,),
+    "renew_many": (Sequence,),
+    "subscribe": (ChangeFeed,),
+    "find_queues": (Sequence,),  # each page
+    "announce": (type(None),),
+    "join_group": (Members,),
+    "leave_group": (type(None),),
+    "requeue_dead_letter": (bool,),
+    "delete_dead_letters": (int,),
+    "diagnose": (Sequence,),
+}
+ITEMS: dict[str, tuple[type, ...]] = {
+    "schedule": (Scheduled,),
+    "cancel": (CancelOutcome,),
+    "read": (StreamEntry,),
+    "lock_many": (Lease, LeaseHeld, BackendError),
+    "promote_many": (Promotion, LeaseLost, BackendError),
+    "renew_many": (Renewal, LeaseLost, BackendError),
+    "find_queues": (str,),
+    "diagnose": (Finding,),
+}
+ONE_EACH = {"schedule": 1, "cancel": 1, "lock_many": 0, "promote_many": 0, "renew_many": 0}  # of which argument's items
+NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "malformed", "held_back")
+
+
+def check_answer(name: str, where: str, args: Sequence[Any], answer: Any) -> None:
+    """`answer` is what the method `name` gave for `args`; `where` is how it is called in a message."""
+    expected = ANSWERS[name]
+    if not isinstance(answer, expected) or (isinstance(answer, str) and Sequence in expected):
+        raise AssertionError(f"{where} must return {_names(expected)}, not {type(answer).__name__}: {answer!r}")
+    items: Any = answer if name in ITEMS else (answer,)
+    for item in items:
+        if name in ITEMS and not isinstance(item, ITEMS[name]):
+            outer = "a tuple" if tuple in expected else "a sequence"
+            raise AssertionError(f"{where} must return {outer} of {_names(ITEMS[name])}, not of {item!r}")
+        _check_value(item)
+    if name == "delete_dead_letters" and not _is_count(answer):
+        raise AssertionError(f"{where} must return a whole number from 0, not {answer!r}")
+    position = ONE_EACH.get(name, len(args))
+    if position < len(args) and len(items) != len(args[position]):
+        raise AssertionError(f"{where} must give one answer each: {len(items)} for {len(args[position])}")
+
+
+def check_changes(changes: Any) -> None:
+    """What a feed gave."""
+    if not isinstance(changes, Changes):
+        raise AssertionError(f"ChangeFeed.next must return Changes, not {type(changes).__name__}: {changes!r}")
+    for field in ("everything", "members"):
+        if not isinstance(getattr(changes, field), bool):
+            raise AssertionError(f"Changes.{field} must be bool, not {getattr(changes, field)!r}")
+    for field in ("jobs", "locks"):
+        if not _is_names(getattr(changes, field)):
+            raise AssertionError(f"Changes.{field} must be a frozenset of str, not {getattr(changes, field)!r}")
+
+
+def _names(types: tuple[type, ...]) -> str:
+    return " or ".join("None" if t is type(None) else t.__name__ for t in types)
+
+
+def _check_value(value: Any) -> None:
+    match value:
+        case Promotion():
+            _check_promotion(value)
+        case LeaseHeld():
+            _check_held(value)
+        case Renewal():
+            _check_renewal(value)
+        case StreamEntry():
+            _check_entry(value)
+        case Members():
+            _check_members(value)
+        case Finding():
+            _check_finding(value)
+
+
+def _check_promotion(p: Promotion) -> None:
+    for field in NUMBERS:
+        if not _is_count(getattr(p, field)):
+            raise AssertionError(f"Promotion.{field} must be a whole number from 0, not {getattr(p, field)!r}")
+    if not _is_int_or_none(p.next_due_ms):
+        raise AssertionError(f"Promotion.next_due_ms must be int or None, not {p.next_due_ms!r}")
+    if not (p.work_ms is None or (isinstance(p.work_ms, int | float) and 0 <= p.work_ms < float("inf"))):
+        raise AssertionError(f"Promotion.work_ms must be a number of ms from 0, or None, not {p.work_ms!r}")
+    if not isinstance(p.jobs, Sequence) or not all(isinstance(job, PromotedJob) for job in p.jobs):
+        raise AssertionError(f"Promotion.jobs must be a sequence of PromotedJob, not {p.jobs!r}")
+    for job in p.jobs:
+        if not isinstance(job.id, str | None) or not isinstance(job.name, str) or not _is_int(job.due_ms):
+            raise AssertionError(f"PromotedJob must have id: str | None, name: str and due_ms: int: {job!r}")
+
+
+def _check_held(held: LeaseHeld) -> None:
+    if not _is_int_or_none(held.remaining_ms):
+        raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {held.remaining_ms!r}")
+    if not isinstance(held.holder, str | None):
+        raise AssertionError(f"LeaseHeld.holder must be text or None, not {held.holder!r}")
+    if not _is_count(held.oldest_pending_lag_ms):
+        raise AssertionError(
+            f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {held.oldest_pending_lag_ms!r}"
+        )
+
+
+def _check_renewal(r: Renewal) -> None:
+    if not _is_int(r.now_ms):
+        raise AssertionError(f"Renewal.now_ms must be int, not {r.now_ms!r}")
+    if not isinstance(r.due, bool):
+        raise AssertionError(f"Renewal.due must be bool, not {r.due!r}")
+    if not _is_int_or_none(r.next_due_ms):
+        raise AssertionError(f"Renewal.next_due_ms must be int or None, not {r.next_due_ms!r}")
+
+
+def _check_entry(entry: StreamEntry) -> None:
+    wrong = next(((k, v) for k, v in entry.fields.items() if not (isinstance(k, str) and isinstance(v, bytes))), None)
+    if wrong is not None:
+        raise AssertionError(f"StreamEntry.fields must map str to bytes, not {wrong!r}")
+
+
+def _check_members(members: Members) -> None:
+    if not _is_names(members.names):
+        raise AssertionError(f"Members.names must be a frozenset of str, not {members.names!r}")
+    if not _is_int_or_none(members.next_expiry_ms):
+        raise AssertionError(f"Members.next_expiry_ms must be int or None, not {members.next_expiry_ms!r}")
+
+
+def _check_finding(finding: Finding) -> None:
+    if not isinstance(finding.severity, Severity):
+        raise AssertionError(f"Finding.severity must be a Severity, not {finding.severity!r}")
+    if not isinstance(finding.summary, str) or not finding.summary.strip():
+        raise AssertionError(f"Finding.summary must be text that says something, not {finding.summary!r}")
+    if not isinstance(finding.advice, str):
+        raise AssertionError(f"Finding.advice must be text, not {finding.advice!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_int_or_none(value: object) -> bool:
+    return value is None or _is_int(value)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_int(value) and value >= 0
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, frozenset) and all(isinstance(name, str) for name in value)

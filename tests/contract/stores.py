@@ -1,0 +1,37 @@
+"""What the kit wants of a store and the contract does not give: malformed members, the names of all it holds, time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from promoter_core.spi import CHASQUIMQ, to_text
+from tests.leap import leap
+
+
+def names_in_memory(store):
+    """Queues, and what the cancel index of each says."""
+    return [name for queue, q in store.queues() for name in (queue, *(f"{queue}:{id}" for id in q._index))]
+
+
+class ServerFixtures:
+    """The kit's optional fixtures for a server, with a fixture `client`: a redis-py client of that server."""
+
+    @pytest.fixture
+    def leap(self, client):
+        return partial(leap, client)
+
+    @pytest.fixture
+    def add_malformed(self, client):
+        async def add(queue, member):
+            await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member: 1})
+
+        return add
+
+    @pytest.fixture
+    def stored_names(self, client):
+        async def names():
+            return [to_text(key) async for key in client.scan_iter(count=10_000)]
+
+        return names
