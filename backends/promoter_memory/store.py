@@ -35,10 +35,10 @@ class Stream:
     def add(self, now_ms: int, fields: Mapping[str, bytes]) -> str:
         """Append an entry that keeps `fields`, and return its id."""
         ms, sequence = self.last
-        self.last = (now_ms, 0) if now_ms > ms else (ms, sequence + 1)
-        entry = StreamEntry(f"{self.last[0]}-{self.last[1]}", fields)
-        self.entries.append(entry)
-        return entry.id
+        self.last = ms, sequence = (now_ms, 0) if now_ms > ms else (ms, sequence + 1)
+        id = f"{ms}-{sequence}"
+        self.entries.append(StreamEntry(id, fields))
+        return id
 
     def trim(self, length: int) -> None:
         del self.entries[: max(len(self.entries) - length, 0)]
@@ -89,9 +89,10 @@ class QueueStore:
             self._index.pop(id, None)
 
     def head(self) -> Pending | None:
-        while self._heap and self._heap[0][2].gone:
-            heapq.heappop(self._heap)
-        return self._heap[0][2] if self._heap else None
+        heap = self._heap
+        while heap and heap[0][2].gone:
+            heapq.heappop(heap)
+        return heap[0][2] if heap else None
 
     def pop(self) -> None:
         """Remove the head."""

@@ -198,7 +198,7 @@ async def test_dead_letters_can_be_listed_shown_requeued_and_deleted(valkey, bac
     assert stream[-1] == {b"d": legacy}
     dropped = promoter("dead-letters", "delete", broken, "9-9", *at)
     assert dropped.returncode == 1
-    assert "9-9: no such entry" in dropped.stderr
+    assert "9-9: no such dead letter" in dropped.stderr
     assert await client.xlen(keys.dlq) == 0
 
 
