@@ -24,7 +24,7 @@ from promoter_core.engine.actions import (
     Waited,
 )
 from promoter_core.engine.machine import Machine, State
-from promoter_core.engine.pacing import BACKOFF_MS
+from promoter_core.engine.pacing import BACKOFF_MS, MIN_WAIT_S
 from promoter_core.spi import Lease, LeaseHeld, LeaseLost, LockOutcome, Phase, PromotedJob, Promotion, Renewal
 
 JOB = PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0")
@@ -49,14 +49,27 @@ def stats(due: int) -> QueueStats:
 class RandomRuns(RuleBasedStateMachine):
     """Answers each action with a random outcome, keeping a model of what may be asked next."""
 
-    @initialize(fused=st.sets(st.sampled_from(Phase)), until_idle=st.booleans())
-    def start(self, fused, until_idle):
+    @initialize(
+        fused=st.sets(st.sampled_from(Phase)),
+        until_idle=st.booleans(),
+        in_fleet=st.booleans(),
+        poll_s=st.sampled_from([None, None, 0.1]),
+    )
+    def start(self, fused, until_idle, in_fleet, poll_s):
         self.settings = PromoterSettings(lock_ttl_ms=TTL_MS, promote_batch=2)
         self.machine = Machine(
-            "q", "me", self.settings, fused=frozenset(fused), until_idle=until_idle, jitter=lambda: 0.0
+            "q",
+            "me",
+            self.settings,
+            fused=frozenset(fused),
+            until_idle=until_idle,
+            in_fleet=in_fleet,
+            jitter=lambda: 0.0,
         )
-        self.fused, self.until_idle = fused, until_idle
+        self.fused, self.until_idle, self.poll_s = fused, until_idle, poll_s
         self.now_s = 0.0
+        self.led = False  # it was a leader when its last step was given out
+        self.released = False  # the backend has said that it released the lock
         self.early = False  # the lease was renewed before the wait for that was over
         self.granted = False  # the last word of the backend was that the lock is ours
         self.reported: LockOutcome | None = None
@@ -71,7 +84,12 @@ class RandomRuns(RuleBasedStateMachine):
             if isinstance(report, LockOutcome):
                 assert report is not self.reported, "a lock outcome is reported on transitions only"
                 self.reported = report
-        action = self.action
+                assert report is not LockOutcome.RELEASED or self.released, "not before it is"
+        action, state = self.action, self.machine.state
+        assert (state is State.RELEASING) is isinstance(action, Unlock)
+        assert (state is State.STOPPED) is isinstance(action, Stop)
+        if state is not State.RELEASING:
+            self.led = state is State.LEADER
         if isinstance(action, Promote):
             assert self.granted, "never a promote without a lease"
             assert self.machine.state is State.LEADER
@@ -87,7 +105,9 @@ class RandomRuns(RuleBasedStateMachine):
 
     def answer(self, outcome, after_s=0.0):
         self.now_s += after_s
-        self.take(self.machine.handle(outcome, self.now_s))
+        self.take(self.machine.handle(outcome, self.now_s, self.poll_s))
+        if self.poll_s is not None and self.doing(Wait) and self.action.interruptible:
+            assert self.action.seconds <= self.poll_s + MIN_WAIT_S, "where changes are not noticed it looks"
 
     def doing(self, *kinds):
         return isinstance(self.action, kinds)
@@ -145,16 +165,20 @@ class RandomRuns(RuleBasedStateMachine):
     @precondition(lambda self: self.doing(Cleanup, Emit, Unlock))
     @rule()
     def is_done(self):
-        led, unlocking = self.machine.state is State.LEADER, self.doing(Unlock)
+        self.released, led = self.doing(Unlock), self.led
         self.answer(Done())
-        assert not (unlocking and led) or self.reported is LockOutcome.RELEASED
+        assert (self.reported is LockOutcome.RELEASED) is (self.released and led)
 
     @precondition(lambda self: self.doing(Unlock))
     @rule()
     def is_anothers_by_now(self):
         self.answer(LeaseLost())
         assert self.doing(Stop)
-        assert self.reported is not LockOutcome.ACQUIRED
+        assert self.reported not in (LockOutcome.ACQUIRED, LockOutcome.RELEASED)
+
+    @rule(poll_s=st.sampled_from([None, 0.1]))
+    def the_backend_notices_changes_in_another_way(self, poll_s):
+        self.poll_s = poll_s
 
     @precondition(lambda self: not self.doing(Stop))
     @rule(really=st.integers(0, 9))
