@@ -36,7 +36,7 @@ from promoter_core.engine.machine import State
 from promoter_core.runner.fleet.discovery import REST
 from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import VirtualClock
-from promoter_core.web.server import serving
+from promoter_core.web import serving
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
 from tests.servers import free_port
