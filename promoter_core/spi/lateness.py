@@ -22,19 +22,19 @@ def later_than(now_ms: int, dues_ms: Iterable[int]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def in_buckets(promoted: int, late: tuple[int, ...]) -> list[int]:
+def in_buckets(promoted: int, lateness_counts: tuple[int, ...]) -> list[int]:
     """How many jobs fall into each bucket: up to the first bound, up to the next, …, beyond the last."""
-    beyond = [promoted, *late, *[0] * (len(LATENESS_MS) - len(late))]
+    beyond = [promoted, *lateness_counts, *[0] * (len(LATENESS_MS) - len(lateness_counts))]
     return [more - less for more, less in zip(beyond, [*beyond[1:], 0], strict=True)]
 
 
-def sample_ms(promoted: int, late: tuple[int, ...], at_most: int) -> list[int]:
+def sample_ms(promoted: int, lateness_counts: tuple[int, ...], at_most: int) -> list[int]:
     """Lateness in ms of about `at_most` jobs at most, spread over the buckets as all are, each by its upper bound.
 
     For instruments that take one value at a time. Beyond the last bound the value is twice that bound.
     """
     share = min(1.0, at_most / promoted)
     sample: list[int] = []
-    for count, bound_ms in zip(in_buckets(promoted, late), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
+    for count, bound_ms in zip(in_buckets(promoted, lateness_counts), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
         sample += [bound_ms] * -int(-count * share // 1)  # rounded up: a few late ones are not lost
     return sample

@@ -134,6 +134,7 @@ def _keys(layout: Layout, queue: str) -> QueueKeys:
     )
 
 
+# The layout of ChasquiMQ 1.x, which its consumers read.
 CHASQUIMQ = Layout(
     name="chasquimq",
     start=b"{chasqui:",

@@ -6,7 +6,7 @@ over. Source: docs/reference/wire-format.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import msgpack
@@ -20,6 +20,7 @@ class Envelope:
 
     id: str
     payload: bytes
+    _: KW_ONLY
     created_at_ms: int
     attempt: int
 
@@ -43,7 +44,7 @@ def unpack_envelope(packed: bytes) -> Envelope:
         case [str(id), payload, int(created), int(attempt), *_]:
             # A producer in another language may put plain msgpack where the bindings put bin.
             data = payload if isinstance(payload, bytes) else msgpack.packb(payload)
-            return Envelope(id, data, created, attempt)
+            return Envelope(id, data, created_at_ms=created, attempt=attempt)
     raise ValueError("no envelope: expected [id, payload, created_at_ms, attempt]")
 
 

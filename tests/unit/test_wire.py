@@ -37,7 +37,7 @@ def test_what_chasquimq_writes_can_be_read():
 
 def test_retry_overrides_are_read_over():
     packed = msgpack.packb(["a", b"\x01", 5, 2, [3, ["fixed", 100, None, None, None]]])
-    assert unpack_envelope(packed) == Envelope("a", b"\x01", 5, 2)
+    assert unpack_envelope(packed) == Envelope("a", b"\x01", created_at_ms=5, attempt=2)
 
 
 def test_a_payload_that_is_not_bin_is_packed_again():

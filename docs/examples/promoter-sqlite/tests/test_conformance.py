@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from promoter_core.registry import connect
+from promoter_core import connect
 from promoter_core.testing.conformance.by_url import BackendContract
 
 

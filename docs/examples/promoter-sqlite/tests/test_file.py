@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from promoter_core import ConfigError, DelayedQueue, PermanentError, TransientError
-from promoter_core.registry import connect
+from promoter_core import DelayedQueue, connect
+from promoter_core.spi import ConfigError, PermanentError, TransientError
 
 
 async def test_jobs_outlive_the_process_that_scheduled_them(tmp_path):
