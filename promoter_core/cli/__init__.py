@@ -1,4 +1,8 @@
-"""The `promoter` command, one file a command. `app.py` puts them together, `common.py` has what they share."""
+"""The `promoter` command, one file a command, put together by `app.py`.
+
+They share `options.py` (options and their parsers), `output.py` (text for a terminal), `session.py` (the registry, and an
+open backend), `logs.py` with `json_logs.py`, and `signals.py`.
+"""
 
 from __future__ import annotations
 
