@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import itertools
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
+import typing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import typer
 
-from promoter_core import PromoterSettings
+from promoter_core import PromoterSettings, Registry
+from promoter_core.cli.app import build
+from promoter_core.engine import actions
+from promoter_core.engine.machine import State
 from promoter_core.registry import KINDS
 from promoter_core.spi import hooks
+from promoter_core.testing.conformance import ContractBase
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -42,10 +53,8 @@ def test_every_spec_is_documented_with_its_fields(spec):
 
 
 def test_every_setting_is_documented_with_its_default_and_range():
-    rows = {
-        m[1]: m[0]
-        for m in re.finditer(r"^\| `(\w+)` \|.*$", page("reference/settings.md").split("## Backend URLs")[0], re.M)
-    }
+    settings = page("reference/settings.md").split("\n## ")[0]
+    rows = {m[1]: m[0] for m in re.finditer(r"^\| `(\w+)` \|.*$", settings, re.M)}
     assert [f.name for f in dataclasses.fields(PromoterSettings)] == list(rows)
     for f in dataclasses.fields(PromoterSettings):
         if "range" in f.metadata:
@@ -73,7 +82,7 @@ def test_every_pinned_behaviour_names_a_test_that_exists():
         "P": ["tests/unit/test_promoter.py", "tests/unit/test_promoter_faults.py"],
         "R": ["tests/unit/test_replies.py"],
         "S": ["tests/server/test_behaviours.py", "tests/server/test_running.py"],
-        "K": [str(p.relative_to(ROOT)) for p in (ROOT / "promoter_core/testing/contract").glob("*.py")],
+        "K": [str(p.relative_to(ROOT)) for p in (ROOT / "promoter_core/testing/conformance").glob("*.py")],
     }
     rows = re.findall(r"^\| .* \| ([MPRSK]) `(test_\w+)` \|$", page("reference/behaviours.md"), re.M)
     assert len(rows) >= 23
@@ -96,9 +105,6 @@ def test_every_option_of_a_url_is_documented():
 
 
 def test_every_command_is_documented():
-    from promoter_core import Registry
-    from promoter_core.cli.app import build
-
     app = build(Registry())
     names = [c.name for c in app.registered_commands] + [g.name for g in app.registered_groups]
     for name in names:
@@ -111,17 +117,139 @@ def test_links_between_pages_lead_somewhere():
             assert (source.parent / target).exists(), f"{source.name} → {target}"
 
 
-def test_files_named_in_follow_one_job_exist():
-    text = page("explanation/follow-one-job.md")
-    for name in re.findall(r"`((?:promoter_core|backends)/[\w/.]+)`", text):
-        assert (ROOT / name).exists(), name
+def anchors(text):
+    """Those that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_map_in_the_cores_docstring_names_files_that_exist():
-    import promoter_core
+def test_links_to_a_heading_lead_to_one():
+    for source in PAGES:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", source.read_text()):
+            there = (source.parent / target) if target else source
+            assert anchor in anchors(there.read_text()), f"{source.name} → {target}#{anchor}"
 
-    for name in re.findall(r"(\w+\.py)", promoter_core.__doc__):
-        assert (ROOT / "promoter_core" / name).exists(), name
+
+def test_paths_that_the_docs_name_exist():
+    """From the root or from a package of the wheel; `NAME` in them stands for the reader's own."""
+    packages = {path.name: path for path in ROOT.glob("*/promoter_*/")}
+    folders = {path.name: path for path in ROOT.iterdir() if path.is_dir()} | packages
+    for source in PAGES:
+        for top, rest in re.findall(rf"`({'|'.join(map(re.escape, folders))})/([\w/.-]*)`", source.read_text()):
+            assert "NAME" in rest or (folders[top] / rest).exists(), f"{source.name}: {top}/{rest}"
+
+
+def test_files_that_the_docs_name_exist():
+    names = {path.name for top in TOPS for path in (ROOT / top).rglob("*.*")}
+    for source in PAGES:
+        for name in re.findall(r"\b(\w+\.(?:py|lua))\b", source.read_text()):
+            assert "NAME" in name or name in names | {"consume.py"}, f"{source.name}: {name}"
+
+
+TOPS = ("promoter_core", "backends", "plugins", "tests", "docs", "benchmarks")
+
+
+def test_the_walk_and_the_tables_of_the_architecture_name_files_that_exist():
+    walk = re.findall(r"\*\*`([^`]+)`\*\*", page("explanation/follow-one-job.md"))
+    assert len(walk) >= 12
+    for name in walk:
+        assert (ROOT / name).is_file(), name
+    paths = re.findall(r"`([\w.]+/[\w./]*)`", page("explanation/architecture.md").split("Paths begin in")[1])
+    assert len(paths) >= 50
+    for name in paths:
+        assert "NAME" in name or any((ROOT / top / name).exists() for top in ("", "promoter_core")), name
+
+
+def test_the_maps_in_docstrings_name_files_that_exist():
+    """The docstring of a package of the wheel says what its files are."""
+    inits = [path for top in TOPS[:3] for path in (ROOT / top).rglob("__init__.py")]
+    assert len(inits) > 20
+    for init in inits:
+        for name in re.findall(r"[\w/]+\.(?:py|lua|sh|md)\b", ast.get_docstring(ast.parse(init.read_text())) or ""):
+            assert any((folder / name).exists() for folder in (init.parent, ROOT)), f"{init.relative_to(ROOT)}: {name}"
+
+
+def test_the_picture_of_the_architecture_shows_the_layers():
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = [contract for contract in linter["contracts"] if contract["type"] == "layers"]
+    layers = [layer for layer in contract["layers"] if layer != "__main__" and "(" not in layer]  # those are to come
+    picture = page("explanation/architecture.md").split("```")[1].replace("│", "|")
+    shown = [re.match(r"[ ═]*(.+?)(?:  | ═)", line)[1] for line in picture.strip("\n").splitlines()]
+    assert shown == [*layers[:2], "promoter_core", *layers[2:-1], f"promoter_core.{layers[-1]}"]
+
+
+def test_the_tables_of_the_automata_name_every_state_and_action():
+    text = page("reference/state-machine.md")
+    machine, leadership = text.split("## Machine")[1].split("## Leadership")
+    rows = re.findall(r"^\| ([^|]*) \|.*\| ([^|]*) \|$", machine, re.M)
+    assert {word for row in rows for cell in row for word in re.findall(r"\b[A-Z]{4,}\b", cell)} == set(
+        State.__members__
+    )
+    for action in typing.get_args(actions.Action):
+        assert f"`{action.__name__}" in machine + leadership, action
+
+
+def test_every_fixture_of_the_kit_is_documented():
+    fixtures = {name for name in vars(ContractBase) if not name.startswith("_")} - {"kit", "pytestmark"}
+    kit = page("how-to/write-a-backend.md").split("## 3.")[1]
+    assert set(re.findall(r"^\| `(\w+)` \| [^|]* \| [^|]* \|$", kit, re.M)) == fixtures
+
+
+def commands():
+    """Each command line of `promoter` in the docs' blocks of shell."""
+    for source in PAGES:
+        for block in re.findall(r"```\n(.*?)```", source.read_text(), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                if found := re.match(r"(?:\$ |opentelemetry-instrument -- )?promoter (.*)", line):
+                    yield pytest.param(shlex.split(found[1], comments=True), id=f"{source.stem}:{found[1]:.40}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_a_command_in_the_docs_has_the_options_that_it_is_given(words):
+    registry = Registry()
+    command = typer.main.get_command(build(registry)).commands[words[0]]
+    options = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+    sinks = {"--metrics": "metrics sink", "--event-sink": "event sink"}
+    specs = {(r.kind, r.spec.name): r.spec for r in registry.all()}
+    for option, value in itertools.pairwise([*words[1:], ""]):
+        assert not option.startswith("-") or option in options, option
+        if option in sinks:
+            name, _, given = value.partition(":")
+            keys = {pair.partition("=")[0] for pair in given.split(",") if pair}
+            assert keys <= set(specs[sinks[option], name].options), value
+
+
+def test_modules_and_targets_that_the_docs_run_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for source in PAGES:
+        text = source.read_text()
+        for name in re.findall(r"python -m ([\w.]+)", text):
+            assert find_spec(name), f"{source.name}: {name}"
+        for name in re.findall(r"^(?:`)?make ([\w-]+)|`make ([\w-]+)", text, re.M):
+            assert f"\n{''.join(name)}:" in makefile, f"{source.name}: {name}"
+
+
+RETIRED = re.compile(
+    r"quarantin|ManyQueues|Diagnosable|Exposable|TroubleReports|SinkTrouble|\bSignals\b|\bWhat\.|seen_age_s|patterns=|"
+    r"PromoterSettings\(queue|contracts\.md|render_contracts|\bon_sink\b|member\.py|keys\.py|watcher\.py|ticker\.py|"
+    r"promoter_core[./](?:contracts|model|queue|machine|promoter|fleet|signals|hookspecs|options|envelope|errors|sinks)\b",
+    re.IGNORECASE,
+)
+
+
+def test_the_docs_use_no_name_that_is_gone():
+    for source in [*PAGES, *(ROOT / "docs").rglob("*.yml"), *(ROOT / "docs").rglob("*.json")]:
+        assert not (found := RETIRED.search(source.read_text())), f"{source.name}: {found[0]}"
+
+
+PUBLIC = ["", ".spi", ".web", ".testing", ".testing.conformance"]
+
+
+def test_examples_import_public_modules_only():
+    for source in PAGES:
+        own = [".engine.machine"] if source.stem == "state-machine" else []
+        for name in re.findall(r"^\s*(?:from|import) promoter_core([\w.]*)", source.read_text(), re.M):
+            assert name in PUBLIC + own, f"{source.name}: promoter_core{name}"
 
 
 def test_an_obligation_that_the_contracts_do_not_state_cannot_be_demanded():
