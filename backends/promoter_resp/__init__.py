@@ -1,7 +1,7 @@
 """Shared by all servers that speak the Redis protocol: one backend over a small `Driver` that a client implements.
 
-Start with `scripts/promote.lua` and `backend.py`. A client offers a `Driver` (`driver.py`). `schedule_calls.py` cuts jobs
-into calls, `replies.py` reads the scripts' replies, `errors.py` the server's error codes and `url_options.py` the options
-of a URL. `reclaim.py` makes room in a full stream; `diagnostics.py` is for `promoter doctor`. Keys and the member format
-are `promoter_core.spi.CHASQUIMQ`.
+Start with `scripts/promote.lua` and `backend.py`. A client offers a `Driver` (`driver.py`). `schedule_calls.py` cuts
+jobs into calls, `replies.py` reads the scripts' replies, `errors.py` the server's error codes and `url_options.py` the
+options of a URL. `reclaim.py` makes room in a full stream; `diagnostics.py` is for `promoter doctor`. Keys and the
+member format are `promoter_core.spi.CHASQUIMQ`.
 """

@@ -1,7 +1,7 @@
 """The `promoter` command, one file a command, put together by `app.py`.
 
-They share `options.py` (options and their parsers), `output.py` (text for a terminal), `session.py` (the registry, and an
-open backend), `logs.py` with `json_logs.py`, and `signals.py`.
+They share `options.py` (options and their parsers), `output.py` (text for a terminal), `session.py` (the registry, and
+an open backend), `logs.py` with `json_logs.py`, and `signals.py`.
 """
 
 from __future__ import annotations
