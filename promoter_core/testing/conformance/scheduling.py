@@ -260,8 +260,7 @@ class SchedulingContract(ContractBase):
     async def test_reading_after_something_that_is_no_id_is_a_permanent_error(self, kit: Kit) -> None:
         await kit.due("a")
         await kit.promote(await kit.lead())
-        (outcome,) = await asyncio.gather(
-            kit.backend.read(kit.queue, StreamName.JOBS, "no id", 10), return_exceptions=True
-        )
+        reading = kit.backend.read(kit.queue, StreamName.JOBS, "no id", 10)
+        outcome = (await asyncio.gather(reading, return_exceptions=True))[0]
         rule = "PermanentError when `after` is no id of this store."
         obliges("Backend.read", rule, isinstance(outcome, PermanentError), outcome=outcome)
