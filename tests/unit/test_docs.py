@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from ulid import ULID
 
-from promoter_core import PromoterSettings, Registry
+from promoter_core import DelayedQueue, Promoter, PromoterSettings, Registry, connect
 from promoter_core.cli.app import build
 from promoter_core.engine import actions
 from promoter_core.engine.machine import State
@@ -264,7 +265,7 @@ def examples():
         for match in re.finditer(r"```python\n(.*?)```\n+(?:It prints |prints )?(.*?)\n(?:\n|$)", text, re.S):
             code, after = match[1], match[2].replace("\n", " ")
             if "import" not in code or "redis.Redis()" in code:
-                continue  # a fragment; or a consumer that waits for a server
+                continue  # a fragment; or the tutorial's consumer, which has a test below
             prints = text[match.end(1) + 3 :].lstrip().startswith(("It prints ", "prints "))
             yield pytest.param(
                 code,
@@ -273,16 +274,32 @@ def examples():
             )
 
 
+def execute(code, **options):
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
 @pytest.mark.server
 @pytest.mark.parametrize(("code", "output"), list(examples()))
 def test_an_example_runs_and_prints_what_it_says(code, output, valkey, tmp_path):
     code = code.replace("redis://localhost:6379", valkey.url).replace(").run()", ").run(until_idle=True)")
     code = code.replace("embedded:///tmp/first-queue", "memory://")
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
+    run = execute(code, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     if "memory://" not in code or "first-queue" not in code:
         for line in output:
             if "first_queue" not in line and "welcome" not in line:
                 assert line in run.stdout
+
+
+@pytest.mark.server
+async def test_the_tutorials_consumer_takes_a_promoted_job(valkey):
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", page("tutorial/first-queue.md"), re.S) if "Redis()" in c]
+    queue = f"q-{ULID()}"
+    async with connect(valkey.url) as backend:
+        await DelayedQueue(backend, queue).schedule({"to": "ada@example.com"}, job_id="ada-1")
+        await Promoter(backend, queue).run(until_idle=True)
+        code = code.replace("redis.Redis()", f"redis.Redis.from_url({valkey.url!r})").replace("emails", queue)
+        run = execute(code)
+        assert run.stdout == "ada-1 {'to': 'ada@example.com'}\n", run.stderr
+        assert (await DelayedQueue(backend, queue).stats()).stream_len == 0
