@@ -1,4 +1,4 @@
-"""The kit is proved: it fails each mutant, by the test that is meant to, and passes the honest backend."""
+"""The kit is proved: it fails each mutant, by the test that is meant to, and passes the honest backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.contract.mutants.run import MUTANTS
+from tests.contract.mutants.run import HONEST, MUTANTS
 
 ROOT = Path(__file__).parents[2]
 RUN = "tests/contract/mutants/run.py"
@@ -20,14 +20,15 @@ RUN = "tests/contract/mutants/run.py"
 def verdicts(tmp_path_factory):
     """For each class of `mutants/run.py`: its failed tests with their messages, and how many passed.
 
-    The honest backend runs the whole kit, a mutant the test that is meant to kill it.
+    The honest backends run the whole kit, a mutant the test that is meant to kill it.
     """
     report = tmp_path_factory.mktemp("mutants") / "report.xml"
     meant = [f"{RUN}::Test{name}::{mutant.killed_by}" for name, mutant in MUTANTS.items()]
+    honest = [f"{RUN}::Test{name}" for name in HONEST]
     # A mutant may hang in a wait: each test has a short timeout of its own.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "20", "--tb", "line"]
     run = subprocess.run(
-        [*command, "-k", "not random_programs", f"--junitxml={report}", f"{RUN}::TestHonest", *meant],
+        [*command, "-k", "not random_programs", f"--junitxml={report}", *honest, *meant],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -52,10 +53,11 @@ def test_there_are_enough_mutants():
 
 
 @pytest.mark.timeout(300)
-def test_the_honest_backend_passes(verdicts):
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_backend_passes(name, verdicts):
     failed, passed = verdicts
-    assert failed["Honest"] == {}
-    assert passed["Honest"] >= 50
+    assert failed[name] == {}
+    assert passed[name] >= 50
 
 
 @pytest.mark.timeout(300)
@@ -64,3 +66,6 @@ def test_a_mutant_is_killed_by_the_test_that_is_meant_to(name, verdicts):
     failed, _ = verdicts
     meant = MUTANTS[name].killed_by
     assert meant in failed[name], f"it passed, or was not run: {meant}"
+    message = failed[name][meant]
+    assert message.startswith(("AssertionError: ", "Failed: Timeout")), f"the kit stumbled: {message}"
+    assert "cannot be called" not in message, f"its signature is wrong, not what it does: {message}"

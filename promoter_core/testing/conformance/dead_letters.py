@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, pack_envelope
+from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, pack_envelope, to_bytes
 from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.delivery import BYTES, ODD_TEXT
 from promoter_core.testing.conformance.harness import Kit
@@ -60,8 +60,9 @@ class DeadLettersContract(ContractBase):
         first, second, third = await self._dead(kit, add_malformed)
         answer = await letters.requeue_dead_letter(kit.queue, second.id, ENVELOPE, name)
         obliges(REQUEUE, MOVED, answer is True, answer=answer)
-        seen = [(a.entry.fields["d"], a.name) for a in await kit.arrivals()]
-        obliges(REQUEUE, MOVED, seen == [(ENVELOPE, name or None)], stream=seen)
+        seen = [dict(entry.fields) for entry in await kit.entries(StreamName.JOBS)]
+        expected = {"d": ENVELOPE} | ({"n": to_bytes(name)} if name else {})
+        obliges(REQUEUE, MOVED, seen == [expected], stream=seen)
         left = await kit.entries(StreamName.DLQ)
         obliges(REQUEUE, MOVED, left == [first, third], left=left)
 

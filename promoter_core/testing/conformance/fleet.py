@@ -16,6 +16,7 @@ from promoter_core.testing.conformance.obligations import obliges
 
 PATIENT_S = 5.0  # a wait that a change is to end
 RENEW = "FleetSupport.renew_many"
+JOIN = "FleetSupport.join_group"
 ORDER = "Answers come in the order asked."
 
 
@@ -33,7 +34,7 @@ class FleetContract(ContractBase):
         kinds = [type(answer) for answer in answers]
         obliges("FleetSupport", ORDER, kinds == [Lease, LeaseHeld, Lease, Lease, Lease], answers=answers)
         leases = [Lease(k.queue, "me", LONG_MS) for i, k in enumerate(queues) if i != 1]
-        assert [a for a in answers if isinstance(a, Lease)] == leases
+        obliges("FleetSupport", ORDER, [a for a in answers if isinstance(a, Lease)] == leases, answers=answers)
 
     async def test_many_promotions_are_each_for_their_queue(self, fleet: Any, kit: Kit) -> None:
         queues = [kit.other() for _ in range(4)]
@@ -45,7 +46,9 @@ class FleetContract(ContractBase):
         promoted = [a.promoted if isinstance(a, Promotion) else a for a in answers]
         obliges("FleetSupport", ORDER, promoted == [0, 1, LeaseLost(), 3], answers=answers)
         found = [[a.id for a in await k.arrivals()] for k in queues]
-        assert found == [[], ["1-0"], [], ["3-0", "3-1", "3-2"]]
+        rule = "`promote` for each queue, each atomic for itself"
+        right = [[], ["1-0"], [], ["3-0", "3-1", "3-2"]]
+        obliges("FleetSupport.promote_many", rule, found == right, found=found)
 
     async def test_many_leases_are_renewed_where_they_are_ours(self, fleet: Any, kit: Kit) -> None:
         queues = [kit.other() for _ in range(4)]
@@ -53,25 +56,21 @@ class FleetContract(ContractBase):
         await queues[1].lead("other", 2_000)
         await queues[3].lead("me", 2_000)
         answers = await fleet.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
-        obliges(
-            RENEW,
-            "Start each lease anew whose lock is still its holder's",
-            [type(answer) for answer in answers] == [Renewal, LeaseLost, LeaseLost, Renewal],
-            answers=answers,
-        )
+        ours = "Start each lease anew whose lock is still its holder's"
+        kinds = [type(answer) for answer in answers]
+        obliges(RENEW, ours, kinds == [Renewal, LeaseLost, LeaseLost, Renewal], answers=answers)
         left = [(await fleet.stats(k.queue)).lease_remaining_ms for k in queues]
-        assert left[0] > 30_000, left
-        assert left[3] > 30_000, left
+        obliges(RENEW, ours, left[0] > 30_000 and left[3] > 30_000, left=left)
         lost = "`LeaseLost` where the lock is not the holder's: nothing changes there."
-        obliges(RENEW, lost, left[1] <= 2_000, left=left)
-        assert left[2] is None, left
+        obliges(RENEW, lost, left[1] <= 2_000 and left[2] is None, left=left)
 
     async def test_each_lease_is_renewed_for_its_own_holder_and_length(self, fleet: Any, kit: Kit) -> None:
         terms = [("a", LONG_MS), ("a", 5_000), ("b", 20_000), ("a", LONG_MS), ("b", 20_000)]
         leases = [await kit.other().lead(holder, 1_000) for holder, _ in terms]
         leases = [replace(lease, ttl_ms=ttl_ms) for lease, (_, ttl_ms) in zip(leases, terms, strict=True)]
         answers = await fleet.renew_many(leases)
-        assert all(isinstance(answer, Renewal) for answer in answers), answers
+        ours = "Start each lease anew whose lock is still its holder's"
+        obliges(RENEW, ours, all(isinstance(answer, Renewal) for answer in answers), answers=answers)
         left = [(await fleet.stats(lease.queue)).lease_remaining_ms for lease in leases]
         right = [ttl_ms - 4_000 < ms <= ttl_ms for (_, ttl_ms), ms in zip(terms, left, strict=True)]
         obliges(RENEW, "for its own `ttl_ms`", all(right), left=left, terms=terms)
@@ -91,7 +90,7 @@ class FleetContract(ContractBase):
         says = "The answer is a `Renewal` with what is due and what comes next, by the store's clock"
         obliges(RENEW, says, seen == right, answers=answers)
         obliges(RENEW, says, all(0 <= s.now_ms - a.now_ms < 10_000 for a, s in zip(answers, stats, strict=False)))
-        assert await due.arrived() == [], "a renewal moves nothing"
+        obliges(RENEW, "and look at the queue's head.", await due.arrived() == [], arrived=await due.arrived())
 
     async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
@@ -161,23 +160,24 @@ class FleetContract(ContractBase):
 
     async def test_members_of_a_group_know_one_another(self, fleet: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"
-        alone = await fleet.join_group(group, "a", LONG_MS)
-        assert (alone.names, alone.next_expiry_ms) == (frozenset({"a"}), None)
-        members = await fleet.join_group(group, "b", 300)
-        assert members.names == {"a", "b"}
-        assert 30_000 < members.next_expiry_ms <= LONG_MS, members
-        members = await fleet.join_group(group, "a", LONG_MS)
-        assert 0 < members.next_expiry_ms <= 300, members
-        assert (await fleet.join_group(f"{group}-other", "x", 300)).names == {"x"}
+        everybody, first = "all members of now", "until the first of the others expires."
+        m = await fleet.join_group(group, "a", LONG_MS)
+        obliges(JOIN, everybody, (m.names, m.next_expiry_ms) == ({"a"}, None), members=m)
+        m = await fleet.join_group(group, "b", 300)
+        obliges(JOIN, everybody, m.names == {"a", "b"}, members=m)
+        obliges(JOIN, first, 30_000 < (m.next_expiry_ms or 0) <= LONG_MS, members=m)
+        m = await fleet.join_group(group, "a", LONG_MS)
+        obliges(JOIN, first, 0 < (m.next_expiry_ms or 0) <= 300, members=m)
+        m = await fleet.join_group(f"{group}-other", "x", 300)
+        obliges(JOIN, everybody, m.names == {"x"}, members=m)
         await kit.sleep_ms(350)
-        members = await fleet.join_group(group, "a", LONG_MS)
-        obliges(
-            "FleetSupport.join_group", "Be a member of a group for `ttl_ms`", members.names == {"a"}, members=members
-        )
+        m = await fleet.join_group(group, "a", LONG_MS)
+        obliges(JOIN, "Be a member of a group for `ttl_ms`", m.names == {"a"}, members=m)
         await fleet.join_group(group, "c", LONG_MS)
         await fleet.leave_group(group, "c")
         await fleet.leave_group(group, "c")
-        assert (await fleet.join_group(group, "a", LONG_MS)).names == {"a"}
+        m = await fleet.join_group(group, "a", LONG_MS)
+        obliges("FleetSupport.leave_group", "Be a member no longer.", m.names == {"a"}, members=m)
 
     async def test_members_are_told_of_those_that_come_and_go(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
@@ -187,7 +187,7 @@ class FleetContract(ContractBase):
         for step in (pair[1].join_group(group, "b", LONG_MS), pair[1].leave_group(group, "b")):
             await step
             heard = await self._until(feed, lambda c: c.everything or c.members)
-            obliges("FleetSupport.join_group", "The feeds of other members tell of a new one", heard)
+            obliges(JOIN, "The feeds of other members tell of a new one", heard)
         feed.close()
 
     async def test_the_feed_tells_of_queues_that_are_announced(self, fleet: Any, kit: Kit, pair: Any) -> None:

@@ -95,12 +95,8 @@ class Kit:
         return promotion
 
     async def arrivals(self) -> list[Arrival]:
-        """Everything in the stream, in order."""
-        entries = await self.entries(StreamName.JOBS)
-        return [
-            Arrival(unpack_envelope(e.fields["d"]), _text(e.fields["n"]) if "n" in e.fields else None, e)
-            for e in entries
-        ]
+        """Everything in the stream, in order. Fails when an entry holds no envelope."""
+        return [_arrival(entry) for entry in await self.entries(StreamName.JOBS)]
 
     async def arrived(self) -> list[str]:
         """The ids in the stream, in order."""
@@ -123,6 +119,14 @@ def job(
     if fields.get("due_ms") is not None:
         fields["delay_ms"] = None
     return JobRequest(id, pack_envelope(id, payload, created_at_ms, attempt), **fields)
+
+
+def _arrival(entry: StreamEntry) -> Arrival:
+    try:
+        envelope = unpack_envelope(entry.fields.get("d", b""))
+    except ValueError as exc:
+        raise AssertionError(f"what is in the stream is no job: {exc}: {entry!r}") from None
+    return Arrival(envelope, _text(entry.fields["n"]) if "n" in entry.fields else None, entry)
 
 
 def _text(value: bytes) -> str:

@@ -134,7 +134,8 @@ class WaitingContract(ContractBase):
 
     async def test_closing_twice_is_harmless_and_afterwards_nothing_works(self, kit: Kit) -> None:
         await kit.backend.close()
-        await kit.backend.close()
+        again = (await asyncio.gather(kit.backend.close(), return_exceptions=True))[0]
+        obliges("Backend.close", "Idempotent.", again is None, error=again)
         outcome = await asyncio.gather(kit.backend.stats(kit.queue), return_exceptions=True)
         rule = "Afterwards every method but `open` and `close` raises TransientError."
         obliges("Backend.close", rule, isinstance(outcome[0], TransientError), outcome=outcome[0])

@@ -1,4 +1,4 @@
-"""Wrong with promotion, cleanup or events."""
+"""Wrong with promotion."""
 
 from __future__ import annotations
 
@@ -194,44 +194,6 @@ class CountsAttempts(EditsEntries):
     def edit(self, fields):
         e = unpack_envelope(fields["d"])
         return fields | {"d": pack_envelope(e.id, e.payload, e.created_at_ms, e.attempt + 1)}
-
-
-class EmitsTwice(MemoryBackend):
-    killed_by = "test_one_waiting_event_a_job_in_order"
-
-    async def emit(self, queue, jobs, max_stream_len):
-        for _ in range(2):
-            await super().emit(queue, jobs, max_stream_len)
-
-
-class EmitsBackwards(MemoryBackend):
-    killed_by = "test_one_waiting_event_a_job_in_order"
-
-    async def emit(self, queue, jobs, max_stream_len):
-        await super().emit(queue, tuple(reversed(jobs)), max_stream_len)
-
-
-class NeverTrimsEvents(MemoryBackend):
-    killed_by = "test_the_events_stream_is_trimmed"
-
-    async def emit(self, queue, jobs, max_stream_len):
-        await super().emit(queue, jobs, 10**9)
-
-
-class DeletesTheDedupMarker(MemoryBackend):
-    killed_by = "test_the_cancel_index_is_dropped_and_the_dedup_marker_stays"
-
-    async def cleanup(self, queue, jobs):
-        await super().cleanup(queue, jobs)
-        for job in jobs:
-            self._store[queue]._markers.pop(job.id, None)
-
-
-class CleansUpEverything(MemoryBackend):
-    killed_by = "test_cleanup_forgets_no_other_job"
-
-    async def cleanup(self, queue, jobs):
-        self._store[queue]._index.clear()
 
 
 class GrowsBeyondTheCap(MemoryBackend):

@@ -1,4 +1,4 @@
-"""The kit on every mutant and on the honest backend, one class each. Run by `test_mutants.py`, never collected."""
+"""The kit on every mutant and on the honest backends, one class each. Run by `test_mutants.py`, never collected."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import inspect
 import pytest
 
 from promoter_core.testing import VirtualClock
-from promoter_core.testing.conformance.by_url import BackendContract
+from promoter_core.testing.conformance import BackendContract
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
-from tests.contract.mutants import locks, manners, many, promoting, scheduling
+from tests.contract.mutants import dead_letters, diagnostics, fleet, locks, manners, phases, promoting, scheduling
+from tests.contract.mutants.honest import CompleteBackend, FusedBackend
+from tests.contract.stores import names_in_memory
 
+HONEST = {"Honest": MemoryBackend, "HonestFused": FusedBackend, "HonestComplete": CompleteBackend}
 MUTANTS = {
     name: cls
-    for module in (locks, promoting, scheduling, manners, many)
+    for module in (locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics)
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
 }
@@ -46,8 +49,19 @@ def contract(backend_class):
             await second.open()
             return backend, second
 
+        @pytest.fixture
+        def add_malformed(self, backend):
+            return backend.add_malformed
+
+        @pytest.fixture
+        def stored_names(self, store):
+            async def names():
+                return names_in_memory(store)
+
+            return names
+
     return Contract
 
 
-for name, cls in {"Honest": MemoryBackend, **MUTANTS}.items():
+for name, cls in {**HONEST, **MUTANTS}.items():
     globals()[f"Test{name}"] = contract(cls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promoter_core import CancelOutcome, Scheduled
-from promoter_core.spi import StreamName, pack_envelope
+from promoter_core.spi import StreamName
 from promoter_memory.backend import MemoryBackend
 
 
@@ -44,8 +44,7 @@ class SendsDueJobsStraightToTheStream(MemoryBackend):
         q, now_ms = self._queue(queue)
         for job in jobs:
             if job.delay_ms == 0 or (job.due_ms or now_ms + 1) <= now_ms:
-                envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
-                q.streams[StreamName.JOBS].add(now_ms, {"d": envelope})
+                q.streams[StreamName.JOBS].add(now_ms, {"d": job.envelope})
         later = [job for job in jobs if job.delay_ms or (job.due_ms or 0) > now_ms]
         answers = {a.id: a for a in await super().schedule(queue, later)}
         return tuple(answers.get(job.id, Scheduled(job.id, True)) for job in jobs)
@@ -185,6 +184,26 @@ class RemembersNoImmediateJob(MemoryBackend):
         return answers
 
 
+class TakesAnIdForAJob(MemoryBackend):
+    killed_by = "test_jobs_with_one_id_that_are_not_unique_are_all_kept"
+
+    async def schedule(self, queue, jobs):
+        for job in jobs:
+            if not job.unique and (waiting := self._store[queue].waiting(job.id)):
+                self._store[queue].cancel(waiting)
+        return await super().schedule(queue, jobs)
+
+
+class CancelsAllJobsOfAnId(MemoryBackend):
+    killed_by = "test_of_jobs_with_one_id_one_is_cancelled_at_a_time"
+
+    async def cancel(self, queue, ids):
+        outcomes = await super().cancel(queue, ids)
+        while CancelOutcome.REMOVED in await super().cancel(queue, ids):
+            pass
+        return outcomes
+
+
 class AnswersInTheWrongOrder(MemoryBackend):
     killed_by = "test_many_jobs_in_one_call_are_answered_in_order"
 
@@ -205,7 +224,7 @@ class DropsWhatDoesNotFitOneCall(MemoryBackend):
     async def schedule(self, queue, jobs):
         kept, size = [], 0
         for job in jobs:
-            size += len(job.payload)
+            size += len(job.envelope)
             kept += [job] if size < 2**21 else []
         await super().schedule(queue, kept)
         return tuple(Scheduled(job.id, True) for job in jobs)
@@ -298,3 +317,10 @@ class ReadsTheWrongStream(MemoryBackend):
 
     async def read(self, queue, stream, after, limit):
         return await super().read(queue, StreamName.JOBS, after, limit)
+
+
+class ReadsFromTheStartAfterAnyText(MemoryBackend):
+    killed_by = "test_reading_after_something_that_is_no_id_is_a_permanent_error"
+
+    async def read(self, queue, stream, after, limit):
+        return await super().read(queue, stream, after if after[:1].isdigit() else "", limit)

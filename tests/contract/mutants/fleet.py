@@ -18,8 +18,8 @@ class AnswersLocksBackwards(MemoryBackend):
 class PromotesTheFirstOnly(MemoryBackend):
     killed_by = "test_many_promotions_are_each_for_their_queue"
 
-    async def promote_many(self, asked):
-        return [await self.promote(*asked[0])] * len(asked)
+    async def promote_many(self, requests):
+        return [await self.promote(*requests[0])] * len(requests)
 
 
 class RenewsWhateverItIsAsked(MemoryBackend):

@@ -1,0 +1,92 @@
+"""Backends that are right, and offer what the memory backend does not: the base of mutants that are wrong in that."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from promoter_core.spi import Capabilities, Finding, Phase, Promotion, Severity, StreamEntry, StreamName, Wake, to_bytes
+from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import Pending
+
+
+class FusedBackend(MemoryBackend):
+    """Both phases are done by `promote`, and there is no method for them."""
+
+    capabilities = Capabilities(Wake.ANY_WRITE, fused=frozenset(Phase), traces=True)
+    cleanup = None
+    emit = None
+
+    async def promote(self, lease, request):
+        answer = await super().promote(lease, replace(request, want_jobs=True))
+        if not isinstance(answer, Promotion):
+            return answer
+        await self._clean_up(lease.queue, answer.jobs)
+        if request.events and answer.jobs:
+            await MemoryBackend.emit(self, lease.queue, answer.jobs, request.events_max_stream_len)
+        return answer if request.want_jobs else replace(answer, jobs=())
+
+    async def _clean_up(self, queue, jobs):
+        await MemoryBackend.cleanup(self, queue, jobs)
+
+
+@dataclass(slots=True)
+class Malformed(Pending):
+    """A member that is no job."""
+
+
+class CompleteBackend(MemoryBackend):
+    """Offers every optional protocol: members can be malformed, dead letters worked through, the store examined."""
+
+    async def add_malformed(self, queue, member):
+        self._store[queue].add(Malformed(f"malformed {member!r}", "", member, 1))
+
+    async def promote(self, lease, request):
+        q, now_ms = self._queue(lease.queue)
+        found = []
+        if q.holder(now_ms) == lease.holder:
+            found = [job for _, _, job in q._heap if isinstance(job, Malformed) and not job.gone][: request.limit]
+        for job in found:
+            self.dead_letter(q, now_ms, job)
+        answer = await super().promote(lease, request)
+        return replace(answer, malformed=len(found)) if isinstance(answer, Promotion) else answer
+
+    def dead_letter(self, q, now_ms, job):
+        fields = {"source_id": b"delayed", "reason": b"malformed", "detail": b"no job", "d": job.envelope}
+        q.streams[StreamName.DLQ].add(now_ms, fields)
+        q.cancel(job)
+
+    async def requeue_dead_letter(self, queue, entry_id, envelope, name):
+        q, now_ms = self._queue(queue)
+        if not self.remove(queue, entry_id):
+            return False
+        q.streams[StreamName.JOBS].add(now_ms, {"d": envelope} | ({"n": to_bytes(name)} if name else {}))
+        return True
+
+    async def delete_dead_letters(self, queue, entry_ids):
+        return sum(self.remove(queue, id) for id in entry_ids)
+
+    def remove(self, queue, entry_id):
+        entries = self.dead_letters(queue)
+        found = [entry for entry in entries if entry.id == entry_id]
+        for entry in found:
+            entries.remove(entry)
+        return bool(found)
+
+    def dead_letters(self, queue) -> list[StreamEntry]:
+        q, _ = self._queue(queue)
+        return q.streams[StreamName.DLQ].entries
+
+    async def diagnose(self):
+        """A job goes the whole way on a queue of which nothing is left."""
+        name = f"doctor-{id(asyncio.current_task())}"
+        await self.lock(name, "doctor", 1_000)
+        await asyncio.sleep(0)
+        self.clean(name)
+        return [
+            Finding(Severity.OK, "the store answers"),
+            Finding(Severity.WARNING, "nothing is written to disk", "use another backend for jobs that matter"),
+        ]
+
+    def clean(self, name):
+        del self._store._queues[name]
