@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 import typing
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from promoter_core.engine.machine import State
 from promoter_core.registry import KINDS
 from promoter_core.spi import hooks
 from promoter_core.testing.conformance import ContractBase
+from promoter_core.testing.forward import OPTIONAL
 
 ROOT = Path(__file__).parents[2]
 TOPS = ("promoter_core", "backends", "plugins", "tests", "docs", "benchmarks")
@@ -113,6 +115,23 @@ def test_every_command_is_documented():
         assert f"`promoter {name} " in page("reference/command-line.md"), name
 
 
+def test_every_scheme_and_every_sink_is_documented():
+    for registered in Registry().all():
+        if registered.source.startswith("promoter-core "):
+            for scheme in getattr(registered.spec, "schemes", ()):
+                for name in ("README.md", "docs/reference/settings.md"):
+                    assert f"`{scheme}://" in (ROOT / name).read_text(), f"{name}: {scheme}"
+            if "sink" in registered.kind:
+                assert f"`{registered.spec.name}`" in page("reference/command-line.md"), registered.spec.name
+
+
+def test_every_http_page_is_documented():
+    paths = re.findall(r'web\.get\("(/\w+)"', (ROOT / "promoter_core/web/server.py").read_text())
+    assert len(paths) >= 4
+    for path in paths:
+        assert f"| `{path}` |" in page("how-to/monitor/health.md"), path
+
+
 def test_links_between_pages_lead_somewhere():
     for source in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", source.read_text()):
@@ -175,6 +194,21 @@ def test_the_picture_of_the_architecture_shows_the_layers():
     picture = page("explanation/architecture.md").split("```")[1].replace("│", "|")
     shown = [re.match(r"[ ═]*(.+?)(?:  | ═)", line)[1] for line in picture.strip("\n").splitlines()]
     assert shown == [*layers[:2], "promoter_core", *layers[2:-1], f"promoter_core.{layers[-1]}"]
+
+
+def test_every_optional_ability_is_where_the_architecture_says():
+    """Each file has a namesake in the kit; wrappers forward each ability, and the page of the SPI has it."""
+    files = {path.stem for path in (ROOT / "promoter_core/spi/optional").glob("*.py")} - {"__init__"}
+    assert files <= {path.stem for path in (ROOT / "promoter_core/testing/conformance").glob("*.py")}
+    abilities = [
+        name
+        for file in files
+        for name, cls in vars(import_module(f"promoter_core.spi.optional.{file}")).items()
+        if re.match(r"Separate|\w+Support$", name) and cls.__module__.endswith(f".{file}")
+    ]
+    assert {cls.__name__ for cls in OPTIONAL} == set(abilities)
+    for name in abilities:
+        assert f"\n### `{name}`\n" in page("reference/spi.md"), name
 
 
 def test_the_tables_of_the_automata_name_every_state_and_action():
