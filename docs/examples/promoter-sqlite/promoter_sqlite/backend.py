@@ -1,6 +1,7 @@
 """`SqliteBackend`: the contract of `promoter_core.spi.Backend`, a transaction a method.
 
-The cancel index is the job's own row, and events are written in the promotion's transaction, so both phases are fused.
+The cancel index is the job's own row, and events are written in the promotion's transaction: both phases are fused, and
+need no method.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from dataclasses import replace
 
 import msgpack
 
-from promoter_core import ConfigError
 from promoter_core.spi import (
     MAX_DUE_MS,
     BackendUrl,
     CancelOutcome,
     Capabilities,
     ChangeFlags,
+    ChangeKind,
+    ConfigError,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
     Overflow,
+    PermanentError,
     Phase,
     PromotedJob,
     Promotion,
@@ -36,7 +39,8 @@ from promoter_core.spi import (
     Ties,
     Wake,
     later_than,
-    pack_envelope,
+    to_bytes,
+    to_text,
 )
 from promoter_sqlite.database import Database
 
@@ -56,7 +60,7 @@ class SqliteBackend:
     def __init__(self, path: str) -> None:
         self._db = Database(path)
         self._own = ChangeFlags(SystemClock())  # commits of our own connection do not show in its data_version
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[tuple[ChangeKind, str], int] = {}
 
     async def open(self) -> None:
         await self._db.open()
@@ -66,59 +70,52 @@ class SqliteBackend:
         await self._db.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
-        await self._look(queue, "lock")
+        await self._expect(ChangeKind.LOCK, queue)
 
         def work(db: sqlite3.Connection) -> Lease | LeaseHeld:
             now_ms = _now_ms()
             held = _holder(db, queue, now_ms)
-            if held is not None and held[0] != _bytes(holder):
+            if held is not None and held[0] != to_bytes(holder):
                 late = db.execute("SELECT ? - MIN(due_ms) FROM jobs WHERE queue = ?", (now_ms, queue)).fetchone()[0]
-                return LeaseHeld(held[1] - now_ms, _text(held[0]), max(late or 0, 0))
+                return LeaseHeld(held[1] - now_ms, to_text(held[0]), max(late or 0, 0))
             _hold(db, queue, holder, now_ms + ttl_ms)
             return Lease(queue, holder, ttl_ms)
 
         return await self._db.run(work)
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
-        await self._look(lease.queue, "set")
+        await self._expect(ChangeKind.JOBS, lease.queue)
         answer, work_ms = await self._db.timed(lambda db: _promote(db, lease, request))
         return replace(answer, work_ms=work_ms) if isinstance(answer, Promotion) else answer
-
-    async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
-        """Fused: the row has gone with the promotion."""
-
-    async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
-        await self._db.run(lambda db: _emit(db, queue, jobs, max_stream_len))
 
     async def unlock(self, lease: Lease) -> bool:
         def work(db: sqlite3.Connection) -> bool:
             held = _holder(db, lease.queue, _now_ms())
-            if held is None or held[0] != _bytes(lease.holder):
+            if held is None or held[0] != to_bytes(lease.holder):
                 return False
             db.execute("DELETE FROM locks WHERE queue = ?", (lease.queue,))
             return True
 
         released = await self._db.run(work)
         if released:
-            self._own.set((lease.queue, "lock"))
+            self._own.set(ChangeKind.LOCK, lease.queue)
         return released
 
-    async def wait(self, queue: str, timeout_s: float, lease: Lease | None) -> bool:
-        key = (queue, "set" if lease else "lock")
-        until_s = time.monotonic() + timeout_s
+    async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
+        seen, until_s = self._seen.get((change, queue)), time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
-            if await self._own.wait(key, min(left_s, LOOK_S)) or await self._db.version() != self._seen.get(key):
+            if await self._own.wait(change, queue, min(left_s, LOOK_S)) or await self._db.version() != seen:
                 return True
         return False
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         created = await self._db.run(lambda db: [_schedule(db, queue, job) for job in jobs])
-        self._own.set((queue, "set"))
+        self._own.set(ChangeKind.JOBS, queue)
         return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         def work(db: sqlite3.Connection) -> list[bool]:
-            return [_cancel(db, queue, _bytes(id)) for id in ids]
+            return [_cancel(db, queue, to_bytes(id)) for id in ids]
 
         removed = await self._db.run(work)
         return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
@@ -127,27 +124,27 @@ class SqliteBackend:
         return await self._db.run(lambda db: _stats(db, queue))
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
-        low = int(after.partition("-")[2]) if after else 0
+        low = _sequence(after) if after else 0
         sql = "SELECT ms, seq, fields FROM entries WHERE queue = ? AND stream = ? AND seq > ? ORDER BY seq LIMIT ?"
         rows = await self._db.run(lambda db: db.execute(sql, (queue, stream.value, low, limit)).fetchall())
         return tuple(StreamEntry(f"{ms}-{seq}", msgpack.unpackb(fields)) for ms, seq, fields in rows)
 
-    async def _look(self, queue: str, what: str) -> None:
+    async def _expect(self, change: ChangeKind, queue: str) -> None:
         """Before reading the set or the lock: changes from now on end the next wait."""
-        self._own.clear((queue, what))
-        self._seen[queue, what] = await self._db.version()
+        self._own.expect(change, queue)
+        self._seen[change, queue] = await self._db.version()
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000  # the store's clock: all its processes are on this machine
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+def _sequence(entry_id: str) -> int:
+    """Of an entry's id, which is `milliseconds-sequence`."""
+    ms, _, sequence = entry_id.partition("-")
+    if not (ms.isdecimal() and sequence.isdecimal()):
+        raise PermanentError(f"expected the id of an entry, such as 1700000000000-1, not {entry_id!r}", code="ID")
+    return int(sequence)
 
 
 def _holder(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[bytes, int] | None:
@@ -157,7 +154,7 @@ def _holder(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[bytes, int
 
 
 def _hold(db: sqlite3.Connection, queue: str, holder: str, expires_ms: int) -> None:
-    db.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?)", (queue, _bytes(holder), expires_ms))
+    db.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?)", (queue, to_bytes(holder), expires_ms))
 
 
 def _append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, fields: dict[str, bytes]) -> str:
@@ -192,7 +189,7 @@ def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int,
 def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
     queue, now_ms = lease.queue, _now_ms()
     held = _holder(db, queue, now_ms)
-    if held is None or held[0] != _bytes(lease.holder):
+    if held is None or held[0] != to_bytes(lease.holder):
         return LeaseLost()
     if request.renew:
         _hold(db, queue, lease.holder, now_ms + lease.ttl_ms)
@@ -210,7 +207,7 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
         db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
         if unique:
             db.execute("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", (queue, id, now_ms + MARKER_GRACE_MS))
-        jobs.append(PromotedJob(_text(id), _text(name), due_ms=due_ms, promoted_ms=now_ms, stream_id=stream_id))
+        jobs.append(PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=now_ms, stream_id=stream_id))
     if request.overflow is Overflow.TRIM:
         _trim(db, queue, StreamName.JOBS, request.max_stream_len)
     if request.events and jobs:
@@ -231,22 +228,21 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) ->
 def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_stream_len: int) -> None:
     for job in jobs:
         if job.id is not None:
-            fields = {"e": b"waiting", "id": _bytes(job.id), "ts": b"%d" % job.promoted_ms}
+            fields = {"e": b"waiting", "id": to_bytes(job.id), "ts": b"%d" % job.promoted_ms}
             _append(
-                db, queue, StreamName.EVENTS, job.promoted_ms, fields | ({"n": _bytes(job.name)} if job.name else {})
+                db, queue, StreamName.EVENTS, job.promoted_ms, fields | ({"n": to_bytes(job.name)} if job.name else {})
             )
     _trim(db, queue, StreamName.EVENTS, max_stream_len)
 
 
 def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest) -> bool:
-    now_ms, id, name = _now_ms(), _bytes(job.id), _bytes(job.name)
+    now_ms, id, name = _now_ms(), to_bytes(job.id), to_bytes(job.name)
     due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
     if job.unique and _taken(db, queue, id, now_ms):
         return False
-    envelope = pack_envelope(job.id, job.payload, job.created_at_ms, job.attempt)
     due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
     sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, ?)"
-    db.execute(sql, (queue, id, name, envelope, due_ms, job.unique))
+    db.execute(sql, (queue, id, name, job.envelope, due_ms, job.unique))
     return True
 
 
@@ -276,7 +272,7 @@ def _stats(db: sqlite3.Connection, queue: str) -> QueueStats:
         stream_len=_length(db, queue, StreamName.JOBS),
         events_len=_length(db, queue, StreamName.EVENTS),
         dlq_len=_length(db, queue, StreamName.DLQ),
-        holder=_text(held[0]) if held else None,
+        holder=to_text(held[0]) if held else None,
         lease_remaining_ms=held[1] - now_ms if held else None,
     )
 

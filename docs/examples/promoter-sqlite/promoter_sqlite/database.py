@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from promoter_core import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, PermanentError, TransientError
 
 T = TypeVar("T")
 

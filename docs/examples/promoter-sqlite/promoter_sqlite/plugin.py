@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from promoter_core import BackendSpec, hookimpl
+from promoter_core.spi import BackendSpec, hookimpl
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from promoter_core import connect
-from promoter_core.testing.conformance.by_url import BackendContract
+from promoter_core.testing.conformance import BackendContract
 
 
 class TestSqlite(BackendContract):
@@ -29,6 +29,16 @@ class TestSqlite(BackendContract):
                 db.execute("UPDATE locks SET expires_ms = expires_ms - ? WHERE queue = ?", (ms, queue))
 
         return leap
+
+    @pytest.fixture
+    def stored_names(self, tmp_path):
+        async def stored_names():
+            """The ids that the file says anything of."""
+            with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+                rows = db.execute("SELECT id FROM jobs UNION SELECT id FROM markers").fetchall()
+            return [id.decode("utf-8", "surrogateescape") for (id,) in rows]
+
+        return stored_names
 
     @pytest.fixture
     async def pair(self, backend, url):
