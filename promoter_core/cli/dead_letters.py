@@ -56,7 +56,7 @@ def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
             data = entry.fields.get("d", b"")
             if _envelope(data) is None:
                 output.fail(
-                    f"{entry.id}: no job can be read in it; `dead-letters show` shows its bytes, `drop` deletes it"
+                    f"{entry.id}: no job can be read in it; `dead-letters show` shows its bytes, `delete` removes it"
                 )
                 continue
             name = to_text(entry.fields.get("n", b""))
@@ -78,9 +78,9 @@ def delete(ids: Ids, url: options.Url, queue: options.Queue) -> None:
         found = [e.id for e in _found(await _all(backend, queue), ids)]
         return await letters.delete_dead_letters(queue, found) if found else 0
 
-    dropped = session.with_backend(url, go)
-    typer.echo(f"{dropped} dropped")
-    if dropped < len(ids):
+    deleted = session.with_backend(url, go)
+    typer.echo(f"{deleted} deleted")
+    if deleted < len(ids):
         raise typer.Exit(1)
 
 
