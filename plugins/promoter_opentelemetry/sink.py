@@ -59,7 +59,7 @@ class Instruments:
         self.malformed = m.create_counter("promoter.malformed", "{message}", "Malformed members moved to the DLQ.")
         self.outcomes = m.create_counter("promoter.lock.outcomes", "{transition}", "Lock transitions.")
         self.errors = m.create_counter("promoter.errors", "{error}", "Failed steps.")
-        self.sinks = m.create_counter("promoter.sink.troubles", "{trouble}", "Troubles with sinks.")
+        self.sinks = m.create_counter("promoter.sink.failures", "{failure}", "Failures of sinks.")
         self.leads = Gauge(m, "promoter.leads", "1", "1 while this process leads the queue.")
         self.depth = Gauge(m, "promoter.delayed_jobs", "{message}", "Jobs in the sorted set.")
         self.lag = Gauge(m, "promoter.oldest_pending_lag", "s", "How late the oldest job still pending is.")
@@ -132,7 +132,7 @@ class OpenTelemetryMetrics:
         self._to.forget(queue, leads=True)
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
-        self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.trouble": failure.value})
+        self._to.sinks.add(1, {"promoter.sink": sink, "promoter.sink.failure": failure.value})
 
     def _span(self, queue: str, tick: Tick, where: dict[str, Any]) -> None:
         end_ns = time.time_ns()

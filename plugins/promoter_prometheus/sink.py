@@ -28,9 +28,9 @@ class Shared:
             self.figures[namespace] = Figures(registry, made, f"{namespace}_queues" if namespace else "")
         return self.figures[namespace]
 
-    def troubles(self, registry: CollectorRegistry, namespace: str) -> Counter:
+    def failures(self, registry: CollectorRegistry, namespace: str) -> Counter:
         if namespace not in self.sinks:
-            name, labels = f"{namespace}_sink_troubles", ["sink", "trouble"]
+            name, labels = f"{namespace}_sink_failures", ["sink", "failure"]
             self.sinks[namespace] = Counter(name, "Troubles with sinks, by kind.", labels, registry=registry)
         return self.sinks[namespace]
 
@@ -65,7 +65,7 @@ class PrometheusMetrics:
         shared = _shared.setdefault(registry, Shared())
         self._registry = registry
         self._figures = [shared.of(registry, name) for name in ([namespace, ""] if compat else [namespace])]
-        self._troubles = shared.troubles(registry, namespace)
+        self._failures = shared.failures(registry, namespace)
         if port:
             _serve(addr, port, registry)
 
@@ -87,7 +87,7 @@ class PrometheusMetrics:
             figures.on_forget(queue)
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
-        self._troubles.labels(sink, failure.value).inc()
+        self._failures.labels(sink, failure.value).inc()
 
     def exposition(self) -> tuple[bytes, str]:
         """May be called from any thread, while another one records."""

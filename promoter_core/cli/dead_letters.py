@@ -1,4 +1,4 @@
-"""`promoter dead-letters`: look at what was moved to the DLQ, put it back, or drop it."""
+"""`promoter dead-letters`: look at what was moved to the DLQ, put it back, or delete it."""
 
 from __future__ import annotations
 

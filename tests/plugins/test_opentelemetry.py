@@ -81,7 +81,7 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     assert found["promoter.delayed_jobs"][0][1].value == 1
     assert found["promoter.leads"][0][1].value == 1
     assert found["promoter.errors"][0][0]["error.type"] == "CONNECTION"
-    assert found["promoter.sink.troubles"][0][0]["promoter.sink.trouble"] == "dropped"
+    assert found["promoter.sink.failures"][0][0]["promoter.sink.failure"] == "dropped"
     (span,) = spans.get_finished_spans()
     assert (span.name, span.kind) == ("promote q", SpanKind.PRODUCER)
     assert span.attributes["messaging.batch.message_count"] == 2

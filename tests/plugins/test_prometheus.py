@@ -52,7 +52,7 @@ async def test_it_shows_what_a_promoter_does():
         sink.on_error("q", TransientError("gone", code="CONNECTION"))
         sink.on_sink_failure("Slow", SinkFailure.DROPPED)
         assert registry.get_sample_value("promoter_queues") == 1
-        assert registry.get_sample_value("promoter_sink_troubles_total", {"sink": "Slow", "trouble": "dropped"}) == 1
+        assert registry.get_sample_value("promoter_sink_failures_total", {"sink": "Slow", "failure": "dropped"}) == 1
         assert value(registry, "promoter_promoted_total") == 3
         assert value(registry, "promoter_lateness_seconds_count") == 3
         assert value(registry, "promoter_lateness_seconds_bucket", le="0.002") == 3
