@@ -337,7 +337,9 @@ class RespBackend:
         """The driver's report of a write to a key; None: anything may have changed."""
         if key is None:
             self._flags.set_all()
-        elif (change := CHASQUIMQ.change_of(key)) is not None:  # else a client's probe, or a key of something else
+            return
+        change = CHASQUIMQ.change_of(key)  # None for a client's probe, or a key of something else
+        if change is not None and not change[1].startswith(SCRATCH):  # a fleet must not serve a doctor's queue
             self._flags.set(*change)
 
     def _check_open(self) -> None:
