@@ -135,6 +135,12 @@ def test_a_slice_takes_over_no_more_than_there_is_room_for(pool, clock):
         sizes.append(len(pool.led))
     assert sizes == [4, 8, 10]
     assert pool.led == queues, "in one order in every process"
+    for queue in (more := [f"r{i}" for i in range(6)]):
+        assignment.add(queue)
+    assignment.unsettle(more)
+    assignment.settle()
+    assert assignment.pending
+    assert assignment.settled, "it has been, and stays so"
 
 
 def test_a_slice_hands_over_no_more_than_there_is_room_for(pool, clock):
@@ -236,6 +242,9 @@ def test_a_queue_of_anothers_is_dropped_when_two_sweeps_in_a_row_have_not_found_
     assert assignment.knows("listed"), "whatever sweeps find"
     assert assignment.knows("ours"), "it is served here"
     assert "gone" not in membership.added
+    assignment.add("gone")
+    assignment.swept({"there"})
+    assert assignment.knows("gone"), "it is found again, and so missed for the first time"
 
 
 def test_a_found_queue_that_has_had_nothing_to_do_for_long_is_dropped_and_a_listed_one_is_not(pool, clock):

@@ -90,6 +90,14 @@ def test_a_phase_is_still_done_after_the_lease():
     assert term.leads.next_phase(term.now_s) is End.LEASE
 
 
+@pytest.mark.parametrize("want_jobs", [True, False])
+@pytest.mark.parametrize("want_traces", [True, False])
+def test_a_tick_asks_for_what_the_duties_want(want_jobs, want_traces):
+    step = Term(want_jobs=want_jobs, want_traces=want_traces).step
+    assert (step.lease, step.request.limit) == (LEASE, 10)
+    assert (step.request.want_jobs, step.request.want_traces) == (want_jobs, want_traces)
+
+
 # What comes after a tick
 
 

@@ -68,7 +68,6 @@ class RandomRuns(RuleBasedStateMachine):
         )
         self.fused, self.until_idle, self.poll_s = fused, until_idle, poll_s
         self.now_s = 0.0
-        self.led = False  # it was a leader when its last step was given out
         self.released = False  # the backend has said that it released the lock
         self.early = False  # the lease was renewed before the wait for that was over
         self.granted = False  # the last word of the backend was that the lock is ours
@@ -88,8 +87,6 @@ class RandomRuns(RuleBasedStateMachine):
         action, state = self.action, self.machine.state
         assert (state is State.RELEASING) is isinstance(action, Unlock)
         assert (state is State.STOPPED) is isinstance(action, Stop)
-        if state is not State.RELEASING:
-            self.led = state is State.LEADER
         if isinstance(action, Promote):
             assert self.granted, "never a promote without a lease"
             assert self.machine.state is State.LEADER
@@ -165,7 +162,7 @@ class RandomRuns(RuleBasedStateMachine):
     @precondition(lambda self: self.doing(Cleanup, Emit, Unlock))
     @rule()
     def is_done(self):
-        self.released, led = self.doing(Unlock), self.led
+        self.released, led = self.doing(Unlock), self.reported is LockOutcome.ACQUIRED
         self.answer(Done())
         assert (self.reported is LockOutcome.RELEASED) is (self.released and led)
 
