@@ -1,9 +1,8 @@
-"""The doubles, and what the kit says of a backend that is not even the right shape."""
+"""The doubles: a clock, a backend that fails, sinks that remember, and the fixtures that give them."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import subprocess
 import sys
 import time
@@ -11,21 +10,8 @@ import time
 import pytest
 
 from promoter_core import Backend, TransientError
-from promoter_core.spi import (
-    Capabilities,
-    ChangeKind,
-    Clock,
-    EventSink,
-    FleetSupport,
-    Lease,
-    MetricsSink,
-    Promotion,
-    Wake,
-)
+from promoter_core.spi import Clock, EventSink, Lease, MetricsSink
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
-from promoter_core.testing.conformance import BackendContract, EventSinkContract
-from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
-from promoter_core.testing.forward import OPTIONAL
 from promoter_memory.backend import MemoryBackend
 
 # VirtualClock
@@ -153,32 +139,7 @@ def test_the_doubles_fulfil_the_protocols(memory):
     assert isinstance(VirtualClock(), Clock)
 
 
-class Plain:
-    """A backend that offers nothing beyond the contract."""
-
-    capabilities = Capabilities(wake=Wake.POLL)
-
-    async def lock(self, queue, holder, ttl_ms):
-        return Lease(queue, holder, ttl_ms)
-
-
-@pytest.mark.parametrize("wrapper", [FaultyBackend, CheckedBackend])
-def test_a_wrapper_offers_what_the_wrapped_backend_offers_and_no_more(memory, wrapper):
-    """As Python 3.12 and newer look: an attribute that only `__getattr__` knows does not count."""
-
-    def offers(backend, protocol):
-        names = [name for name in vars(protocol) if not name.startswith("_")]
-        return all(inspect.getattr_static(backend, name, None) is not None for name in names)
-
-    for protocol in OPTIONAL:
-        assert offers(wrapper(memory), protocol) == offers(memory, protocol) == isinstance(memory, protocol)
-        assert not offers(wrapper(Plain()), protocol)
-        assert not isinstance(wrapper(Plain()), protocol)
-    assert offers(wrapper(memory), Backend)
-    assert offers(wrapper(memory), FleetSupport)
-
-
-async def test_what_a_backend_offers_beyond_the_contract_can_fail_too(memory):
+async def test_the_methods_of_the_optional_protocols_can_fail_too(memory):
     faulty = FaultyBackend(memory, Fault("join_group"))
     with pytest.raises(TransientError):
         await faulty.join_group("g", "me", 1_000)
@@ -186,95 +147,22 @@ async def test_what_a_backend_offers_beyond_the_contract_can_fail_too(memory):
     assert faulty.calls["join_group"] == 2
 
 
-# What the kit says, in one sentence
+async def test_a_search_for_queues_can_fail_too(memory):
+    async def search(faulty):
+        return [queue async for page in faulty.find_queues(["*"]) for queue in page]
+
+    await memory.lock("q", "me", 1_000)
+    faulty = FaultyBackend(memory, Fault("find_queues", nth=2))
+    assert await search(faulty) == ["q"]
+    with pytest.raises(TransientError, match="injected"):
+        await search(faulty)
+    faulty.disconnected = True
+    with pytest.raises(TransientError, match="injected"):
+        await search(faulty)
+    assert faulty.calls["find_queues"] == 3
 
 
-class Odd:
-    capabilities = Capabilities(wake=Wake.POLL)
-
-    async def lock(self, queue, holder, ttl_ms):
-        return True
-
-    async def promote(self, lease, request):
-        return Promotion(promoted="three")
-
-    def unlock(self, lease):
-        return True
-
-    async def wait(self, queue):
-        return True
-
-    async def stats(self, queue):
-        raise KeyError("mine")
-
-
-@pytest.mark.parametrize(
-    ("call", "sentence"),
-    [
-        (
-            lambda b: b.cancel("q", ["a"]),
-            r"the backend lacks the method 'cancel'; see promoter_core\.spi\.Backend\.cancel",
-        ),
-        (
-            lambda b: b.wait("q", ChangeKind.LOCK, 1.0),
-            "Backend.wait cannot be called as the contract says: .*positional",
-        ),
-        (lambda b: b.unlock(None), "Backend.unlock must be `async def`; it returned bool"),
-        (lambda b: b.lock("q", "me", 1), "Backend.lock must return Lease or LeaseHeld, not bool: True"),
-        (lambda b: b.promote(None, None), "Promotion.promoted must be a whole number from 0, not 'three'"),
-        (lambda b: b.stats("q"), r"Backend.stats raised builtins.KeyError \('mine'\): a backend raises only"),
-    ],
-)
-async def test_what_is_wrong_is_told_in_one_sentence(call, sentence):
-    with pytest.raises(AssertionError, match=sentence) as raised:
-        await call(CheckedBackend(Odd()))
-    assert "\n" not in str(raised.value)
-
-
-def test_the_shape_of_a_backend_is_told_as_a_whole():
-    problems = shape_problems(Odd())
-    assert "it lacks the method 'schedule'" in problems
-    assert "'unlock' must be `async def`" in problems
-    assert any(p.startswith("'wait' must take (queue, change, timeout_s)") for p in problems)
-    assert shape_problems(MemoryBackend()) == []
-
-
-def test_a_standard_test_cannot_be_replaced_in_silence():
-    with pytest.raises(TypeError, match="Mine replaces the standard test test_a_free_lock_is_granted: .*xfail"):
-
-        class Mine(BackendContract):
-            async def test_a_free_lock_is_granted(self, kit):
-                pass
-
-
-def test_a_standard_test_cannot_be_deleted_in_silence():
-    with pytest.raises(TypeError, match="replaces the standard test"):
-
-        class Mine(EventSinkContract):
-            test_it_takes_any_batch = None
-
-
-def test_an_xfail_needs_a_reason():
-    with pytest.raises(TypeError, match="replaces the standard test"):
-
-        class Mine(BackendContract):
-            @pytest.mark.xfail
-            async def test_a_free_lock_is_granted(self, kit):
-                pass
-
-
-def test_an_xfail_with_a_reason_is_allowed():
-    class Mine(BackendContract):
-        @pytest.mark.xfail(reason="known")
-        async def test_a_free_lock_is_granted(self, kit):
-            await super().test_a_free_lock_is_granted(kit)
-
-        async def test_of_my_own(self, kit):
-            pass
-
-
-def test_the_kit_has_at_least_fifty_tests():
-    assert len([name for name in dir(BackendContract) if name.startswith("test_")]) >= 50
+# The plugin and the reference
 
 
 def test_the_pytest_plugin_gives_its_fixtures_when_asked(tmp_path):
