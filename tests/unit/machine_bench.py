@@ -24,7 +24,7 @@ class Bench:
             "max_tick_ms": 0,  # the batch stays what it is
             "follower_poll_ms": 2_000,
         }
-        known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle")}
+        known = {k: options.pop(k) for k in list(options) if k not in ("want_jobs", "until_idle", "in_fleet")}
         self.machine = Machine(
             "q", "me", PromoterSettings(**settings | known), fused=fused, jitter=lambda: 0.0, **options
         )
