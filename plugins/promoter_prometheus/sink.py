@@ -31,7 +31,7 @@ class Shared:
     def failures(self, registry: CollectorRegistry, namespace: str) -> Counter:
         if namespace not in self.sinks:
             name, labels = f"{namespace}_sink_failures", ["sink", "failure"]
-            self.sinks[namespace] = Counter(name, "Troubles with sinks, by kind.", labels, registry=registry)
+            self.sinks[namespace] = Counter(name, "Failures of sinks, by kind.", labels, registry=registry)
         return self.sinks[namespace]
 
 
