@@ -99,7 +99,7 @@ def test_a_misspelt_hook_breaks_its_plugin_only_with_a_suggestion(site):
         registry.backend("typo://")
 
 
-def test_a_hook_with_an_argument_that_there_is_not_breaks_its_plugin_only(site):
+def test_a_hook_with_an_unknown_argument_breaks_its_plugin_only(site):
     install(site, "args-store", "1", "args", BACKENDS.replace("()", "(config)", 1) + "return ()\n")
     registry = Registry()
     kept(registry, "args")

@@ -201,7 +201,7 @@ async def test_a_second_cancellation_ends_it_at_once(memory):
 
 
 class Cancels(RecordingEvents, RecordingMetrics):
-    """What it waits for, or calls, was cancelled by somebody else."""
+    """Whatever it awaits or calls was cancelled by somebody else."""
 
     def __init__(self):
         RecordingEvents.__init__(self)
@@ -277,7 +277,7 @@ async def test_a_slow_sink_that_goes_on_may_finish():
             await super().emit(queue, jobs)
 
     sink = Slow()
-    feed = SinkQueue(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, failure: None)
     feed.start()
     for _ in range(6):
         feed.offer("q", (JOB,))

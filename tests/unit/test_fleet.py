@@ -157,7 +157,7 @@ async def test_where_it_can_only_poll_many_queues_are_looked_at_less_often(store
     assert max(job.promoted_ms - job.due_ms for job in events.jobs) <= 1, "what is known is on time all the same"
 
 
-async def test_a_lost_connection_is_waited_out_and_told_of_once(backend, clock, caplog):
+async def test_a_lost_connection_is_waited_out_and_reported_once(backend, clock, caplog):
     faulty, events = FaultyBackend(backend), RecordingEvents()
     async with fleet(faulty, clock, events=[events]).running() as f:
         await clock.sleep(1)

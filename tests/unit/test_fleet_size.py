@@ -1,4 +1,4 @@
-"""What a fleet of many queues does between two ticks: a little, whatever happens to all of its queues at once."""
+"""A fleet of many queues does little between two ticks, whatever happens to all of its queues at once."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ async def test_a_lost_connection_has_new_queues_looked_for_soon(backend, store, 
         assert [h.queue for h in f.health()] == ["mail-a"]
 
 
-async def test_metrics_sinks_are_told_of_queues_that_went(backend, store, clock):
+async def test_metrics_sinks_forget_queues_that_went(backend, store, clock):
     other, metrics = await another(store, clock), RecordingMetrics()
     f = fleet(backend, clock, "a", QUEUES[:20], metrics=[metrics, Older()])
     async with f.running():

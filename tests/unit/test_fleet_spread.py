@@ -19,7 +19,7 @@ SETTINGS = PromoterSettings(lock_ttl_ms=int(LEASE_S * 1000))
 
 
 class Process:
-    """A fleet with a backend of its own, that can die without a word."""
+    """A fleet and its backend. It can die without a word."""
 
     def __init__(self, store, clock, name, queues=QUEUES, patterns=()):
         self.events = RecordingEvents()

@@ -1,4 +1,4 @@
-"""What a fleet says to a machine beside outcomes: an action is performed only now, and the lease was renewed."""
+"""A fleet tells a machine more than outcomes: an action is performed only now, and the lease was renewed."""
 
 from __future__ import annotations
 

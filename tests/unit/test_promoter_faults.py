@@ -147,7 +147,7 @@ async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
             await asyncio.Event().wait()
 
     sink = Stuck()
-    feed = SinkQueue(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, failure: None)
     feed.start()
     for _ in range(3):
         feed.offer("q", (PromotedJob("a", "", due_ms=1, promoted_ms=2, stream_id="2-0"),))
@@ -157,17 +157,17 @@ async def test_a_sink_that_does_not_finish_is_given_up_and_still_closed(caplog):
 
 
 class Monitoring(RecordingMetrics):
-    """Keeps what it is told of sinks."""
+    """Keeps the failures of sinks."""
 
     def __init__(self):
         super().__init__()
-        self.troubles = []
+        self.failures = []
 
-    def on_sink_failure(self, sink, trouble):
-        self.troubles.append((sink, trouble))
+    def on_sink_failure(self, sink, failure):
+        self.failures.append((sink, failure))
 
 
-async def test_a_metrics_sink_that_blocks_is_told_of(backend, clock, queue, caplog):
+async def test_a_metrics_sink_that_blocks_is_reported(backend, clock, queue, caplog):
     class Blocking(RecordingMetrics):
         def on_tick(self, queue, tick):
             super().on_tick(queue, tick)
@@ -178,7 +178,7 @@ async def test_a_metrics_sink_that_blocks_is_told_of(backend, clock, queue, capl
     await queue.schedule("x", delay=1)
     async with promoter(backend, clock, metrics=[Blocking(), monitor]).running():
         await clock.sleep(2)
-    assert monitor.troubles == [("Blocking", SinkFailure.BLOCKED)]
+    assert monitor.failures == [("Blocking", SinkFailure.BLOCKED)]
     assert "sink Blocking blocked for 1" in caplog.text
     assert len(await streamed(backend)) == 1
 
@@ -206,7 +206,7 @@ async def test_sinks_are_served_while_the_next_ticks_run_and_in_order(backend, c
     assert seen[1] == 200
 
 
-async def test_what_a_sink_loses_is_bounded_counted_and_told_of(backend, clock, queue, caplog, monkeypatch):
+async def test_what_a_sink_loses_is_bounded_counted_and_reported(backend, clock, queue, caplog, monkeypatch):
     class Dead(RecordingEvents):
         async def emit(self, queue, jobs):
             await asyncio.Event().wait()
@@ -219,13 +219,13 @@ async def test_what_a_sink_loses_is_bounded_counted_and_told_of(backend, clock, 
             await clock.sleep(1)
         dropped = p.dropped_batches
         assert 400 - 256 - 3 <= dropped <= 400 - 256
-        assert monitor.troubles == [("Dead", SinkFailure.DROPPED)] * dropped
+        assert monitor.failures == [("Dead", SinkFailure.DROPPED)] * dropped
         assert sum("is too slow" in r.getMessage() for r in caplog.records) <= 10, "the log is not flooded"
     assert len(await streamed(backend)) == 400
 
 
 async def test_what_a_sink_is_behind_with_is_bounded_in_jobs_too():
-    feed, batch = SinkQueue(RecordingEvents(), lambda sink, trouble: None, jobs=1_000), (JOB,) * 400
+    feed, batch = SinkQueue(RecordingEvents(), lambda sink, failure: None, jobs=1_000), (JOB,) * 400
     for _ in range(5):
         feed.offer("q", batch)
     assert feed.dropped == 3
@@ -238,7 +238,7 @@ async def test_what_a_sink_is_behind_with_is_bounded_in_jobs_too():
 
 async def test_many_small_batches_are_served_many_at_a_time():
     sink = RecordingEvents()
-    feed = SinkQueue(sink, lambda sink, trouble: None)
+    feed = SinkQueue(sink, lambda sink, failure: None)
     feed.start()
     for _ in range(500):
         feed.offer("q", (JOB,))

@@ -52,7 +52,7 @@ async def test_the_answer_says_whether_the_job_is_new(queue):
     assert await queue.schedule(2, delay=9, job_id="a") == Scheduled("a", False)
 
 
-async def test_without_an_id_each_job_gets_a_ulid_of_its_own(queue):
+async def test_without_an_id_each_job_gets_another_ulid(queue):
     one, two = await queue.schedule_many([Job(data=1, delay=1)] * 2)
     assert len(one.id) == len(two.id) == 26
     assert one.id != two.id

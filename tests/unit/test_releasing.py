@@ -117,7 +117,7 @@ def runner(kind, backend, clock, **options):
 
 
 async def releasing(run, clock, task):
-    """What its health says while `unlock` is under way."""
+    """Its health while `unlock` is under way."""
     for _ in range(100):
         await clock.sleep(0.01)
         if task.done() or [h for h in run.health() if h.state == "releasing"]:

@@ -126,7 +126,7 @@ async def test_a_dropped_connection_fails_everything_until_it_is_back(memory):
     assert await faulty.lock("q", "me", 1_000) == Lease("q", "me", 1_000)
 
 
-def test_a_fault_of_a_method_that_there_is_not_is_refused(memory):
+def test_a_fault_of_an_unknown_method_is_refused(memory):
     with pytest.raises(ValueError, match="Backend has no method 'promotes'"):
         FaultyBackend(memory, Fault("promotes"))
 

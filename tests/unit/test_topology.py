@@ -1,4 +1,4 @@
-"""What nodes of a cluster say of its topology, and which of them is believed."""
+"""Nodes of a cluster describe its topology; the best answer is believed."""
 
 from __future__ import annotations
 
