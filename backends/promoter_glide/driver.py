@@ -40,7 +40,6 @@ class GlideDriver:
         self._timeout_s = timeout_ms / 1000 + GRACE_S
         self._clients = Clients(self._made, self._dropped, young_s=CLUSTER_YOUNG_S if cluster else YOUNG_S)
         self._subscriber: Subscriber | None = None
-        self._scripts: dict[str, glide.Script] = {}
         self._closed = False
 
     @property
@@ -157,10 +156,13 @@ class GlideDriver:
                 await client.close()
 
     async def _invoke(self, call: Call) -> Any:
-        script = self._scripts.get(call.script.name)
-        if script is None:
-            script = self._scripts[call.script.name] = glide.Script(call.script.source)  # type: ignore[no-untyped-call]
-        return await (await self._connected()).invoke_script(script, keys=list(call.keys), args=_texts(call.args))
+        """As a command: GLIDE's `invoke_script` still reads keys and arguments that a cancelled call has freed."""
+        try:
+            return await self._command(_script("EVALSHA", call.script.sha, call))
+        except glide.RequestError as exc:
+            if translate(exc, self._where).code != "NOSCRIPT":
+                raise
+        return await self._command(_script("EVAL", call.script.source, call))  # which loads it too
 
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
         """Several calls in one round trip, in order; the reply of one that failed is its error."""
@@ -175,7 +177,7 @@ class GlideDriver:
         for source in load:
             batch.custom_command(["SCRIPT", "LOAD", source])
         for call in calls:
-            evalsha = ["EVALSHA", call.script.sha, str(len(call.keys)), *call.keys, *_texts(call.args)]
+            evalsha = _texts(_script("EVALSHA", call.script.sha, call))
             for command in (self._time(call), evalsha, self._time(call)) if call.timed else (evalsha,):
                 batch.custom_command(command)
         if after:
@@ -209,6 +211,10 @@ def _reply_to(call: Call, answers: Iterator[Any]) -> Any:
         return next(answers)
     before, reply, after = next(answers), next(answers), next(answers)
     return reply if isinstance(reply, Exception) else Timed(reply, between_ms(before, after))
+
+
+def _script(command: str, script: str, call: Call) -> list[Arg]:
+    return [command, script, len(call.keys), *call.keys, *call.args]
 
 
 def _texts(args: Sequence[Arg]) -> list[bytes | str]:

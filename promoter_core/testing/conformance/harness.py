@@ -125,7 +125,7 @@ def _arrival(entry: StreamEntry) -> Arrival:
     try:
         envelope = unpack_envelope(entry.fields.get("d", b""))
     except ValueError as exc:
-        raise AssertionError(f"what is in the stream is no job: {exc}: {entry!r}") from None
+        raise AssertionError(f"what is in the stream is no job: {exc}: {entry!r:.500}") from None
     return Arrival(envelope, _text(entry.fields["n"]) if "n" in entry.fields else None, entry)
 
 

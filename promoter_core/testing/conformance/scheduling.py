@@ -134,6 +134,27 @@ class SchedulingContract(ContractBase):
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         obliges("Backend.cancel", MISSING, outcome is CancelOutcome.NOT_FOUND, outcome=outcome)
 
+    async def test_a_schedule_that_is_cancelled_writes_what_it_was_given_or_nothing(self, kit: Kit) -> None:
+        lease, size = await kit.lead(), 3_000
+        for number in range(300):
+            payload = bytes([number % 200]) * size
+            under_way = asyncio.ensure_future(kit.schedule(f"j{number}", payload=payload, delay_ms=0))
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
+            del under_way
+            _ = [b"\xee" * (size + more) for more in range(100)]  # takes the memory that the call has freed
+        await kit.sleep_ms(SOON_MS * 5)  # a call that was given up may take effect yet
+        while (await kit.promote(lease)).depth:
+            await kit.sleep_ms(1)
+        arrivals, stats = await kit.arrivals(), await kit.backend.stats(kit.queue)
+        wrong = [a.id for a in arrivals if a.envelope.payload != bytes([int(a.id[1:]) % 200]) * size]
+        rule = "or is cancelled, may have taken effect or not (a reply can be lost), but never half"
+        obliges("Backend", rule, not wrong and stats.dlq_len == 0, wrong=wrong, stats=stats)
+        ids = [a.id for a in arrivals]
+        obliges("Backend", rule, len(ids) == len(set(ids)), arrived=ids)
+
     async def test_no_jobs_are_no_answers(self, kit: Kit) -> None:
         answers = await kit.backend.schedule(kit.queue, [])
         obliges("Backend.schedule", "the answers are in the order asked", answers == (), answers=answers)
