@@ -51,7 +51,7 @@ def make_request(job: Job, now_ms: int) -> JobRequest:
 
 
 def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:
-    """`(delay_ms, due_ms)`, one of them None. Raises JobError when they cannot be had from `delay` and `at`."""
+    """`(delay_ms, due_ms)`, one of them None. Raises JobError when `delay` and `at` do not give them."""
     if at is not None:
         if delay is not None:
             raise JobError("give either delay= or at=, not both")
