@@ -103,7 +103,7 @@ class MemoryBackend:
             now_ms=now_ms,
             held_back=q.due(now_ms) if room < request.limit and _lag(next_ms, now_ms + 1) else 0,
             jobs=tuple(jobs) if request.want_jobs else (),
-            lateness_counts=later_than(now_ms, (job.due_ms for job in jobs)),
+            lateness_counts=later_than(now_ms, [job.due_ms for job in jobs]),
             traces=tuple(traces),
             work_ms=(self._clock.monotonic() - began_s) * 1000,
         )

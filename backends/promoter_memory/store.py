@@ -96,10 +96,12 @@ class QueueStore:
 
     def pop(self) -> None:
         """Remove the head."""
-        if (head := self.head()) is not None:
-            head.gone = True
-            heapq.heappop(self._heap)
-            self.depth -= 1
+        while self._heap:
+            job = heapq.heappop(self._heap)[2]
+            if not job.gone:
+                job.gone = True
+                self.depth -= 1
+                break
 
     def cancel(self, job: Pending) -> None:
         job.gone = True
@@ -134,9 +136,7 @@ def _number(id: str) -> tuple[int, int]:
     try:
         return int(ms), int(sequence)
     except ValueError:
-        raise PermanentError(
-            f"{id!r} is no id of an entry, such as 1700000000000-0", code="BADID"
-        ) from None
+        raise PermanentError(f"{id!r} is no id of an entry, such as 1700000000000-0", code="BADID") from None
 
 
 class MemoryStore:
