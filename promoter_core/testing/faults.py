@@ -146,7 +146,7 @@ class FaultyBackend:
         return member
 
     def __getattr__(self, name: str) -> Any:
-        """What a backend has beyond all contracts."""
+        """Attributes that a backend has beyond all contracts."""
         return getattr(self.backend, name)
 
 

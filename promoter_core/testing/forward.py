@@ -11,13 +11,13 @@ OPTIONAL: tuple[type, ...] = (SeparateCleanup, SeparateEmit, FleetSupport, DeadL
 
 
 def members_of(protocol: type) -> dict[str, Any]:
-    """What a protocol asks for: each name, with the method or property that declares it. None for a bare annotation."""
+    """The members of a protocol: names, with the method or property that declares each. None for a bare annotation."""
     declared = dict.fromkeys(inspect.get_annotations(protocol)) | vars(protocol)
     return {name: declared[name] for name in declared if not name.startswith("_")}
 
 
 def offered(backend: Any) -> dict[str, Any]:
-    """What the backend offers beyond `Backend`: the members of each optional protocol that it fulfils, by name.
+    """The members of each optional protocol that the backend fulfils, by name.
 
     A wrapper sets them as attributes. Python 3.12 and newer look for those alone: `isinstance` with a protocol does
     not ask `__getattr__`.

@@ -1,4 +1,4 @@
-"""What the kit wants of a store and the contract does not give: malformed members, the names of all it holds, time."""
+"""The kit's wishes beyond the contract: malformed members, the names of all that a store holds, hours that pass."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def verdicts(tmp_path_factory):
     report = tmp_path_factory.mktemp("mutants") / "report.xml"
     meant = [f"{RUN}::Test{name}::{mutant.killed_by}" for name, mutant in MUTANTS.items()]
     honest = [f"{RUN}::Test{name}" for name in HONEST]
-    # A mutant may hang in a wait: each test has a short timeout of its own.
+    # A mutant may hang in a wait: each test has a short timeout.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "20", "--tb", "line"]
     run = subprocess.run(
         [*command, "-k", "not random_programs", f"--junitxml={report}", *honest, *meant],

@@ -1,4 +1,4 @@
-"""What the kit says of a backend that is not even the right shape, and how a test class may change it."""
+"""The kit's words on a backend of the wrong shape, and how far a test class may change the kit."""
 
 from __future__ import annotations
 

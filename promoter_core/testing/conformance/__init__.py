@@ -21,8 +21,8 @@ obligations.py      how a test says what was broken
 shape_checks.py     methods, parameters and calls; answers.py, what they answer
 by_url.py           all of it for an installed backend, without writing a class
 
-An optional protocol is tested in the file that has the name of its own in `promoter_core.spi.optional`, and skipped
-where a backend does not offer it.
+An optional protocol is tested in the file of the same name as in `promoter_core.spi.optional`, and skipped where a
+backend does not offer it.
 """
 
 from promoter_core.testing.conformance.base import ContractBase

@@ -82,7 +82,7 @@ def check_answer(name: str, where: str, args: Sequence[Any], answer: Any) -> Non
 
 
 def check_changes(changes: Any) -> None:
-    """What a feed gave."""
+    """The answer of a feed."""
     if not isinstance(changes, Changes):
         raise AssertionError(f"ChangeFeed.next must return Changes, not {type(changes).__name__}: {changes!r}")
     for field in ("everything", "members"):

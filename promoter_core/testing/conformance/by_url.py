@@ -34,6 +34,6 @@ class TestConformance(BackendContract):
     @pytest_asyncio.fixture
     async def pair(self, backend: Any, promoter_url: str) -> AsyncIterator[Any]:
         if not backend.capabilities.shared:
-            pytest.skip("needs the capability shared=True: a second backend would have a store of its own")
+            pytest.skip("needs the capability shared=True: a second backend would have another store")
         async with connect(promoter_url) as second:
             yield backend, second

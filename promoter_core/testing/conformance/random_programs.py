@@ -16,7 +16,7 @@ from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
 
 @dataclass(frozen=True)
 class Schedule:
-    ids: tuple[str, ...]  # unique ones; "" for a job with an id of its own
+    ids: tuple[str, ...]  # unique ones; "" for a job with another id
     when: str  # "now", "soon" (and then time passes), "far"
     name: str
     index: bool

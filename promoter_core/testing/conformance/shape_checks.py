@@ -25,7 +25,7 @@ _OWNERS = {name: protocol for protocol in OPTIONAL for name in members_of(protoc
 
 
 def shape_problems(backend: Any) -> list[str]:
-    """What is wrong with a backend before anything is called: missing methods, wrong parameters, not async."""
+    """The faults of a backend that show before any call: missing methods, wrong parameters, not async."""
     problems: list[str] = []
     for name, declared in REQUIRED.items():
         if callable(method := getattr(backend, name, None)):
@@ -81,7 +81,7 @@ class CheckedBackend:
         return capabilities
 
     def __getattr__(self, name: str) -> Any:
-        """What the backend lacks, or has beyond all contracts."""
+        """A member that the backend lacks, or has beyond all contracts."""
         if (name in REQUIRED or name in _OWNERS) and not hasattr(self.inner, name):
             raise _Lacking(f"the backend lacks the method {name!r}; see promoter_core.spi.{_where(name)}")
         return getattr(self.inner, name)

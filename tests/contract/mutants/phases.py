@@ -127,7 +127,7 @@ class FusesNoCleanup(FusedBackend):
         pass
 
 
-class FusesEventsForever(FusedBackend):
+class FusesEventsWithoutEnd(FusedBackend):
     killed_by = "test_the_events_stream_is_trimmed"
 
     async def promote(self, lease, request):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from promoter_core import CancelOutcome, Scheduled
-from promoter_core.spi import StreamName
+from promoter_core.spi import StreamName, pack_envelope
 from promoter_memory.backend import MemoryBackend
 
 
@@ -102,7 +103,7 @@ class ForgetsIdsAnHourAfterTheDueTime(MemoryBackend):
         return answer
 
 
-class RemembersIdsForEver(MemoryBackend):
+class RemembersIdsWithoutEnd(MemoryBackend):
     killed_by = "test_an_id_is_remembered_for_an_hour_after_the_promotion"
 
     async def promote(self, lease, request):
@@ -202,6 +203,31 @@ class CancelsAllJobsOfAnId(MemoryBackend):
         while CancelOutcome.REMOVED in await super().cancel(queue, ids):
             pass
         return outcomes
+
+
+class WritesSomethingElseWhenCancelled(MemoryBackend):
+    killed_by = "test_a_schedule_that_is_cancelled_writes_what_it_was_given_or_nothing"
+
+    async def schedule(self, queue, jobs):
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await super().schedule(queue, [replace(job, envelope=pack_envelope(job.id, b"", 0, 0)) for job in jobs])
+            raise
+        return await super().schedule(queue, jobs)
+
+
+class WritesTwiceWhenCancelled(MemoryBackend):
+    killed_by = "test_a_schedule_that_is_cancelled_writes_what_it_was_given_or_nothing"
+
+    async def schedule(self, queue, jobs):
+        answers = await super().schedule(queue, jobs)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await super().schedule(queue, jobs)
+            raise
+        return answers
 
 
 class AnswersInTheWrongOrder(MemoryBackend):

@@ -45,7 +45,7 @@ STAYING = (  # will not go away by itself; whatever else SQLite says may, such a
 
 
 class Database:
-    """One connection in one thread. `run` gives it work, each piece in a transaction of its own."""
+    """One connection in one thread. `run` gives it work, each piece in one transaction."""
 
     def __init__(self, path: str) -> None:
         self.path = path

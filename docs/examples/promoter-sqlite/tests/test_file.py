@@ -1,4 +1,4 @@
-"""What is particular to a file: it lasts, and a path that cannot be used is a clear error."""
+"""The particulars of a file: it lasts, and a path that cannot be used is a clear error."""
 
 import sqlite3
 
