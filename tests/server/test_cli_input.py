@@ -93,9 +93,9 @@ def test_a_queue_that_is_not_there_is_said_and_the_nearest_named(valkey, name):
     assert promoter("inspect", "--url", valkey.url, "--queue", name).stderr == ""
 
 
-def test_dropping_an_entry_that_is_not_there_is_said(valkey, name):
+def test_deleting_an_entry_that_is_not_there_is_said(valkey, name):
     done = promoter("dead-letters", "delete", "--url", valkey.url, "--queue", name, "NOPE")
-    assert (done.returncode, done.stdout) == (1, "0 dropped\n")
+    assert (done.returncode, done.stdout) == (1, "0 deleted\n")
     assert done.stderr == "Error: NOPE: no such dead letter\n"
 
 

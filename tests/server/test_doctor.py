@@ -196,9 +196,9 @@ async def test_dead_letters_can_be_listed_shown_requeued_and_deleted(valkey, bac
     assert refused.stdout == f"{old}\trequeued\n"
     stream = [fields for _, fields in await client.xrange(keys.stream)]
     assert stream[-1] == {b"d": legacy}
-    dropped = promoter("dead-letters", "delete", broken, "9-9", *at)
-    assert dropped.returncode == 1
-    assert "9-9: no such dead letter" in dropped.stderr
+    deleted = promoter("dead-letters", "delete", broken, "9-9", *at)
+    assert deleted.returncode == 1
+    assert "9-9: no such dead letter" in deleted.stderr
     assert await client.xlen(keys.dlq) == 0
 
 
