@@ -19,31 +19,34 @@ are. docs/explanation/architecture.md says where a new one goes.
 
 from __future__ import annotations
 
-from importlib import metadata
+from promoter_core.spi.lazy import lazy_names
 
-from promoter_core.client.queue import DelayedQueue
-from promoter_core.client.requests import Job
-from promoter_core.registry import BrokenPlugin, Registered, Registry, connect
-from promoter_core.runner.base import Runner
-from promoter_core.runner.fleet import PromoterFleet
-from promoter_core.runner.health import Health
-from promoter_core.runner.promoter import Promoter
-from promoter_core.settings import PromoterSettings
-from promoter_core.spi.backend import Backend
-from promoter_core.spi.errors import (
-    BackendError,
-    ConfigError,
-    JobError,
-    PermanentError,
-    PluginError,
-    PromoterError,
-    TransientError,
-)
-from promoter_core.spi.model import CancelOutcome, Overflow, QueueStats, Scheduled
-from promoter_core.spi.urls import Credentials
-from promoter_core.spi.wire import Envelope, unpack_envelope
+TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
 
-__version__ = metadata.version("promoter-core")
+if TYPE_CHECKING:
+    from promoter_core.client.queue import DelayedQueue
+    from promoter_core.client.requests import Job
+    from promoter_core.registry import BrokenPlugin, Registered, Registry, connect
+    from promoter_core.runner.base import Runner
+    from promoter_core.runner.fleet import PromoterFleet
+    from promoter_core.runner.health import Health
+    from promoter_core.runner.promoter import Promoter
+    from promoter_core.settings import PromoterSettings
+    from promoter_core.spi.backend import Backend
+    from promoter_core.spi.errors import (
+        BackendError,
+        ConfigError,
+        JobError,
+        PermanentError,
+        PluginError,
+        PromoterError,
+        TransientError,
+    )
+    from promoter_core.spi.model import CancelOutcome, Overflow, QueueStats, Scheduled
+    from promoter_core.spi.urls import Credentials
+    from promoter_core.spi.wire import Envelope, unpack_envelope
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Backend",
@@ -73,3 +76,43 @@ __all__ = [
     "connect",
     "unpack_envelope",
 ]
+
+_HOMES = {  # the same imports, made when a name is first used
+    "client.queue": ("DelayedQueue",),
+    "client.requests": ("Job",),
+    "registry": (
+        "BrokenPlugin",
+        "Registered",
+        "Registry",
+        "connect",
+    ),
+    "runner.base": ("Runner",),
+    "runner.fleet": ("PromoterFleet",),
+    "runner.health": ("Health",),
+    "runner.promoter": ("Promoter",),
+    "settings": ("PromoterSettings",),
+    "spi.backend": ("Backend",),
+    "spi.errors": (
+        "BackendError",
+        "ConfigError",
+        "JobError",
+        "PermanentError",
+        "PluginError",
+        "PromoterError",
+        "TransientError",
+    ),
+    "spi.model": (
+        "CancelOutcome",
+        "Overflow",
+        "QueueStats",
+        "Scheduled",
+    ),
+    "spi.urls": ("Credentials",),
+    "spi.wire": (
+        "Envelope",
+        "unpack_envelope",
+    ),
+}
+
+if not TYPE_CHECKING:  # type checkers see the imports alone
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -7,7 +7,6 @@ stays.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -15,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -200,7 +200,7 @@ class Registry:
         if (broken := next((b for b in self._broken if b.name == name), None)) is not None:
             raise PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.why}") from broken.error
         choices = sorted(n for k, n in taken if k == kind)
-        near = difflib.get_close_matches(name, choices, 1)
+        near = _nearest(name, choices)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         left_out = ", ".join(sorted({b.name for b in self._broken}))
         raise ConfigError(
@@ -224,9 +224,10 @@ class Registry:
         return self._taken
 
     def _load_entry_points(self) -> None:
-        entries = metadata.entry_points(group=hooks.PROJECT)
-        for entry in sorted(entries, key=lambda e: (_source(e).split()[0] != OURS, e.name, _source(e))):
-            source = _source(entry)
+        source_of = cache(_source)
+        found = metadata.entry_points(group=hooks.PROJECT)
+        entries = [(source_of(entry.dist) if entry.dist else entry.value, entry) for entry in found]
+        for source, entry in sorted(entries, key=lambda e: (e[0].split()[0] != OURS, e[1].name, e[0])):
             try:
                 plugin = entry.load()
             except FOREIGN as exc:
@@ -299,8 +300,9 @@ def connect(
     return (registry or Registry()).connect(url, credentials=credentials, clock=clock)
 
 
-def _source(entry: metadata.EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+def _source(dist: metadata.Distribution) -> str:
+    about = dist.metadata  # parsed anew at each look, with the whole text of the README
+    return f"{about['Name']} {about['Version']}"
 
 
 def _names(registered: Registered) -> list[tuple[str, str]]:
@@ -343,9 +345,15 @@ def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | No
         return None
     if not found:
         return None
-    near = difflib.get_close_matches(found[0], known, 1)
+    near = _nearest(found[0], known)
     hint = f"; did you mean {near[0]!r}?" if near else f"; hooks are: {', '.join(known)}"
     return PluginError(f"it implements an unknown hook {found[0]!r}{hint}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(name, known, 1)
 
 
 def _what(registered: Registered) -> str:

@@ -9,7 +9,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from promoter_core.spi import BackendUrl, ConfigError
-from promoter_redis.cluster import ClusterDriver
 from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
 from promoter_redis.sentinel import Sentinels
@@ -75,6 +74,8 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
 
 def open_cluster(url: BackendUrl) -> RespBackend:
     """`redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes of a cluster; the others are found."""
+    from promoter_redis.cluster import ClusterDriver  # here, so that nobody else waits for it at the start
+
     options = read_options(url)
     timeout_s = options.timeout_s
     if url.database():

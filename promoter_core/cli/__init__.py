@@ -1,23 +1,39 @@
-"""The `promoter` command, one file a command, put together by `app.py`.
+"""The `promoter` command, one file a command, listed in `commands.py`.
 
-They share `options.py` (options and their parsers), `output.py` (text for a terminal), `session.py` (the registry, and
-an open backend), `logs.py` with `json_logs.py`, and `signals.py`.
+`launch.py` starts them: by way of typer and `app.py`, or, where the arguments are plain ones, by `arguments.py` alone,
+because typer takes long to import. They share `options.py` (options and their parsers), `output.py` (text for a
+terminal), `session.py` (the registry, and an open backend), `logs.py` with `json_logs.py`, and `signals.py`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-
-from promoter_core.cli.signals import end_at_once_on_signals
 
 
 def main() -> None:
     """The entry point. Says how to get what it needs where the `cli` extra is not installed."""
+    if sys.argv[1:] == ["--version"]:  # before anything is imported
+        _show_version()
+        return
+    from promoter_core.cli.signals import end_at_once_on_signals
+
     end_at_once_on_signals()
+    from promoter_core.cli import launch
+
     try:
-        from promoter_core.cli.app import run
+        command = launch.find(sys.argv[1:])
     except ModuleNotFoundError as exc:
-        if exc.name not in ("typer", "rich", "click"):
+        if exc.name not in launch.NEEDED:
             raise
         sys.exit(f"The command line needs the module {exc.name}: pip install 'promoter-core[cli]'")
-    run()
+    launch.run(command)
+
+
+def _show_version() -> None:
+    from promoter_core import __version__
+
+    try:
+        print(f"promoter {__version__}", flush=True)
+    except BrokenPipeError:  # nobody reads it
+        os._exit(1)

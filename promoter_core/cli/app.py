@@ -1,19 +1,31 @@
-"""Puts the commands together, those of plugins included, and turns errors into one line and an exit code."""
+"""The command line as typer has it: our commands and those of plugins, each imported when it is called."""
 
 from __future__ import annotations
 
-import io
-import sys
-import traceback
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer._completion_classes import completion_init
+from typer.core import TyperCommand, TyperGroup
 
-from promoter_core import ConfigError, JobError, PluginError, PromoterError, Registered, Registry, __version__
-from promoter_core.cli import cancel, dead_letters, doctor, inspect, output, plugins, schedule, session
-from promoter_core.cli import run as run_command
+from promoter_core import PluginError, Registered, Registry, __version__
+from promoter_core.cli import commands, session
+from promoter_core.cli.arguments import for_typer
 
-FAILED, USAGE = 1, 2
+UNAVAILABLE = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def build(registry: Callable[[], Registry]) -> typer.Typer:
+    """`registry` is called when a name is none of ours, or all names are wanted."""
+
+    class Commands(_Commands):
+        registry_of = staticmethod(registry)
+
+    completion_init()  # for $_PROMOTER_COMPLETE; typer does so only where it has options for it
+    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    app.callback()(_main)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -32,59 +44,66 @@ def _main(
     session.debug = debug
 
 
-def build(registry: Registry) -> typer.Typer:
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-    app.callback()(_main)
-    app.command("run")(run_command.run)
-    app.command("schedule")(schedule.schedule)
-    app.command("cancel")(cancel.cancel)
-    app.command("inspect")(inspect.inspect)
-    app.command("plugins")(plugins.plugins)
-    app.command("doctor")(doctor.doctor)
-    app.add_typer(dead_letters.app, name="dead-letters")
-    taken = {command.name for command in app.registered_commands} | {"dead-letters"}
-    for registered in registry.all():
-        name = registered.spec.name
-        if registered.kind != "command":
-            continue
-        if name in taken:
-            registry.leave_out(registered, PluginError(f"its command {name!r} is one of Promoter's own"))
-            continue
-        function, settings = _command(registry, registered)
-        app.command(name, help=registered.spec.summary, context_settings=settings)(function)
+class _Commands(TyperGroup):
+    """Has a line of help for each command, and loads the one that is called."""
+
+    registry_of: Callable[[], Registry]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._plugins: dict[str, Registered] | None = None  # by the names of their commands
+        for name, (_, summary) in commands.COMMANDS.items():
+            self.add_command(TyperCommand(name, help=summary))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._find_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._find_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else self._load(name), rest
+
+    def _find_plugins(self) -> dict[str, Registered]:
+        if self._plugins is None:
+            found = [r for r in self.registry_of().all() if r.kind == "command"]
+            self._plugins = {r.spec.name: r for r in found if r.spec.name not in commands.COMMANDS}
+            for name, registered in self._plugins.items():
+                self.add_command(TyperCommand(name, help=registered.spec.summary))
+        return self._plugins
+
+    def _load(self, name: str) -> Any:
+        if name not in commands.COMMANDS:
+            return _of_plugin(self.registry_of(), self._find_plugins()[name])
+        loaded = commands.load(name)
+        return typer.main.get_command(loaded if isinstance(loaded, typer.Typer) else _alone(name, for_typer(loaded)))
+
+
+def _alone(name: str, function: Any, **settings: Any) -> typer.Typer:
+    """One command, of which typer makes what a group has."""
+    app = typer.Typer(add_completion=False)
+    app.command(name, **settings)(function)
     return app
 
 
-def _command(registry: Registry, registered: Registered) -> tuple[Any, dict[str, Any]]:
-    """The plugin's function, or one that says what is missing: a broken plugin must not take the others along."""
+def _of_plugin(registry: Registry, registered: Registered) -> Any:
+    """The plugin's command, or one that says what is missing: a broken plugin must not take the others along."""
+    name, summary = registered.spec.name, registered.spec.summary
     try:
         function = registry.load(registered)
         try:
-            trial = typer.Typer()
-            trial.command(registered.spec.name)(function)
-            typer.main.get_command(trial)
+            return typer.main.get_command(_alone(name, function, help=summary))
         except Exception as exc:
-            what = f"command {registered.spec.name!r} of {registered.source}"
+            what = f"command {name!r} of {registered.source}"
             raise PluginError(f"{what} cannot be made from {registered.spec.target!r}: {exc}") from exc
-        return function, {}
     except PluginError as exc:
         error = exc
 
     def unavailable() -> None:
         raise error
 
-    return unavailable, {"ignore_unknown_options": True, "allow_extra_args": True}
-
-
-def run() -> None:
-    session.debug = False
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
-    try:
-        build(session.registry())()
-    except PromoterError as exc:
-        if session.debug:
-            traceback.print_exc()
-        output.fail(str(exc))
-        sys.exit(USAGE if isinstance(exc, ConfigError | JobError) else FAILED)
+    return typer.main.get_command(_alone(name, unavailable, help=summary, context_settings=UNAVAILABLE))

@@ -8,10 +8,11 @@ import typer
 
 from promoter_core import Backend, CancelOutcome, DelayedQueue
 from promoter_core.cli import options, output, session
+from promoter_core.cli.arguments import Argument
 
 
 def cancel(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The ids of the jobs.")],
+    ids: Annotated[list[str], Argument(metavar="ID…", help="The ids of the jobs.")],
     url: options.Url,
     queue: options.Queue,
 ) -> None:

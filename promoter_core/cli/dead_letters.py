@@ -9,15 +9,17 @@ from rich.table import Table
 
 from promoter_core import Backend, ConfigError, unpack_envelope
 from promoter_core.cli import options, output, session
+from promoter_core.cli.arguments import Argument, for_typer
 from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, check_queue_name, to_text
 
-app = typer.Typer(no_args_is_help=True, help="Work through the dead-letter stream of a queue.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Work through the dead-letter stream of a queue.")
 
-Ids = Annotated[list[str], typer.Argument(metavar="ENTRY…", help="Ids of entries, as `dead-letters list` shows them.")]
+Ids = Annotated[list[str], Argument(metavar="ENTRY…", help="Ids of entries, as `dead-letters list` shows them.")]
 PAGE = 500
 
 
 @app.command("list")
+@for_typer
 def list_(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """List the entries: id, reason, detail and size."""
     entries = session.with_backend(url, lambda backend: _all(backend, queue))
@@ -33,6 +35,7 @@ def list_(url: options.Url, queue: options.Queue, json: options.Json = False) ->
 
 
 @app.command()
+@for_typer
 def show(ids: Ids, url: options.Url, queue: options.Queue) -> None:
     """Show entries whole: the bytes, escaped, and the job in them where there is one."""
     for entry in _found(session.with_backend(url, lambda backend: _all(backend, queue)), ids):
@@ -47,6 +50,7 @@ def show(ids: Ids, url: options.Url, queue: options.Queue) -> None:
 
 
 @app.command()
+@for_typer
 def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
     """Move entries to the stream, for those in which a job can be read."""
 
@@ -70,6 +74,7 @@ def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
 
 
 @app.command()
+@for_typer
 def delete(ids: Ids, url: options.Url, queue: options.Queue) -> None:
     """Delete entries for good."""
 

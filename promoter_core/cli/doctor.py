@@ -10,6 +10,7 @@ import typer
 
 from promoter_core import Backend, DelayedQueue, QueueStats
 from promoter_core.cli import options, output, session
+from promoter_core.cli.arguments import Option
 from promoter_core.spi import DiagnosticsSupport, Finding, Severity
 
 OVERDUE_MS = 1_000
@@ -22,7 +23,7 @@ def doctor(
     url: options.Url,
     queue: Annotated[
         str | None,
-        typer.Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=options.one_queue),
+        Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=options.one_queue),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -6,9 +6,8 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
-import typer
-
 from promoter_core import ConfigError, JobError
+from promoter_core.cli.arguments import Option
 from promoter_core.spi import check_queue_name, is_pattern
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -24,17 +23,13 @@ def one_queue(name: str | None) -> str | None:
 
 Url = Annotated[
     str,
-    typer.Option(
-        "--url", envvar="PROMOTER_URL", help="The backend, such as redis://localhost:6379.", show_default=False
-    ),
+    Option("--url", envvar="PROMOTER_URL", help="The backend, such as redis://localhost:6379.", show_default=False),
 ]
 Queue = Annotated[
     str,
-    typer.Option(
-        "--queue", "-q", envvar="PROMOTER_QUEUE", help="The queue's name.", show_default=False, callback=one_queue
-    ),
+    Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="The queue's name.", show_default=False, callback=one_queue),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
 
 
 def parse_duration(text: str) -> timedelta:

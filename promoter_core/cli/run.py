@@ -1,4 +1,4 @@
-"""`promoter run`: promote until told to stop."""
+"""`promoter run`: promote until told to stop. Imports at its top what every start needs; the rest, where it is used."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
-import typer
-
 from promoter_core import (
     Backend,
     ConfigError,
     Overflow,
     PluginError,
     Promoter,
-    PromoterFleet,
     PromoterSettings,
     Runner,
     TransientError,
 )
 from promoter_core.cli import logs, options, session
+from promoter_core.cli.arguments import Option
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
 from promoter_core.spi import FleetBackend, FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
-from promoter_core.web import parse_address, serving
 
 log = logging.getLogger("promoter")
 
@@ -44,7 +41,7 @@ def run(
     url: options.Url,
     queue: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--queue",
             "-q",
             envvar="PROMOTER_QUEUE",
@@ -52,50 +49,67 @@ def run(
             show_default=False,
         ),
     ],
-    until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing is due any more.")] = False,
+    until_idle: Annotated[bool, Option("--until-idle", help="End when nothing is due any more.")] = False,
     poll_interval_ms: Annotated[
-        int, typer.Option(envvar="PROMOTER_POLL_INTERVAL_MS", help="Between ticks, where the backend can only poll.")
+        int,
+        Option(
+            "--poll-interval-ms",
+            envvar="PROMOTER_POLL_INTERVAL_MS",
+            help="Between ticks, where the backend can only poll.",
+        ),
     ] = 100,
-    batch: Annotated[int, typer.Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, to start with.")] = 256,
+    batch: Annotated[int, Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, to start with.")] = 256,
     max_tick_ms: Annotated[
-        int, typer.Option(envvar="PROMOTER_MAX_TICK_MS", help="The batch adapts so that a tick takes no longer; 0: no.")
+        int,
+        Option(
+            "--max-tick-ms",
+            envvar="PROMOTER_MAX_TICK_MS",
+            help="The batch adapts so that a tick takes no longer; 0: no.",
+        ),
     ] = 5,
-    lock_ttl_ms: Annotated[int, typer.Option(envvar="PROMOTER_LOCK_TTL_MS", help="The leader's lease.")] = 5_000,
+    lock_ttl_ms: Annotated[
+        int, Option("--lock-ttl-ms", envvar="PROMOTER_LOCK_TTL_MS", help="The leader's lease.")
+    ] = 5_000,
     holder_id: Annotated[
         str | None,
-        typer.Option(envvar="PROMOTER_HOLDER_ID", help="Who we are on the lock; unique.", show_default="made up"),
+        Option(
+            "--holder-id", envvar="PROMOTER_HOLDER_ID", help="Who we are on the lock; unique.", show_default="made up"
+        ),
     ] = None,
     max_stream_len: Annotated[
-        int, typer.Option(envvar="PROMOTER_MAX_STREAM_LEN", help="Entries in the stream.")
+        int, Option("--max-stream-len", envvar="PROMOTER_MAX_STREAM_LEN", help="Entries in the stream.")
     ] = 1_000_000,
     overflow: Annotated[
-        Overflow, typer.Option(envvar="PROMOTER_OVERFLOW", help="When the stream is full: hold jobs back, or trim it.")
+        Overflow,
+        Option("--overflow", envvar="PROMOTER_OVERFLOW", help="When the stream is full: hold jobs back, or trim it."),
     ] = Overflow.HOLD,
     events: Annotated[
-        bool, typer.Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write `waiting` events.")
+        bool, Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write `waiting` events.")
     ] = True,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metrics", metavar="NAME[:k=v,…]", help="A metrics sink; give it again for more."),
+        Option("--metrics", metavar="NAME[:k=v,…]", help="A metrics sink; give it again for more."),
     ] = None,
     event_sink: Annotated[
         list[str] | None,
-        typer.Option("--event-sink", metavar="NAME[:k=v,…]", help="An event sink; give it again for more."),
+        Option("--event-sink", metavar="NAME[:k=v,…]", help="An event sink; give it again for more."),
     ] = None,
     connect_timeout: Annotated[
-        float, typer.Option(envvar="PROMOTER_CONNECT_TIMEOUT", help="Seconds to keep trying at the start.")
+        float,
+        Option("--connect-timeout", envvar="PROMOTER_CONNECT_TIMEOUT", help="Seconds to keep trying at the start."),
     ] = 10.0,
     http: Annotated[
         str | None,
-        typer.Option(
-            envvar="PROMOTER_HTTP", metavar="HOST:PORT", help="Answer /metrics, /livez, /readyz and /status there."
+        Option(
+            "--http",
+            envvar="PROMOTER_HTTP",
+            metavar="HOST:PORT",
+            help="Answer /metrics, /livez, /readyz and /status there.",
         ),
     ] = None,
-    uvloop: Annotated[
-        bool, typer.Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")
-    ] = False,
+    uvloop: Annotated[bool, Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")] = False,
     log_format: Annotated[
-        LogFormat, typer.Option(envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
+        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
     ] = LogFormat.TEXT,
 ) -> None:
     """Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."""
@@ -103,6 +117,8 @@ def run(
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
     if http is not None:
+        from promoter_core.web import parse_address
+
         parse_address(http)
     if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
         raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
@@ -126,6 +142,8 @@ def run(
         common |= {"registry": registry, "holder_id": holder_id}
         runners: list[Runner]
         if patterns or (len(queue) > 1 and isinstance(backend, FleetSupport)):
+            from promoter_core import PromoterFleet
+
             runners = [PromoterFleet(cast("FleetBackend", backend), queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
@@ -168,6 +186,8 @@ async def _run(
         stack.callback(lambda: leave_what_hangs(THREADS_S, 0) if stop.is_set() else None)
         stack.push_async_callback(_close, backend)
         if http is not None:
+            from promoter_core.web import serving
+
             await stack.enter_async_context(serving(http, runners))
         if not await _open(backend, connect_timeout_s, stop):
             return

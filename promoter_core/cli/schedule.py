@@ -10,18 +10,17 @@ import typer
 
 from promoter_core import Backend, ConfigError, DelayedQueue, JobError, Scheduled
 from promoter_core.cli import options, output, session
+from promoter_core.cli.arguments import Argument, Option
 
 
 def schedule(
-    data: Annotated[str, typer.Argument(metavar="JSON", help="The job's data as JSON; - reads it from stdin.")],
+    data: Annotated[str, Argument(metavar="JSON", help="The job's data as JSON; - reads it from stdin.")],
     url: options.Url,
     queue: options.Queue,
-    delay: Annotated[str | None, typer.Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", help="An ISO 8601 time with its zone: 2030-01-31T09:00:00Z.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="What consumers are to run.")] = "",
-    id: Annotated[str | None, typer.Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
+    delay: Annotated[str | None, Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")] = None,
+    at: Annotated[str | None, Option("--at", help="An ISO 8601 time with its zone: 2030-01-31T09:00:00Z.")] = None,
+    name: Annotated[str, Option("--name", help="What consumers are to run.")] = "",
+    id: Annotated[str | None, Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
 ) -> None:
     """Schedule a job; prints its id."""
     if (delay is None) == (at is None):

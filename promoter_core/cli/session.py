@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import TypeVar
 
 from promoter_core import Backend, Registry
+from promoter_core.cli import commands
 
 T = TypeVar("T")
 
@@ -17,11 +17,15 @@ debug = False  # set by the --debug option
 @cache
 def registry() -> Registry:
     """One for the whole command."""
-    return Registry()
+    found = Registry()
+    commands.leave_out_ours(found)
+    return found
 
 
 def with_backend(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
     """Run `use` against the backend of `url`, opened and closed around it."""
+
+    import asyncio  # takes long, and a list of commands needs none of it
 
     async def go() -> T:
         async with registry().connect(url) as backend:

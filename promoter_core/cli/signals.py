@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import signal
 import sys
-import threading
-from types import FrameType
 
-log = logging.getLogger("promoter")
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the handlers are set before anything else is imported
+    import asyncio
+    from types import FrameType
 
 STOPS = [s for s in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if s is not None]
 LAST_RESORT_S = 15.0  # after a signal: in that time everything of ours has ended
@@ -30,7 +29,10 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def stop_on_signals(stop: asyncio.Event) -> None:
     """From now on a signal sets `stop`, and Ctrl-C a second time ends the process at once."""
-    loop = asyncio.get_running_loop()
+    import asyncio
+    import logging
+
+    log, loop = logging.getLogger("promoter"), asyncio.get_running_loop()
 
     def heard(sign: signal.Signals) -> None:
         again = " (Ctrl-C again ends it at once)" if sign is signal.SIGINT else ""
@@ -56,9 +58,11 @@ def _heeded() -> list[signal.Signals]:
 
 def leave_what_hangs(seconds: float, code: int) -> None:
     """End the process in `seconds`, if it has not ended by then: a thread, such as a look-up of a name, may hang."""
+    import logging
+    import threading
 
     def overdue() -> None:
-        log.warning("something does not end; the process leaves it behind")
+        logging.getLogger("promoter").warning("something does not end; the process leaves it behind")
         os._exit(code)
 
     watch = threading.Timer(seconds, overdue)

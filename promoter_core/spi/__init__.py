@@ -16,63 +16,70 @@ is the place to look when a sentence here leaves a doubt.
     change_flags.py, tasks.py, lateness.py   to build backends and sinks with
 """
 
-from promoter_core.spi import sink_options
-from promoter_core.spi.backend import Backend
-from promoter_core.spi.change_flags import ChangeFlags
-from promoter_core.spi.clock import Clock, SystemClock
-from promoter_core.spi.errors import (
-    BackendError,
-    ConfigError,
-    JobError,
-    PermanentError,
-    PluginError,
-    PromoterError,
-    TransientError,
-)
-from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec, hookimpl
-from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
-from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
-from promoter_core.spi.model import (
-    MAX_DUE_MS,
-    CancelOutcome,
-    Capabilities,
-    ChangeKind,
-    ConsumerGroup,
-    JobRequest,
-    Lease,
-    LeaseHeld,
-    LeaseLost,
-    LockOutcome,
-    Overflow,
-    Phase,
-    PromotedJob,
-    Promotion,
-    PromotionRequest,
-    QueueStats,
-    Renewal,
-    Scheduled,
-    StreamEntry,
-    StreamName,
-    Tick,
-    Ties,
-    Wake,
-)
-from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name, is_pattern
-from promoter_core.spi.optional.dead_letters import DeadLetterSupport
-from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
-from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
-from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
-from promoter_core.spi.sinks import (
-    EventSink,
-    ExpositionSupport,
-    FailureReportSupport,
-    MetricsSink,
-    SinkFailure,
-    SinkMonitor,
-)
-from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
-from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
-from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
+from __future__ import annotations
+
+from promoter_core.spi.lazy import lazy_names
+
+TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
+
+if TYPE_CHECKING:
+    from promoter_core.spi import sink_options
+    from promoter_core.spi.backend import Backend
+    from promoter_core.spi.change_flags import ChangeFlags
+    from promoter_core.spi.clock import Clock, SystemClock
+    from promoter_core.spi.errors import (
+        BackendError,
+        ConfigError,
+        JobError,
+        PermanentError,
+        PluginError,
+        PromoterError,
+        TransientError,
+    )
+    from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec, hookimpl
+    from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
+    from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
+    from promoter_core.spi.model import (
+        MAX_DUE_MS,
+        CancelOutcome,
+        Capabilities,
+        ChangeKind,
+        ConsumerGroup,
+        JobRequest,
+        Lease,
+        LeaseHeld,
+        LeaseLost,
+        LockOutcome,
+        Overflow,
+        Phase,
+        PromotedJob,
+        Promotion,
+        PromotionRequest,
+        QueueStats,
+        Renewal,
+        Scheduled,
+        StreamEntry,
+        StreamName,
+        Tick,
+        Ties,
+        Wake,
+    )
+    from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name, is_pattern
+    from promoter_core.spi.optional.dead_letters import DeadLetterSupport
+    from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
+    from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
+    from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
+    from promoter_core.spi.sinks import (
+        EventSink,
+        ExpositionSupport,
+        FailureReportSupport,
+        MetricsSink,
+        SinkFailure,
+        SinkMonitor,
+    )
+    from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
+    from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
+    from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
 
 __all__ = [
     "CHASQUIMQ",
@@ -155,3 +162,116 @@ __all__ = [
     "to_text",
     "unpack_envelope",
 ]
+
+_HOMES = {  # the same imports, made when a name is first used
+    "sink_options": ("sink_options",),
+    "backend": ("Backend",),
+    "change_flags": ("ChangeFlags",),
+    "clock": (
+        "Clock",
+        "SystemClock",
+    ),
+    "errors": (
+        "BackendError",
+        "ConfigError",
+        "JobError",
+        "PermanentError",
+        "PluginError",
+        "PromoterError",
+        "TransientError",
+    ),
+    "hooks": (
+        "BackendSpec",
+        "CommandSpec",
+        "SinkSpec",
+        "hookimpl",
+    ),
+    "lateness": (
+        "LATENESS_MS",
+        "in_buckets",
+        "later_than",
+        "sample_ms",
+    ),
+    "layouts": (
+        "CHASQUIMQ",
+        "Layout",
+        "QueueKeys",
+    ),
+    "model": (
+        "MAX_DUE_MS",
+        "CancelOutcome",
+        "Capabilities",
+        "ChangeKind",
+        "ConsumerGroup",
+        "JobRequest",
+        "Lease",
+        "LeaseHeld",
+        "LeaseLost",
+        "LockOutcome",
+        "Overflow",
+        "Phase",
+        "PromotedJob",
+        "Promotion",
+        "PromotionRequest",
+        "QueueStats",
+        "Renewal",
+        "Scheduled",
+        "StreamEntry",
+        "StreamName",
+        "Tick",
+        "Ties",
+        "Wake",
+    ),
+    "names": (
+        "check_job_id",
+        "check_job_name",
+        "check_queue_name",
+        "is_pattern",
+    ),
+    "optional.dead_letters": ("DeadLetterSupport",),
+    "optional.diagnostics": (
+        "DiagnosticsSupport",
+        "Finding",
+        "Severity",
+    ),
+    "optional.fleet": (
+        "ChangeFeed",
+        "Changes",
+        "FleetBackend",
+        "FleetSupport",
+        "Members",
+    ),
+    "optional.phases": (
+        "SeparateCleanup",
+        "SeparateEmit",
+    ),
+    "sinks": (
+        "EventSink",
+        "ExpositionSupport",
+        "FailureReportSupport",
+        "MetricsSink",
+        "SinkFailure",
+        "SinkMonitor",
+    ),
+    "tasks": (
+        "being_cancelled",
+        "cancel_and_wait",
+        "close_all",
+        "run_within",
+    ),
+    "urls": (
+        "BackendUrl",
+        "Credentials",
+        "parse_url",
+    ),
+    "wire": (
+        "Envelope",
+        "pack_envelope",
+        "to_bytes",
+        "to_text",
+        "unpack_envelope",
+    ),
+}
+
+if not TYPE_CHECKING:  # type checkers see the imports alone
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Protocol, runtime_checkable
 
@@ -34,4 +33,6 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # who sleeps has imported it already; who only lists plugins has not
+
         await asyncio.sleep(seconds)

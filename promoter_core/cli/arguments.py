@@ -1,0 +1,166 @@
+"""Options of commands as data. Typer's are made from them, where typer is used, and plain ones are parsed without it.
+
+Typer and what it imports take as long as all the rest of `promoter run`. So `parse_plain` reads what every parser would
+read in one way only. Anything else is left to typer: shortened and joined options, help, whatever is missing or wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Any
+
+Function = Callable[..., Any]
+
+PLAIN = {"envvar", "help", "metavar", "show_default"}  # arguments of an option that change nothing of its values
+NUMBERS = {int: re.compile("0|[1-9][0-9]{0,15}"), float: re.compile("(0|[1-9][0-9]{0,9})([.][0-9]{1,9})?")}
+
+
+class Declared:
+    """In an annotation: `Annotated[str, Option("--name", help="…")]`. The arguments are those of typer's namesake."""
+
+    def __init__(self, *names: str, **more: Any) -> None:
+        self.names = names
+        self.more = more
+
+
+class Option(Declared):
+    """An option of a command."""
+
+
+class Argument(Declared):
+    """An argument of a command, by its place."""
+
+
+def for_typer(function: Function) -> Function:
+    """The function with typer's options in the place of ours."""
+    import typer
+
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, hint in hints.items():
+        kind, declared = _declared(hint)
+        if declared is not None:
+            make: Any = typer.Option if isinstance(declared, Option) else typer.Argument
+            hints[name] = Annotated[kind, make(*declared.names, **declared.more)]
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+    command.__annotations__ = hints
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def parse_plain(function: Function, words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments for `function`, as typer would give them; None when they are not plain enough to be sure."""
+    try:
+        return _parse(function, words, environ)
+    except _NotPlain:
+        return None
+
+
+class _NotPlain(Exception):
+    pass
+
+
+def _parse(function: Function, words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    known = {name: _Known(hints[name]) for name in parameters}
+    flags, texts = _read(words, known)
+    values: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        option = known[name]
+        in_environment = environ.get(option.variable)
+        if name in flags:
+            values[name] = flags[name]
+        elif name in texts or in_environment:
+            values[name] = option.value(texts.get(name) or option.split(in_environment or ""))
+        else:
+            values[name] = parameter.default
+            _sure(parameter.default is not inspect.Parameter.empty)
+    return values
+
+
+def _read(words: Sequence[str], known: Mapping[str, _Known]) -> tuple[dict[str, bool], dict[str, list[str]]]:
+    """The flags that the words set, and the texts they give to the other options."""
+    meant = {word: (name, on) for name, option in known.items() for word, on in option.words.items()}
+    flags: dict[str, bool] = {}
+    texts: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        start, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+        _sure(start in meant)
+        name, on = meant[start]
+        if known[name].kind is bool:
+            _sure(not equals and name not in flags)
+            flags[name] = on
+            continue
+        if not equals:
+            text = next(rest, "-")
+            _sure(not text.startswith("-"))
+        _sure(known[name].many or name not in texts)
+        texts.setdefault(name, []).append(text)
+    return flags, texts
+
+
+class _Known:
+    """An option: its words, and how its values are read."""
+
+    def __init__(self, hint: Any) -> None:
+        kind, option = _declared(hint)
+        self.words: dict[str, bool] = {}  # False for that which turns a flag off
+        self.variable = ""
+        if isinstance(option, Option):
+            _sure(option.names and option.more.keys() <= PLAIN)
+            for name in option.names:
+                on, _, off = name.partition("/")
+                self.words |= {on: True} | ({off: False} if off else {})
+            self.variable = option.more.get("envvar", "")
+        else:
+            _sure(option is None)
+        if typing.get_origin(kind) in (types.UnionType, typing.Union):
+            kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+        self.many = typing.get_origin(kind) is list
+        self.kind: Any = typing.get_args(kind)[0] if self.many else kind
+
+    def split(self, text: str) -> list[str]:
+        """The value of the environment's variable."""
+        _sure(self.kind is not bool)
+        return text.split() if self.many else [text]
+
+    def value(self, texts: list[str]) -> Any:
+        _sure(texts)
+        values = [self._one(text) for text in texts]
+        return values if self.many else values[0]
+
+    def _one(self, text: str) -> Any:
+        if self.kind is str:
+            _sure(text.isprintable())  # so there is no byte in it that is not UTF-8
+            return text
+        if issubclass(self.kind, Enum):
+            _sure(text in [member.value for member in self.kind])
+        else:
+            _sure(self.kind in NUMBERS and NUMBERS[self.kind].fullmatch(text))
+        return self.kind(text)
+
+
+def _declared(hint: Any) -> tuple[Any, Declared | None]:
+    """The type that an annotation holds, and our part of it."""
+    if typing.get_origin(hint) is not Annotated:
+        return hint, None
+    kind, *more = typing.get_args(hint)
+    return kind, next((part for part in more if isinstance(part, Declared)), None)
+
+
+def _sure(condition: object) -> None:
+    if not condition:
+        raise _NotPlain

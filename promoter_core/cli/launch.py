@@ -1,0 +1,55 @@
+"""Finds the command that is meant and calls it; turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+from promoter_core import ConfigError, JobError, PromoterError
+from promoter_core.cli import commands, session
+from promoter_core.cli.arguments import parse_plain
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+NEEDED = ("typer", "rich", "click")  # by the command line; older versions of typer need click
+QUICK = "run"  # the command that is started without typer: a new leader is to be ready soon
+
+
+def find(words: list[str]) -> Callable[[], object]:
+    """What the arguments ask for. Raises ModuleNotFoundError where typer is not installed."""
+    if words[:1] == [QUICK] and _may_be_quick():
+        function = commands.load(QUICK)
+        arguments = parse_plain(function, words[1:], os.environ)
+        if arguments is not None:
+            return partial(function, **arguments)
+    from promoter_core.cli.app import build
+
+    return build(session.registry)
+
+
+def _may_be_quick() -> bool:
+    """No setting of the whole command line is asked for, and typer could tell of errors."""
+    asked = any(name == "PROMOTER_DEBUG" or (name[0] == "_" and name.endswith("_COMPLETE")) for name in os.environ)
+    return not asked and os.name != "nt" and find_spec("typer") is not None and find_spec("rich") is not None
+
+
+def run(command: Callable[[], object]) -> None:
+    session.debug = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+    try:
+        command()
+    except PromoterError as exc:
+        from promoter_core.cli import output
+
+        if session.debug:
+            traceback.print_exc()
+        output.fail(str(exc))
+        sys.exit(USAGE if isinstance(exc, ConfigError | JobError) else FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
