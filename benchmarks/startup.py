@@ -65,7 +65,7 @@ def measure(root: Path, case: Case) -> tuple[float, float]:
     process = subprocess.Popen(
         [sys.executable, "-c", START, *arguments],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": paths} | more,
+        env=os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""} | more,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -103,7 +103,9 @@ def main() -> None:
                     figures = measure(trees[which], (own, more))
                     if number:  # the first round compiles
                         found[which].append(figures)
-            (cpu, took), (cpu_now, took_now) = (map(statistics.median, zip(*found[which], strict=True)) for which in trees)
+            (cpu, took), (cpu_now, took_now) = (
+                map(statistics.median, zip(*found[which], strict=True)) for which in trees
+            )
             print(
                 f"{name:<10}{cpu:>10.1f}{cpu_now:>8.1f}{cpu_now / cpu:>8.3f}"
                 f"{took:>11.1f}{took_now:>8.1f}{took_now / took:>8.3f}",

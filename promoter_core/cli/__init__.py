@@ -1,8 +1,9 @@
 """The `promoter` command, one file a command, listed in `commands.py`.
 
 `launch.py` starts them: by way of typer and `app.py`, or, where the arguments are plain ones, by `arguments.py` alone,
-because typer takes long to import. They share `options.py` (options and their parsers), `output.py` (text for a
-terminal), `session.py` (the registry, and an open backend), `logs.py` with `json_logs.py`, and `signals.py`.
+because typer takes long to import. `completion.py` answers bash. They share `options.py` (options and their parsers),
+`output.py` (text for a terminal), `session.py` (the registry, and an open backend), `logs.py` with `json_logs.py`, and
+`signals.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:  # before anything is imported
         _show_version()
         return
+    if "_PROMOTER_COMPLETE" in os.environ:
+        from promoter_core.cli.completion import answered
+
+        if answered():
+            return
     from promoter_core.cli.signals import end_at_once_on_signals
 
     end_at_once_on_signals()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TypeVar
 
-from promoter_core import Backend, Registry
 from promoter_core.cli import commands
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    from promoter_core import Backend, Registry
+
+    T = TypeVar("T")
 
 debug = False  # set by the --debug option
 
@@ -17,6 +21,8 @@ debug = False  # set by the --debug option
 @cache
 def registry() -> Registry:
     """One for the whole command."""
+    from promoter_core import Registry
+
     found = Registry()
     commands.leave_out_ours(found)
     return found

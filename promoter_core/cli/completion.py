@@ -1,0 +1,110 @@
+"""Answers bash when it completes a command line, without typer, which takes longer to import than anybody waits.
+
+Only what is in `OPTIONS` is answered, and words that can be read in one way only. Typer answers the rest: other shells,
+quoted words, commands of plugins. A test holds our answers against typer's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from promoter_core.cli import commands, session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+VARIABLE = "_PROMOTER_COMPLETE"
+
+# By command: its options, each with all of its names. With `=` it takes a value, of those that follow if there are
+# any; with `*` it may be given again.
+OPTIONS = {
+    "": "--debug --version --help",
+    "run": (
+        "--url= *--queue/-q= --until-idle --poll-interval-ms= --batch= --max-tick-ms= --lock-ttl-ms= --holder-id= "
+        "--max-stream-len= --overflow=hold,trim --events/--no-events *--metrics= *--event-sink= --connect-timeout= "
+        "--http= --uvloop --log-format=text,json --help"
+    ),
+    "schedule": "--url= --queue/-q= --delay= --at= --name= --id= --help",
+    "cancel": "--url= --queue/-q= --help",
+    "inspect": "--url= --queue/-q= --json --help",
+    "plugins": "--json --help",
+    "doctor": "--url= --queue/-q= --json --help",
+    "dead-letters": "--help",
+    "dead-letters list": "--url= --queue/-q= --json --help",
+    "dead-letters show": "--url= --queue/-q= --help",
+    "dead-letters requeue": "--url= --queue/-q= --help",
+    "dead-letters delete": "--url= --queue/-q= --help",
+}
+
+
+def answer(environ: Mapping[str, str], program: str) -> str | None:
+    """The words that bash is to offer, a line each; None when it is no such request, or one for typer."""
+    line = environ.get("COMP_WORDS", "")
+    if environ.get(VARIABLE) != "complete_bash" or program != "promoter" or set(line) & set("'\"\\"):
+        return None
+    try:
+        at = int(environ.get("COMP_CWORD", ""))
+    except ValueError:
+        return None
+    words = line.split()
+    offered = complete(words[1:at], words[at] if at < len(words) else "") if at > 0 else None
+    return None if offered is None else "\n".join(offered)
+
+
+def complete(before: Sequence[str], begun: str) -> list[str] | None:
+    """The words that may stand in the place of `begun`."""
+    command, given = "", list[str]()
+    options, wanting = _options(command), ""
+    for word in before:
+        if wanting:
+            wanting = ""
+        elif (option := _named(options, word)) is not None:
+            given.append(option)
+            wanting = option if "=" in option else ""
+        elif (inner := f"{command} {word}".strip()) in OPTIONS:
+            command, given, options = inner, [], _options(inner)
+        else:
+            return None
+    if begun.startswith("-"):
+        if wanting or "=" in begun:
+            return None
+        offered = [name for option in options if option[0] == "*" or option not in given for name in _names(option)]
+    elif wanting:
+        offered = [value for value in wanting.partition("=")[2].split(",") if value]
+    else:
+        offered = _commands(command)
+    return [word for word in offered if word.startswith(begun)]
+
+
+def _options(command: str) -> list[str]:
+    return OPTIONS[command].split()
+
+
+def _names(option: str) -> list[str]:
+    return option.strip("*").partition("=")[0].split("/")
+
+
+def _named(options: list[str], word: str) -> str | None:
+    """The option of that name, but for those that end the command line."""
+    found = next((option for option in options if word in _names(option)), None)
+    return None if word in ("--help", "--version") else found
+
+
+def _commands(command: str) -> list[str]:
+    if command:
+        return [name.removeprefix(f"{command} ") for name in OPTIONS if name.startswith(f"{command} ")]
+    return [*commands.COMMANDS, *(r.spec.name for r in session.registry().all() if r.kind == "command")]
+
+
+def answered() -> bool:
+    """Whether this process was a request of bash, which has its answer now."""
+    if VARIABLE not in os.environ:
+        return False
+    program = sys.argv[0].replace(os.sep, "/").rpartition("/")[2]
+    text = answer(os.environ, program)
+    if text is None:
+        return False
+    print(text)
+    return True
