@@ -80,7 +80,10 @@ class _Commands(TyperGroup):
         if name not in commands.COMMANDS:
             return _of_plugin(self.registry_of(), self._find_plugins()[name])
         loaded = commands.load(name)
-        return typer.main.get_command(loaded if isinstance(loaded, typer.Typer) else _alone(name, for_typer(loaded)))
+        app = loaded if isinstance(loaded, typer.Typer) else _alone(name, for_typer(loaded))
+        command = typer.main.get_command(app)
+        command.name = name
+        return command
 
 
 def _alone(name: str, function: Any, **settings: Any) -> typer.Typer:

@@ -16,22 +16,52 @@ import promoter_core
 from promoter_core import spi
 from tests.unit import surface
 
+LAZY = {"TYPE_CHECKING", "__all__", "_HOMES"}
 
-@pytest.mark.parametrize(("module", "defined"), [(promoter_core, {"__version__", "__all__"}), (spi, {"__all__"})])
+
+@pytest.mark.parametrize(("module", "defined"), [(promoter_core, LAZY | {"__version__"}), (spi, LAZY)])
 def test_a_public_module_imports_its_names_and_defines_none(module, defined):
     docstring, *body = ast.parse(inspect.getsource(module)).body
     assert isinstance(docstring, ast.Expr)
-    imported, assigned = set(), set()
+    imported, assigned = {}, set()
     for node in body:
         match node:
-            case ast.ImportFrom(module=source, names=names):
-                imported |= {alias.asname or alias.name for alias in names if source.startswith("promoter_core")}
+            case ast.ImportFrom(module="__future__" | "promoter_core.spi.lazy"):
+                pass
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=imports, orelse=[]):
+                for line in imports:
+                    assert isinstance(line, ast.ImportFrom), ast.unparse(line)
+                    assert line.module.startswith("promoter_core")
+                    imported |= {alias.name: line.module for alias in line.names if alias.asname is None}
+            case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id="TYPE_CHECKING"))):
+                assert ast.unparse(node.body) == "__getattr__, __dir__ = lazy_names(__name__, _HOMES)"
             case ast.Assign(targets=[ast.Name(id=name)]):
                 assigned.add(name)
             case _:
                 pytest.fail(f"{module.__name__} has more than imports: {ast.unparse(node)}")
     assert assigned == defined
-    assert imported == set(module.__all__)
+    assert set(imported) == set(module.__all__)
+    homes = {name: f"{module.__name__}.{home}" for home, names in module._HOMES.items() for name in names}
+    modules = {f"{source}.{name}": source for name, source in imported.items()}  # of names that are modules
+    assert {name: modules.get(home, home) for name, home in homes.items()} == imported, "the table says the same"
+
+
+@pytest.mark.parametrize("module", [promoter_core, spi])
+def test_a_public_name_is_that_of_its_module_however_it_is_come_by(module):
+    for home, names in module._HOMES.items():
+        source = importlib.import_module(f"{module.__name__}.{home}")
+        for name in names:
+            value = source if name == home else getattr(source, name)
+            assert getattr(module, name) is value
+            assert vars(module)[name] is value, "it is kept"
+    everything = {}
+    exec(f"from {module.__name__} import *", everything)
+    assert everything.keys() - {"__builtins__"} == set(module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'Promotor'"):
+        _ = module.Promotor
+    with pytest.raises(ImportError, match="Promotor"):
+        exec(f"from {module.__name__} import Promotor")
 
 
 def test_the_public_surface_is_the_committed_one():
