@@ -55,7 +55,8 @@ def answer(environ: Mapping[str, str], program: str) -> str | None:
 
 def complete(before: Sequence[str], begun: str) -> list[str] | None:
     """The words that may stand in the place of `begun`."""
-    command, given = "", list[str]()
+    given: list[str] = []
+    command = ""
     options, wanting = _options(command), ""
     for word in before:
         if wanting:

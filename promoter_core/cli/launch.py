@@ -33,7 +33,9 @@ def find(words: list[str]) -> Callable[[], object]:
 
 def _may_be_quick() -> bool:
     """No setting of the whole command line is asked for, and typer could tell of errors."""
-    asked = any(name == "PROMOTER_DEBUG" or (name[0] == "_" and name.endswith("_COMPLETE")) for name in os.environ)
+    asked = any(
+        name == "PROMOTER_DEBUG" or (name.startswith("_") and name.endswith("_COMPLETE")) for name in os.environ
+    )
     return not asked and os.name != "nt" and find_spec("typer") is not None and find_spec("rich") is not None
 
 
