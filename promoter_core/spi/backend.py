@@ -65,6 +65,10 @@ class Backend(Protocol):
         Grants a `Lease` when the lock is free, has expired, or is `holder`'s already (then its lease starts anew).
         Otherwise `LeaseHeld` with what is left of the other's lease, whose it is, and how late the oldest pending job
         is. At most one holder at any time.
+
+        A lease is the holder's in every millisecond before its end, and nobody's a millisecond after it, for all
+        methods alike. A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before. One that
+        has ended is shown nowhere, and only `lock` gives it again.
         Source: ChasquiMQ's ACQUIRE_LOCK_SCRIPT.
         """
         ...
@@ -131,7 +135,8 @@ class Backend(Protocol):
         - A due time after the year 9999 is taken as the end of it.
         - `unique`: while a unique job with this id waits, however long that is, a repeat changes nothing and answers
           `created=False`. So it does for an hour from the due time, and from a promotion that is late; a minute less
-          is allowed. A request that comes twice in one call counts as a repeat as well.
+          is allowed. A request that comes twice in one call counts as a repeat as well. The id is free again a minute
+          after that hour at the latest.
         - Without `unique`, a second job with the same id is another job: both wait, and both are promoted. A store may
           take a request whose envelope and name equal those of a waiting job for that job, with a new due time.
         - `index`: `cancel` finds the job at once. A store may index a unique job in any case.

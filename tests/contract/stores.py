@@ -15,6 +15,15 @@ def names_in_memory(store):
     return [name for queue, q in store.queues() for name in (queue, *(f"{queue}:{id}" for id in q._index))]
 
 
+def set_time_in_memory(clock):
+    """The kit's `set_time` of a store that lives by a VirtualClock."""
+
+    async def set_time(ms):
+        clock.jump((ms - clock.time_ms()) / 1000)
+
+    return set_time
+
+
 class ServerFixtures:
     """The kit's optional fixtures for a server, with a fixture `client`: a redis-py client of that server."""
 

@@ -10,6 +10,9 @@ phases.py           cleanup and emit, fused or not
 fleet.py            FleetSupport: several queues in one call, changes, members of a group
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
 diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
+atomicity.py        what is atomic among processes
+cancellation.py     calls that are cancelled, or lose their connection, half way
+instants.py         what happens in which millisecond, on a clock that the test sets
 random_programs.py  random programs, side by side with the memory backend
 sinks.py            EventSinkContract, MetricsSinkContract
 
@@ -18,6 +21,7 @@ What they are made of:
 base.py             the fixtures, and what guards the standard tests
 harness.py          `Kit`: one queue, with short words for what the tests do to it
 obligations.py      how a test says what was broken
+interleaving.py     calls that are held, cancelled or failed at each of their awaits
 shape_checks.py     methods, parameters and calls; answers.py, what they answer
 by_url.py           all of it for an installed backend, without writing a class
 
@@ -25,11 +29,14 @@ An optional protocol is tested in the file of the same name as in `promoter_core
 backend does not offer it.
 """
 
+from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
+from promoter_core.testing.conformance.cancellation import CancellationContract
 from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
 from promoter_core.testing.conformance.fleet import FleetContract
+from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.lock import LockContract
 from promoter_core.testing.conformance.overdue import OverdueContract
 from promoter_core.testing.conformance.phases import PhasesContract
@@ -51,6 +58,9 @@ class BackendContract(
     FleetContract,
     DeadLettersContract,
     DiagnosticsContract,
+    AtomicityContract,
+    CancellationContract,
+    InstantsContract,
     RandomProgramsContract,
 ):
     """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""

@@ -60,6 +60,7 @@ class ContractBase(Guarded):
     - `unreachable`: a backend, not yet open, whose store cannot be reached
     - `clock`: the one that the backend's time passes by
     - `leap`: `async (queue, ms)`, lets that much time pass in the store at once
+    - `set_time`: `async (ms)`, has the store's clock stand at this Unix time until it is set again, never to go back
     - `add_malformed`: `async (queue, member)`, puts bytes that are no job into the queue's sorted set, due at once
     - `stored_names`: `async ()`, the names of all that the store holds, such as a server's keys
     """
@@ -70,6 +71,7 @@ class ContractBase(Guarded):
     unreachable: Any = optional("unreachable", "a backend whose store cannot be reached")
     clock: Any = pytest.fixture(name="clock")(lambda self: SystemClock())
     leap: Any = optional("leap", "async (queue, ms): lets that much time pass in the store")
+    set_time: Any = optional("set_time", "async (ms): has the store's clock stand at this Unix time")
     add_malformed: Any = optional("add_malformed", "async (queue, member): puts bytes that are no job into the set")
     stored_names: Any = optional("stored_names", "async (): the names of all that the store holds")
 

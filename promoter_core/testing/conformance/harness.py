@@ -66,6 +66,13 @@ class Kit:
         answers: tuple[Any, ...] = await self.backend.schedule(self.queue, requests)
         return answers
 
+    async def lock(self, holder: str, ttl_ms: int = LONG_MS) -> Any:
+        return await self.backend.lock(self.queue, holder, ttl_ms)
+
+    async def cancel(self, *ids: str) -> tuple[Any, ...]:
+        outcomes: tuple[Any, ...] = await self.backend.cancel(self.queue, ids)
+        return outcomes
+
     async def due(self, *ids: str, **fields: Any) -> None:
         """Schedule jobs, one a millisecond, and let them become due."""
         already = (await self.backend.stats(self.queue)).due

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from promoter_core.spi import Lease, LeaseHeld
-from promoter_core.testing.conformance.base import ContractBase
-from promoter_core.testing.conformance.harness import LONG_MS, Kit
+import pytest
+
+from promoter_core.spi import FleetSupport, Lease, LeaseHeld, LeaseLost
+from promoter_core.testing.conformance.base import ContractBase, needs_support
+from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
 SHORT_MS = 120
+ENDED = "One that has ended is shown nowhere, and only `lock` gives it again."
+RENEWING = ("promote", "renew_many", "promote_many")
 
 
 class LockContract(ContractBase):
@@ -139,3 +144,87 @@ class LockContract(ContractBase):
         await kit.backend.unlock(lease)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.stats", "A consistent look at the queue", stats.holder is None, stats=stats)
+
+    async def test_an_ended_lease_is_given_again_to_its_holder(self, kit: Kit) -> None:
+        await kit.lead("me", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer, stats = await kit.lock("me"), await kit.backend.stats(kit.queue)
+        obliges("Backend.lock", "when the lock is free, has expired", isinstance(answer, Lease), answer=answer)
+        ok = stats.holder == "me" and (stats.lease_remaining_ms or 0) > LONG_MS // 2
+        obliges("Backend.lock", "Take or renew the queue's lock for `ttl_ms` milliseconds", ok, stats=stats)
+
+    async def test_an_ended_lease_is_not_released(self, kit: Kit) -> None:
+        lease = await kit.lead("me", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        released = await kit.backend.unlock(lease)
+        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+
+    async def test_an_ended_lease_is_shown_nowhere(self, kit: Kit) -> None:
+        await kit.lead("before", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        stats = await kit.backend.stats(kit.queue)
+        obliges("Backend.lock", ENDED, (stats.holder, stats.lease_remaining_ms) == (None, None), stats=stats)
+        await kit.lead("now")
+        stats, answer = await kit.backend.stats(kit.queue), await kit.lock("me")
+        ok = stats.holder == "now" and (stats.lease_remaining_ms or 0) > LONG_MS // 2
+        obliges("Backend.lock", ENDED, ok, stats=stats)
+        ok = isinstance(answer, LeaseHeld) and answer.holder == "now" and (answer.remaining_ms or 0) > LONG_MS // 2
+        obliges("Backend.lock", ENDED, ok, answer=answer)
+
+    @pytest.mark.parametrize("by", RENEWING)
+    async def test_an_ended_lease_does_not_start_anew(self, kit: Kit, by: str) -> None:
+        lease = await kit.lead("me", SHORT_MS)
+        await kit.sleep_ms(SHORT_MS + 30)
+        answer = await self._renew(kit, by, Lease(lease.queue, "me", LONG_MS))
+        stats = await kit.backend.stats(kit.queue)
+        ok = isinstance(answer, LeaseLost) and (stats.holder, stats.lease_remaining_ms) == (None, None)
+        obliges("Backend.lock", ENDED, ok, answer=answer, stats=stats)
+
+    @pytest.mark.parametrize("by", ["lock", "unlock", *RENEWING])
+    @pytest.mark.parametrize("ttl_ms", [10 * LONG_MS, 1], ids=["longer", "shorter"])
+    async def test_a_lease_of_another_stays_as_it_is(self, kit: Kit, by: str, ttl_ms: int) -> None:
+        await kit.lead("other")
+        await self._renew(kit, by, Lease(kit.queue, "me", ttl_ms))
+        stats = await kit.backend.stats(kit.queue)
+        ok = stats.holder == "other" and LONG_MS // 2 < (stats.lease_remaining_ms or 0) <= LONG_MS
+        obliges("Backend.lock", "At most one holder at any time.", ok, asked=f"{by} of me, {ttl_ms} ms", stats=stats)
+
+    @pytest.mark.parametrize("ttl_ms", [10 * LONG_MS, LONG_MS // 4], ids=["longer", "shorter"])
+    @pytest.mark.parametrize("by", ["lock", *RENEWING])
+    async def test_a_lease_that_starts_anew_is_as_long_as_it_says(self, kit: Kit, by: str, ttl_ms: int) -> None:
+        await kit.lead("me")
+        answer = await self._renew(kit, by, Lease(kit.queue, "me", ttl_ms))
+        stats = await kit.backend.stats(kit.queue)
+        rule = "A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before."
+        ok = stats.holder == "me" and ttl_ms // 2 < (stats.lease_remaining_ms or 0) <= ttl_ms
+        obliges("Backend.lock", rule, ok, answer=answer, ttl_ms=ttl_ms, stats=stats)
+
+    @pytest.mark.parametrize("jobs", [0, 1, 2, 5], ids=["nothing due", "some", "just the limit", "more"])
+    @pytest.mark.parametrize("room", [0, 1, 100], ids=["no room", "room for one", "room"])
+    @pytest.mark.parametrize("want_jobs", [True, False], ids=["jobs", "no jobs"])
+    async def test_a_tick_starts_the_lease_anew_whatever_it_moves(
+        self, kit: Kit, jobs: int, room: int, want_jobs: bool
+    ) -> None:
+        await kit.lead("me")
+        await kit.schedule("later")
+        await kit.schedule(*(f"j{i}" for i in range(jobs)), delay_ms=0)
+        lease = Lease(kit.queue, "me", 10 * LONG_MS)
+        p = await kit.promote(lease, limit=2, max_stream_len=room, want_jobs=want_jobs)
+        stats = await kit.backend.stats(kit.queue)
+        ok = (stats.lease_remaining_ms or 0) > 5 * LONG_MS
+        obliges("Backend.promote", "With `request.renew` the lease starts anew.", ok, promotion=p, stats=stats)
+
+    async def _renew(self, kit: Kit, by: str, lease: Lease) -> Any:
+        if by.endswith("_many"):
+            needs_support(kit, FleetSupport)
+        match by:
+            case "lock":
+                return await kit.lock(lease.holder, lease.ttl_ms)
+            case "unlock":
+                return await kit.backend.unlock(lease)
+            case "promote":
+                return await kit.backend.promote(lease, REQUEST)
+            case "promote_many":
+                return (await kit.backend.promote_many([(lease, REQUEST)]))[0]
+            case _:
+                return (await kit.backend.renew_many([lease]))[0]

@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import CancelOutcome, PromotedJob, SeparateCleanup, SeparateEmit
+from promoter_core.spi import (
+    CancelOutcome,
+    Lease,
+    LeaseLost,
+    Overflow,
+    Phase,
+    PromotedJob,
+    SeparateCleanup,
+    SeparateEmit,
+    later_than,
+)
 from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.delivery import ODD_TEXT
-from promoter_core.testing.conformance.harness import REQUEST, SOON_MS, Kit
+from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
 DROPPED = "Drop the cancel index of promoted jobs."
+FUSED = "Phases named in `capabilities.fused` have been done too"
 ONE_EACH = "Append one `waiting` event for each job with an id to the queue's events stream, in order."
 
 StoredNames = Callable[[], Awaitable[Collection[str]]]
@@ -129,6 +140,115 @@ class PhasesContract(ContractBase):
         events = await kit.events()
         expected = [{"e": "waiting", "id": "a", "ts": "1001"}, {"e": "waiting", "id": "b", "ts": "1001", "n": "n"}]
         obliges("SeparateEmit.emit", ONE_EACH, events == expected, events=events)
+
+    async def test_a_fused_cleanup_is_done_for_jobs_that_nobody_wants(
+        self, kit: Kit, stored_names: StoredNames
+    ) -> None:
+        needs_fused(kit, Phase.CLEANUP)
+        id, lease = f"job-{ULID()}", await kit.lead()
+        await kit.schedule(id, delay_ms=0)
+        p = await kit.backend.promote(lease, replace(REQUEST, want_jobs=False, events=False))
+        left = [name for name in await stored_names() if id in name]
+        obliges("Backend.promote", FUSED, p.promoted == 1 and not left, promotion=p, left=left)
+
+    async def test_fused_events_are_written_for_jobs_that_nobody_wants(self, kit: Kit) -> None:
+        needs_fused(kit, Phase.EMIT)
+        lease = await kit.lead()
+        await kit.due("a", "b", "c", name="n")
+        p = await kit.backend.promote(lease, replace(REQUEST, want_jobs=False))
+        events = await kit.events()
+        expected = [{"e": "waiting", "id": id, "ts": str(p.now_ms), "n": "n"} for id in "abc"]
+        obliges("Backend.promote", FUSED, events == expected, promotion=p, events=events)
+        ids = [f"j{i}" for i in range(1000)]
+        await kit.schedule(*ids, delay_ms=0)
+        request = replace(REQUEST, want_jobs=False, events_max_stream_len=20, limit=250)
+        while (await kit.backend.promote(lease, request)).promoted:
+            pass
+        length = len(await kit.events())
+        obliges("SeparateEmit.emit", "The stream is trimmed to about", 20 <= length <= 400, length=length)
+
+    @pytest.mark.parametrize("want_jobs", [True, False], ids=["jobs", "no jobs"])
+    async def test_a_promotion_says_the_same_whether_its_jobs_are_wanted(self, kit: Kit, want_jobs: bool) -> None:
+        lease, now_ms = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
+        due_ms = [now_ms + ahead_ms for ahead_ms in (1, 20, 21, 22)]
+        traces = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 5)]
+        for i, (at_ms, trace) in enumerate(zip(due_ms, traces, strict=True)):
+            await kit.schedule(f"j{i}", due_ms=at_ms, unique=True, traceparent=trace)
+        await kit.sleep_ms(60)
+        p = await kit.backend.promote(
+            lease, replace(REQUEST, want_jobs=want_jobs, want_traces=True, max_stream_len=3, limit=10)
+        )
+        obliges("Backend.promote", "`held_back` counts all due jobs that stay", p.held_back == 1, promotion=p)
+        if not kit.backend.capabilities.traces:
+            traces = []
+        rule = "`traces` has the trace contexts that the promoted jobs were scheduled with, in promotion order"
+        obliges("Backend.promote", rule, p.traces == tuple(traces[:3]), promotion=p, expected=traces[:3])
+        left = (p.depth, p.promoted, p.oldest_pending_lag_ms)
+        rule = "describe the set *after* the move"
+        obliges("Backend.promote", rule, left == (1, 3, p.now_ms - (p.next_due_ms or 0)), promotion=p)
+        repeats = await kit.schedule(*(f"j{i}" for i in range(4)), unique=True)
+        rule = "So it does for an hour from the due time"
+        obliges("Backend.schedule", rule, not any(again.created for again in repeats), repeats=repeats)
+
+    @pytest.mark.parametrize("want_jobs", [True, False], ids=["jobs", "no jobs"])
+    async def test_the_late_are_counted_whether_their_jobs_are_wanted(self, kit: Kit, want_jobs: bool) -> None:
+        lease, now_ms = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
+        due_ms = [now_ms + ahead_ms for ahead_ms in (20, 60, 100)]
+        for i, at_ms in enumerate(due_ms):
+            await kit.schedule(f"j{i}", due_ms=at_ms)
+        await kit.sleep_ms(160)
+        p = await kit.backend.promote(lease, replace(REQUEST, want_jobs=want_jobs))
+        if p.promoted == 3 and all(at_ms < p.now_ms for at_ms in due_ms):
+            at_least = later_than(now_ms + 100, [now_ms + 20, now_ms + 60])
+            rule = "`lateness_counts` counts the promoted jobs that were later than each bound"
+            counts = p.lateness_counts
+            ok = len(counts) >= len(at_least) and all(a >= b for a, b in zip(counts, at_least, strict=False))
+            obliges("Backend.promote", rule, ok, promotion=p, at_least=at_least)
+
+    async def test_a_lost_lease_does_no_phase(self, kit: Kit) -> None:
+        await kit.due("a", "b")
+        await kit.lead("other")
+        p = await kit.backend.promote(Lease(kit.queue, "me", LONG_MS), REQUEST)
+        rule = "nothing changes and the answer is `LeaseLost`"
+        obliges("Backend.promote", rule, isinstance(p, LeaseLost), answer=p)
+        obliges("Backend.promote", rule, await kit.events() == [], events=await kit.events())
+        outcomes = await kit.cancel("a", "b")
+        obliges("Backend.promote", rule, set(outcomes) == {CancelOutcome.REMOVED}, cancel=outcomes)
+
+    async def test_phases_are_for_the_jobs_that_moved(self, kit: Kit) -> None:
+        lease = await kit.lead()
+        await kit.due("a", "b", "c", "d", "e", "f")
+        for fields in ({"limit": 2}, {"max_stream_len": 3}, {"max_stream_len": 3}):
+            await kit.promote(lease, **fields)
+        arrived, events = await kit.arrived(), [e["id"] for e in await kit.events()]
+        obliges("SeparateEmit.emit", ONE_EACH, events == arrived == list("abc"), events=events, arrived=arrived)
+        outcomes = await kit.cancel(*"abcdef")
+        expected = (CancelOutcome.NOT_FOUND,) * 3 + (CancelOutcome.REMOVED,) * 3
+        obliges("SeparateCleanup.cleanup", DROPPED, outcomes == expected, cancel=outcomes)
+
+    async def test_events_are_of_all_that_was_promoted_though_the_stream_is_trimmed(self, kit: Kit) -> None:
+        ids = [f"j{i:03}" for i in range(300)]
+        await kit.schedule(*ids, delay_ms=0)
+        lease = await kit.lead()
+        while (await kit.promote(lease, overflow=Overflow.TRIM, max_stream_len=2, limit=1000)).promoted:
+            pass
+        events = [e["id"] for e in await kit.events()]
+        obliges("SeparateEmit.emit", ONE_EACH, sorted(events) == ids, events=events)
+
+    async def test_a_job_that_waits_keeps_its_index_when_another_with_its_id_is_promoted(self, kit: Kit) -> None:
+        await kit.due("a", payload=b"1")
+        await kit.schedule("a", payload=b"2")
+        p = await kit.promote(await kit.lead())
+        (outcome,) = await kit.cancel("a")
+        stats = await kit.backend.stats(kit.queue)
+        ok = p.promoted == 1 and outcome is CancelOutcome.REMOVED and stats.depth == 0
+        rule = "So is the index of a job that was scheduled since under the same id."
+        obliges("SeparateCleanup.cleanup", rule, ok, promotion=p, cancel=outcome, stats=stats)
+
+
+def needs_fused(kit: Kit, phase: Phase) -> None:
+    if phase not in kit.backend.capabilities.fused:
+        pytest.skip(f"needs the capability fused={{{phase.name}}}: this backend has a method for it")
 
 
 def promoted(id: str | None) -> PromotedJob:

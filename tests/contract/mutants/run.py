@@ -10,14 +10,43 @@ from promoter_core.testing import VirtualClock
 from promoter_core.testing.conformance import BackendContract
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
-from tests.contract.mutants import dead_letters, diagnostics, fleet, locks, manners, phases, promoting, scheduling
+from tests.contract.mutants import (
+    cancelling,
+    clocks,
+    dead_letters,
+    diagnostics,
+    fleet,
+    leases,
+    locks,
+    manners,
+    phases,
+    phases2,
+    processes,
+    promoting,
+    scheduling,
+)
 from tests.contract.mutants.honest import CompleteBackend, FusedBackend
-from tests.contract.stores import names_in_memory
+from tests.contract.stores import names_in_memory, set_time_in_memory
 
 HONEST = {"Honest": MemoryBackend, "HonestFused": FusedBackend, "HonestComplete": CompleteBackend}
+MODULES = (
+    locks,
+    promoting,
+    scheduling,
+    manners,
+    phases,
+    fleet,
+    dead_letters,
+    diagnostics,
+    processes,
+    cancelling,
+    leases,
+    clocks,
+    phases2,
+)
 MUTANTS = {
     name: cls
-    for module in (locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics)
+    for module in MODULES
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
 }
@@ -32,6 +61,10 @@ def contract(backend_class):
         @pytest.fixture
         def leap(self, clock):
             return lambda queue, ms: clock.sleep(ms / 1000)
+
+        @pytest.fixture
+        def set_time(self, clock):
+            return set_time_in_memory(clock)
 
         @pytest.fixture
         def store(self, clock):
