@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 from fakeredis import FakeAsyncRedis as FakeRedis
 from redis.asyncio import Redis
@@ -12,6 +15,13 @@ from tests.contract.stores import ServerFixtures
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server
+
+FAKE_CLOCKS = (
+    "_socket._base",
+    "commands_mixins.server_mixin",
+    "model._stream",
+    "_helpers",
+)  # modules that tell the time
 
 
 class TestRedisPy(ServerFixtures, BackendContract):
@@ -53,6 +63,15 @@ class TestFake(ServerFixtures, BackendContract):
     async def pair(self, backend, url):
         async with connect(url) as second:
             yield backend, second
+
+    @pytest.fixture
+    def set_time(self, monkeypatch):
+        async def set_time(ms):
+            stopped = SimpleNamespace(**vars(time) | {"time": lambda: ms / 1000})
+            for module in FAKE_CLOCKS:
+                monkeypatch.setattr(f"fakeredis.{module}.time", stopped)
+
+        return set_time
 
     @pytest.fixture
     async def client(self, backend):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, replace
 
 from promoter_core.spi import Capabilities, Finding, Phase, Promotion, Severity, StreamEntry, StreamName, Wake, to_bytes
@@ -90,3 +91,45 @@ class CompleteBackend(MemoryBackend):
 
     def clean(self, name):
         del self._store._queues[name]
+
+
+class DistantBackend(CompleteBackend):
+    """Each call takes its way to the store and back, on which others come between. In the store it is atomic."""
+
+
+class QueueingBackend(CompleteBackend):
+    """Each call holds the store to itself for several steps, and takes effect in one of them: the others wait."""
+
+
+def _distant(method):
+    @functools.wraps(method)
+    async def call(self, *args, **kwargs):
+        for _ in range(2):
+            await asyncio.sleep(0)
+        answer = await method(self, *args, **kwargs)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        return answer
+
+    return call
+
+
+def _queueing(method):
+    @functools.wraps(method)
+    async def call(self, *args, **kwargs):
+        if not hasattr(self._store, "mutex"):
+            self._store.mutex = asyncio.Lock()
+        async with self._store.mutex:
+            await asyncio.sleep(0)
+            answer = await method(self, *args, **kwargs)
+            await asyncio.sleep(0)
+        return answer
+
+    return call
+
+
+CALLS = ("lock", "promote", "unlock", "schedule", "cancel", "stats", "cleanup", "emit")
+GROUP_CALLS = ("join_group", "leave_group", "requeue_dead_letter", "delete_dead_letters")
+for name in CALLS + GROUP_CALLS:
+    setattr(DistantBackend, name, _distant(getattr(CompleteBackend, name)))
+    setattr(QueueingBackend, name, _queueing(getattr(CompleteBackend, name)))

@@ -96,10 +96,10 @@ class SqliteBackend:
             db.execute("DELETE FROM locks WHERE queue = ?", (lease.queue,))
             return True
 
-        released = await self._db.run(work)
-        if released:
+        try:
+            return await self._db.run(work)
+        finally:  # cancelled too: the thread goes on, and what it commits is to wake whoever waits
             self._own.set(ChangeKind.LOCK, lease.queue)
-        return released
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
         seen, until_s = self._seen.get((change, queue)), time.monotonic() + timeout_s
@@ -109,8 +109,10 @@ class SqliteBackend:
         return False
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
-        created = await self._db.run(lambda db: [_schedule(db, queue, job) for job in jobs])
-        self._own.set(ChangeKind.JOBS, queue)
+        try:
+            created = await self._db.run(lambda db: [_schedule(db, queue, job) for job in jobs])
+        finally:  # as in `unlock`
+            self._own.set(ChangeKind.JOBS, queue)
         return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:

@@ -31,6 +31,13 @@ class TestSqlite(BackendContract):
         return leap
 
     @pytest.fixture
+    def set_time(self, monkeypatch):
+        async def set_time(ms):
+            monkeypatch.setattr("promoter_sqlite.backend._now_ms", lambda: ms)
+
+        return set_time
+
+    @pytest.fixture
     def stored_names(self, tmp_path):
         async def stored_names():
             """The ids that the file says anything of."""
