@@ -12,6 +12,7 @@ from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
 from tests.contract.mutants import (
     cancelling,
+    cancelling_locks,
     clocks,
     dead_letters,
     diagnostics,
@@ -22,6 +23,7 @@ from tests.contract.mutants import (
     phases,
     phases2,
     processes,
+    processes_jobs,
     promoting,
     scheduling,
 )
@@ -45,7 +47,9 @@ MODULES = (
     dead_letters,
     diagnostics,
     processes,
+    processes_jobs,
     cancelling,
+    cancelling_locks,
     leases,
     clocks,
     phases2,
