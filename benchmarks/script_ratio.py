@@ -1,9 +1,11 @@
 """How fast today's promote script is, beside that of another revision.
 
-    python -m benchmarks.script_ratio REVISION [--rounds 300]
+    python -m benchmarks.script_ratio REVISION [--rounds 300] [--only named]
 
-Both move batches of 256 due jobs on one server, in turns and in random order, so the ratio holds on any machine. A
-batch's time is the server's, between two TIMEs of one pipeline.
+Both move the same due jobs on one server, in turns and in random order, so the ratio holds on any machine. A tick's
+time is the server's, between two TIMEs around the whole command. The cases are batches of a backlog and small ticks, of
+jobs with and without names, events and a cancel index. `floor` is a script that only adds the jobs of its batch to the
+stream: the share of today's time that it takes. Ratios are medians of those of each round.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import random
 import re
 import statistics
 import subprocess
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
@@ -24,6 +27,57 @@ from promoter_resp.driver import Script
 
 BATCH = 256
 K = CHASQUIMQ.keys_of("ratio")
+KEYS = (K.lock, K.delayed, K.stream, K.events, K.dlq)
+LOAD = """
+local time = redis.call('TIME')
+local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1])
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], due, ARGV[i]) end
+"""
+FLOOR = """
+local pcall, sub = redis.pcall, string.sub
+for i = 12, #ARGV do
+  local added = pcall('XADD', KEYS[3], '*', 'd', ARGV[i])
+  if added.err then return added end
+end
+return {#ARGV - 11}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is promoted in one tick."""
+
+    name: str
+    jobs: int = BATCH
+    late_ms: int = 120_000
+    names: tuple[str, ...] = ("",)
+    id_sizes: tuple[int, ...] = (26,)
+    index: bool = False
+    events: bool = False
+    plain: bool = False  # today's as DelayedQueue(…, index=False) packs them, the others' as usual
+
+
+def cases() -> Iterator[Case]:
+    for kind, names in (("unnamed", ("",)), ("named", ("send-email",))):
+        for index in (False, True):
+            for events in (False, True):
+                with_ = " with " + "+".join(w for w, on in (("index", index), ("events", events)) if on)
+                yield Case(f"{kind}{with_ if index or events else ''}", names=names, index=index, events=events)
+    for kind, names in (("unnamed", ("",)), ("named", ("send-email",))):
+        for events in (False, True):
+            yield Case(f"{kind}{' with events' if events else ''}, index=False", names=names, events=events, plain=True)
+    yield Case("named, ids of changing length", names=("send-email",), id_sizes=(20, 23, 26))
+    yield Case("named, one of 20 names each", names=tuple(f"name-{i}" for i in range(20)))
+    yield Case("named and unnamed in turns", names=("", "send-email"))
+    yield Case("unnamed, ids of changing length", id_sizes=(20, 23, 26))
+    for kind, names in (("unnamed", ("",)), ("named", ("send-email",))):
+        for jobs in (1, 10):
+            for late_ms in (0, 3, 30, 120_000):
+                yield Case(f"small: {jobs} {kind}, {late_ms} ms late", jobs, late_ms, names)
+    yield Case("small: 1 unnamed, 3 ms late, index=False", 1, 3, plain=True)
+    yield replace(
+        Case("small: 100 named with index+events, 3 ms late", 100, 3, ("send-email",)), index=True, events=True
+    )
 
 
 def script_of(revision: str, name: str) -> str:
@@ -33,48 +87,66 @@ def script_of(revision: str, name: str) -> str:
     return re.sub(r"(?m)^-- include (\w+)\n", lambda line: script_of(revision, line[1]), text)
 
 
-def prepare(client: Any, number: int, *, index: bool) -> None:
-    """A full batch of due jobs, an empty stream and a lock that is ours."""
+def members(case: Case, number: int, *, plain: bool) -> dict[bytes, bytes]:
+    """New jobs, by id."""
+    made = {}
+    for i in range(case.jobs):
+        id = f"01J{number:08}{i:06}AAAAAAAAA"[: random.choice(case.id_sizes)]
+        name = random.choice(case.names) if len(case.names) != 2 else case.names[i % 2]
+        made[id.encode()] = CHASQUIMQ.encode_member(name, pack_envelope(id, b"x" * 80, 1, 0, index=not plain))
+    return made
+
+
+def round_us(client: Any, case: Case, number: int, sha: str, load: str, which: str) -> int:
+    """The server's time for one batch, or for several small ticks."""
     client.delete(K.stream, K.events)
-    pipeline, now_ms, due = client.pipeline(transaction=False), int(time.time() * 1000), {}
-    for i in range(BATCH):
-        id = f"01J{number:08}{i:06}AAAAAAAAA"
-        member = CHASQUIMQ.encode_member("", pack_envelope(id, b"x" * 80, 1, 0))
-        due[member] = now_ms - 1_000 + i
-        if index:
-            pipeline.set(K.index + id.encode(), member)
-    pipeline.set(K.lock, "me").zadd(K.delayed, due)
-    pipeline.execute()
-
-
-def batch_us(client: Any, sha: str, *, events: bool) -> int:
-    """The server's time for one batch."""
-    keys = (K.lock, K.delayed, K.stream, K.events, K.dlq)
-    pipeline = client.pipeline(transaction=False)
-    pipeline.time()
-    pipeline.evalsha(sha, 5, *keys, "me", 0, BATCH, 10**9, 1, int(events), 100_000, 0, K.index, b"", K.marker)
-    pipeline.time()
-    before, reply, after = pipeline.execute()
-    assert reply[0] == BATCH, reply[:3]
-    return int((after[0] - before[0]) * 1_000_000 + after[1] - before[1])
+    pipeline, ticks = client.pipeline(transaction=False), max(1, 20 // case.jobs)
+    pipeline.set(K.lock, "me")
+    for tick in range(ticks):
+        jobs = members(case, number * 32 + tick, plain=case.plain and which == "now")
+        if case.index:
+            pipeline.mset({K.index + id: member for id, member in jobs.items()})
+        if which == "floor":
+            extra = [member[4 + member[0] :] for member in jobs.values()]
+        else:
+            extra = []
+            pipeline.evalsha(load, 1, K.delayed, case.late_ms, *jobs.values())
+        args = ("me", 0, BATCH, 10**9, 1, int(case.events), 100_000, 0, K.index, b"", K.marker)
+        pipeline.time().evalsha(sha, 5, *KEYS, *args, *extra).time()
+    replies = pipeline.execute()[1:]
+    step, total = len(replies) // ticks, 0
+    for first in range(0, len(replies), step):
+        before, reply, after = replies[first + step - 3 : first + step]
+        assert reply[0] == case.jobs, reply[:3]
+        total += int((after[0] - before[0]) * 1_000_000 + after[1] - before[1])
+    return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
     parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     args = parser.parse_args()
-    scripts = {"then": script_of(args.revision, "promote"), "now": Script("promote").source}
+    scripts = {"then": script_of(args.revision, "promote"), "now": Script("promote").source, "floor": FLOOR}
     with valkey() as url, Redis.from_url(url) as client:
-        shas = {name: client.script_load(text) for name, text in scripts.items()}
-        for events, index in ((False, False), (True, False), (True, True)):
+        shas, load = {name: client.script_load(text) for name, text in scripts.items()}, client.script_load(LOAD)
+        for case in cases():
+            if args.only not in case.name:
+                continue
             times: dict[str, list[int]] = {name: [] for name in shas}
             for number in range(args.rounds):
-                for name in random.sample(list(shas), 2):
-                    prepare(client, number, index=index)
-                    times[name].append(batch_us(client, shas[name], events=events))
+                for name in random.sample(list(shas), len(shas)):
+                    times[name].append(round_us(client, case, number, shas[name], load, name))
             then, now = (statistics.median(times[name]) for name in ("then", "now"))
-            print(f"events {events}, index {index}: then {then:.0f} us, now {now:.0f} us, speed {then / now:.3f}")
+            speed, share = (
+                statistics.median(a / b for a, b in zip(times[name], times["now"], strict=True))
+                for name in ("then", "floor")
+            )
+            print(
+                f"{case.name:<48} then {then:>5.0f} us, now {now:>5.0f} us, speed {speed:.3f}, floor {share:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from datetime import datetime
 from promoter_core.client.requests import Delay, Job, make_request, shown_value
 from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock, SystemClock
-from promoter_core.spi.errors import JobError
+from promoter_core.spi.errors import ConfigError, JobError
 from promoter_core.spi.model import CancelOutcome, QueueStats, Scheduled
 from promoter_core.spi.names import check_job_id, check_queue_name
 
@@ -16,10 +16,16 @@ from promoter_core.spi.names import check_job_id, check_queue_name
 class DelayedQueue:
     """Schedules and cancels the delayed jobs of one queue. Cheap to make; share the backend."""
 
-    def __init__(self, backend: Backend, queue: str, *, clock: Clock | None = None) -> None:
-        """`clock` stamps `created_at_ms`; due times are by the store's clock. Raises ConfigError."""
+    def __init__(self, backend: Backend, queue: str, *, index: bool = True, clock: Clock | None = None) -> None:
+        """`index` is that of jobs which do not give it. `clock` stamps `created_at_ms`; due times are by the store's.
+
+        Raises ConfigError.
+        """
+        if not isinstance(index, bool):
+            raise ConfigError(f"index must be True or False, not {index!r}")
         self.name = check_queue_name(queue)
         self._backend = check_backend(backend)
+        self._index = index
         self._clock = clock or SystemClock()
 
     async def schedule(
@@ -30,7 +36,7 @@ class DelayedQueue:
         at: datetime | None = None,
         name: str = "",
         job_id: str | None = None,
-        index: bool = True,
+        index: bool | None = None,
         traceparent: str | None = "",
     ) -> Scheduled:
         """Schedule one job.
@@ -39,8 +45,8 @@ class DelayedQueue:
         datetime; a job that is due already is due now, and is promoted as any other. `name` (≤ 256 bytes) tells
         consumers what to run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`, while
         the job waits and for an hour after: safe to try again after a lost reply. `index=False` saves a key per job
-        without a `job_id`; `cancel` then has to look for the job in the set. Names and ids are UTF-8 text.
-        `traceparent` is the producer's trace context (W3C), which the promotion's span links to.
+        without a `job_id`; `cancel` then has to look for the job in the set. By default it is the queue's. Names and
+        ids are UTF-8 text. `traceparent` is the producer's trace context (W3C), which the promotion's span links to.
 
         Raises JobError before anything is written; TransientError when the store could not be asked (it may have
         taken the job: give a `job_id` to be able to repeat safely); PermanentError.
@@ -56,7 +62,7 @@ class DelayedQueue:
         now_ms = self._clock.time_ms()
         if isinstance(jobs, Job | str | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {shown_value(jobs)}")
-        requests = [make_request(job, now_ms) for job in jobs]
+        requests = [make_request(job, now_ms, index=self._index) for job in jobs]
         return await self._backend.schedule(self.name, requests) if requests else ()
 
     async def cancel(self, job: str | Scheduled) -> CancelOutcome:

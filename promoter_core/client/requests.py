@@ -28,24 +28,29 @@ class Job:
     at: datetime | None = None
     name: str = ""
     job_id: str | None = None
-    index: bool = True
+    index: bool | None = None  # None: as the queue says
     traceparent: str | None = ""
 
 
-def make_request(job: Job, now_ms: int) -> JobRequest:
-    """The request to a backend; `now_ms` becomes the envelope's `created_at_ms`. Raises JobError."""
+def make_request(job: Job, now_ms: int, *, index: bool = True) -> JobRequest:
+    """The request to a backend. Raises JobError.
+
+    `now_ms` becomes the envelope's `created_at_ms`; `index` is that of a job which does not give it.
+    """
     if not isinstance(job, Job):
         raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
     delay_ms, due_ms = due_of(job.delay, job.at, now_ms)
     id = str(ULID()) if job.job_id is None else check_job_id(job.job_id)
+    unique = job.job_id is not None
+    index = index if job.index is None else job.index
     return JobRequest(
         id,
-        pack_envelope(id, pack_data(job.data), now_ms, 0),
+        pack_envelope(id, pack_data(job.data), now_ms, 0, index=unique or index),
         name=check_job_name(job.name),
         delay_ms=delay_ms,
         due_ms=due_ms,
-        unique=job.job_id is not None,
-        index=job.index,
+        unique=unique,
+        index=index,
         traceparent=check_traceparent(job.traceparent),
     )
 

@@ -29,9 +29,16 @@ class Envelope:
         return msgpack.unpackb(self.payload, strict_map_key=False)
 
 
-def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int) -> bytes:
-    """The envelope, as consumers get it in a stream entry's `d`. `payload` is the user's data, packed."""
-    return bytes(msgpack.packb([id, payload, created_at_ms, attempt], unicode_errors="surrogateescape"))
+def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int, *, index: bool = True) -> bytes:
+    """The envelope, as consumers get it in a stream entry's `d`. `payload` is the user's data, packed.
+
+    With `index=False` an id of up to 31 bytes has its length in a byte of its own. That is valid msgpack, and no packer
+    writes it unasked: so a promotion sees that the job has no cancel index.
+    """
+    packed = bytes(msgpack.packb([id, payload, created_at_ms, attempt], unicode_errors="surrogateescape"))
+    if not index and 0xA0 <= packed[1] <= 0xBF:
+        return packed[:1] + b"\xd9" + bytes((packed[1] - 0xA0,)) + packed[2:]
+    return packed
 
 
 def unpack_envelope(packed: bytes) -> Envelope:

@@ -7,7 +7,7 @@ import asyncio
 import msgpack
 import pytest
 
-from promoter_core import DelayedQueue, PermanentError
+from promoter_core import CancelOutcome, DelayedQueue, PermanentError
 from promoter_core.spi import CHASQUIMQ, LeaseHeld, PromotionRequest
 from tests.server.bench import member, now_ms, promote
 
@@ -52,6 +52,28 @@ async def test_didx_is_deleted_and_dlid_kept(backend, client, name, keys):
     assert not await client.exists(keys.index + b"j")
     assert await client.get(keys.marker + b"j") == b"1"
     assert 3_500 < await client.ttl(keys.marker + b"j") <= 3_601
+
+
+async def deleted(client):
+    return (await client.info("commandstats")).get("cmdstat_del", {"calls": 0})["calls"]
+
+
+@pytest.mark.parametrize("job_name", ["", "send-email"])
+async def test_no_index_is_dropped_of_jobs_that_say_that_they_have_none(backend, client, name, keys, job_name):
+    queue = DelayedQueue(backend, name, index=False)
+    ids = [(await queue.schedule(i, name=job_name)).id for i in range(9)]
+    assert not await client.keys(f"{keys.index.decode()}*")
+    before = await deleted(client)
+    p = await promote(backend, name, want_jobs=True)
+    assert await deleted(client) == before
+    assert [job.id for job in p.jobs] == sorted(ids)
+    assert [fields[b"id"].decode() for _, fields in await client.xrange(keys.events)] == sorted(ids)
+    await queue.schedule(1, name=job_name, index=True)
+    one, other = await queue.schedule(1, name=job_name), await queue.schedule(1, name=job_name, job_id="j")
+    assert await queue.cancel(one) is CancelOutcome.REMOVED
+    assert (await promote(backend, name)).promoted == 2
+    assert not await client.keys(f"{keys.index.decode()}*")
+    assert await queue.cancel(other) is CancelOutcome.NOT_FOUND
 
 
 async def test_one_waiting_event_a_decodable_job_and_none_when_disabled(backend, client, name, keys):

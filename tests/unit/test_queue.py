@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -165,3 +166,30 @@ def test_bad_input_is_a_value_error_too():
     assert issubclass(JobError, ValueError)
     assert issubclass(ConfigError, ValueError)
     assert issubclass(JobError, PromoterError)
+
+
+async def test_whether_jobs_have_an_index_is_said_by_the_queue_or_by_the_job(backend):
+    seen: list[JobRequest] = []
+
+    async def schedule(queue, jobs):
+        seen.extend(jobs)
+        return tuple(Scheduled(job.id, True) for job in jobs)
+
+    backend.schedule = schedule
+    for queue_index, job_index in itertools.product((True, False), (None, True, False)):
+        queue = DelayedQueue(backend, "q", index=queue_index)
+        await queue.schedule(1, index=job_index)
+        await queue.schedule_many([Job(data=1, index=job_index), Job(data=1, index=job_index, job_id="a")])
+        expected = queue_index if job_index is None else job_index
+        assert [request.index for request in seen] == [expected] * 3
+        assert [request.unique for request in seen] == [False, False, True]
+        # a job with an index never looks as if it had none, or its index would stay
+        written = [b"\xba" if expected else b"\xd9\x1a"] * 2 + [b"\xa1a"]
+        assert [request.envelope[1 : 1 + len(w)] for request, w in zip(seen, written, strict=True)] == written
+        seen.clear()
+
+
+@pytest.mark.parametrize("index", [None, 0, "no"])
+def test_the_index_of_a_queue_is_true_or_false(backend, index):
+    with pytest.raises(ConfigError, match="index must be True or False, not "):
+        DelayedQueue(backend, "q", index=index)

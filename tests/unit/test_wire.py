@@ -28,6 +28,18 @@ def test_a_member_without_name_has_a_length_of_zero():
     assert CHASQUIMQ.encode_member("", b"x") == b"\0\0\0\0x"
 
 
+@pytest.mark.parametrize("size", [0, 1, 26, 31, 32, 255, 256, 70_000])
+def test_the_envelope_of_a_job_without_an_index_differs_by_how_the_length_of_its_id_is_written(size):
+    id = "i" * size
+    plain, usual = (pack_envelope(id, b"\x01", 5, 2, index=index) for index in (False, True))
+    assert unpack_envelope(plain) == unpack_envelope(usual)
+    assert usual == msgpack.packb([id, b"\x01", 5, 2])
+    if size < 32:
+        assert plain == usual[:1] + bytes((0xD9, size)) + usual[2:]
+    else:
+        assert plain == usual
+
+
 def test_what_chasquimq_writes_can_be_read():
     name, envelope = CHASQUIMQ.decode_member(SEEN)
     e = unpack_envelope(envelope)
@@ -97,5 +109,8 @@ def test_all_keys_of_a_queue_share_a_hash_tag():
 
 
 def test_the_script_counts_lateness_by_the_bounds_that_the_core_knows():
-    (bounds,) = re.findall(r"^local LATENESS_MS = \{(.*)\}$", Script("promote").source, re.M)
-    assert tuple(map(int, bounds.split(","))) == LATENESS_MS
+    tables = re.findall(r"^ +(?:late = |or )oldest < now - (\d+) and \{(.*?)\}", Script("promote").source, re.M)
+    (late, every), (on_time, first) = [(int(ms), tuple(map(int, bounds.split(",")))) for ms, bounds in tables]
+    assert every == LATENESS_MS
+    assert (first, late, on_time) == (LATENESS_MS[:3], LATENESS_MS[3], LATENESS_MS[0]), "none later than the next bound"
+    assert f"late[{len(LATENESS_MS)}]" in Script("promote").source

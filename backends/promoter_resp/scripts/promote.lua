@@ -15,7 +15,6 @@ local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] ==
 local index_prefix, trace_prefix = ARGV[9], ARGV[10]
 local want_traces, marker_prefix = trace_prefix and trace_prefix ~= '', ARGV[11]
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
-local LATENESS_MS = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
 local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
 
@@ -37,100 +36,131 @@ end
 local full = room < limit
 
 -- include id_of
-local malformed = 0
-local MALFORMED = {malformed = true} -- in the place of a stream id
-
--- Puts what cannot be a job into the DLQ.
-local function dead_letter(member, start)
-  local detail = not start and 'shorter than its header'
-    or start == #member + 1 and 'empty payload' or 'the name runs past the end'
-  local added = pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', detail, 'd', member)
-  if added.err then return added end
-  malformed = malformed + 1
-  return MALFORMED
-end
-
 -- The bare prefix is a key as long as any job of the queue has a trace context.
 want_traces = want_traces and call('EXISTS', trace_prefix) == 1
-
--- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
-local late = {}
-for i = 1, #LATENESS_MS do
-  local later = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - LATENESS_MS[i]))
-  if later == 0 then break end
-  late[i] = later
-end
-
--- A dedup marker ends an hour after the due time. Jobs that are late (by more than a minute) have theirs begin anew, and
--- those later than that hour get one, where the bare prefix says that the queue has jobs with markers at all.
-local to_extend, to_mark = marker_prefix and late[#LATENESS_MS] or 0, 0
-if to_extend > 0 then
-  if call('EXISTS', marker_prefix) == 1 then
-    to_mark = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
-  else
-    to_extend = 0
-  end
-end
-
--- The ids of one chunk, of which the first was the n-th of the set.
-local function remember(index, count, n)
-  for i = 1, count do
-    local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
-    if n < to_mark then
-      pcall('SET', marker, '1', 'EX', GRACE_S)
-    else
-      pcall('PEXPIRE', marker, GRACE_S * 1000)
-    end
-  end
-end
+local want_ids = want_traces or write_events or want_jobs -- even of jobs without an index
 
 -- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
 -- leaves the set at once: it is its head, so by rank. Nothing else does.
 -- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
+-- What cannot be a job goes to the DLQ.
+-- Functions are few: to make one costs a small tick more than to call it.
 -- A reply of XADD is a string and an error a table; to ask either for `err` costs less than to ask for its type.
-local promoted, told, failure = 0, 0, nil
-local index, jobs, trace_keys, traces = {}, {}, {}, {}
+local promoted, malformed, told, failure = 0, 0, 0, nil
+local index, jobs, trace_keys, traces, late = {}, {}, {}, {}, nil
+local last_name, last_end, head, head_size, head_plain, name_end, id_end
 local chunk, bytes, largest = 4, 0, 1
+local to_extend, to_mark = 0, 0
 while room > 0 and bytes < BATCH_BYTES and not failure do
   local wanted = min(room, chunk, floor((BATCH_BYTES - bytes) / largest) + 1)
   local batch, step
-  if want_jobs then
+  if want_jobs or not late then
     batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, wanted), 2
   else
     batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, wanted), 1
   end
-  local moved, indexed, before = 0, 0, promoted
+  if not late then
+    -- How many of the batch were later than each bound: it is the set's head, so as many as of the set, or all of it.
+    -- When this chunk is all that is due its scores tell. Otherwise the set does, from the largest bound that its head
+    -- is later than, down to one that all are later than.
+    local oldest = batch[2] and (tonumber(batch[2]) or -math.huge) or now
+    late = oldest < now - 10 and {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
+      or oldest < now - 1 and {1, 2, 5} or {} -- bounds, and then counts
+    local count, all = 0, #batch < wanted * step and #batch / 2 or nil
+    local scored = all
+    for i = #late, 1, -1 do
+      local bound = now - late[i]
+      if oldest >= bound then
+        late[i] = nil
+      else
+        if scored then
+          while count < all and (tonumber(batch[2 * count + 2]) or -math.huge) < bound do count = count + 1 end
+        elseif count < (all or room) then
+          count = call('ZCOUNT', delayed, '-inf', format('(%.0f', bound))
+          if not all and i > 2 and count < room then
+            all = min(room, call('ZCOUNT', delayed, '-inf', now_text))
+          end
+        end
+        late[i] = count
+      end
+    end
+    -- A dedup marker ends an hour after the due time. Jobs that are late (by more than a minute) have theirs begin anew,
+    -- and those later than that hour get one, where the bare prefix says that the queue has jobs with markers at all.
+    if late[14] and marker_prefix and call('EXISTS', marker_prefix) == 1 then
+      to_extend, to_mark = late[14], call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
+    end
+  end
+  local moved, indexed, traced, before = 0, 0, 0, promoted
   for i = 1, #batch, step do
     local member = batch[i]
     local size = #member
-    local b1, b2, b3, b4, array, tag = byte(member, 1, 6)
-    local added, id, name
-    if tag and b1 + b2 + b3 + b4 == 0 then -- nearly every job: no name, an array of up to 15, an id of up to 31 bytes
-      added = pcall('XADD', stream, '*', 'd', sub(member, 5))
-      if array >= 0x91 and array <= 0x9f and tag >= 0xa0 and tag <= 0xbf then
-        id = tag < size + 0x9a and sub(member, 7, tag - 0x9a) or nil -- tag - 0xa0 bytes from the 7th, and more behind
-      else
-        id = id_of(member, 5)
-      end
+    local added, id, name, dead
+    local plain = false -- without an index, and with an id whose length is written as only `pack_envelope` writes it
+    if head and sub(member, 1, head_size) == head then -- the name of the two before, and an id as long as theirs
+      name, plain = last_name, head_plain
+      added = pcall('XADD', stream, '*', 'd', sub(member, name_end), 'n', name)
+      id = (want_ids or not plain) and id_end < size and sub(member, head_size + 1, id_end) or nil
     else
-      local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
-      if not start or start > size then
-        added = dead_letter(member, start)
-      elseif start == 5 then
-        added, id = pcall('XADD', stream, '*', 'd', sub(member, 5)), id_of(member, 5)
+      local b1, b2, b3, b4, array, tag = byte(member, 1, 6)
+      head = nil
+      if tag and b1 + b2 + b3 + b4 == 0 then -- nearly every job: no name, an array of up to 15, an id of up to 31 bytes
+        added, last_name = pcall('XADD', stream, '*', 'd', sub(member, 5)), nil
+        if array < 0x91 or array > 0x9f then
+          id = id_of(member, 5)
+        elseif tag >= 0xa0 and tag <= 0xbf then
+          id = tag < size + 0x9a and sub(member, 7, tag - 0x9a) or nil -- tag - 0xa0 bytes from the 7th, and more behind
+        else
+          local short = tag == 0xd9 and byte(member, 7)
+          plain = short and short < 32
+          if not plain then
+            id = id_of(member, 5)
+          elseif want_ids and short + 7 < size then
+            id = sub(member, 8, short + 7)
+          end
+        end
       else
-        name = sub(member, 5, start - 1)
-        added, id = pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name), id_of(member, start)
+        local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
+        if not start or start > size then
+          dead = not start and 'shorter than its header'
+            or start == size + 1 and 'empty payload' or 'the name runs past the end'
+          added = pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', dead, 'd', member)
+        elseif start == 5 then
+          added, id = pcall('XADD', stream, '*', 'd', sub(member, 5)), id_of(member, 5)
+        else
+          name = sub(member, 5, start - 1)
+          added = pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name)
+          local from, last, short
+          array, tag, short = byte(member, start, start + 2)
+          if not tag or array < 0x91 or array > 0x9f then
+            id = id_of(member, start)
+          elseif tag >= 0xa0 and tag <= 0xbf then
+            from, last = start + 2, start + tag - 0x9f
+          elseif tag == 0xd9 and short and short < 32 then
+            from, last, plain = start + 3, start + 2 + short, true
+          else
+            id = id_of(member, start)
+          end
+          if from then
+            id = last < size and sub(member, from, last) or nil
+            if name == last_name and last == last_end and start < 512 then
+              head, head_size, head_plain, name_end, id_end = sub(member, 1, from - 1), from - 1, plain, start, last
+            end
+          end
+          last_name, last_end = name, last
+        end
       end
     end
     if added.err then failure = added break end
     moved, bytes = moved + 1, bytes + size
     if size > largest then largest = size end
     if id then
-      indexed = indexed + 1
-      index[indexed] = index_prefix .. id
+      if not plain then
+        indexed = indexed + 1
+        index[indexed] = index_prefix .. id
+      end
       if want_traces then
-        trace_keys[indexed] = trace_prefix .. id
+        traced = traced + 1
+        trace_keys[traced] = trace_prefix .. id
       end
       if write_events then
         local event
@@ -142,7 +172,9 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
         if event.err then write_events = false end
       end
     end
-    if want_jobs and not added.malformed then
+    if dead then
+      malformed = malformed + 1
+    elseif want_jobs then
       local due = tonumber(batch[i + 1]) or 0
       if due < 0 or due > 9e15 then due = 0 end
       jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id or false, name or '', floor(due), added
@@ -157,15 +189,20 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   if indexed > 0 then
     local known = pcall('DEL', unpack(index, 1, indexed))
     if before < to_extend and known ~= 0 then -- a unique job has an index; or a marker by look.lua, which lasts
-      remember(index, indexed, before)
-    end
-    if want_traces then
       for i = 1, indexed do
-        local trace = pcall('GETDEL', trace_keys[i]) -- a write: the server remembers no key for client tracking
-        if trace and not trace.err then
-          traces[#traces + 1] = trace
+        local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
+        if before < to_mark then
+          pcall('SET', marker, '1', 'EX', GRACE_S)
+        else
+          pcall('PEXPIRE', marker, GRACE_S * 1000)
         end
       end
+    end
+  end
+  for i = 1, traced do
+    local trace = pcall('GETDEL', trace_keys[i]) -- a write: the server remembers no key for client tracking
+    if trace and not trace.err then
+      traces[#traces + 1] = trace
     end
   end
   if #batch < wanted * step then break end
@@ -195,6 +232,7 @@ if next_due and next_due <= MAX_DUE_MS then
 else
   next_due = false
 end
+late = late or {}
 for i = 1, #late do
   late[i] = min(late[i], promoted)
 end

@@ -1,0 +1,227 @@
+-- The promote script as it was, word for word: what test_script_versions.py holds today's against.
+-- Moves due jobs from the sorted set to the stream, if the lock is still ours: one atomic, fenced step a tick.
+-- KEYS: lock, delayed, stream, events, dlq
+-- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
+--       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
+--       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers
+-- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, due, stream id, …},
+--         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
+-- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
+-- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
+local call, pcall = redis.call, redis.pcall
+local byte, sub, format, floor, min = string.byte, string.sub, string.format, math.floor, math.min
+local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
+local index_prefix, trace_prefix = ARGV[9], ARGV[10]
+local want_traces, marker_prefix = trace_prefix and trace_prefix ~= '', ARGV[11]
+local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
+local LATENESS_MS = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
+local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
+
+if call('GET', lock) ~= ARGV[1] then
+  return {-1}
+end
+if lease > 0 then
+  call('PEXPIRE', lock, lease)
+end
+
+local time = call('TIME')
+local now = time[1] * 1000 + floor(time[2] / 1000)
+local now_text = format('%.0f', now)
+
+local room = limit
+if hold then
+  room = min(limit, cap - call('XLEN', stream))
+end
+local full = room < limit
+
+-- Included by scripts that have `byte` and `sub` as locals.
+-- The id of a member whose msgpack envelope starts at `at`: the first element of an array, if it is a string with more
+-- elements behind it. Any such envelope; promote.lua reads nearly all of them by itself.
+local function id_of(member, at)
+  local array = byte(member, at)
+  if not array then
+    return nil
+  elseif array >= 0x91 and array <= 0x9f then
+    at = at + 1
+  elseif array == 0xdc then
+    at = at + 3
+  elseif array == 0xdd then
+    at = at + 5
+  else
+    return nil
+  end
+  local tag, b1, b2, b3, b4 = byte(member, at, at + 4)
+  local from, size
+  if not tag then return nil end
+  if tag >= 0xa0 and tag <= 0xbf then from, size = at + 1, tag - 0xa0
+  elseif tag == 0xd9 and b1 then from, size = at + 2, b1
+  elseif tag == 0xda and b2 then from, size = at + 3, b1 * 256 + b2
+  elseif tag == 0xdb and b4 then from, size = at + 5, ((b1 * 256 + b2) * 256 + b3) * 256 + b4
+  else return nil end
+  return from + size <= #member and sub(member, from, from + size - 1) or nil
+end
+local malformed = 0
+local MALFORMED = {malformed = true} -- in the place of a stream id
+
+-- Puts what cannot be a job into the DLQ.
+local function dead_letter(member, start)
+  local detail = not start and 'shorter than its header'
+    or start == #member + 1 and 'empty payload' or 'the name runs past the end'
+  local added = pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', detail, 'd', member)
+  if added.err then return added end
+  malformed = malformed + 1
+  return MALFORMED
+end
+
+-- The bare prefix is a key as long as any job of the queue has a trace context.
+want_traces = want_traces and call('EXISTS', trace_prefix) == 1
+
+-- A batch is the head of the set: how many of it are later than a bound is how many of the set are, or all of it.
+local late = {}
+for i = 1, #LATENESS_MS do
+  local later = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - LATENESS_MS[i]))
+  if later == 0 then break end
+  late[i] = later
+end
+
+-- A dedup marker ends an hour after the due time. Jobs that are late (by more than a minute) have theirs begin anew, and
+-- those later than that hour get one, where the bare prefix says that the queue has jobs with markers at all.
+local to_extend, to_mark = marker_prefix and late[#LATENESS_MS] or 0, 0
+if to_extend > 0 then
+  if call('EXISTS', marker_prefix) == 1 then
+    to_mark = call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
+  else
+    to_extend = 0
+  end
+end
+
+-- The ids of one chunk, of which the first was the n-th of the set.
+local function remember(index, count, n)
+  for i = 1, count do
+    local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
+    if n < to_mark then
+      pcall('SET', marker, '1', 'EX', GRACE_S)
+    else
+      pcall('PEXPIRE', marker, GRACE_S * 1000)
+    end
+  end
+end
+
+-- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
+-- leaves the set at once: it is its head, so by rank. Nothing else does.
+-- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
+-- A reply of XADD is a string and an error a table; to ask either for `err` costs less than to ask for its type.
+local promoted, told, failure = 0, 0, nil
+local index, jobs, trace_keys, traces = {}, {}, {}, {}
+local chunk, bytes, largest = 4, 0, 1
+while room > 0 and bytes < BATCH_BYTES and not failure do
+  local wanted = min(room, chunk, floor((BATCH_BYTES - bytes) / largest) + 1)
+  local batch, step
+  if want_jobs then
+    batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, wanted), 2
+  else
+    batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, wanted), 1
+  end
+  local moved, indexed, before = 0, 0, promoted
+  for i = 1, #batch, step do
+    local member = batch[i]
+    local size = #member
+    local b1, b2, b3, b4, array, tag = byte(member, 1, 6)
+    local added, id, name
+    if tag and b1 + b2 + b3 + b4 == 0 then -- nearly every job: no name, an array of up to 15, an id of up to 31 bytes
+      added = pcall('XADD', stream, '*', 'd', sub(member, 5))
+      if array >= 0x91 and array <= 0x9f and tag >= 0xa0 and tag <= 0xbf then
+        id = tag < size + 0x9a and sub(member, 7, tag - 0x9a) or nil -- tag - 0xa0 bytes from the 7th, and more behind
+      else
+        id = id_of(member, 5)
+      end
+    else
+      local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
+      if not start or start > size then
+        added = dead_letter(member, start)
+      elseif start == 5 then
+        added, id = pcall('XADD', stream, '*', 'd', sub(member, 5)), id_of(member, 5)
+      else
+        name = sub(member, 5, start - 1)
+        added, id = pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name), id_of(member, start)
+      end
+    end
+    if added.err then failure = added break end
+    moved, bytes = moved + 1, bytes + size
+    if size > largest then largest = size end
+    if id then
+      indexed = indexed + 1
+      index[indexed] = index_prefix .. id
+      if want_traces then
+        trace_keys[indexed] = trace_prefix .. id
+      end
+      if write_events then
+        local event
+        if name then
+          event = pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, 'n', name)
+        else
+          event = pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text)
+        end
+        if event.err then write_events = false end
+      end
+    end
+    if want_jobs and not added.malformed then
+      local due = tonumber(batch[i + 1]) or 0
+      if due < 0 or due > 9e15 then due = 0 end
+      jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id or false, name or '', floor(due), added
+      told = told + 4
+    end
+    if bytes >= BATCH_BYTES then break end
+  end
+  if moved > 0 then
+    call('ZREMRANGEBYRANK', delayed, 0, moved - 1)
+    promoted, room = promoted + moved, room - moved
+  end
+  if indexed > 0 then
+    local known = pcall('DEL', unpack(index, 1, indexed))
+    if before < to_extend and known ~= 0 then -- a unique job has an index; or a marker by look.lua, which lasts
+      remember(index, indexed, before)
+    end
+    if want_traces then
+      for i = 1, indexed do
+        local trace = pcall('GETDEL', trace_keys[i]) -- a write: the server remembers no key for client tracking
+        if trace and not trace.err then
+          traces[#traces + 1] = trace
+        end
+      end
+    end
+  end
+  if #batch < wanted * step then break end
+  chunk = min(chunk * 8, CHUNK)
+end
+promoted = promoted - malformed
+if failure and promoted + malformed == 0 then
+  return failure
+end
+if promoted > 0 and not hold then
+  pcall('XTRIM', stream, 'MAXLEN', '~', cap)
+end
+if write_events and promoted > 0 then
+  pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])
+end
+
+local held_back = 0
+if full then
+  held_back = call('ZCOUNT', delayed, '-inf', now_text)
+end
+local depth = call('ZCARD', delayed)
+local head = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local next_due, lag = head[2] and (head[2] == '-inf' and 0 or tonumber(head[2])), 0
+if next_due and next_due <= MAX_DUE_MS then
+  next_due = math.max(0, math.ceil(next_due))
+  lag = math.max(0, now - next_due)
+else
+  next_due = false
+end
+for i = 1, #late do
+  late[i] = min(late[i], promoted)
+end
+return {promoted, depth, lag, next_due, now, malformed, held_back, jobs, late, traces}
