@@ -7,18 +7,17 @@ are found by polling.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import glide
 
-from promoter_core.spi import CHASQUIMQ, BackendError, Credentials, QueueKeys, Wake
+from promoter_core.spi import CHASQUIMQ, BackendError, Credentials, Lifecycle, QueueKeys, Wake, closed_error, run_call
 from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
 from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
-from promoter_resp.errors import closed_error
 
 GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
 
@@ -40,7 +39,8 @@ class GlideDriver:
         self._timeout_s = timeout_ms / 1000 + GRACE_S
         self._clients = Clients(self._made, self._dropped, young_s=CLUSTER_YOUNG_S if cluster else YOUNG_S)
         self._subscriber: Subscriber | None = None
-        self._closed = False
+        self._translate = partial(translate, where=where)
+        self._life = Lifecycle()
 
     @property
     def wake(self) -> Wake:
@@ -48,11 +48,12 @@ class GlideDriver:
         return Wake.ANNOUNCED if self._subscriber is None or self._subscriber.hears else Wake.POLL
 
     async def open(self) -> None:
-        self._closed = False
-        await self._guard(self._ping())
+        await self._life.open(lambda: self._guard(self._ping()))
 
     async def close(self) -> None:
-        self._closed = True
+        await self._life.close(self._stop)
+
+    async def _stop(self) -> None:
         subscriber, self._subscriber = self._subscriber, None
         if subscriber is not None:
             await subscriber.stop()
@@ -87,7 +88,7 @@ class GlideDriver:
         await self._listen(changed)
 
     async def _listen(self, changed: Changed) -> None:
-        if self._closed:
+        if self._life.is_closed:
             raise closed_error()
         if self._subscriber is None:
             self._subscriber = Subscriber(
@@ -109,17 +110,12 @@ class GlideDriver:
 
     async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Bound `call` in time, and raise what GLIDE raises as our errors."""
-        if self._closed:
-            call.close()
-            raise closed_error()
         used = self._clients.current
         try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await call
-        except Exception as exc:
-            error = translate(exc, self._where)
-            self._clients.failed(error, used, exc)
-            raise error from exc
+            reply = await run_call(call, self._translate, self._life, timeout_s=self._timeout_s)
+        except BackendError as error:
+            self._clients.failed(error, used, error.__cause__)
+            raise
         self._clients.worked(used)
         return reply
 

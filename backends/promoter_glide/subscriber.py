@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from promoter_core.spi import CHASQUIMQ, BackendError, PermanentError
+from promoter_core.spi import CHASQUIMQ, BackendError, PermanentError, PushChannel
 from promoter_resp.driver import Changed
 
 log = logging.getLogger("promoter.glide")
@@ -45,7 +46,6 @@ class Subscriber:
         *,
         where: str,
     ) -> None:
-        self.hears = False  # what is announced now is heard
         self._make = make
         self._publish = publish
         self._close_soon = close_soon
@@ -53,58 +53,38 @@ class Subscriber:
         self._where = where
         self._channel = CHASQUIMQ.probes + uuid4().hex.encode() + CHASQUIMQ.end
         self._answered = asyncio.Event()
-        self._renewing = asyncio.Event()
-        self._tried = asyncio.Event()
         self._warned = False
-        self._task: asyncio.Task[None] | None = None
+        self._push = PushChannel(
+            self._listen, partial(changed, None), name="listening", connect_s=None, retry_s=RETRY_S, failed=self._tell
+        )
+
+    @property
+    def hears(self) -> bool:
+        """What is announced now is heard."""
+        return self._push.hears
 
     async def start(self) -> None:
         """Returns when the first attempt has succeeded or failed, or takes long; goes on in the background."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep(), name="promoter-glide-subscriber")
-        if not self._tried.is_set():
-            await _set_within(self._tried, START_S)
-            self._tried.set()
+        await self._push.start(START_S)
 
     def renew(self) -> None:
         """The server is not ours any more: leave it."""
-        self.hears = False
-        self._renewing.set()
+        self._push.reconnect()
         self._changed(None)
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
-        self.hears = False
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+        await self._push.stop()
 
-    async def _keep(self) -> None:
-        failures = 0
-        while True:
-            self._renewing.clear()
-            client = None
-            try:
-                client = await self._make(self._heard)
-                await self._connect(client)
-                failures = 0
-                self._set_hears(True)
-                while not await _set_within(self._renewing, PROBE_S):
-                    await self._probe()
-            except Exception as exc:
-                self._tell(exc, failures)
-                failures += 1
-            finally:
-                if client is not None:
-                    self._close_soon(client)
-                self._set_hears(False)
-            await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-
-    def _set_hears(self, hears: bool) -> None:
-        """Wake everybody: for what was announced while nobody listened, or to poll from now on."""
-        self.hears = hears
-        self._tried.set()
-        self._changed(None)
+    async def _listen(self, connected: Callable[[], None]) -> None:
+        client = await self._make(self._heard)
+        try:
+            await self._connect(client)
+            connected()
+            while True:
+                await asyncio.sleep(PROBE_S)
+                await self._probe()
+        finally:
+            self._close_soon(client)
 
     async def _connect(self, client: Any) -> None:
         """Its first command has it connect and subscribe. GLIDE never answers it where we may not subscribe."""
@@ -119,8 +99,11 @@ class Subscriber:
     async def _probe(self) -> None:
         self._answered.clear()
         await self._publish(self._channel)
-        if not await _set_within(self._answered, PROBED_S):
-            raise Unheard
+        try:
+            async with asyncio.timeout(PROBED_S):
+                await self._answered.wait()
+        except TimeoutError:
+            raise Unheard from None
 
     def _heard(self, channel: bytes, message: bytes) -> None:
         if channel == self._channel:
@@ -142,12 +125,3 @@ class Subscriber:
             log.log(level, "a message of our own was not heard: subscribing anew to %s", self._where)
         else:
             log.log(level, "listening for changes is interrupted: %s", exc)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

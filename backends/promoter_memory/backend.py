@@ -22,6 +22,7 @@ from promoter_core.spi import (
     Lease,
     LeaseHeld,
     LeaseLost,
+    Lifecycle,
     Members,
     Overflow,
     PromotedJob,
@@ -33,8 +34,9 @@ from promoter_core.spi import (
     StreamEntry,
     StreamName,
     Ties,
-    TransientError,
     Wake,
+    chunked,
+    closed_error,
     later_than,
     to_bytes,
 )
@@ -51,14 +53,13 @@ class MemoryBackend:
     def __init__(self, store: MemoryStore | None = None, *, clock: Clock | None = None) -> None:
         self._store = store or MemoryStore(clock)
         self._clock = self._store.clock
-        self._open = False
+        self._life = Lifecycle(self._store.flags)
 
     async def open(self) -> None:
-        self._open = True
+        await self._life.open()
 
     async def close(self) -> None:
-        self._open = False
-        self._store.flags.set_all()
+        await self._life.close()
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         q, now_ms = self._queue(queue)
@@ -132,10 +133,7 @@ class MemoryBackend:
         return True
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
-        self._now_ms()
-        changed = await self._store.flags.wait(change, queue, timeout_s)
-        self._now_ms()  # closed while waiting
-        return changed
+        return await self._life.wait(queue, change, timeout_s)
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         q, now_ms = self._queue(queue)
@@ -216,8 +214,8 @@ class MemoryBackend:
             for name, q in self._store.queues()
             if (q.depth or q.holder(now_ms) is not None) and any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
-        for first in range(0, len(found), PAGE):
-            yield found[first : first + PAGE]
+        for page in chunked(found, PAGE):
+            yield page
 
     async def announce(self, queues: Sequence[str]) -> None:
         self._now_ms()
@@ -242,9 +240,9 @@ class MemoryBackend:
             self._store.flags.set(ChangeKind.MEMBERS, group)
 
     def _now_ms(self) -> int:
-        if not self._open:
-            raise TransientError("the memory backend is closed: use it inside `async with connect(…)`", code="CLOSED")
-        return self._store.clock.time_ms()
+        if not self._life.is_open:
+            raise closed_error()
+        return self._clock.time_ms()
 
     def _queue(self, queue: str) -> tuple[QueueStore, int]:
         now_ms = self._now_ms()

@@ -19,13 +19,12 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from promoter_core.spi import BackendError, PermanentError, QueueKeys, TransientError, Wake
+from promoter_core.spi import BackendError, PermanentError, QueueKeys, TransientError, Wake, closed_error
 from promoter_redis.driver import RedisDriver
 from promoter_redis.errors import translate
 from promoter_redis.silence import Silence
 from promoter_redis.topology import Address, Topology, read_topology, survey
 from promoter_resp.driver import Arg, Call, Changed
-from promoter_resp.errors import closed_error
 
 log = logging.getLogger("promoter.redis")
 

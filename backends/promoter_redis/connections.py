@@ -16,12 +16,11 @@ from typing import Any
 
 import redis.exceptions as rx
 
-from promoter_core.spi import TransientError
+from promoter_core.spi import TransientError, closed_error
 from promoter_redis.credentials import Rotating
 from promoter_redis.errors import is_no_primary, is_refused
 from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
-from promoter_resp.errors import closed_error
 
 log = logging.getLogger("promoter.redis")
 

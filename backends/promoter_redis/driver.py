@@ -6,20 +6,19 @@ A pool of connections serves schedule, cancel and the like; ticks have a connect
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from promoter_core.spi import BackendError, QueueKeys, Wake, close_all
+from promoter_core.spi import Lifecycle, QueueKeys, Wake, close_all, run_call
 from promoter_redis.connections import Connections
 from promoter_redis.errors import translate
 from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
 from promoter_redis.tick_connection import TickConnection
 from promoter_resp.driver import SCANNED, Arg, Call, Changed
-from promoter_resp.errors import closed_error, timeout_error
 
 
 class RedisDriver:
@@ -41,20 +40,25 @@ class RedisDriver:
             pool.make_connection, timeout_s=timeout_s, sentinels=sentinels, identifies=tracks
         )
         self._tick_connection = TickConnection(self._connections, tracks=tracks)
-        self._closed = False
+        self._life = Lifecycle()
+        self._guard = partial(run_call, translate=partial(translate, where=where), life=self._life)
 
     @property
     def wake(self) -> Wake:
         return self._tick_connection.wake
 
     async def open(self) -> None:
-        self._closed = False
+        await self._life.open(self._connect)
+
+    async def _connect(self) -> None:
         self._connections.open()
         await self._send(("PING",))
 
     async def close(self) -> None:
         """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
-        self._closed = True
+        await self._life.close(self._disconnect)
+
+    async def _disconnect(self) -> None:
         self._connections.shut()  # even if we are cancelled
         await close_all(self._tick_connection.close(), self._connections.close())
 
@@ -102,22 +106,6 @@ class RedisDriver:
         if isinstance(reply, Exception):
             raise translate(reply, self._where) from reply
         return reply
-
-    async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Raise what redis-py raises as our errors."""
-        if self._closed:
-            call.close()
-            raise closed_error()
-        try:
-            return await call
-        except BackendError:
-            raise
-        except Exception as exc:
-            if self._closed:
-                raise closed_error() from None
-            if isinstance(exc, TimeoutError):
-                raise timeout_error(self._where) from None
-            raise translate(exc, self._where) from exc
 
 
 async def _run(calls: Sequence[Call], after: Sequence[Arg], link: Link) -> list[Any]:

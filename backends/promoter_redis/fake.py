@@ -18,7 +18,7 @@ _Connection: Any = getattr(aioredis, "FakeAsyncRedisConnection", None) or aiored
 
 
 class FakeDriver(RedisDriver):
-    """No client tracking: the promoter polls."""
+    """No client tracking: the promoter polls. Its clock is the system's."""
 
     durable = False
     shared = False

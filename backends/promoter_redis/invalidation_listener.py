@@ -9,12 +9,14 @@ whenever it comes or goes, and until it is back `client_id` is None: the promote
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from redis.exceptions import ResponseError
 
-from promoter_core.spi import CHASQUIMQ, being_cancelled, cancel_and_wait
+from promoter_core.spi import CHASQUIMQ, PushChannel
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.link import Link, next_push
@@ -23,7 +25,6 @@ from promoter_resp.driver import Changed
 log = logging.getLogger("promoter.redis")
 
 CHANNEL = b"__redis__:invalidate"
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 REFUSED_S = 300.0  # before that is tried again for which a permission is missing
 
 
@@ -36,30 +37,24 @@ class InvalidationListener:
         self.hears = False  # subscribe to what processes announce, too; from the next connection on
         self._connections = connections
         self._changed = changed
-        self._task: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._tried = asyncio.Event()
-        self._pause_s = 0.0  # at least, before the next connection
+        self._channel = PushChannel(
+            self._listen, partial(changed, None), name="watching for changes", connect_s=None, log=log
+        )
         self._warned = False
 
     async def start(self) -> None:
         """Returns when the first attempt has succeeded or failed; goes on in the background."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep(), name="promoter-watcher")
-        await self._tried.wait()
+        await self._channel.start()
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
         self.client_id = None
-        self._tried.set()  # who waits for the first attempt waits no longer
-        if task is not None:
-            await cancel_and_wait(task)
+        await self._channel.stop()
 
     def reconnect(self) -> None:
         """Give up the present connection, in the background: it is with the wrong server, or not known there."""
-        if self._listening is not None:
+        if self._channel.hears:
             self.client_id = None
-            self._listening.cancel()
+            self._channel.reconnect()
 
     def refused(self, command: str, needed: str, exc: Exception) -> None:
         """Do without for some minutes: it says once what is missing, and the promoter polls."""
@@ -74,41 +69,27 @@ class InvalidationListener:
             needed,
             REFUSED_S // 60,
         )
-        self._pause_s = REFUSED_S
-        self.reconnect()
+        self.client_id = None
+        self._channel.reconnect(after_s=REFUSED_S)
 
-    async def _keep(self) -> None:
-        failures = 0
-        while not being_cancelled():  # a client may swallow it
-            link: Link | None = None
-            self._pause_s = 0.0
-            try:
-                async with self._connections.timed():
-                    link = await self._connections.connect()
-                    permitted = await self._subscribe(link)
-                if permitted:
-                    failures = 0
-                    self._listening = asyncio.create_task(self._listen(link))
-                    await asyncio.wait((self._listening,))
-                    if not self._listening.cancelled():  # by `reconnect`
-                        self._listening.result()
-            except Exception as exc:
-                level = logging.DEBUG if failures else logging.INFO
-                log.log(level, "watching for changes is interrupted: %s", exc or type(exc).__name__)
-            finally:
-                self.client_id = None
-                if self._listening is not None:
-                    self._listening.cancel()
-                    self._listening = None
-                if link is not None:
-                    await link.close()
-            self._tried.set()
-            self._changed(None)
-            await asyncio.sleep(max(RETRY_S[min(failures, len(RETRY_S) - 1)], self._pause_s))
-            failures += 1
+    async def _listen(self, connected: Callable[[], None]) -> None:
+        link: Link | None = None
+        try:
+            async with self._connections.timed():
+                link = await self._connections.connect()
+                client_id = await self._subscribe(link)
+            if client_id is not None:
+                self.epoch, self.client_id = link.epoch, client_id
+                connected()
+                while True:
+                    self._hand_on(await next_push(link.connection))
+        finally:
+            self.client_id = None
+            if link is not None:
+                await link.close()
 
-    async def _subscribe(self, link: Link) -> bool:
-        """Whether that is permitted."""
+    async def _subscribe(self, link: Link) -> int | None:
+        """The connection's id; None when that is not permitted."""
         client_id = link.client_id
         try:
             if client_id is None:
@@ -118,14 +99,10 @@ class InvalidationListener:
             if not is_refused(exc):
                 raise
             self.refused("SUBSCRIBE", f"+subscribe and the channel &{CHANNEL.decode()}", exc)
-            return False
+            return None
         if self.hears:
             await self._subscribe_to_announcements(link)
-        self.epoch = link.epoch
-        self.client_id = client_id
-        self._tried.set()
-        self._changed(None)  # what was written while nobody listened
-        return True
+        return client_id
 
     async def _subscribe_to_announcements(self, link: Link) -> None:
         try:
@@ -136,14 +113,9 @@ class InvalidationListener:
             self.hears = False
             log.warning("announcements cannot be heard (%s): new queues and processes are found later", exc)
 
-    async def _listen(self, link: Link) -> None:
-        while True:
-            push = await next_push(link.connection)
-            if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:
-                if push[2] is None:  # FLUSHALL, or the server has forgotten what we read
-                    self._changed(None)
-                else:
-                    for key in push[2]:
-                        self._changed(key)
-            elif isinstance(push, list) and len(push) == 4:  # pmessage, pattern, channel, key
-                self._changed(push[3])
+    def _hand_on(self, push: Any) -> None:
+        if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:
+            for key in push[2] or [None]:  # None: FLUSHALL, or the server has forgotten what we read
+                self._changed(key)
+        elif isinstance(push, list) and len(push) == 4:  # pmessage, pattern, channel, key
+            self._changed(push[3])

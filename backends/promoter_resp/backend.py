@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 from promoter_core.spi import (
@@ -20,6 +21,7 @@ from promoter_core.spi import (
     Lease,
     LeaseHeld,
     LeaseLost,
+    Lifecycle,
     Members,
     Overflow,
     Phase,
@@ -33,12 +35,12 @@ from promoter_core.spi import (
     SystemClock,
     Ties,
     TransientError,
+    chunked,
     to_bytes,
 )
 from promoter_resp import replies
 from promoter_resp.diagnostics import SCRATCH, diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.errors import closed_error
 from promoter_resp.reclaim import Reclaimer
 from promoter_resp.replies import LookedAt
 from promoter_resp.schedule_calls import CHUNK_JOBS, schedule_chunks
@@ -70,8 +72,8 @@ class RespBackend:
         `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is reported as one.
         """
         self._driver = driver
-        self._open = False
         self._flags = ChangeFlags(SystemClock())
+        self._life = Lifecycle(self._flags)
         self._reclaimer = Reclaimer(driver, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
         self._wait_replicas = wait_replicas
         self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
@@ -88,14 +90,10 @@ class RespBackend:
         )
 
     async def open(self) -> None:
-        if not self._open:
-            await self._driver.open()
-            self._open = True
+        await self._life.open(self._driver.open)
 
     async def close(self) -> None:
-        self._open = False
-        self._flags.set_all()
-        await self._driver.close()
+        await self._life.close(self._driver.close)
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         self._flags.expect(ChangeKind.LOCK, queue)
@@ -112,7 +110,7 @@ class RespBackend:
         return answer
 
     async def unlock(self, lease: Lease) -> bool:
-        self._check_open()
+        self._life.check()
         k = CHASQUIMQ.keys_of(lease.queue)
         (released,) = await self._driver.run_scripts([Call(UNLOCK, (k.lock,), (to_bytes(lease.holder), k.wake))])
         self._reclaimer.forget(lease.queue)
@@ -123,13 +121,10 @@ class RespBackend:
         return bool(released == 1)
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
-        self._check_open()
-        changed = await self._flags.wait(change, queue, timeout_s)
-        self._check_open()
-        return changed
+        return await self._life.wait(queue, change, timeout_s)
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
-        self._check_open()
+        self._life.check()
         created = await self._schedule(queue, jobs)
         while unsure := [i for i, answer in enumerate(created) if answer == UNSURE]:
             await self._mark(queue)
@@ -139,10 +134,8 @@ class RespBackend:
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
         k = CHASQUIMQ.keys_of(queue)
-        chunks = list(schedule_chunks(jobs))
         created: list[int] = []
-        for i in range(0, len(chunks), PIPELINED_CALLS):
-            some = chunks[i : i + PIPELINED_CALLS]
+        for some in chunked(list(schedule_chunks(jobs)), PIPELINED_CALLS):
             calls = [Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some]
             wait = (b"WAIT", self._wait_replicas, self._wait_ms) if self._wait_replicas else ()
             answers = await self._driver.run_scripts(calls, wait)
@@ -167,18 +160,16 @@ class RespBackend:
             )
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
-        self._check_open()
+        self._life.check()
         k = CHASQUIMQ.keys_of(queue)
-        chunks = [list(map(to_bytes, ids[i : i + CHUNK_JOBS])) for i in range(0, len(ids), CHUNK_JOBS)]
         removed: list[int] = []
-        for i in range(0, len(chunks), PIPELINED_CALLS):
-            some = chunks[i : i + PIPELINED_CALLS]
+        for some in chunked(chunked(list(map(to_bytes, ids)), CHUNK_JOBS), PIPELINED_CALLS):
             calls = [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *chunk)) for chunk in some]
             for chunk, reply in zip(some, await self._driver.run_scripts(calls), strict=True):
                 removed += replies.integers(reply, len(chunk))
         unsure = [i for i, answer in enumerate(removed) if answer == UNSURE]
-        for first in range(0, len(unsure), SOUGHT_AT_ONCE):
-            await self._seek(queue, ids, removed, unsure[first : first + SOUGHT_AT_ONCE])
+        for which in chunked(unsure, SOUGHT_AT_ONCE):
+            await self._seek(queue, ids, removed, which)
         return tuple(CancelOutcome.REMOVED if answer == 1 else CancelOutcome.NOT_FOUND for answer in removed)
 
     async def _seek(self, queue: str, ids: Sequence[str], removed: list[int], which: Sequence[int]) -> None:
@@ -199,19 +190,19 @@ class RespBackend:
         return replies.look_reply(reply)
 
     async def stats(self, queue: str) -> QueueStats:
-        self._check_open()
+        self._life.check()
         k = CHASQUIMQ.keys_of(queue)
         (reply,) = await self._driver.run_scripts([Call(STATS, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())])
         return replies.stats_reply(reply)
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
-        self._check_open()
+        self._life.check()
         key = CHASQUIMQ.keys_of(queue).prefix + stream.value.encode()
         low = f"({after}" if after else "-"
         return replies.stream_entries(await self._driver.command(key, b"XRANGE", key, low, b"+", b"COUNT", limit))
 
     async def requeue_dead_letter(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
-        self._check_open()
+        self._life.check()
         k = CHASQUIMQ.keys_of(queue)
         (moved,) = await self._driver.run_scripts(
             [Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, to_bytes(name)))]
@@ -219,20 +210,20 @@ class RespBackend:
         return bool(moved == 1)
 
     async def delete_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> int:
-        self._check_open()
+        self._life.check()
         if not entry_ids:
             return 0  # the server refuses an XDEL of nothing
         k = CHASQUIMQ.keys_of(queue)
         return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
 
     async def diagnose(self) -> Sequence[Finding]:
-        self._check_open()
+        self._life.check()
         return await diagnose(self, self._driver, wait_replicas=self._wait_replicas)
 
     async def lock_many(
         self, queues: Sequence[str], holder: str, ttl_ms: int
     ) -> Sequence[Lease | LeaseHeld | BackendError]:
-        self._check_open()
+        self._life.check()
         calls = []
         for queue in queues:
             k = CHASQUIMQ.keys_of(queue)
@@ -247,7 +238,7 @@ class RespBackend:
     async def promote_many(
         self, requests: Sequence[tuple[Lease, PromotionRequest]]
     ) -> Sequence[Promotion | LeaseLost | BackendError]:
-        self._check_open()
+        self._life.check()
         answers = [
             reply if isinstance(reply, BackendError) else replies.promote_reply(reply)
             for reply in await self._driver.run_tracked([self._promotion(*one) for one in requests])
@@ -281,8 +272,9 @@ class RespBackend:
         return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 
     async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
-        self._check_open()
-        chunks = list(self._by_call(leases))
+        self._life.check()
+        most = 1 if self._driver.clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
+        chunks = [chunk for _, alike in groupby(leases, key=_terms) for chunk in chunked(list(alike), most)]
         calls = []
         for chunk in chunks:
             keys = [key for lease in chunk for k in (CHASQUIMQ.keys_of(lease.queue),) for key in (k.lock, k.delayed)]
@@ -293,43 +285,34 @@ class RespBackend:
             answers += [reply] * len(chunk) if failed else replies.renew_reply(reply, len(chunk))
         return answers
 
-    def _by_call(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
-        """Leases that one call can renew: of one holder and one length, and in a cluster of one slot."""
-        first = 0
-        for i in range(1, len(leases) + 1):
-            apart = i == len(leases) or _terms(leases[i]) != _terms(leases[first])
-            if apart or self._driver.clustered or i - first == RENEWED_AT_ONCE:
-                yield leases[first:i]
-                first = i
-
     async def subscribe(self) -> ChangeFeed:
-        self._check_open()
+        self._life.check()
         await self._driver.subscribe(self._changed)
         return self._flags.subscribe()
 
     async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
-        self._check_open()
+        self._life.check()
         async for page in self._driver.scan(CHASQUIMQ.heads_glob(patterns)):
             found = {queue for key in page if (queue := CHASQUIMQ.head_of(key)) is not None}
             queues = [queue for queue in found if not queue.startswith(SCRATCH)]
             yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
 
     async def announce(self, queues: Sequence[str]) -> None:
-        self._check_open()
-        for i in range(0, len(queues), ANNOUNCED_AT_ONCE):
-            keys = [CHASQUIMQ.keys_of(queue) for queue in queues[i : i + ANNOUNCED_AT_ONCE]]
+        self._life.check()
+        for some in chunked(queues, ANNOUNCED_AT_ONCE):
+            keys = [CHASQUIMQ.keys_of(queue) for queue in some]
             messages = [part for k in keys for part in (k.wake, k.delayed)]
             # The keys of the others are not touched, only named in messages: any node of a cluster can send them.
             await self._driver.run_scripts([Call(ANNOUNCE, (keys[0].delayed,), messages)])
 
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
-        self._check_open()
+        self._life.check()
         members, channel = CHASQUIMQ.group_keys(group)
         (reply,) = await self._driver.run_scripts([Call(JOIN, (members,), (to_bytes(member), ttl_ms, channel))])
         return replies.members_reply(reply)
 
     async def leave_group(self, group: str, member: str) -> None:
-        self._check_open()
+        self._life.check()
         members, channel = CHASQUIMQ.group_keys(group)
         await self._driver.run_scripts([Call(LEAVE, (members,), (to_bytes(member), channel))])
 
@@ -341,10 +324,6 @@ class RespBackend:
         change = CHASQUIMQ.change_of(key)  # None for a client's probe, or a key of something else
         if change is not None and not change[1].startswith(SCRATCH):  # a fleet must not serve a doctor's queue
             self._flags.set(*change)
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise closed_error()
 
 
 def _terms(lease: Lease) -> tuple[str, int]:

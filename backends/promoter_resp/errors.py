@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from promoter_core.spi import BackendError, PermanentError, TransientError
+from promoter_core.spi import BackendError, ErrorTable, TransientError
 
 PERMANENT = frozenset(
     [
@@ -80,6 +80,8 @@ HINTS = {
     "BUSY": "somebody's script has been running for too long",
 }
 
+_TABLE = ErrorTable(permanent=PERMANENT, words={"ERR": _REFUSED}, hints=HINTS)
+
 # A refusal of a script's own command has no specific code.
 _REFUSED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't run")
 
@@ -104,17 +106,11 @@ def server_error(message: str, code: str | None = None) -> BackendError:
     text = message.strip().removeprefix(code).lstrip(": ") or "no reason given"
     if code == "ERR":
         code = next((better for pattern, better in _PASSING if pattern.search(text)), code)
-    cls = PermanentError if _stays(code, text) else TransientError
     if code != "ERR":
         text = f"{code}: {text}"
     if "DB index is out of range" in message:
         text += " (the database number of the URL is too high for this server)"
-    hint = HINTS.get(code)
-    return cls(f"{text} ({hint})" if hint else text, code=code)
-
-
-def _stays(code: str, text: str) -> bool:
-    return code in PERMANENT or (code == "ERR" and bool(_REFUSED.search(text)))
+    return _TABLE.error(text, code)
 
 
 def connection_error(where: str, exc: BaseException) -> TransientError:
@@ -130,10 +126,6 @@ def unknown_error(where: str, exc: BaseException) -> TransientError:
     text = str(exc).strip().splitlines()
     said = f"{type(exc).__name__}: {text[0]}" if text else type(exc).__name__
     return TransientError(f"unexpected {said} while talking to the server at {where}", code="UNEXPECTED")
-
-
-def closed_error() -> TransientError:
-    return TransientError("the backend is closed: use it inside `async with connect(…)`", code="CLOSED")
 
 
 def _reason(exc: BaseException) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from promoter_core.spi import BackendUrl, ConfigError
+from promoter_core.spi import BackendUrl, ConfigError, url_options
 
-KNOWN: dict[str, type[int] | type[str]] = {
-    "command_timeout_ms": int,
-    "db": int,
-    "wait_replicas": int,
-    "tls": int,
+KNOWN: dict[str, Callable[[str], Any]] = {
+    "command_timeout_ms": url_options.whole(1),
+    "db": url_options.whole(),
+    "wait_replicas": url_options.whole(),
+    "tls": url_options.boolean,
     "tls_ca": str,
     "tls_cert": str,
     "tls_key": str,
 }
-SENTINELS: dict[str, type[int] | type[str]] = {
+SENTINELS: dict[str, Callable[[str], Any]] = {
     "sentinel_username": str,
     "sentinel_password": str,
-    "sentinel_tls": int,
+    "sentinel_tls": url_options.boolean,
 }
 COMMAND_TIMEOUT_MS = 5_000
 TLS_SCHEMES = ("rediss", "valkeys", "glides")
@@ -47,21 +49,17 @@ class Options:
 def read_options(url: BackendUrl, *, sentinels: bool = False) -> Options:
     """`sentinels`: the URL names sentinels. Raises ConfigError: an unknown option, or a value that cannot work."""
     given = url.take(**KNOWN, **(SENTINELS if sentinels else {}))
-    tls = url.scheme in TLS_SCHEMES or bool(given.get("tls", 0))
+    tls = url.scheme in TLS_SCHEMES or given.get("tls", False)
     options = Options(
-        timeout_ms=int(given.get("command_timeout_ms", COMMAND_TIMEOUT_MS)),
-        wait_replicas=int(given.get("wait_replicas", 0)),
+        timeout_ms=given.get("command_timeout_ms", COMMAND_TIMEOUT_MS),
+        wait_replicas=given.get("wait_replicas", 0),
         tls=tls,
-        tls_files={name: str(given[name]) for name in ("tls_ca", "tls_cert", "tls_key") if name in given},
-        sentinel_tls=bool(given.get("sentinel_tls", tls)),
+        tls_files={name: given[name] for name in ("tls_ca", "tls_cert", "tls_key") if name in given},
+        sentinel_tls=given.get("sentinel_tls", tls),
         sentinel_login={
-            name: str(given[f"sentinel_{name}"]) for name in ("username", "password") if f"sentinel_{name}" in given
+            name: given[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in given
         },
     )
-    if options.timeout_ms < 1:
-        raise ConfigError(f"{url}: command_timeout_ms must be at least 1")
-    if options.wait_replicas < 0:
-        raise ConfigError(f"{url}: wait_replicas must be 0 or more")
     if "username" in options.sentinel_login and "password" not in options.sentinel_login:
         raise ConfigError(f"{url}: sentinel_username needs sentinel_password")
     if options.tls_files and not (options.tls or (sentinels and options.sentinel_tls)):

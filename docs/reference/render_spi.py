@@ -34,7 +34,20 @@ SECTIONS = (
     (
         "Helpers",
         "To build backends and sinks with.",
-        ["urls", "sink_options", "names", "wire", "change_flags", "tasks", "lateness"],
+        [
+            "urls",
+            "url_options",
+            "lifecycle",
+            "calls",
+            "push",
+            "batches",
+            "change_flags",
+            "wire",
+            "names",
+            "sink_options",
+            "tasks",
+            "lateness",
+        ],
     ),
 )
 PAGE = Path(__file__).parent / "spi.md"

@@ -11,9 +11,10 @@ is the place to look when a sentence here leaves a doubt.
     model.py       the frozen values; errors.py, the exceptions; clock.py, the time
     hooks.py       hook specifications, and what a plugin yields
     names.py       rules and limits for queue names, job ids and job names
-    urls.py        a backend's URL; sink_options.py, a sink's options
+    urls.py        a backend's URL; url_options.py, its options; sink_options.py, a sink's options
     wire.py        the job envelope; layouts.py, keys and member format
-    change_flags.py, tasks.py, lateness.py   to build backends and sinks with
+    lifecycle.py, calls.py, push.py, batches.py, change_flags.py   to build backends with
+    tasks.py, lateness.py   to build backends and sinks with
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from promoter_core.spi.lazy import lazy_names
 TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
 
 if TYPE_CHECKING:
-    from promoter_core.spi import sink_options
+    from promoter_core.spi import sink_options, url_options
     from promoter_core.spi.backend import Backend
+    from promoter_core.spi.batches import chunked
+    from promoter_core.spi.calls import ErrorTable, run_call
     from promoter_core.spi.change_flags import ChangeFlags
     from promoter_core.spi.clock import Clock, SystemClock
     from promoter_core.spi.errors import (
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec, hookimpl
     from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
     from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
+    from promoter_core.spi.lifecycle import Lifecycle, closed_error
     from promoter_core.spi.model import (
         MAX_DUE_MS,
         CancelOutcome,
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
     from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
     from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
+    from promoter_core.spi.push import PushChannel
     from promoter_core.spi.sinks import (
         EventSink,
         ExpositionSupport,
@@ -103,6 +108,7 @@ __all__ = [
     "DeadLetterSupport",
     "DiagnosticsSupport",
     "Envelope",
+    "ErrorTable",
     "EventSink",
     "ExpositionSupport",
     "FailureReportSupport",
@@ -115,6 +121,7 @@ __all__ = [
     "Lease",
     "LeaseHeld",
     "LeaseLost",
+    "Lifecycle",
     "LockOutcome",
     "Members",
     "MetricsSink",
@@ -126,6 +133,7 @@ __all__ = [
     "PromoterError",
     "Promotion",
     "PromotionRequest",
+    "PushChannel",
     "QueueKeys",
     "QueueStats",
     "Renewal",
@@ -148,24 +156,39 @@ __all__ = [
     "check_job_id",
     "check_job_name",
     "check_queue_name",
+    "chunked",
     "close_all",
+    "closed_error",
     "hookimpl",
     "in_buckets",
     "is_pattern",
     "later_than",
     "pack_envelope",
     "parse_url",
+    "run_call",
     "run_within",
     "sample_ms",
     "sink_options",
     "to_bytes",
     "to_text",
     "unpack_envelope",
+    "url_options",
 ]
 
 _HOMES = {  # the same imports, made when a name is first used
     "sink_options": ("sink_options",),
+    "url_options": ("url_options",),
     "backend": ("Backend",),
+    "batches": ("chunked",),
+    "calls": (
+        "ErrorTable",
+        "run_call",
+    ),
+    "lifecycle": (
+        "Lifecycle",
+        "closed_error",
+    ),
+    "push": ("PushChannel",),
     "change_flags": ("ChangeFlags",),
     "clock": (
         "Clock",

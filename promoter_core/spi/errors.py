@@ -34,7 +34,7 @@ class BackendError(PromoterError):
     """The store did not do what was asked.
 
     `code` is a short stable word for metrics and tests: the server's own error code where there is one
-    (`READONLY`, `OOM`, …), otherwise `CONNECTION`, `TIMEOUT`, `CLOSED` or `UNEXPECTED`.
+    (`READONLY`, `OOM`, …), otherwise `CONNECTION`, `TIMEOUT`, `CLOSED`, `UNEXPECTED` or the name of the driver's class.
     """
 
     def __init__(self, message: str, *, code: str) -> None:

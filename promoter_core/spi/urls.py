@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from promoter_core.spi.clock import Clock
@@ -63,17 +64,24 @@ class BackendUrl:
             raise ConfigError(f"{self}: {self.scheme}:// takes one host, not {len(self.hosts)}")
         return self
 
-    def take(self, **known: type[int] | type[str]) -> dict[str, int | str]:
-        """The options, converted. Raises ConfigError on an option that is not among `known`, or not of its type."""
-        taken: dict[str, int | str] = {}
+    def take(self, **known: Callable[[str], Any]) -> dict[str, Any]:
+        """The options that were given, converted. Raises ConfigError on one that is not among `known`, or cannot be.
+
+        A converter is `str`, `int`, one of `url_options`, or any other that raises ValueError with what it expects.
+
+            options = url.take(schema=str, timeout_ms=url_options.whole(1, 60_000))
+            timeout_ms = options.get("timeout_ms", 5_000)
+        """
+        taken: dict[str, Any] = {}
         for name, value in self.options.items():
             if name not in known:
                 choices = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{self}: unknown option {name!r}; options are: {choices}")
             try:
                 taken[name] = known[name](value)
-            except ValueError:
-                raise ConfigError(f"{self}: option {name!r} must be a whole number, not {value!r}") from None
+            except ValueError as exc:
+                expected = "a whole number" if known[name] is int else exc
+                raise ConfigError(f"{self}: option {name!r} must be {expected}, not {value!r}") from None
         return taken
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 QUIET_ROUNDS = 3  # of the event loop, with nothing ready in any of them
+HELD_S = 0.0005  # of real time, between looks whether it is held still
 BLIND_ROUNDS = 30  # where the loop does not show what is ready (uvloop)
 
 
@@ -14,7 +17,7 @@ class VirtualClock:
     """Sleeps take no real time: once every task waits, the clock jumps to the next sleeper's time and wakes it.
 
     For code that waits on this clock and on other tasks. Real I/O under way is not seen as work: with a server or a
-    thread behind the backend, time would run away from it.
+    thread behind the backend, time would run away from it, unless it is done inside `with clock.held()`.
     """
 
     def __init__(self, start_ms: int = 1_800_000_000_000) -> None:
@@ -24,6 +27,7 @@ class VirtualClock:
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._sequence = 0
         self._advancing: asyncio.Task[None] | None = None
+        self._holders = 0
 
     def monotonic(self) -> float:
         return self._now_us / 1e6
@@ -37,7 +41,7 @@ class VirtualClock:
             return
         future = asyncio.get_running_loop().create_future()
         self._sequence += 1
-        due_us = self._now_us + math.ceil(seconds * 1e6 - 1e-2)  # a float's own error is no microsecond
+        due_us = self._now_us + max(math.ceil(seconds * 1e6 - 1e-2), 1)  # a float's own error is no microsecond
         heapq.heappush(self._sleepers, (due_us, self._sequence, future))
         if self._advancing is None or self._advancing.done():
             self._advancing = asyncio.create_task(self._advance(), name="virtual-clock")
@@ -47,9 +51,21 @@ class VirtualClock:
         """Let time pass at once, as for a process that was suspended: who sleeps less wakes late, and only once."""
         self._now_us += math.ceil(seconds * 1e6)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Time stands still meanwhile."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+
     async def _advance(self) -> None:
         while self._sleepers:
             await _quiet()
+            if self._holders:
+                await asyncio.sleep(HELD_S)
+                continue
             while self._sleepers and self._sleepers[0][2].done():  # cancelled
                 heapq.heappop(self._sleepers)
             if self._sleepers:

@@ -58,7 +58,7 @@ class CloseLeavesWaitersAlone(MemoryBackend):
     killed_by = "test_closing_ends_a_wait"
 
     async def close(self):
-        self._open = False
+        self._life.is_open = False
 
 
 class WorksAfterClose(MemoryBackend):
@@ -66,14 +66,14 @@ class WorksAfterClose(MemoryBackend):
 
     async def close(self):
         await super().close()
-        self._open = True
+        self._life.is_open = True
 
 
 class ClosesOnce(MemoryBackend):
     killed_by = "test_closing_twice_is_harmless_and_afterwards_nothing_works"
 
     async def close(self):
-        if not self._open:
+        if not self._life.is_open:
             raise PermanentError("closed already", code="CLOSED")
         await super().close()
 
@@ -97,7 +97,7 @@ class RaisesItsDriversException(MemoryBackend):
     killed_by = "test_closing_twice_is_harmless_and_afterwards_nothing_works"
 
     def _queue(self, queue):
-        if not self._open:
+        if not self._life.is_open:
             raise ConnectionResetError("the driver's own")
         return super()._queue(queue)
 

@@ -7,7 +7,6 @@ need no method.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -20,11 +19,13 @@ from promoter_core.spi import (
     Capabilities,
     ChangeFlags,
     ChangeKind,
+    Clock,
     ConfigError,
     JobRequest,
     Lease,
     LeaseHeld,
     LeaseLost,
+    Lifecycle,
     Overflow,
     PermanentError,
     Phase,
@@ -57,23 +58,24 @@ class SqliteBackend:
         shared=True,
     )
 
-    def __init__(self, path: str) -> None:
-        self._db = Database(path)
-        self._own = ChangeFlags(SystemClock())  # commits of our own connection do not show in its data_version
+    def __init__(self, path: str, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()  # the store's clock: all its processes are on this machine
+        self._own = ChangeFlags(self._clock)  # commits of our own connection do not show in its data_version
+        self._life = Lifecycle(self._own)
+        self._db = Database(path, self._life, self._clock)
         self._seen: dict[tuple[ChangeKind, str], int] = {}
 
     async def open(self) -> None:
-        await self._db.open()
+        await self._life.open(self._db.open)
 
     async def close(self) -> None:
-        self._own.set_all()
-        await self._db.close()
+        await self._life.close(self._db.close)
 
     async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
         await self._expect(ChangeKind.LOCK, queue)
 
         def work(db: sqlite3.Connection) -> Lease | LeaseHeld:
-            now_ms = _now_ms()
+            now_ms = self._clock.time_ms()
             held = _holder(db, queue, now_ms)
             if held is not None and held[0] != to_bytes(holder):
                 late = db.execute("SELECT ? - MIN(due_ms) FROM jobs WHERE queue = ?", (now_ms, queue)).fetchone()[0]
@@ -85,12 +87,12 @@ class SqliteBackend:
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         await self._expect(ChangeKind.JOBS, lease.queue)
-        answer, work_ms = await self._db.timed(lambda db: _promote(db, lease, request))
+        answer, work_ms = await self._db.timed(lambda db: _promote(db, lease, request, self._clock.time_ms()))
         return replace(answer, work_ms=work_ms) if isinstance(answer, Promotion) else answer
 
     async def unlock(self, lease: Lease) -> bool:
         def work(db: sqlite3.Connection) -> bool:
-            held = _holder(db, lease.queue, _now_ms())
+            held = _holder(db, lease.queue, self._clock.time_ms())
             if held is None or held[0] != to_bytes(lease.holder):
                 return False
             db.execute("DELETE FROM locks WHERE queue = ?", (lease.queue,))
@@ -102,15 +104,16 @@ class SqliteBackend:
             self._own.set(ChangeKind.LOCK, lease.queue)
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
-        seen, until_s = self._seen.get((change, queue)), time.monotonic() + timeout_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            if await self._own.wait(change, queue, min(left_s, LOOK_S)) or await self._db.version() != seen:
+        self._life.check()
+        seen, until_s = self._seen.get((change, queue)), self._clock.monotonic() + timeout_s
+        while (left_s := until_s - self._clock.monotonic()) > 0:
+            if await self._life.wait(queue, change, min(left_s, LOOK_S)) or await self._db.version() != seen:
                 return True
         return False
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         try:
-            created = await self._db.run(lambda db: [_schedule(db, queue, job) for job in jobs])
+            created = await self._db.run(lambda db: [_schedule(db, queue, job, self._clock.time_ms()) for job in jobs])
         finally:  # as in `unlock`
             self._own.set(ChangeKind.JOBS, queue)
         return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
@@ -123,7 +126,7 @@ class SqliteBackend:
         return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
 
     async def stats(self, queue: str) -> QueueStats:
-        return await self._db.run(lambda db: _stats(db, queue))
+        return await self._db.run(lambda db: _stats(db, queue, self._clock.time_ms()))
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         low = _sequence(after) if after else 0
@@ -135,10 +138,6 @@ class SqliteBackend:
         """Before reading the set or the lock: changes from now on end the next wait."""
         self._own.expect(change, queue)
         self._seen[change, queue] = await self._db.version()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000  # the store's clock: all its processes are on this machine
 
 
 def _sequence(entry_id: str) -> int:
@@ -188,8 +187,8 @@ def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int,
     return depth, due, next_ms, max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
-def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
-    queue, now_ms = lease.queue, _now_ms()
+def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest, now_ms: int) -> Promotion | LeaseLost:
+    queue = lease.queue
     held = _holder(db, queue, now_ms)
     if held is None or held[0] != to_bytes(lease.holder):
         return LeaseLost()
@@ -237,8 +236,8 @@ def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_s
     _trim(db, queue, StreamName.EVENTS, max_stream_len)
 
 
-def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest) -> bool:
-    now_ms, id, name = _now_ms(), to_bytes(job.id), to_bytes(job.name)
+def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest, now_ms: int) -> bool:
+    id, name = to_bytes(job.id), to_bytes(job.name)
     due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
     if job.unique and _taken(db, queue, id, now_ms):
         return False
@@ -261,8 +260,7 @@ def _cancel(db: sqlite3.Connection, queue: str, id: bytes) -> bool:
     return bool(db.execute(sql, (queue, id)).rowcount)
 
 
-def _stats(db: sqlite3.Connection, queue: str) -> QueueStats:
-    now_ms = _now_ms()
+def _stats(db: sqlite3.Connection, queue: str, now_ms: int) -> QueueStats:
     held = _holder(db, queue, now_ms)
     depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
     return QueueStats(
@@ -284,4 +282,4 @@ def open_url(url: BackendUrl) -> SqliteBackend:
     url.take()
     if url.host or not url.path.strip("/"):
         raise ConfigError(f"{url}: expected sqlite:///path/to/file.db")
-    return SqliteBackend(url.path)
+    return SqliteBackend(url.path, url.clock)

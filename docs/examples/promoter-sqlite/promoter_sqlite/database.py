@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from promoter_core.spi import BackendError, PermanentError, TransientError
+from promoter_core.spi import Clock, ErrorTable, Lifecycle, run_call
 
 T = TypeVar("T")
 
@@ -30,42 +30,47 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_stream ON entries (queue, stream, seq);
 """
 
-STAYING = (  # will not go away by itself; whatever else SQLite says may, such as BUSY, FULL or IOERR
-    "SQLITE_AUTH",
-    "SQLITE_CANTOPEN",
-    "SQLITE_CONSTRAINT",
-    "SQLITE_CORRUPT",
-    "SQLITE_ERROR",  # of the SQL
-    "SQLITE_MISMATCH",
-    "SQLITE_NOTADB",
-    "SQLITE_PERM",
-    "SQLITE_READONLY",
-    "SQLITE_TOOBIG",
+ERRORS = ErrorTable(
+    code=lambda exc: "_".join(getattr(exc, "sqlite_errorname", "").split("_")[1:2]) or None,
+    permanent=[
+        "AUTH",
+        "CANTOPEN",
+        "CONSTRAINT",
+        "CORRUPT",
+        "ERROR",
+        "MISMATCH",
+        "NOTADB",
+        "PERM",
+        "READONLY",
+        "TOOBIG",
+    ],
+    hints={"FULL": "the disk is full", "BUSY": "another process has held the file for too long"},
 )
+CLOSE_S = 5.0
+CALL_S = 30.0  # for a piece of work, with the wait for those before it
 
 
 class Database:
     """One connection in one thread. `run` gives it work, each piece in one transaction."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, life: Lifecycle, clock: Clock) -> None:
         self.path = path
+        self._life = life
+        self._clock = clock
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
-    @property
-    def is_open(self) -> bool:
-        return self._thread is not None
-
     async def open(self) -> None:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="promoter-sqlite")
-            await self._submit(self._connect)
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="promoter-sqlite")
+        await self._submit(self._connect)
 
     async def close(self) -> None:
+        """After the work that is under way, unless that does not end, as on a disk that hangs."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
-            thread.shutdown()
+            done = asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+            thread.shutdown(wait=False)
+            await asyncio.wait((done,), timeout=CLOSE_S)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` in a write transaction: all of it, or none. Raises BackendErrors only."""
@@ -74,19 +79,21 @@ class Database:
 
     async def timed(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
         """As `run`; also how many milliseconds the transaction took, with its commit and without the wait for it."""
+        self._life.check()
 
         def transaction() -> tuple[T, float]:
             assert self._connection is not None
             with self._connection:  # commits, or rolls back
                 self._connection.execute("BEGIN IMMEDIATE")
-                began_s = time.perf_counter()
+                began_s = self._clock.monotonic()
                 result = work(self._connection)
-            return result, (time.perf_counter() - began_s) * 1000
+            return result, (self._clock.monotonic() - began_s) * 1000
 
         return await self._submit(transaction)
 
     async def version(self) -> int:
         """Changes whenever another connection, of this process or another, has committed."""
+        self._life.check()
 
         def read() -> int:
             assert self._connection is not None
@@ -96,13 +103,10 @@ class Database:
         return await self._submit(read)
 
     async def _submit(self, work: Callable[[], T]) -> T:
-        if self._thread is None:
-            raise TransientError("the SQLite backend is closed: use it inside `async with connect(…)`", code="CLOSED")
-        try:
-            # Shielded: a caller that is cancelled leaves the thread's transaction whole.
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
-        except (sqlite3.Error, OSError) as exc:
-            raise _error(exc, self.path) from exc
+        """`work` in the thread, which goes on to its end when the caller is cancelled: a transaction is left whole."""
+        call = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        translate = partial(ERRORS.translate, where=self.path)
+        return await run_call(call, translate, self._life, timeout_s=CALL_S, whole=True)
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
@@ -114,9 +118,3 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _error(exc: Exception, path: str) -> BackendError:
-    code = getattr(exc, "sqlite_errorname", "") or "UNEXPECTED"
-    cls = PermanentError if code.startswith(STAYING) else TransientError
-    return cls(f"{path}: {exc}", code=code.removeprefix("SQLITE_"))

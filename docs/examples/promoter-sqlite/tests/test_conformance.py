@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from promoter_core import connect
+from promoter_core.spi import SystemClock
 from promoter_core.testing.conformance import BackendContract
 
 
@@ -33,7 +34,7 @@ class TestSqlite(BackendContract):
     @pytest.fixture
     def set_time(self, monkeypatch):
         async def set_time(ms):
-            monkeypatch.setattr("promoter_sqlite.backend._now_ms", lambda: ms)
+            monkeypatch.setattr(SystemClock, "time_ms", lambda clock: ms)
 
         return set_time
 

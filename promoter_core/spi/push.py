@@ -1,0 +1,130 @@
+"""`PushChannel`: one connection on which a store tells of changes, kept alive in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from promoter_core.spi.errors import PermanentError
+from promoter_core.spi.tasks import being_cancelled, cancel_and_wait
+
+LOG = logging.getLogger("promoter")
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts
+CONNECT_S = 5.0  # for an attempt
+REFUSED_S = 300.0  # before the next attempt when it was refused for good
+
+
+class PushChannel:
+    """Calls `listen` again and again.
+
+    `hears` says whether a connection is there. While it is False, the backend polls.
+
+        async def listen(connected):
+            async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:
+                await db.execute("LISTEN promoter")
+                connected()
+                async for message in db.notifies():
+                    flags.set(ChangeKind.JOBS, message.payload)
+
+        channel = PushChannel(listen, flags.set_all, name="listening to db:5432")
+        await channel.start()                                                       # in `open`
+        Capabilities(wake=Wake.ANNOUNCED if channel.hears else Wake.POLL)
+        await channel.stop()                                                        # in `close`
+    """
+
+    def __init__(
+        self,
+        listen: Callable[[Callable[[], None]], Awaitable[object]],
+        missed: Callable[[], object],
+        *,
+        name: str,
+        connect_s: float | None = CONNECT_S,
+        retry_s: Sequence[float] = RETRY_S,
+        log: logging.Logger = LOG,
+        failed: Callable[[Exception, int], None] | None = None,
+    ) -> None:
+        """`listen(connected)` is one connection's life: it connects, calls `connected` once nothing is missed any more,
+        and hands messages on until the connection breaks. It clears up behind itself, also when it is cancelled, as
+        it is unless it has connected in `connect_s` seconds.
+
+        `missed` is called whenever a connection has come or gone: something may have changed unheard. `log` gets a line
+        an outage, "`name` is interrupted: …", and one for each PermanentError, after which the next attempt is minutes
+        away. `failed` is called instead, with the exception and the number of failures since a connection was there.
+        """
+        self.hears = False
+        self._listen = listen
+        self._missed = missed
+        self._name = name
+        self._connect_s = connect_s
+        self._retry_s = retry_s
+        self._logger = log
+        self._failed = failed or self._log
+        self._task: asyncio.Task[None] | None = None
+        self._scope: asyncio.Timeout | None = None  # of the connection
+        self._tried = asyncio.Event()
+        self._renewing = False
+        self._failures = 0  # since a connection was there
+        self._pause_s = 0.0  # at least, before the next attempt
+
+    async def start(self, within_s: float | None = None) -> None:
+        """Returns when the first attempt has succeeded or failed, or takes too long; goes on in the background."""
+        if self._task is None:
+            self._tried.clear()
+            self._task = asyncio.create_task(self._keep(), name=f"promoter-push {self._name}")
+        if not self._tried.is_set():
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._tried.wait()
+            except TimeoutError:
+                self._tried.set()  # nobody waits for it a second time
+
+    async def stop(self) -> None:
+        """In bounded time. It may be started again."""
+        task, self._task = self._task, None
+        self.hears = False
+        self._tried.set()
+        if task is not None:
+            await cancel_and_wait(task)
+
+    def reconnect(self, after_s: float = 0.0) -> None:
+        """Give up the present connection, in the background, and make no other for `after_s` seconds."""
+        self.hears = False
+        self._pause_s = max(self._pause_s, after_s)
+        if self._scope is not None and not self._scope.expired():
+            self._renewing = True
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def _keep(self) -> None:
+        while not being_cancelled():  # a client may swallow it
+            self._pause_s, self._renewing = 0.0, False
+            error: Exception | None = None
+            try:
+                async with asyncio.timeout(self._connect_s) as self._scope:
+                    await self._listen(self._connected)
+            except Exception as exc:
+                error = exc
+            finally:
+                self._scope, self.hears = None, False
+            if error is not None and not self._renewing:
+                self._failed(error, self._failures)
+            self._tried.set()
+            self._missed()
+            await asyncio.sleep(max(self._retry_s[min(self._failures, len(self._retry_s) - 1)], self._pause_s))
+            self._failures += 1
+
+    def _connected(self) -> None:
+        if self._scope is not None and not self._scope.expired() and not self._renewing:
+            self._scope.reschedule(None)
+            self.hears, self._failures = True, 0
+            self._tried.set()
+            self._missed()
+
+    def _log(self, exc: Exception, failures: int) -> None:
+        said = str(exc) or type(exc).__name__
+        if isinstance(exc, PermanentError):
+            self.reconnect(after_s=REFUSED_S)
+            self._logger.warning("%s is refused, and tried again in %d s: %s", self._name, REFUSED_S, said)
+        else:
+            level = logging.DEBUG if failures else logging.INFO
+            self._logger.log(level, "%s is interrupted: %s", self._name, said)
