@@ -44,6 +44,7 @@ from promoter_core.testing.conformance.promotion import PromotionContract
 from promoter_core.testing.conformance.random_programs import RandomProgramsContract
 from promoter_core.testing.conformance.scheduling import SchedulingContract
 from promoter_core.testing.conformance.sinks import EventSinkContract, MetricsSinkContract
+from promoter_core.testing.conformance.text import TextContract
 from promoter_core.testing.conformance.waiting import WaitingContract
 
 
@@ -54,6 +55,7 @@ class BackendContract(
     SchedulingContract,
     OverdueContract,
     WaitingContract,
+    TextContract,
     PhasesContract,
     FleetContract,
     DeadLettersContract,
