@@ -37,7 +37,10 @@ from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.instants import InstantsContract
+from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.lock import LockContract
+from promoter_core.testing.conformance.numbers import NumbersContract
+from promoter_core.testing.conformance.order import OrderContract
 from promoter_core.testing.conformance.overdue import OverdueContract
 from promoter_core.testing.conformance.phases import PhasesContract
 from promoter_core.testing.conformance.promotion import PromotionContract
@@ -56,6 +59,9 @@ class BackendContract(
     OverdueContract,
     WaitingContract,
     TextContract,
+    IdentityContract,
+    NumbersContract,
+    OrderContract,
     PhasesContract,
     FleetContract,
     DeadLettersContract,
