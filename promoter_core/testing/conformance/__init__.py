@@ -32,9 +32,12 @@ backend does not offer it.
 from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.cancellation import CancellationContract
+from promoter_core.testing.conformance.closing import ClosingContract
 from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
+from promoter_core.testing.conformance.feeds import FeedsContract, MembersContract
+from promoter_core.testing.conformance.finding import FindingContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.identity import IdentityContract
@@ -49,6 +52,7 @@ from promoter_core.testing.conformance.scheduling import SchedulingContract
 from promoter_core.testing.conformance.sinks import EventSinkContract, MetricsSinkContract
 from promoter_core.testing.conformance.text import TextContract
 from promoter_core.testing.conformance.waiting import WaitingContract
+from promoter_core.testing.conformance.wakes import WakesContract
 
 
 class BackendContract(
@@ -58,12 +62,17 @@ class BackendContract(
     SchedulingContract,
     OverdueContract,
     WaitingContract,
+    WakesContract,
+    ClosingContract,
     TextContract,
     IdentityContract,
     NumbersContract,
     OrderContract,
     PhasesContract,
     FleetContract,
+    FeedsContract,
+    MembersContract,
+    FindingContract,
     DeadLettersContract,
     DiagnosticsContract,
     AtomicityContract,
