@@ -56,8 +56,8 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Give up all connections and tasks. A `wait` under way returns or raises TransientError.
 
-        Afterwards every method but `open` and `close` raises TransientError. Idempotent. Other backends on the store work
-        on.
+        Afterwards every method but `open` and `close` raises TransientError. Idempotent. Other backends on the store
+        work on.
         """
         ...
 

@@ -67,9 +67,11 @@ class FleetSupport(Protocol):
 
         Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
         `^` stands for itself, as does all else: `%`, `_`, `.`, a backslash. A queue whose last job has gone and whose
-        lock has been released or has expired is not found. One pass over the store, however many patterns there are. Each step is a small one for
-        the store, and may find nothing; the caller sets the pace. A queue may come twice; one that has either all the
-        while comes at least once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
+        lock has been released or has expired is not found.
+
+        One pass over the store, however many patterns there are. Each step is a small one for the store, and may find
+        nothing; the caller sets the pace. A queue may come twice; one that has either all the while comes at least
+        once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
         """
         ...
 
@@ -102,9 +104,9 @@ class ChangeFeed(Protocol):
     async def next(self, timeout_s: float) -> Changes:
         """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
 
-        Tells of everything for which `Backend.wait` would end, whatever other feeds have told and whether they have been
-        closed. What changes between two calls is told by the second. Telling of too much is allowed, and of queues that
-        nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
+        Tells of everything for which `Backend.wait` would end, whatever other feeds have told and whether they have
+        been closed. What changes between two calls is told by the second. Telling of too much is allowed, and of queues
+        that nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
         """
         ...
 

@@ -29,6 +29,21 @@ from tests.contract.mutants import (
 )
 from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
 from tests.contract.stores import names_in_memory, set_time_in_memory
+    dead_letters,
+    diagnostics,
+    fleet,
+    identity,
+    locks,
+    manners,
+    numbers,
+    orders,
+    phases,
+    promoting,
+    scheduling,
+    texts,
+)
+from tests.contract.mutants.honest import CompleteBackend, FusedBackend
+from tests.contract.stores import names_in_memory
 
 HONEST = {
     "Honest": MemoryBackend,
@@ -57,6 +72,10 @@ MODULES = (
 MUTANTS = {
     name: cls
     for module in MODULES
+    for module in (
+        *(locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics),
+        *(texts, numbers, orders, identity),
+    )
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
 }
