@@ -31,6 +31,8 @@ from tests.contract.mutants.honest import CompleteBackend, DistantBackend, Fused
 from tests.contract.stores import names_in_memory, set_time_in_memory
     dead_letters,
     diagnostics,
+    feeds,
+    finding,
     fleet,
     identity,
     locks,
@@ -41,6 +43,7 @@ from tests.contract.stores import names_in_memory, set_time_in_memory
     promoting,
     scheduling,
     texts,
+    wakes,
 )
 from tests.contract.mutants.honest import CompleteBackend, FusedBackend
 from tests.contract.stores import names_in_memory
@@ -74,7 +77,7 @@ MUTANTS = {
     for module in MODULES
     for module in (
         *(locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics),
-        *(texts, numbers, orders, identity),
+        *(texts, numbers, orders, identity, wakes, feeds, finding),
     )
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
