@@ -104,9 +104,10 @@ class ChangeFeed(Protocol):
     async def next(self, timeout_s: float) -> Changes:
         """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
 
-        Tells of everything for which `Backend.wait` would end, whatever other feeds have told and whether they have
-        been closed. What changes between two calls is told by the second. Telling of too much is allowed, and of queues
-        that nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
+        Tells of everything for which `Backend.wait` would end. Every feed does, whatever the others have told and
+        whether they have been closed. What changes between two calls is told by the second. Telling of too much is
+        allowed, and of queues that nobody knows yet it tells too. Never raises; after the backend is closed it tells
+        that everything changed.
         """
         ...
 

@@ -146,8 +146,7 @@ class ClosingContract(ContractBase):
         rule = "Other backends on the store work on."
         theirs = kit.other(CheckedBackend(pair[1]))
         needs_wake(theirs)
-        many = isinstance(theirs.backend, FleetSupport)
-        feed = await theirs.backend.subscribe() if many else None
+        feed: Any = await theirs.backend.subscribe() if isinstance(theirs.backend, FleetSupport) else None
         lease = await theirs.lead("other")
         await kit.backend.close()
         for _ in range(20):  # the other's end may wake

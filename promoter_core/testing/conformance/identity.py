@@ -35,7 +35,13 @@ OTHERWISE: dict[str, dict[str, Any]] = {  # what a repeat may ask for that the f
 class IdentityContract(ContractBase):
     @pytest.mark.parametrize("changes", OTHERWISE.values(), ids=OTHERWISE)
     async def test_a_repeat_leaves_the_first_as_it_was(self, kit: Kit, changes: dict[str, Any]) -> None:
-        first = {"delay_ms": LONG_MS, "name": "n", "payload": b"first", "traceparent": FIRST, "unique": True}
+        first: dict[str, Any] = {
+            "delay_ms": LONG_MS,
+            "name": "n",
+            "payload": b"first",
+            "traceparent": FIRST,
+            "unique": True,
+        }
         await kit.schedule("a", **first)
         before = await kit.backend.stats(kit.queue)
         for _ in range(2):
@@ -51,7 +57,13 @@ class IdentityContract(ContractBase):
     @pytest.mark.parametrize("changes", OTHERWISE.values(), ids=OTHERWISE)
     async def test_a_repeat_leaves_what_the_consumer_gets_as_it_was(self, kit: Kit, changes: dict[str, Any]) -> None:
         lease = await kit.lead()
-        first = {"delay_ms": SOON_MS, "name": "n", "payload": b"first", "traceparent": FIRST, "unique": True}
+        first: dict[str, Any] = {
+            "delay_ms": SOON_MS,
+            "name": "n",
+            "payload": b"first",
+            "traceparent": FIRST,
+            "unique": True,
+        }
         await kit.schedule("a", **first)
         await kit.schedule("a", **(first | changes))
         p = await self._promoted(kit, lease, 1)

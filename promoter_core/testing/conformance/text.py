@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 from ulid import ULID
@@ -116,22 +115,23 @@ class TextContract(ContractBase):
         _same("names", "the stream", [a.name or "" for a in await kit.arrivals()], NAMES)
 
     async def test_holders_that_look_alike_are_others(self, kit: Kit) -> None:
+        rule = "Queue names, ids, names and holders are compared and given back exactly"
         for family in FAMILIES:
-            for mine, theirs in combinations(family, 2):
-                k = kit.other()
-                rule = "Queue names, ids, names and holders are compared and given back exactly"
+            for i, mine in enumerate(family):
+                k, others = kit.other(), family[i + 1 :] or family[:1]
                 lease = await k.lead(mine)
-                answer = await k.backend.lock(k.queue, theirs, LONG_MS)
-                held = isinstance(answer, LeaseHeld) and answer.holder == mine
-                obliges("Backend", rule, held, holder=mine, asked_by=theirs, answer=answer)
+                for theirs in others:
+                    answer = await k.backend.lock(k.queue, theirs, LONG_MS)
+                    held = isinstance(answer, LeaseHeld) and answer.holder == mine
+                    obliges("Backend", rule, held, holder=mine, asked_by=theirs, answer=answer)
+                theirs = others[0]
                 released = await k.backend.unlock(Lease(k.queue, theirs, LONG_MS))
                 obliges("Backend.unlock", "Never another holder's.", not released, holder=mine, asked_by=theirs)
-                obliges("Backend", rule, lease.holder == mine, holder=mine, lease=lease)
-            p = await k.try_promote(Lease(k.queue, theirs, LONG_MS))
-            fenced = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
-            obliges("Backend.promote", fenced, p == LeaseLost(), holder=mine, asked_by=theirs, answer=p)
+                p = await k.try_promote(Lease(k.queue, theirs, LONG_MS))
+                fenced = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
+                obliges("Backend.promote", fenced, p == LeaseLost(), holder=mine, asked_by=theirs, answer=p)
             stats = await k.backend.stats(k.queue)
-            obliges("Backend", rule, stats.holder == mine, holder=mine, stats=stats)
+            obliges("Backend", rule, stats.holder == mine and lease.holder == mine, holder=mine, stats=stats)
             released = await k.backend.unlock(lease)
             obliges("Backend.unlock", "Release the lock if it is `lease.holder`'s", released, holder=mine)
 
