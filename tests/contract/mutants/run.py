@@ -29,6 +29,7 @@ from tests.contract.mutants import (
 )
 from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
 from tests.contract.stores import names_in_memory, set_time_in_memory
+    closing,
     dead_letters,
     diagnostics,
     feeds,
@@ -36,6 +37,7 @@ from tests.contract.stores import names_in_memory, set_time_in_memory
     fleet,
     identity,
     locks,
+    look_alikes,
     manners,
     numbers,
     orders,
@@ -77,7 +79,7 @@ MUTANTS = {
     for module in MODULES
     for module in (
         *(locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics),
-        *(texts, numbers, orders, identity, wakes, feeds, finding),
+        *(texts, look_alikes, numbers, orders, identity, wakes, closing, feeds, finding),
     )
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
