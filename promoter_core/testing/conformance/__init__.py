@@ -48,8 +48,8 @@ from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
 from promoter_core.testing.conformance.feeds import FeedsContract
 from promoter_core.testing.conformance.finding import FindingContract
 from promoter_core.testing.conformance.fleet import FleetContract
-from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.identity import IdentityContract
+from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.lock import LockContract
 from promoter_core.testing.conformance.members import MembersContract
 from promoter_core.testing.conformance.numbers import NumbersContract

@@ -130,12 +130,13 @@ class ClosingContract(ContractBase):
         await theirs.promote(lease)
         await kit.backend.close()
         answers: list[Any] = []
-        for call in (
-            theirs.backend.stats(theirs.queue),
-            theirs.schedule("now", delay_ms=0),
-            theirs.backend.promote(lease, REQUEST),
-        ):
-            answers += await asyncio.gather(call, return_exceptions=True)
+        calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+            lambda: theirs.backend.stats(theirs.queue),
+            lambda: theirs.schedule("now", delay_ms=0),
+            lambda: theirs.backend.promote(lease, REQUEST),
+        )
+        for call in calls:
+            answers += await asyncio.gather(call(), return_exceptions=True)
             raised = isinstance(answers[-1], BaseException)
             obliges("Backend.close", rule, not raised, what_another_backend_answered=answers)
         stats, _, p = answers

@@ -14,21 +14,6 @@ from tests.contract.mutants import (
     cancelling,
     cancelling_locks,
     clocks,
-    dead_letters,
-    diagnostics,
-    fleet,
-    leases,
-    locks,
-    manners,
-    phases,
-    phases2,
-    processes,
-    processes_jobs,
-    promoting,
-    scheduling,
-)
-from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
-from tests.contract.stores import names_in_memory, set_time_in_memory
     closing,
     dead_letters,
     diagnostics,
@@ -36,19 +21,23 @@ from tests.contract.stores import names_in_memory, set_time_in_memory
     finding,
     fleet,
     identity,
+    leases,
     locks,
     look_alikes,
     manners,
     numbers,
     orders,
     phases,
+    phases2,
+    processes,
+    processes_jobs,
     promoting,
     scheduling,
     texts,
     wakes,
 )
-from tests.contract.mutants.honest import CompleteBackend, FusedBackend
-from tests.contract.stores import names_in_memory
+from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
+from tests.contract.stores import names_in_memory, set_time_in_memory
 
 HONEST = {
     "Honest": MemoryBackend,
@@ -73,14 +62,19 @@ MODULES = (
     leases,
     clocks,
     phases2,
+    texts,
+    look_alikes,
+    numbers,
+    orders,
+    identity,
+    wakes,
+    closing,
+    feeds,
+    finding,
 )
 MUTANTS = {
     name: cls
     for module in MODULES
-    for module in (
-        *(locks, promoting, scheduling, manners, phases, fleet, dead_letters, diagnostics),
-        *(texts, look_alikes, numbers, orders, identity, wakes, closing, feeds, finding),
-    )
     for name, cls in inspect.getmembers(module, inspect.isclass)
     if "killed_by" in vars(cls)
 }
