@@ -136,7 +136,7 @@ class TextContract(ContractBase):
             obliges("Backend.unlock", "Release the lock if it is `lease.holder`'s", released, holder=mine)
 
     async def test_queues_that_look_alike_are_others(self, kit: Kit) -> None:
-        """What is done to one of them is done to no other: jobs, ids, locks and streams."""
+        """A job, id, lock or stream of one of them is of no other."""
         for _, queues in _queues(kit):
             for i, k in enumerate(queues):
                 (answer,) = await k.schedule("a", unique=True, payload=b"%d" % i, delay_ms=0)

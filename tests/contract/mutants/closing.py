@@ -130,7 +130,7 @@ class CloseEndsTheLastWait(MemoryBackend):
 
 
 class CloseRaisesCancellation(MemoryBackend):
-    """Who waits is told that it was cancelled itself."""
+    """A caller that waits finds itself cancelled."""
 
     killed_by = "test_closing_ends_every_wait"
 

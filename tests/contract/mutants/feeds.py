@@ -23,7 +23,7 @@ class TheSecondFeedIsDeaf(MemoryBackend):
 
 
 class FeedsShareTheirChanges(MemoryBackend):
-    """Who reads first takes them from the others."""
+    """The first to read takes them from the others."""
 
     killed_by = "test_every_feed_tells_of_everything"
     _feed = None

@@ -118,7 +118,7 @@ class ARepeatEndsTheMarker(MemoryBackend):
 
 
 class SeesRepeatsWithinAChunk(MemoryBackend):
-    """What the rest of the call has scheduled is not there yet when a chunk is looked at."""
+    """A chunk is looked at before the rest of the call is there."""
 
     killed_by = "test_repeats_are_found_far_apart_in_one_call"
 

@@ -77,7 +77,7 @@ class ARepeatSilencesACall(AnnouncesHeads):
 
 
 class RemembersTheEarliestForGood(AnnouncesHeads):
-    """What `cancel` and `promote` take away is still the earliest that it has ever seen."""
+    """A job that `cancel` or `promote` took away is still the earliest that it has ever seen."""
 
     killed_by = "test_what_has_gone_is_no_head_any_more"
 
@@ -130,7 +130,7 @@ class WakesTheQueueThatWaitedFirst(MemoryBackend):
 
 
 class ListensOnlyWhileItWaits(MemoryBackend):
-    """What is registered for a wait goes when the time is up, and the change finds nobody."""
+    """A wait is registered until its time is up; a later change finds nobody."""
 
     killed_by = "test_a_change_after_a_wait_whose_time_was_up_is_not_missed"
 
