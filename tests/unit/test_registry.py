@@ -134,8 +134,14 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
         ("redis://[::1/0", "redis:// URL is malformed"),
         ("redis://localhost/zero", "path must be the number of a database"),
         ("redis://localhost?colour=red", r"unknown option 'colour'; options are: command_timeout_ms, db"),
-        ("redis://localhost?command_timeout_ms=soon", "option 'command_timeout_ms' must be a whole number from 1, not 'soon'"),
-        ("redis://localhost?command_timeout_ms=0", "option 'command_timeout_ms' must be a whole number from 1, not '0'"),
+        (
+            "redis://localhost?command_timeout_ms=soon",
+            "option 'command_timeout_ms' must be a whole number from 1, not 'soon'",
+        ),
+        (
+            "redis://localhost?command_timeout_ms=0",
+            "option 'command_timeout_ms' must be a whole number from 1, not '0'",
+        ),
         ("unix://", "expected the path of a socket"),
         ("unix:///run/redis.sock?tls=1", "a socket of this machine has no TLS; leave tls=1 out"),
         ("memory://?x=1", "unknown option 'x'; options are: none"),

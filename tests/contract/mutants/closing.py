@@ -15,11 +15,11 @@ class OpenWhenClosed(MemoryBackend):
     """One method does not ask whether the backend is open."""
 
     async def anyway(self, call):
-        was, self._open = self._open, True
+        was, self._life.is_open = self._life.is_open, True
         try:
             return await call
         finally:
-            self._open = was
+            self._life.is_open = was
 
 
 class ReadsAfterClose(OpenWhenClosed):
@@ -61,7 +61,7 @@ class WaitsInSilenceAfterClose(MemoryBackend):
     killed_by = "test_after_close_every_method_refuses"
 
     async def wait(self, queue, change, timeout_s):
-        return await super().wait(queue, change, timeout_s) if self._open else False
+        return await super().wait(queue, change, timeout_s) if self._life.is_open else False
 
 
 class LooksAfterAWaitOnly(MemoryBackend):
@@ -77,7 +77,7 @@ class FindsNothingAfterClose(MemoryBackend):
     killed_by = "test_after_close_every_method_refuses"
 
     async def find_queues(self, patterns):
-        if self._open:
+        if self._life.is_open:
             async for page in super().find_queues(patterns):
                 yield page
 
@@ -106,7 +106,7 @@ class CloseLeavesFollowersHanging(MemoryBackend):
     killed_by = "test_closing_ends_every_wait"
 
     async def close(self):
-        self._open = False
+        self._life.is_open = False
         for kind, queue in list(self._store.flags._flags):
             if kind is JOBS:
                 self._store.flags.set(kind, queue)
@@ -118,7 +118,7 @@ class CloseEndsTheLastWait(MemoryBackend):
     killed_by = "test_closing_ends_every_wait"
 
     async def close(self):
-        self._open = False
+        self._life.is_open = False
         self._task.cancel()
 
     async def wait(self, queue, change, timeout_s):
@@ -135,7 +135,7 @@ class CloseRaisesCancellation(MemoryBackend):
     killed_by = "test_closing_ends_every_wait"
 
     async def close(self):
-        self._open = False
+        self._life.is_open = False
         for task in self._store.groups.get("waits", {}):
             task.cancel()
 
@@ -149,7 +149,7 @@ class CloseLeavesFeedsHanging(MemoryBackend):
     killed_by = "test_closing_ends_a_feed"
 
     async def close(self):
-        self._open = False
+        self._life.is_open = False
         for flag in self._store.flags._flags.values():
             flag.set()
 
@@ -204,7 +204,7 @@ class CloseClosesAll(MemoryBackend):
 
     async def close(self):
         for backend in self._store.groups["pool"]:
-            backend._open = False
+            backend._life.is_open = False
         await super().close()
 
 

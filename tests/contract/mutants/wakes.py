@@ -182,9 +182,9 @@ class HasOneFlagForAllQueues(MemoryBackend):
     killed_by = "test_looks_at_other_things_do_not_hide_a_change"
 
     def __init__(self, store):
-        super().__init__(store)
         if not isinstance(store.flags, _OneFlag):
             store.flags = _OneFlag(store.clock, self.key)
+        super().__init__(store)
 
     @staticmethod
     def key(kind, queue):
