@@ -37,7 +37,8 @@ class Backend(Protocol):
 
     Queue names, ids, names and holders are compared and given back exactly: no case folding, no Unicode normalisation,
     no padding, nothing cut. Ids, names and holders may hold any character, NUL and surrogate escapes (bytes that are no
-    UTF-8) among them.
+    UTF-8) among them. Ids and holders have up to 512 bytes, names up to 256; queue names are those that
+    `check_queue_name` allows. Times, delays, leases, limits and lengths are whole numbers up to 2**53.
     """
 
     @property
@@ -55,7 +56,8 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Give up all connections and tasks. A `wait` under way returns or raises TransientError.
 
-        Afterwards every method but `open` and `close` raises TransientError. Idempotent.
+        Afterwards every method but `open` and `close` raises TransientError. Idempotent. Other backends on the store
+        work on.
         """
         ...
 
@@ -82,7 +84,8 @@ class Backend(Protocol):
           Fewer when they are so large that moving them would hold up the store: `oldest_pending_lag_ms` tells of
           the rest.
         - Order: by due time; among equals, by `capabilities.ties`. INSERTION is the order in which jobs were scheduled,
-          those of one call in the order of the call.
+          those of one call in the order of the call. So it is within a batch of any size, from one batch to the next,
+          in the stream, in `jobs`, in `traces` and in the events.
         - Nothing is lost: a job is in the stream before it has left the set. If adding fails midway, just the jobs
           that were added leave the set.
         - The stream entry holds the envelope (`d`) and the name (`n`, absent when empty).
@@ -99,7 +102,8 @@ class Backend(Protocol):
           the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
           `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
-          jobs were scheduled with, in promotion order; jobs without one are left out.
+          jobs were scheduled with, in promotion order; jobs without one are left out. A job never has that of an
+          earlier job with its id. Of jobs with one id that wait at the same time, a store may keep the last one's only.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `SeparateCleanup.cleanup` does it, EMIT as
           `SeparateEmit.emit` does, when `request.events`. Neither may fail or undo the promotion.
 
@@ -118,10 +122,11 @@ class Backend(Protocol):
         """Wait up to `timeout_s` seconds for a change of this kind, JOBS (the sorted set) or LOCK.
 
         True when something changed, or may have; False when the time is up. A change after the caller's last
-        `promote` (for JOBS) or `lock` (for LOCK) began is never missed: it ends the wait at once. Waking for nothing
-        is allowed. For JOBS, a job that comes before all others is a change; any other write may be one. For LOCK it is
-        the release of the lock, not its end by time. How changes are noticed is `capabilities.wake`. Cancelling the
-        wait is safe.
+        `promote` (for JOBS) or `lock` (for LOCK) began is never missed: it ends the wait at once. It ends every wait
+        for it, of all that are under way and of those to come before the next such call; one change hides no other.
+        Waking for nothing is allowed. For JOBS, a job that comes before all others is a change, whichever of a call's
+        jobs it is; any other write may be one. For LOCK it is the release of the lock, not its end by time. How changes
+        are noticed is `capabilities.wake`. Cancelling the wait is safe.
         """
         ...
 
@@ -136,7 +141,8 @@ class Backend(Protocol):
         - `unique`: while a unique job with this id waits, however long that is, a repeat changes nothing and answers
           `created=False`. So it does for an hour from the due time, and from a promotion that is late; a minute less
           is allowed. A request that comes twice in one call counts as a repeat as well. The id is free again a minute
-          after that hour at the latest.
+          after that hour at the latest. Whether a job with this id that is not unique makes a request a repeat is left
+          open.
         - Without `unique`, a second job with the same id is another job: both wait, and both are promoted. A store may
           take a request whose envelope and name equal those of a waiting job for that job, with a new due time.
         - `index`: `cancel` finds the job at once. A store may index a unique job in any case.

@@ -8,12 +8,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now))
 local new = redis.call('ZADD', key, string.format('%.0f', now + ttl), member)
-redis.call('PEXPIRE', key, ttl * 2)
 if new == 1 then
   redis.pcall('PUBLISH', ARGV[3], key)
 end
 
 local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+redis.call('PEXPIRE', key, string.format('%.0f', (members[#members] - now) * 2)) -- it outlives the last of them
 local reply, first = {-1}, nil
 for i = 1, #members, 2 do
   reply[#reply + 1] = members[i]

@@ -58,6 +58,13 @@ local function flag(key, ms, spare_s)
   end
 end
 
+-- A promotion that nobody asked for traces has left those of its jobs: a new job must not get one by its id.
+local left_traces
+local function forget_trace(id)
+  if left_traces == nil then left_traces = redis.pcall('EXISTS', trace_prefix) == 1 end
+  if left_traces then redis.pcall('DEL', trace_prefix .. id) end
+end
+
 local reply = {}
 local i = 5
 while i <= #ARGV do
@@ -82,6 +89,8 @@ while i <= #ARGV do
     if trace then
       call('SET', trace_prefix .. id, trace, 'PX', format('%.0f', due - now + TRACE_S * 1000))
       flag(trace_prefix, due - now + TRACE_S * 1000, TRACE_S) -- by this key a promotion sees that there are any
+    else
+      forget_trace(id)
     end
     -- after the job itself: a refused write above must not leave a marker that says the job is there
     if unique then

@@ -66,9 +66,12 @@ class FleetSupport(Protocol):
         """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
 
         Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
-        `^` stands for itself. One pass over the store, however many patterns there are. Each step is a small one for
-        the store, and may find nothing; the caller sets the pace. A queue may come twice; one that has either all the
-        while comes at least once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
+        `^` stands for itself, as does all else: `%`, `_`, `.`, a backslash. A queue whose last job has gone and whose
+        lock has been released or has expired is not found.
+
+        One pass over the store, however many patterns there are. Each step is a small one for the store, and may find
+        nothing; the caller sets the pace. A queue may come twice; one that has either all the while comes at least
+        once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
         """
         ...
 
@@ -82,7 +85,8 @@ class FleetSupport(Protocol):
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
         """Be a member of a group for `ttl_ms` milliseconds of the store's clock; all members of now, atomically.
 
-        `Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires.
+        `Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires. Joining
+        again starts the membership anew, for longer or shorter; that of the others stays as it is.
 
         The feeds of other members tell of a new one, where `capabilities.wake` is not POLL.
         """
@@ -100,8 +104,10 @@ class ChangeFeed(Protocol):
     async def next(self, timeout_s: float) -> Changes:
         """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
 
-        Tells of everything for which `Backend.wait` would end. Telling of too much is allowed, and of queues that
-        nobody knows yet it tells too. Never raises; after the backend is closed it tells that everything changed.
+        Tells of everything for which `Backend.wait` would end. Every feed does, whatever the others have told and
+        whether they have been closed. What changes between two calls is told by the second. Telling of too much is
+        allowed, and of queues that nobody knows yet it tells too. Never raises; after the backend is closed it tells
+        that everything changed.
         """
         ...
 

@@ -5,9 +5,18 @@ promotion.py        promote: due, order, bound, fencing, lag
 delivery.py         what a consumer finds: payloads, names, the stream's bound
 scheduling.py       schedule, cancel, stats, read
 overdue.py          jobs that wait for hours beyond their due time
+text.py             ids, names, holders and queues that look alike
+numbers.py          numbers of many bits
+order.py            due times and ties, in batches of any size
+identity.py         ids that come again
 waiting.py          wait, close, shape, faults
+wakes.py            which changes end which waits
+closing.py          what is left after close
 phases.py           cleanup and emit, fused or not
 fleet.py            FleetSupport: several queues in one call, changes, members of a group
+feeds.py            several feeds at once
+members.py          who is a member of a group, and until when
+finding.py          patterns, and which queues there are to find
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
 diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
 atomicity.py        what is atomic among processes
@@ -32,19 +41,28 @@ backend does not offer it.
 from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.cancellation import CancellationContract
+from promoter_core.testing.conformance.closing import ClosingContract
 from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
+from promoter_core.testing.conformance.feeds import FeedsContract
+from promoter_core.testing.conformance.finding import FindingContract
 from promoter_core.testing.conformance.fleet import FleetContract
+from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.lock import LockContract
+from promoter_core.testing.conformance.members import MembersContract
+from promoter_core.testing.conformance.numbers import NumbersContract
+from promoter_core.testing.conformance.order import OrderContract
 from promoter_core.testing.conformance.overdue import OverdueContract
 from promoter_core.testing.conformance.phases import PhasesContract
 from promoter_core.testing.conformance.promotion import PromotionContract
 from promoter_core.testing.conformance.random_programs import RandomProgramsContract
 from promoter_core.testing.conformance.scheduling import SchedulingContract
 from promoter_core.testing.conformance.sinks import EventSinkContract, MetricsSinkContract
+from promoter_core.testing.conformance.text import TextContract
 from promoter_core.testing.conformance.waiting import WaitingContract
+from promoter_core.testing.conformance.wakes import WakesContract
 
 
 class BackendContract(
@@ -54,8 +72,17 @@ class BackendContract(
     SchedulingContract,
     OverdueContract,
     WaitingContract,
+    WakesContract,
+    ClosingContract,
+    TextContract,
+    IdentityContract,
+    NumbersContract,
+    OrderContract,
     PhasesContract,
     FleetContract,
+    FeedsContract,
+    MembersContract,
+    FindingContract,
     DeadLettersContract,
     DiagnosticsContract,
     AtomicityContract,

@@ -14,18 +14,27 @@ from tests.contract.mutants import (
     cancelling,
     cancelling_locks,
     clocks,
+    closing,
     dead_letters,
     diagnostics,
+    feeds,
+    finding,
     fleet,
+    identity,
     leases,
     locks,
+    look_alikes,
     manners,
+    numbers,
+    orders,
     phases,
     phases2,
     processes,
     processes_jobs,
     promoting,
     scheduling,
+    texts,
+    wakes,
 )
 from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
 from tests.contract.stores import names_in_memory, set_time_in_memory
@@ -53,6 +62,15 @@ MODULES = (
     leases,
     clocks,
     phases2,
+    texts,
+    look_alikes,
+    numbers,
+    orders,
+    identity,
+    wakes,
+    closing,
+    feeds,
+    finding,
 )
 MUTANTS = {
     name: cls

@@ -1,0 +1,151 @@
+"""Order: of due times and ties, in batches smaller and larger than any chunk; in the stream, in `jobs` and elsewhere.
+
+A store may be so slow that a due time has passed when the job reaches it: then the job is due at that moment. So the
+order that is expected is made from the due times that the store tells, once these are known to be right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from promoter_core.spi import CHASQUIMQ, CancelOutcome, JobRequest, PromotedJob, Ties
+from promoter_core.testing.conformance.base import ContractBase, needs_ties
+from promoter_core.testing.conformance.harness import Kit, job
+from promoter_core.testing.conformance.obligations import obliges
+
+ORDER = "Order: by due time; among equals, by `capabilities.ties`."
+EVERYWHERE = "So it is within a batch of any size, from one batch to the next, in the stream, in `jobs`, in `traces`"
+INSERTION = "INSERTION is the order in which jobs were scheduled, those of one call in the order of the call."
+FEW, MANY = 250, 1_100  # jobs: more than a chunk of 100 or 200, and of 1,000
+
+
+class OrderContract(ContractBase):
+    @pytest.mark.parametrize(("spread_ms", "limit"), [(1, 10_000), (1, 99), (110, 300)])
+    async def test_many_jobs_are_promoted_by_due_time_and_ties(self, kit: Kit, spread_ms: int, limit: int) -> None:
+        due_ms = (await kit.backend.stats(kit.queue)).now_ms + 100
+        requests = [job(f"j{i:04}", due_ms=due_ms + i % spread_ms, name=f"n{i % 7}") for i in _shuffled(MANY)]
+        for first in range(0, MANY, 600):
+            await kit.backend.schedule(kit.queue, requests[first : first + 600])
+        scheduled_ms = (await kit.backend.stats(kit.queue)).now_ms
+        await self._all_due(kit, MANY)
+        jobs = await _promote_all(kit, limit)
+        asked = {request.id: request.due_ms or 0 for request in requests}
+        wrong = [j for j in jobs if not (j.due_ms == asked.get(j.id or "") or due_ms < j.due_ms <= scheduled_ms)]
+        obliges("Backend.promote", ORDER, not wrong and len(jobs) == MANY, wrong_due_times=wrong, jobs=len(jobs))
+        await self._in_order(kit, jobs, requests)
+
+    async def test_jobs_due_at_once_in_one_call_keep_their_order(self, kit: Kit) -> None:
+        """Whatever due time in the past they have: all are due now."""
+        now_ms = (await kit.backend.stats(kit.queue)).now_ms
+        requests = [
+            job(f"j{i:04}", due_ms=now_ms - i) if i % 3 else job(f"j{i:04}", delay_ms=0) for i in _shuffled(FEW)
+        ]
+        await kit.backend.schedule(kit.queue, requests)
+        await self._due_at_once(kit, requests)
+
+    async def test_jobs_due_at_once_in_several_calls_keep_their_order(self, kit: Kit) -> None:
+        now_ms = (await kit.backend.stats(kit.queue)).now_ms
+        requests = [job(f"j{i:04}", delay_ms=0) if i % 3 else job(f"j{i:04}", due_ms=now_ms - i) for i in _shuffled(40)]
+        for request in requests:
+            await kit.backend.schedule(kit.queue, [request])
+        await self._due_at_once(kit, requests)
+
+    async def test_a_job_due_at_once_comes_after_those_that_were_due_before(self, kit: Kit) -> None:
+        await kit.due("z")
+        await kit.sleep_ms(5)
+        await kit.backend.schedule(kit.queue, [job("a", delay_ms=0)])
+        await kit.sleep_ms(5)
+        await kit.backend.schedule(kit.queue, [job("0", due_ms=1)])
+        lease = await kit.lead()
+        seen = [[j.id for j in (await kit.promote(lease, limit=1)).jobs] for _ in range(3)]
+        obliges("Backend.promote", ORDER, seen == [["z"], ["a"], ["0"]], promoted=seen)
+
+    async def test_a_job_that_is_scheduled_again_takes_its_place_behind(self, kit: Kit) -> None:
+        needs_ties(kit, Ties.INSERTION)
+        await kit.schedule("a", "b", "c", delay_ms=0, unique=True)
+        (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
+        obliges("Backend.cancel", "REMOVED: it was there", outcome is CancelOutcome.REMOVED, outcome=outcome)
+        await kit.schedule("b", "d", "a", delay_ms=0, unique=True)  # b is a repeat
+        p = await kit.promote(await kit.lead())
+        seen = [j.id for j in p.jobs]
+        obliges("Backend.promote", INSERTION, seen == ["b", "c", "d", "a"], promoted=seen)
+
+    async def test_trace_contexts_come_in_promotion_order(self, kit: Kit) -> None:
+        if not kit.backend.capabilities.traces:
+            pytest.skip("needs the capability traces; this backend has traces=False")
+        due_ms = (await kit.backend.stats(kit.queue)).now_ms + 100
+        contexts = {f"j{i:04}": f"00-{i + 1:032x}-{i + 1:016x}-01" for i in range(FEW) if i % 5}
+        requests = [
+            job(f"j{i:04}", due_ms=due_ms + i // 3, traceparent=contexts.get(f"j{i:04}", "")) for i in _shuffled(FEW)
+        ]
+        await kit.backend.schedule(kit.queue, requests)
+        await self._all_due(kit, FEW)
+        lease, traces = await kit.lead(), []
+        for limit in (7, 100, FEW):
+            p = await kit.promote(lease, limit=limit, want_traces=True)
+            traces.append((p.promoted, p.traces))
+            expected = tuple(contexts[j.id] for j in p.jobs if j.id in contexts)
+            obliges("Backend.promote", EVERYWHERE, p.traces == expected, limit=limit, traces=p.traces, jobs=p.jobs)
+        total = sum(len(some) for _, some in traces)
+        obliges("Backend.promote", EVERYWHERE, total == len(contexts), given=len(contexts), traces=total)
+
+    async def _due_at_once(self, kit: Kit, requests: Sequence[JobRequest]) -> None:
+        """Their due times are those of their calls, so that ties decide."""
+        jobs = await _promote_all(kit, 60)
+        due_ms = {j.id: j.due_ms for j in jobs}
+        in_calls = [due_ms.get(request.id, -1) for request in requests]
+        rule = "A job that is due at once, or was, is due now"
+        obliges("Backend.schedule", rule, in_calls == sorted(in_calls) and in_calls[0] >= 0, due_ms=in_calls)
+        await self._in_order(kit, jobs, requests)
+
+    async def _in_order(self, kit: Kit, jobs: Sequence[PromotedJob], requests: Sequence[JobRequest]) -> None:
+        """The jobs, promoted in this order, are in the order that the contract asks for, and so everywhere."""
+        by_member = kit.backend.capabilities.ties is Ties.MEMBER
+        ties: dict[str | None, Any] = {r.id: _member(r) if by_member else i for i, r in enumerate(requests)}
+        names: dict[str | None, str] = {r.id: r.name for r in requests}
+        told: list[Any] = [(j.id, j.name, j.due_ms) for j in jobs]
+        right: list[Any] = [(j.id, names[j.id], j.due_ms) for j in sorted(jobs, key=lambda j: (j.due_ms, ties[j.id]))]
+        obliges("Backend.promote", ORDER, told == right, **_first_difference(told, right))
+        told = [(j.id, j.name or None, j.stream_id) for j in jobs]
+        seen: list[Any] = [(a.id, a.name, a.entry.id) for a in await kit.arrivals()]
+        obliges("Backend.promote", EVERYWHERE, seen == told, of="the stream", **_first_difference(seen, told))
+        seen, told = [e["id"] for e in await kit.events()], [j.id for j in jobs]
+        obliges("Backend.promote", EVERYWHERE, seen == told, of="the events", **_first_difference(seen, told))
+
+    async def _all_due(self, kit: Kit, count: int) -> None:
+        await kit.sleep_ms(220)
+        for _ in range(1_000):
+            if (stats := await kit.backend.stats(kit.queue)).due >= count:
+                return
+            await kit.sleep_ms(5)
+        obliges("Backend.stats", "A consistent look at the queue", False, scheduled=count, stats=stats)
+
+
+async def _promote_all(kit: Kit, limit: int) -> list[PromotedJob]:
+    lease = await kit.lead()
+    jobs: list[PromotedJob] = []
+    while (p := await kit.promote(lease, limit=limit)).promoted:  # a batch may be smaller than the limit
+        jobs += p.jobs
+    return jobs
+
+
+def _shuffled(count: int) -> list[int]:
+    numbers = list(range(count))
+    random.Random(count).shuffle(numbers)  # noqa: S311  # the same in each run
+    return numbers
+
+
+def _member(request: JobRequest) -> bytes:
+    return CHASQUIMQ.encode_member(request.name, request.envelope)
+
+
+def _first_difference(seen: Sequence[Any], expected: Sequence[Any]) -> dict[str, Any]:
+    """Where two lists part, for a failure's message."""
+    at = next(
+        (i for i, (a, b) in enumerate(zip(seen, expected, strict=False)) if a != b), min(len(seen), len(expected))
+    )
+    return {"at": at, "seen": list(seen[at : at + 5]), "expected": list(expected[at : at + 5]), "jobs": len(seen)}

@@ -1,0 +1,177 @@
+"""Which changes end which waits: of any job of a call, of every queue and kind by itself, however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from promoter_core.spi import ChangeKind, Clock, JobRequest, Lease
+from promoter_core.testing.conformance.base import ContractBase, needs_wake
+from promoter_core.testing.conformance.harness import LONG_MS, Kit, job
+from promoter_core.testing.conformance.obligations import obliges
+from promoter_core.testing.conformance.shape_checks import CheckedBackend
+from promoter_core.testing.conformance.waiting import MISSED, PATIENT_S
+
+JOBS, LOCK = ChangeKind.JOBS, ChangeKind.LOCK
+ANY = "For JOBS, a job that comes before all others is a change, whichever of a call's jobs it is"
+EVERY = "It ends every wait for it, of all that are under way and of those to come before the next such call"
+HIDES = "one change hides no other"
+NEAR_MS, FAR_MS = LONG_MS // 2, 2 * LONG_MS
+
+HEADS: dict[str, tuple[JobRequest, ...]] = {  # calls whose head is before the job that waits, due in LONG_MS
+    "the first": (job("near", delay_ms=NEAR_MS), job("far", delay_ms=FAR_MS)),
+    "the last": (job("far", delay_ms=FAR_MS), job("further", delay_ms=FAR_MS + 1), job("near", delay_ms=NEAR_MS)),
+    "one in the middle": (
+        *(job(f"far-{i}", delay_ms=FAR_MS + i) for i in range(3)),
+        job("near", delay_ms=NEAR_MS),
+        *(job(f"further-{i}", delay_ms=FAR_MS + i) for i in range(3)),
+    ),
+    "the last of 250": (*(job(f"j{i}", delay_ms=FAR_MS) for i in range(249)), job("near", delay_ms=NEAR_MS)),
+    "one due at once": (job("now", delay_ms=0),),
+    "one due long ago": (job("past", due_ms=1),),
+    "a unique one": (job("near", delay_ms=NEAR_MS, unique=True),),
+    "one without an index": (job("near", delay_ms=NEAR_MS, index=False),),
+    "one after a repeat": (job("taken", delay_ms=NEAR_MS, unique=True), job("near", delay_ms=NEAR_MS, unique=True)),
+}
+
+
+class WakesContract(ContractBase):
+    async def test_any_job_of_a_call_may_be_the_new_head(self, kit: Kit) -> None:
+        needs_wake(kit)
+        queues = [kit.other() for _ in HEADS]
+        for k in queues:
+            await k.schedule("taken", unique=True)
+        await _settle(kit, queues, JOBS)
+        waits = [asyncio.ensure_future(_ends(k, JOBS)) for k in queues]
+        await kit.sleep_ms(30)
+        for k, jobs in zip(queues, HEADS.values(), strict=True):
+            await k.backend.schedule(k.queue, jobs)
+        woken = dict(zip(HEADS, await asyncio.gather(*waits), strict=True))
+        obliges("Backend.wait", ANY, all(woken.values()), new_head_and_whether_the_wait_ended=woken)
+
+    async def test_what_has_gone_is_no_head_any_more(self, kit: Kit) -> None:
+        """A store that remembers the earliest due time must forget it with the job."""
+        needs_wake(kit)
+        promoted, cancelled, only = queues = [kit.other() for _ in range(3)]
+        await promoted.schedule("now", delay_ms=0)
+        await promoted.schedule("far", delay_ms=FAR_MS)
+        for k in (cancelled, only):
+            await k.schedule("near", delay_ms=NEAR_MS)
+        await cancelled.schedule("far", delay_ms=FAR_MS)
+        for k in (cancelled, only):
+            await k.backend.cancel(k.queue, ["near"])
+        await _settle(kit, queues, JOBS)
+        waits = [asyncio.ensure_future(_ends(k, JOBS)) for k in queues]
+        await kit.sleep_ms(30)
+        for k in queues:
+            await k.schedule("next")
+        woken = dict(zip(("promoted", "cancelled", "the only one"), await asyncio.gather(*waits), strict=True))
+        rule = "For JOBS, a job that comes before all others is a change"
+        obliges("Backend.wait", rule, all(woken.values()), the_head_before_and_whether_the_wait_ended=woken)
+
+    @pytest.mark.parametrize("change", [JOBS, LOCK], ids=["jobs", "lock"])
+    async def test_a_change_ends_every_wait_for_it(self, kit: Kit, change: ChangeKind) -> None:
+        needs_wake(kit)
+        queues = [kit.other() for _ in range(3)]
+        await _settle(kit, queues, change)
+        waits = {k: [asyncio.ensure_future(_ends(k, change)) for _ in range(3)] for k in queues}
+        await kit.sleep_ms(30)
+        for number in (1, 2, 0):  # in another order than they wait in
+            await _change(queues[number], change)
+            woken = await asyncio.gather(*waits[queues[number]])
+            obliges("Backend.wait", EVERY, all(woken), queue=f"{number + 1} of 3", its_three_waits_ended=woken)
+        woken = [await _ends(k, change) for k in queues]
+        obliges("Backend.wait", EVERY, all(woken), waits_after_the_change_before_a_look=woken)
+
+    @pytest.mark.parametrize("change", [JOBS, LOCK], ids=["jobs", "lock"])
+    async def test_a_change_after_a_wait_whose_time_was_up_is_not_missed(self, kit: Kit, change: ChangeKind) -> None:
+        needs_wake(kit)
+        await _settle(kit, [kit], change)
+        waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, change, PATIENT_S))
+        await kit.sleep_ms(5)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await kit.backend.wait(kit.queue, change, 0.02)
+        await _change(kit, change)
+        await kit.sleep_ms(30)
+        obliges(
+            "Backend.wait", MISSED, await _ends(kit, change), waits_before_the_change="one timed out, one cancelled"
+        )
+
+    async def test_looks_at_other_things_do_not_hide_a_change(self, kit: Kit) -> None:
+        """Only `promote` of this queue is a look at its set, only `lock` of this queue one at its lock."""
+        needs_wake(kit)
+        other = kit.other()
+        await _settle(kit, [other], JOBS)
+        lease = Lease(kit.queue, "leader", LONG_MS)
+        await _settle(kit, [kit], JOBS)
+        await kit.schedule("near", delay_ms=NEAR_MS)
+        await kit.sleep_ms(30)  # it has been heard of
+        await kit.backend.lock(kit.queue, lease.holder, LONG_MS)
+        await kit.backend.stats(kit.queue)
+        await kit.schedule("far", delay_ms=FAR_MS)
+        await kit.backend.cancel(kit.queue, ["never"])
+        await other.promote(Lease(other.queue, "leader", LONG_MS))
+        await other.backend.wait(other.queue, JOBS, 0.02)
+        await kit.backend.wait(kit.queue, LOCK, 0.02)
+        obliges("Backend.wait", HIDES, await _ends(kit, JOBS), change="a new head", then="lock, stats and others")
+
+    async def test_a_new_head_does_not_hide_the_release_of_the_lock(self, kit: Kit, pair: Any, clock: Clock) -> None:
+        mine = Kit(CheckedBackend(pair[0]), clock)
+        theirs = mine.other(CheckedBackend(pair[1]))
+        needs_wake(mine)
+        lease = await theirs.lead("other")
+        await mine.backend.lock(mine.queue, "me", LONG_MS)
+        await theirs.backend.unlock(lease)
+        await mine.sleep_ms(30)
+        await mine.schedule("near", delay_ms=NEAR_MS)
+        await mine.try_promote(Lease(mine.queue, "me", LONG_MS))
+        await mine.backend.wait(mine.queue, JOBS, 0.02)
+        await mine.backend.stats(mine.queue)
+        obliges("Backend.wait", HIDES, await _ends(mine, LOCK), change="unlock", then="promote, schedule and others")
+
+    async def test_a_wait_without_time_answers_at_once(self, kit: Kit) -> None:
+        await kit.promote(await kit.lead())
+        await kit.backend.lock(kit.queue, "other", LONG_MS)
+        for change in (JOBS, LOCK):
+            began_s = kit.clock.monotonic()
+            waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, change, 0.0))
+            done, _ = await asyncio.wait((waiting,), timeout=PATIENT_S)
+            waiting.cancel()
+            ended = bool(done) and kit.clock.monotonic() - began_s < PATIENT_S
+            obliges("Backend.wait", "Wait up to `timeout_s` seconds", ended, timeout_s=0.0, change=change)
+            await asyncio.gather(waiting)
+
+
+async def _ends(kit: Kit, change: ChangeKind) -> bool:
+    """True when a wait of several seconds ended early."""
+    began_s = kit.clock.monotonic()
+    changed = await kit.backend.wait(kit.queue, change, PATIENT_S)
+    return bool(changed) and kit.clock.monotonic() - began_s < PATIENT_S
+
+
+async def _change(kit: Kit, change: ChangeKind) -> None:
+    """A new head, or a release of the lock by the one whom `_settle` made the holder."""
+    if change is JOBS:
+        await kit.schedule("near", delay_ms=NEAR_MS)
+    else:
+        await kit.backend.unlock(Lease(kit.queue, "leader", LONG_MS))
+
+
+async def _settle(kit: Kit, queues: Sequence[Kit], change: ChangeKind) -> None:
+    """Look at each until nothing more is announced: setting up may cause a wake or two. "leader" holds the locks."""
+    leases = {k: await k.lead() for k in queues}
+    left = list(queues)
+    for _ in range(20):
+        for k in left:
+            if change is JOBS:
+                await k.promote(leases[k])
+            else:
+                await k.backend.lock(k.queue, "follower", LONG_MS)
+        ended = await asyncio.gather(*(kit.backend.wait(k.queue, change, 0.05) for k in left))
+        left = [k for k, early in zip(left, ended, strict=True) if early]
+        if not left:
+            return
