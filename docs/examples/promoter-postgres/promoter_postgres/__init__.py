@@ -1,0 +1,1 @@
+"""A backend for Promoter that keeps delayed jobs in PostgreSQL."""

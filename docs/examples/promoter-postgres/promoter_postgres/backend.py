@@ -1,0 +1,334 @@
+"""`PostgresBackend`: the contract of `promoter_core.spi.Backend`, a function of schema.sql for each method.
+
+There is no DLQ: a row is a job or it is refused, so that none can be malformed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from promoter_core.spi import (
+    BackendError,
+    BackendUrl,
+    CancelOutcome,
+    Capabilities,
+    ChangeFeed,
+    ChangeFlags,
+    ChangeKind,
+    ConfigError,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Lifecycle,
+    Members,
+    Overflow,
+    PermanentError,
+    Phase,
+    PromotedJob,
+    Promotion,
+    PromotionRequest,
+    PushChannel,
+    QueueStats,
+    Renewal,
+    Scheduled,
+    StreamEntry,
+    StreamName,
+    SystemClock,
+    Ties,
+    Wake,
+    chunked,
+    later_than,
+    to_bytes,
+    to_text,
+    url_options,
+)
+from promoter_postgres.database import Database, Target
+
+CHUNK = 500  # jobs in one transaction
+CHUNK_BYTES = 4_000_000  # of envelopes
+PAGE = 500  # names of queues
+
+PROMOTE = "SELECT * FROM promote(%s, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+READ = {
+    StreamName.JOBS: "SELECT * FROM stream WHERE queue = %s AND seq > %s ORDER BY seq LIMIT %s",
+    StreamName.EVENTS: "SELECT * FROM events WHERE queue = %s AND seq > %s ORDER BY seq LIMIT %s",
+}
+STATS = """
+    SELECT t, count(j.queue) AS depth, count(j.queue) FILTER (WHERE j.due_ms <= t) AS due, min(j.due_ms) AS next_ms,
+        (SELECT count(*) FROM stream WHERE queue = q) AS stream_len,
+        (SELECT count(*) FROM events WHERE queue = q) AS events_len,
+        (SELECT holder FROM locks WHERE queue = q AND expires_ms > t) AS holder,
+        (SELECT expires_ms - t FROM locks WHERE queue = q AND expires_ms > t) AS left_ms
+    FROM (SELECT now_ms() AS t, %s::text AS q OFFSET 0) AS asked LEFT JOIN jobs AS j ON j.queue = q GROUP BY t, q
+"""
+
+
+class PostgresBackend:
+    def __init__(self, target: Target) -> None:
+        self._flags = ChangeFlags(SystemClock())
+        self._life = Lifecycle(self._flags)
+        self._db = Database(target, self._life)
+        self._target = target
+        self._channel = PushChannel(self._listen, self._flags.set_all, name=f"listening to {target.name}")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            wake=Wake.ANY_WRITE if self._channel.hears else Wake.POLL,
+            fused=frozenset({Phase.CLEANUP, Phase.EMIT}),
+            ties=Ties.INSERTION,
+            durable=True,
+            shared=True,
+            traces=True,
+        )
+
+    async def open(self) -> None:
+        async def start() -> None:
+            await self._db.open()
+            await self._channel.start()
+
+        await self._life.open(start)
+
+    async def close(self) -> None:
+        async def stop() -> None:
+            await self._channel.stop()
+            await self._db.close()
+
+        await self._life.close(stop)
+
+    async def lock(self, queue: str, holder: str, ttl_ms: int) -> Lease | LeaseHeld:
+        self._flags.expect(ChangeKind.LOCK, queue)
+        (row,) = await self._db.rows("SELECT * FROM take_lock(%s, %b, %s)", queue, to_bytes(holder), ttl_ms)
+        return _lock_answer(row, Lease(queue, holder, ttl_ms))
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        self._flags.expect(ChangeKind.JOBS, lease.queue)
+        return _promotion(await self._db.rows(PROMOTE, *_promote_arguments(lease, request)), request)
+
+    async def unlock(self, lease: Lease) -> bool:
+        (row,) = await self._db.rows("SELECT release_lock(%s, %b) AS released", lease.queue, to_bytes(lease.holder))
+        return bool(row.released)
+
+    async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
+        return await self._life.wait(queue, change, timeout_s)
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        self._life.check()
+        created: list[bool] = []
+        sql = "SELECT schedule(%s, %b::bytea[], %b::bytea[], %b::bytea[], %b, %b, %b, %b::bytea[]) AS created"
+        for some in chunked(jobs, CHUNK, size=lambda job: len(job.envelope), max_size=CHUNK_BYTES):
+            (row,) = await self._db.rows(
+                sql,
+                queue,
+                [to_bytes(job.id) for job in some],
+                [to_bytes(job.name) for job in some],
+                [job.envelope for job in some],
+                [job.due_ms for job in some],
+                [job.delay_ms for job in some],
+                [job.unique for job in some],
+                [to_bytes(job.traceparent) for job in some],
+            )
+            created += row.created
+        return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+        self._life.check()
+        removed: list[bool] = []
+        for some in chunked(ids, CHUNK):
+            sql = "SELECT cancel(%s, %b::bytea[]) AS removed"
+            (row,) = await self._db.rows(sql, queue, [to_bytes(id) for id in some])
+            removed += row.removed
+        return tuple(CancelOutcome.REMOVED if there else CancelOutcome.NOT_FOUND for there in removed)
+
+    async def stats(self, queue: str) -> QueueStats:
+        (row,) = await self._db.rows(STATS, queue)
+        return QueueStats(
+            now_ms=row.t,
+            depth=row.depth,
+            due=row.due,
+            oldest_pending_lag_ms=_lag_ms(row),
+            next_due_ms=row.next_ms,
+            stream_len=row.stream_len,
+            events_len=row.events_len,
+            dlq_len=0,
+            holder=to_text(row.holder) if row.holder is not None else None,
+            lease_remaining_ms=row.left_ms,
+        )
+
+    async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
+        self._life.check()
+        low = _entry_number(after) if after else 0
+        rows = await self._db.rows(READ[stream], queue, low, limit) if stream in READ else []
+        return tuple(StreamEntry(str(row.seq), _fields(stream, row)) for row in rows)
+
+    # FleetSupport
+
+    async def lock_many(
+        self, queues: Sequence[str], holder: str, ttl_ms: int
+    ) -> Sequence[Lease | LeaseHeld | BackendError]:
+        for queue in queues:
+            self._flags.expect(ChangeKind.LOCK, queue)
+        sql = "SELECT * FROM take_locks(%s, %b, %s) ORDER BY ord"
+        rows = await self._db.rows(sql, list(queues), to_bytes(holder), ttl_ms)
+        return [_lock_answer(row, Lease(queue, holder, ttl_ms)) for queue, row in zip(queues, rows, strict=True)]
+
+    async def promote_many(
+        self, requests: Sequence[tuple[Lease, PromotionRequest]]
+    ) -> Sequence[Promotion | LeaseLost | BackendError]:
+        for lease, _ in requests:
+            self._flags.expect(ChangeKind.JOBS, lease.queue)
+        answers = await self._db.rows_many(PROMOTE, [_promote_arguments(*asked) for asked in requests])
+        return [
+            answer if isinstance(answer, BackendError) else _promotion(answer, request)
+            for answer, (_, request) in zip(answers, requests, strict=True)
+        ]
+
+    async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
+        rows = await self._db.rows(
+            "SELECT * FROM renew_locks(%s, %b::bytea[], %s)",
+            [lease.queue for lease in leases],
+            [to_bytes(lease.holder) for lease in leases],
+            [lease.ttl_ms for lease in leases],
+        )
+        answers: list[Renewal | LeaseLost] = [LeaseLost()] * len(leases)
+        for row in rows:
+            answers[row.ord - 1] = Renewal(row.t, row.next_ms is not None and row.next_ms <= row.t, row.next_ms)
+        return answers
+
+    async def subscribe(self) -> ChangeFeed:
+        self._life.check()
+        return self._flags.subscribe()
+
+    async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        after = ""
+        while True:
+            (row,) = await self._db.rows("SELECT queues_after(%s, %s) AS names", after, PAGE)
+            if not row.names:
+                return
+            after = row.names[-1]
+            yield [name for name in row.names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+    async def announce(self, queues: Sequence[str]) -> None:
+        sql = "SELECT pg_notify(%s, 'j' || q) FROM unnest(%s::text[]) AS q"
+        await self._db.rows(sql, self._target.channel, list(queues))
+
+    async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
+        sql = "SELECT * FROM join_team(%b, %b, %s)"
+        (row,) = await self._db.rows(sql, to_bytes(group), to_bytes(member), ttl_ms)
+        return Members(frozenset(map(to_text, row.everybody)), row.next_ms)
+
+    async def leave_group(self, group: str, member: str) -> None:
+        await self._db.rows("SELECT leave_team(%b, %b)", to_bytes(group), to_bytes(member))
+
+    async def _listen(self, connected: Callable[[], None]) -> None:
+        """One connection's life: its notifications become flags."""
+        try:
+            connection = await self._target.connect()
+        except Exception as exc:
+            raise self._target.translate(exc) from exc
+        try:
+            await connection.execute(f"LISTEN {self._target.channel}")
+            connected()
+            async for message in connection.notifies():
+                kind = {"j": ChangeKind.JOBS, "l": ChangeKind.LOCK, "m": ChangeKind.MEMBERS}[message.payload[0]]
+                self._flags.set(kind, message.payload[1:])
+        finally:
+            await connection.close()
+
+
+def _lock_answer(row: Any, lease: Lease) -> Lease | LeaseHeld:
+    return lease if row.other is None else LeaseHeld(row.left_ms, to_text(row.other), row.lag_ms or 0)
+
+
+def _promote_arguments(lease: Lease, request: PromotionRequest) -> tuple[object, ...]:
+    hold = request.overflow is Overflow.HOLD
+    bounds = (request.limit, request.max_stream_len, hold, request.events, request.events_max_stream_len)
+    wanted = (request.renew, request.want_jobs, request.want_traces)
+    return (lease.queue, to_bytes(lease.holder), lease.ttl_ms, *bounds, *wanted)
+
+
+def _promotion(rows: list[Any], request: PromotionRequest) -> Promotion | LeaseLost:
+    if not rows:
+        return LeaseLost()
+    (row,) = rows
+    told = zip(row.ids or (), row.names or (), row.dues or (), row.entries or (), strict=False)
+    return Promotion(
+        row.moved,
+        depth=row.depth,
+        oldest_pending_lag_ms=_lag_ms(row),
+        next_due_ms=row.next_ms,
+        now_ms=row.t,
+        held_back=row.held_back,
+        jobs=tuple(
+            PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=row.t, stream_id=str(entry))
+            for id, name, due_ms, entry in told
+        ),
+        lateness_counts=later_than(row.t, row.dues or ()),
+        traces=tuple(map(to_text, row.traces or ())),
+        work_ms=row.work_ms if request.want_work else None,
+    )
+
+
+def _lag_ms(row: Any) -> int:
+    return max(row.t - row.next_ms, 0) if row.next_ms is not None else 0
+
+
+def _fields(stream: StreamName, row: Any) -> dict[str, bytes]:
+    if stream is StreamName.JOBS:
+        fields = {"d": row.envelope}
+    else:
+        fields = {"e": b"waiting", "id": row.id, "ts": b"%d" % row.ms}
+    return fields | ({"n": row.name} if row.name else {})
+
+
+def _entry_number(entry_id: str) -> int:
+    if re.fullmatch("[0-9]{1,18}", entry_id):
+        return int(entry_id)
+    raise PermanentError(f"expected the id of an entry, such as 17, not {entry_id!r}", code="ID")
+
+
+def open_url(url: BackendUrl) -> PostgresBackend:
+    """`postgres://user:password@host:5432/database?schema=promoter`."""
+    options = url.take(
+        schema=str,
+        socket=str,
+        sslmode=url_options.choice("disable", "prefer", "require", "verify-ca", "verify-full"),
+        sslrootcert=str,
+        pool_size=url_options.whole(1, 100),
+        timeout=url_options.duration_ms(100, 600_000),
+    )
+    schema = options.get("schema", "promoter")
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,49}", schema):
+        raise ConfigError(f"{url}: the schema must be up to 50 small letters, digits and _, not {schema!r}")
+    if not url.path.strip("/"):
+        raise ConfigError(f"{url}: expected postgres://user:password@host:5432/database")
+    timeout_s = options.get("timeout", 10_000) / 1000
+    hosts = url.addresses(5432)
+    conninfo = {
+        "host": options.get("socket") or ",".join(host for host, _ in hosts),
+        "port": ",".join(str(port) for _, port in hosts),
+        "dbname": url.path.removeprefix("/"),
+        "options": f"-c search_path={schema} -c statement_timeout={int(timeout_s * 1000)}",
+        "client_encoding": "UTF8",
+        "application_name": "promoter",
+        "target_session_attrs": "read-write",
+        "connect_timeout": "5",
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+        **{name: options[name] for name in ("sslmode", "sslrootcert") if name in options},
+    }
+
+    async def fixed() -> tuple[str | None, str]:
+        return url.username, url.password or ""
+
+    credentials = url.credentials or fixed
+    pool_size = options.get("pool_size", 4)
+    return PostgresBackend(
+        Target(conninfo=conninfo, credentials=credentials, schema=schema, pool_size=pool_size, timeout_s=timeout_s)
+    )

@@ -1,0 +1,182 @@
+"""The server: connections, the schema, and the errors. Each call is one statement, in a transaction of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from promoter_core.spi import (
+    BackendError,
+    Credentials,
+    ErrorTable,
+    Lifecycle,
+    PermanentError,
+    cancel_and_wait,
+    run_call,
+)
+
+ERRORS = ErrorTable(
+    code=lambda exc: getattr(exc, "sqlstate", None),
+    classes=[(psycopg.OperationalError, "CONNECTION")],
+    permanent=["28000", "28P01", "3D000", "42501", "42P01", "42883", "42703", "CONFIG"],
+    words={  # a connection that is refused has no code
+        "CONNECTION": "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|not permitted|"
+        "permission denied for|does not support SSL|certificate",
+    },
+    hints={"53100": "the disk is full", "25006": "this server is a standby", "40P01": "it is safe to repeat"},
+)
+VERSION = 1  # of schema.sql
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The place and the manner of connections."""
+
+    conninfo: dict[str, str]  # without the user and the password
+    credentials: Credentials
+    schema: str
+    pool_size: int
+    timeout_s: float  # for a call
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"PostgreSQL at {self.conninfo['host']}:{self.conninfo['port']}"
+
+    @property
+    def channel(self) -> str:
+        """Of notifications."""
+        return f"promoter_{self.schema}"
+
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
+        user, password = await self.credentials()
+        return await psycopg.AsyncConnection.connect(
+            "",
+            autocommit=True,
+            row_factory=namedtuple_row,
+            **self.conninfo,
+            **({"user": user} if user else {}),
+            **({"password": password} if password else {}),
+        )
+
+    def translate(self, exc: Exception) -> BackendError:
+        return ERRORS.translate(exc, self.name)
+
+
+class Database:
+    """A few connections, made when they are needed."""
+
+    def __init__(self, target: Target, life: Lifecycle) -> None:
+        self._target = target
+        self._life = life
+        self._slots = asyncio.Semaphore(target.pool_size)
+        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Connect, and make the tables where they are missing."""
+        await self._bounded(self._prepare())
+
+    async def close(self) -> None:
+        """Calls under way are given up."""
+        await asyncio.gather(*(cancel_and_wait(call) for call in self._calls))
+        await self._drop_idle()
+
+    async def rows(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of one statement. Raises BackendErrors only."""
+        self._life.check()
+        (answer,) = await self._bounded(self._run(sql, [arguments]))
+        if isinstance(answer, BackendError):
+            raise answer
+        return answer
+
+    async def rows_many(self, sql: str, arguments: Sequence[Sequence[object]]) -> list[list[Any] | BackendError]:
+        """The rows, or the error, of a statement for each of the arguments: a transaction each, one round trip."""
+        self._life.check()
+        return await self._bounded(self._run(sql, arguments)) if arguments else []
+
+    async def _bounded(self, call: Any) -> Any:
+        """A caller that is cancelled leaves it to its end: the connection is whole, and whoever waits is woken."""
+        task = asyncio.ensure_future(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        timeout_s = self._target.timeout_s
+        return await run_call(task, self._target.translate, self._life, timeout_s=timeout_s, whole=True)
+
+    async def _run(self, sql: str, arguments: Sequence[Sequence[object]]) -> list[list[Any] | BackendError]:
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else await self._target.connect()
+            try:
+                if len(arguments) == 1:
+                    cursor = await connection.execute(sql, arguments[0], binary=True)
+                    answers: list[list[Any] | BackendError] = [await cursor.fetchall()]
+                else:
+                    answers = await self._pipeline(connection, sql, arguments)
+            except psycopg.Error as exc:
+                if connection.closed:
+                    await self._drop_idle()  # they are likely to be as dead
+                elif len(arguments) == 1:
+                    return [self._target.translate(exc)]
+                raise
+            finally:
+                if not connection.closed and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+                    self._idle.append(connection)
+                else:
+                    await connection.close()
+            return answers
+
+    async def _pipeline(
+        self, connection: psycopg.AsyncConnection[Any], sql: str, arguments: Sequence[Sequence[object]]
+    ) -> list[list[Any] | BackendError]:
+        cursors, answers = [], []
+        async with connection.pipeline() as pipeline:
+            for some in arguments:
+                cursors.append(await connection.execute(sql, some, binary=True))
+                await pipeline.sync()
+            for cursor in cursors:
+                try:
+                    answers.append(await cursor.fetchall())
+                except psycopg.Error as exc:
+                    if connection.closed:
+                        raise
+                    answers.append(self._target.translate(exc))
+        return answers
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.close()
+
+    async def _prepare(self) -> None:
+        connection = await self._target.connect()
+        try:
+            if connection.info.server_version < 140_000 or connection.info.parameter_status("server_encoding") != "UTF8":
+                raise PermanentError(
+                    f"{self._target.name}: expected version 14 or newer, and a database in UTF8", code="CONFIG"
+                )
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('promoter schema', 0))")
+                await self._make_schema(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self._idle.append(connection)
+
+    async def _make_schema(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        schema = self._target.schema
+        cursor = await connection.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace') AS made", [schema])
+        (found,) = await cursor.fetchall()
+        if found.made is None:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            await connection.execute(files(__package__).joinpath("schema.sql").read_text())
+            await connection.execute(f"COMMENT ON SCHEMA {schema} IS 'promoter {VERSION}'")
+        elif found.made != f"promoter {VERSION}":
+            raise PermanentError(f"{self._target.name}: the schema {schema} is {found.made!r}, not ours", code="CONFIG")
+
+
