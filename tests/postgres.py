@@ -73,7 +73,10 @@ class PostgresServer:
         return self._run([self._folder / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *at, "-c", text])
 
     def stop(self) -> None:
-        subprocess.run(self._as_user([self._folder / "pg_ctl", "-D", self.dir / "data", "stop", "-m", "immediate"]), capture_output=True)
+        subprocess.run(
+            self._as_user([self._folder / "pg_ctl", "-D", self.dir / "data", "stop", "-m", "immediate"]),
+            capture_output=True,
+        )
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self) -> PostgresServer:

