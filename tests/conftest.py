@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.postgres import PostgresServer, binaries
 from tests.servers import Server, find, required, wanted
 
 
@@ -37,6 +38,27 @@ def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def server() -> Iterator[Server]:
     """A server of the test's own, to be killed, filled or reconfigured."""
     yield from start_or_skip("valkey-9.1")
+
+
+def start_postgres_or_skip() -> Iterator[PostgresServer]:
+    """As `start_or_skip`. It does not wait for the disk: what a test kills is the server, not the machine."""
+    if binaries() is None:
+        if "postgres" in required():
+            pytest.fail("PROMOTER_REQUIRE names postgres, which is not installed", pytrace=False)
+        pytest.skip("postgres is not installed: on Debian, apt-get install postgresql")
+    with PostgresServer(fsync="off") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    yield from start_postgres_or_skip()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of the test's own, to be restarted."""
+    yield from start_postgres_or_skip()
 
 
 # The matrix: a contract test says which backend runs on which server, the summary counts. What a test says travels in

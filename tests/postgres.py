@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.servers import free_port
 
-NAME = "postgres"
+NAME = "postgres"  # in PROMOTER_REQUIRE
 USER = "postgres"
+EXAMPLE = Path(__file__).parents[1] / "docs/examples/promoter-postgres"
 
 
 def binaries() -> Path | None:

@@ -11,8 +11,9 @@ import venv
 
 import pytest
 
-from tests.packaging.conftest import run
+from tests.packaging.conftest import ROOT, run
 
+EXAMPLE = ROOT / "docs/examples/promoter-sqlite"
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -83,3 +84,8 @@ asyncio.run(main())
             process.terminate()
         codes = {h: p.wait(10) for h, p in promoters.items()}
     assert sorted(codes.values()) == [-signal.SIGKILL, 0]
+
+
+def test_its_own_tests_pass(bin_):
+    done = run(bin_ / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=EXAMPLE, check=False)
+    assert done.returncode == 0, done.stdout

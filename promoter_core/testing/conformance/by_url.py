@@ -3,8 +3,8 @@
     pytest --pyargs promoter_core.testing.conformance.by_url --promoter-url redis://localhost:6379/15
 
 `--promoter-second-url` is another way to the same store, for the second backend of `pair`; without it the first URL is
-taken twice. `--promoter-unreachable-url` leads to no store. The other fixtures of the kit come from a plugin of pytest, by
-their name with `promoter_` before it: `-p my_fixtures`, with a fixture `promoter_leap` for `leap`, say.
+taken twice. `--promoter-unreachable-url` leads to no store. The other fixtures of the kit come from a plugin of pytest,
+by their name with `promoter_` before it: `-p my_fixtures`, with a fixture `promoter_leap` for `leap`, say.
 
 It leaves the keys of its `kit-…` queues behind: use a scratch database.
 """

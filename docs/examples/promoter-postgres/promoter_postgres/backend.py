@@ -278,11 +278,10 @@ def _lag_ms(row: Any) -> int:
 
 
 def _fields(stream: StreamName, row: Any) -> dict[str, bytes]:
+    name: dict[str, bytes] = {"n": row.name} if row.name else {}
     if stream is StreamName.JOBS:
-        fields = {"d": row.envelope}
-    else:
-        fields = {"e": b"waiting", "id": row.id, "ts": b"%d" % row.ms}
-    return fields | ({"n": row.name} if row.name else {})
+        return {"d": row.envelope, **name}
+    return {"e": b"waiting", "id": row.id, "ts": b"%d" % row.ms, **name}
 
 
 def _entry_number(entry_id: str) -> int:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
@@ -59,14 +60,9 @@ class Target:
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         user, password = await self.credentials()
-        return await psycopg.AsyncConnection.connect(
-            "",
-            autocommit=True,
-            row_factory=namedtuple_row,
-            **self.conninfo,
-            **({"user": user} if user else {}),
-            **({"password": password} if password else {}),
-        )
+        secrets = {name: value for name, value in (("user", user), ("password", password)) if value}
+        conninfo = make_conninfo("", **self.conninfo, **secrets)
+        return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, row_factory=namedtuple_row)
 
     def translate(self, exc: Exception) -> BackendError:
         return ERRORS.translate(exc, self.name)

@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from promoter_core import Registry, connect
+from promoter_core.spi import to_text
 from promoter_core.testing.conformance import BackendContract
 
 SCHEMA = "promoter_kit"
@@ -42,6 +43,16 @@ class TestPostgres(BackendContract):
                     await db.execute(sql, (ms, queue))
 
         return leap
+
+    @pytest.fixture
+    def stored_names(self, server_url):
+        async def stored_names():
+            """The ids that the tables say anything of."""
+            async with await psycopg.AsyncConnection.connect(server_url) as db:
+                cursor = await db.execute(f"SELECT id FROM {SCHEMA}.jobs UNION SELECT id FROM {SCHEMA}.markers")
+                return [to_text(id) for (id,) in await cursor.fetchall()]
+
+        return stored_names
 
     @pytest.fixture
     async def set_time(self, server_url):
