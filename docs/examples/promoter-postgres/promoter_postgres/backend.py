@@ -292,7 +292,7 @@ def _entry_number(entry_id: str) -> int:
 
 def open_url(url: BackendUrl) -> PostgresBackend:
     """`postgres://user:password@host:5432/database?schema=promoter`."""
-    options = url.take(
+    options: dict[str, Any] = url.take(
         schema=str,
         socket=str,
         sslmode=url_options.choice("disable", "prefer", "require", "verify-ca", "verify-full"),
@@ -307,7 +307,7 @@ def open_url(url: BackendUrl) -> PostgresBackend:
         raise ConfigError(f"{url}: expected postgres://user:password@host:5432/database")
     timeout_s = options.get("timeout", 10_000) / 1000
     hosts = url.addresses(5432)
-    conninfo = {
+    conninfo: dict[str, str] = {
         "host": options.get("socket") or ",".join(host for host, _ in hosts),
         "port": ",".join(str(port) for _, port in hosts),
         "dbname": url.path.removeprefix("/"),
