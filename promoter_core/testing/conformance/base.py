@@ -15,11 +15,17 @@ _OURS = __name__.rpartition(".")[0]
 
 
 class Guarded:
-    """A contract whose tests a subclass can only mark as `xfail(reason=…)`, not replace or remove."""
+    """A contract whose tests a subclass can only mark as `xfail(reason=…)`, not replace or remove.
+
+    Each test has the keyword `kit_` and the name of its file: `pytest -k kit_lock` runs those of lock.py.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith(_OURS):
+            for name, value in vars(cls).items():
+                if name.startswith("test_"):
+                    setattr(value, f"kit_{cls.__module__.rpartition('.')[2]}", True)
             return
         for name, value in vars(cls).items():
             if not name.startswith("test_") or not any(name in vars(base) for base in cls.__mro__[1:]):
