@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import os
 import re
 import shlex
 import subprocess
@@ -310,13 +311,18 @@ def examples():
 
 
 def execute(code, **options):
+    """The packages of docs/examples can be imported."""
+    path = [*map(str, (ROOT / "docs/examples").glob("*/")), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, **options)
 
 
 @pytest.mark.server
 @pytest.mark.parametrize(("code", "output"), list(examples()))
 def test_an_example_runs_and_prints_what_it_says(code, output, valkey, tmp_path):
+    if "import psycopg" in code:
+        pytest.importorskip("psycopg")
     code = code.replace("redis://localhost:6379", valkey.url).replace(").run()", ").run(until_idle=True)")
     code = code.replace("embedded:///tmp/first-queue", "memory://")
     run = execute(code, cwd=tmp_path)
