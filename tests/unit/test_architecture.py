@@ -185,9 +185,10 @@ def test_the_command_line_and_the_pages_import_public_names_only(package):
     assert private_imports(ROOT / "promoter_core" / package, API, own=f"promoter_core.{package}") == []
 
 
-def test_the_example_imports_public_names_only():
-    example = ROOT / "docs/examples/promoter-sqlite"
-    assert private_imports(example / "promoter_sqlite", SPI) == []
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+def test_an_example_imports_public_names_only(name):
+    example = ROOT / f"docs/examples/promoter-{name}"
+    assert private_imports(example / f"promoter_{name}", SPI) == []
     assert private_imports(example / "tests", API | TESTING) == []
 
 
