@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from enum import StrEnum
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from promoter_core import (
     Backend,
@@ -23,7 +23,7 @@ from promoter_core import (
 from promoter_core.cli import logs, options, session
 from promoter_core.cli.arguments import Option
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.spi import FleetBackend, FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
+from promoter_core.spi import FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
 
 log = logging.getLogger("promoter")
 
@@ -144,7 +144,7 @@ def run(
         if patterns or (len(queue) > 1 and isinstance(backend, FleetSupport)):
             from promoter_core import PromoterFleet
 
-            runners = [PromoterFleet(cast("FleetBackend", backend), queue, settings, **common)]
+            runners = [PromoterFleet(backend, queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
         await _run(backend, runners, queue, connect_timeout, until_idle, http)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import cast
 
 from promoter_core.engine.machine import State
 from promoter_core.registry import Registry
@@ -17,7 +18,7 @@ from promoter_core.runner.fleet.membership import Membership, group_of
 from promoter_core.runner.health import Health
 from promoter_core.runner.stopping import RELEASE_S, until_stopped
 from promoter_core.settings import PromoterSettings
-from promoter_core.spi.backend import check_backend
+from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError, PermanentError, TransientError
 from promoter_core.spi.names import check_queue_name, is_pattern
@@ -40,7 +41,7 @@ class PromoterFleet(Runner):
 
     def __init__(
         self,
-        backend: FleetBackend,
+        backend: Backend,
         queues: Sequence[str],
         settings: PromoterSettings | None = None,
         *,
@@ -69,8 +70,8 @@ class PromoterFleet(Runner):
         if not named:
             raise ConfigError("a fleet needs the name of a queue, or a pattern")
         super().__init__(settings, holder_id, metrics, events, clock, registry)
-        self._backend = backend
-        self._discovery = Discovery(backend, patterns, self._found, self._swept, self._clock, discover_s)
+        self._backend = cast("FleetBackend", backend)
+        self._discovery = Discovery(self._backend, patterns, self._found, self._swept, self._clock, discover_s)
         self._group = group_of(self._listed, patterns)
         self._spread = spread
         self._running = False
