@@ -11,14 +11,14 @@ from tests.contract.mutants.generated import loading
 from tests.contract.stores import names_in_memory, set_time_in_memory
 
 
-def made(clock):
-    """A backend of the same store for all who have this clock, as `connect` makes it."""
+async def opened(clock):
+    """An open backend of the same store for all who have this clock, as `connect` makes it."""
     url = BackendUrl(scheme="memory", hosts=((f"store-{id(clock)}", None),), clock=clock)
     try:
         backend = loading.modules["backend"].open_url(url)
+        await backend.open()
     except Exception as error:
         raise AssertionError(f"there is no backend: {error!r}") from error
-    assert backend is not None, "there is no backend"
     return backend
 
 
@@ -37,15 +37,13 @@ class TestGenerated(BackendContract):
 
     @pytest.fixture
     async def backend(self, clock):
-        backend = made(clock)
-        await backend.open()
+        backend = await opened(clock)
         yield backend
         await backend.close()
 
     @pytest.fixture
     async def pair(self, backend, clock):
-        second = made(clock)
-        await second.open()
+        second = await opened(clock)
         yield backend, second
         await second.close()
 
