@@ -86,6 +86,8 @@ class WaitingContract(ContractBase):
             if not await mine.backend.wait(mine.queue, ChangeKind.LOCK, 0.1):
                 break
             await mine.backend.lock(mine.queue, "me", 60_000)
+        else:
+            obliges("Backend.wait", "while nothing changes, waits last their time sooner or later", False, waits=20)
         waiting = asyncio.ensure_future(self._wait(mine, ChangeKind.LOCK))
         await mine.sleep_ms(30)
         await theirs.backend.unlock(lease)
