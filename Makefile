@@ -7,7 +7,7 @@ REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. A file's tests stay together, and share its servers.
 WORKERS := 4
 
-.PHONY: demo test test-interpreters lint bench soak setup clean
+.PHONY: demo test test-interpreters lint bench soak mutants setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/promoter demo
@@ -34,6 +34,10 @@ bench: $(VENV)/.ready
 # Ten minutes of 50 queues, 5 processes (fleets and single queues) and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak --seconds 600 $(SOAK_ARGS)
+
+# The kit on every small change of the memory backend's code: some minutes.
+mutants: $(VENV)/.ready
+	$(BIN)/python -m tests.contract.mutants.generated
 
 setup: $(VENV)/.ready
 

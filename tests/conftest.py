@@ -75,7 +75,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     backend = getattr(getattr(item, "cls", None), "matrix_backend", None)
     if backend is not None:
         callspec = getattr(item, "callspec", None)
-        server = callspec.params.get("any_server", "–") if callspec else "–"
+        server = callspec.params.get("any_server") if callspec else None
+        server = server or getattr(item.cls, "matrix_server", "–")
         outcome.get_result().user_properties.append((MATRIX, [backend, server]))
 
 

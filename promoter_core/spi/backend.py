@@ -56,8 +56,8 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Give up all connections and tasks. A `wait` under way returns or raises TransientError.
 
-        Afterwards every method but `open` and `close` raises TransientError. Idempotent. Other backends on the store
-        work on.
+        Afterwards every method but `open` and `close` raises TransientError. Its code is `CLOSED`. Idempotent. Other
+        backends on the store work on.
         """
         ...
 
@@ -124,7 +124,8 @@ class Backend(Protocol):
         True when something changed, or may have; False when the time is up. A change after the caller's last
         `promote` (for JOBS) or `lock` (for LOCK) began is never missed: it ends the wait at once. It ends every wait
         for it, of all that are under way and of those to come before the next such call; one change hides no other.
-        Waking for nothing is allowed. For JOBS, a job that comes before all others is a change, whichever of a call's
+        Waking for nothing is allowed now and then: while nothing changes, waits last their time sooner or later. For
+        JOBS, a job that comes before all others is a change, whichever of a call's
         jobs it is; any other write may be one. For LOCK it is the release of the lock, not its end by time. How changes
         are noticed is `capabilities.wake`. Cancelling the wait is safe.
         """
@@ -154,7 +155,8 @@ class Backend(Protocol):
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
         """Take jobs out of the sorted set by id; each is atomic for itself and against `promote`.
 
-        REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again. Of several
+        REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again: its index
+        and its dedup marker are gone. Of several
         jobs with this id one is removed: the one that was scheduled last, where the store can tell.
         NOT_FOUND: it is not there, and nothing changed. A job without an index is looked for in the set itself, among
         10,000 jobs at least, the earliest first; of one beyond them it is NOT_FOUND too. Of many ids, some may have

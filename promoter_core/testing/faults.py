@@ -1,8 +1,9 @@
-"""`FaultyBackend`: any backend, with failures where you want them."""
+"""`FaultyBackend`: any backend, with failures and delays where you want them."""
 
 from __future__ import annotations
 
 import inspect
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,17 @@ class FaultyBackend:
     It offers the optional protocols that `backend` offers, and no other.
     """
 
-    def __init__(self, backend: Backend, *faults: Fault, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *faults: Fault,
+        clock: Clock | None = None,
+        latency_ms: tuple[float, float] | None = None,
+    ) -> None:
+        """`latency_ms` makes every call but `close` slow: it takes this long to get there, and this long to come back.
+
+        Each time is random between the two bounds, and the same in each run of the program.
+        """
         unknown = [f.method for f in faults if not hasattr(Backend, f.method) and f.method not in _DECLARED]
         if unknown:
             raise ValueError(f"Backend has no method {unknown[0]!r}")
@@ -75,6 +86,8 @@ class FaultyBackend:
         self.calls: Counter[str] = Counter()
         self.disconnected = False  # while True every call fails as if the server had gone
         self._clock = clock or SystemClock()
+        self._latency_ms = latency_ms
+        self._random = random.Random(1)  # noqa: S311  # no secret depends on it
         for name, member in offered(backend).items():
             if not hasattr(type(self), name):  # a subclass may have a method instead
                 setattr(self, name, self._failing(name, member))
@@ -92,10 +105,16 @@ class FaultyBackend:
         failing = next((f for f in hit if f.error is not None), None)
         if self.disconnected or (failing and not failing.after_effect):
             raise failing.error() if failing and failing.error else connection_lost()
+        await self._travel()
         result = await call()
+        await self._travel()
         if failing and failing.error:
             raise failing.error()
         return result
+
+    async def _travel(self) -> None:
+        if self._latency_ms is not None:
+            await self._clock.sleep(self._random.uniform(*self._latency_ms) / 1000)
 
     async def open(self) -> None:
         await self._pass("open", self.backend.open)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from promoter_core import Backend, TransientError
-from promoter_core.spi import Clock, EventSink, Lease, MetricsSink
+from promoter_core.spi import Clock, EventSink, JobRequest, Lease, MetricsSink
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -115,6 +115,39 @@ async def test_a_call_can_be_delayed():
     faulty = FaultyBackend(memory, Fault("stats", error=None, delay_s=7), clock=clock)
     await faulty.stats("q")
     assert clock.monotonic() == 7
+
+
+async def test_every_call_can_be_slow_on_its_way_there_and_back():
+    clock = VirtualClock()
+    memory = MemoryBackend(clock=clock)
+    faulty = FaultyBackend(memory, clock=clock, latency_ms=(100, 100))
+    await faulty.open()
+    scheduling = asyncio.ensure_future(faulty.schedule("q", [JobRequest("a", b"", delay_ms=60_000)]))
+    await clock.sleep(0.05)
+    assert (await memory.stats("q")).depth == 0
+    await clock.sleep(0.1)
+    assert (await memory.stats("q")).depth == 1
+    assert not scheduling.done()
+    await scheduling
+    await faulty.cleanup("q", [])  # of an optional protocol
+    assert clock.monotonic() == pytest.approx(0.6)
+
+
+async def test_a_latency_is_random_between_its_bounds_and_the_same_in_each_run():
+    async def times():
+        clock = VirtualClock()
+        memory = MemoryBackend(clock=clock)
+        await memory.open()
+        faulty, took_s = FaultyBackend(memory, clock=clock, latency_ms=(5, 50)), []
+        for _ in range(20):
+            began_s = clock.monotonic()
+            await faulty.stats("q")
+            took_s.append(clock.monotonic() - began_s)
+        return took_s
+
+    first = await times()
+    assert 0.01 <= min(first) < 0.04 < 0.07 < max(first) <= 0.1001
+    assert first == await times()
 
 
 async def test_a_dropped_connection_fails_everything_until_it_is_back(memory):

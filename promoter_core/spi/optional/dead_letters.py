@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 class DeadLetterSupport(Protocol):
     """A backend that malformed members can reach, and whose DLQ can be worked through.
 
-    Optional: `promoter dead-letters` asks for it. The entries are read with `Backend.read(queue, StreamName.DLQ, …)`.
+    Optional: `promoter dead-letters` asks for it. The entries are read with `Backend.read(queue, StreamName.DLQ, …)`,
+    each with the fields `source_id`, `reason`, `detail` and `d` (the member as it was).
     """
 
     async def requeue_dead_letter(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:

@@ -22,6 +22,7 @@ diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
 atomicity.py        what is atomic among processes
 cancellation.py     calls that are cancelled, or lose their connection, half way
 instants.py         what happens in which millisecond, on a clock that the test sets
+particulars.py      what is wrong only now and then
 random_programs.py  random programs, side by side with the memory backend
 sinks.py            EventSinkContract, MetricsSinkContract
 
@@ -55,6 +56,7 @@ from promoter_core.testing.conformance.members import MembersContract
 from promoter_core.testing.conformance.numbers import NumbersContract
 from promoter_core.testing.conformance.order import OrderContract
 from promoter_core.testing.conformance.overdue import OverdueContract
+from promoter_core.testing.conformance.particulars import ParticularsContract
 from promoter_core.testing.conformance.phases import PhasesContract
 from promoter_core.testing.conformance.promotion import PromotionContract
 from promoter_core.testing.conformance.random_programs import RandomProgramsContract
@@ -88,6 +90,7 @@ class BackendContract(
     AtomicityContract,
     CancellationContract,
     InstantsContract,
+    ParticularsContract,
     RandomProgramsContract,
 ):
     """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""

@@ -103,6 +103,10 @@ def _check_value(value: Any) -> None:
             _check_promotion(value)
         case LeaseHeld():
             _check_held(value)
+        case QueueStats():
+            _check_stats(value)
+        case Scheduled():
+            _check_scheduled(value)
         case Renewal():
             _check_renewal(value)
         case StreamEntry():
@@ -137,6 +141,22 @@ def _check_held(held: LeaseHeld) -> None:
         raise AssertionError(
             f"LeaseHeld.oldest_pending_lag_ms must be a whole number from 0, not {held.oldest_pending_lag_ms!r}"
         )
+
+
+def _check_stats(s: QueueStats) -> None:
+    for field in ("now_ms", "depth", "due", "oldest_pending_lag_ms", "stream_len", "events_len", "dlq_len", "parked"):
+        if not _is_count(getattr(s, field)):
+            raise AssertionError(f"QueueStats.{field} must be a whole number from 0, not {getattr(s, field)!r}")
+    for field in ("next_due_ms", "lease_remaining_ms"):
+        if not _is_int_or_none(getattr(s, field)):
+            raise AssertionError(f"QueueStats.{field} must be int or None, not {getattr(s, field)!r}")
+    if not isinstance(s.holder, str | None):
+        raise AssertionError(f"QueueStats.holder must be text or None, not {s.holder!r}")
+
+
+def _check_scheduled(scheduled: Scheduled) -> None:
+    if not isinstance(scheduled.id, str) or not isinstance(scheduled.created, bool):
+        raise AssertionError(f"Scheduled must have id: str and created: bool: {scheduled!r}")
 
 
 def _check_renewal(r: Renewal) -> None:

@@ -154,8 +154,9 @@ class ClosingContract(ContractBase):
             await theirs.promote(lease)
             if not await theirs.backend.wait(theirs.queue, ChangeKind.JOBS, 0.05):
                 break
-        while feed is not None and (await feed.next(0.05)).everything:
-            pass
+        for _ in range(20):
+            if feed is None or not (await feed.next(0.05)).everything:
+                break
         waiting = asyncio.ensure_future(theirs.backend.wait(theirs.queue, ChangeKind.JOBS, PATIENT_S))
         await kit.sleep_ms(20)
         began_s = clock.monotonic()

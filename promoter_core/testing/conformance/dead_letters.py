@@ -47,9 +47,10 @@ class DeadLettersContract(ContractBase):
         rule = "A member that cannot be decoded never stops the batch"
         obliges("Backend.promote", rule, await kit.arrived() == ["a", "b"], arrived=await kit.arrived())
         entries = await kit.entries(StreamName.DLQ)
+        told = all({"source_id", "reason", "detail"} <= set(e.fields) for e in entries)
+        obliges("DeadLetterSupport", "with the fields `source_id`, `reason`, `detail` and `d`", told, entries=entries)
         rule = "it goes to the DLQ, counted in `malformed`."
         obliges("Backend.promote", rule, sorted(e.fields["d"] for e in entries) == sorted(MEMBERS), entries=entries)
-        assert all({"source_id", "reason", "detail"} <= set(e.fields) for e in entries), entries
         stats = await letters.stats(kit.queue)
         obliges("Backend.stats", "A consistent look at the queue", stats.dlq_len == len(MEMBERS), stats=stats)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from ulid import ULID
 
@@ -21,9 +22,12 @@ from promoter_core.spi import (
     pack_envelope,
     unpack_envelope,
 )
+from promoter_core.testing.conformance.obligations import obliges
 
 LONG_MS = 60_000  # a lease, or a delay, that does not end within a test
 SOON_MS = 20
+MANY = 2_000  # ticks, of a test that goes on until something is done
+FROM_SET = "Move due jobs from the sorted set to the stream"
 REQUEST = PromotionRequest(limit=10_000, max_stream_len=1_000_000)
 
 
@@ -57,8 +61,9 @@ class Kit:
 
     async def lead(self, holder: str = "leader", ttl_ms: int = LONG_MS) -> Lease:
         lease = await self.backend.lock(self.queue, holder, ttl_ms)
-        assert isinstance(lease, Lease), f"the lock of a new queue must be free, got {lease!r}"
-        return lease
+        free = "Grants a `Lease` when the lock is free, has expired, or is `holder`'s already"
+        obliges("Backend.lock", free, isinstance(lease, Lease), queue=self.queue, holder=holder, answer=lease)
+        return cast("Lease", lease)
 
     async def schedule(self, *ids: str, delay_ms: int | None = LONG_MS, **fields: Any) -> tuple[Any, ...]:
         """Schedule jobs that differ by id only."""
@@ -84,11 +89,49 @@ class Kit:
                 return
             await self.sleep_ms(1)
 
+    async def ahead(self, offsets_ms: Mapping[str, int], **fields: Any) -> int:
+        """Schedule jobs in one call that the store takes before any is due, however slow it is; wait until all are due.
+
+        Job `id` is due `offsets_ms[id]` after the answer, which is a time of the store.
+        """
+        for lead_ms in (60, 240, 960, 3_840, 15_360):
+            base_ms: int = (await self.backend.stats(self.queue)).now_ms + lead_ms
+            requests = [job(id, due_ms=base_ms + offset_ms, **fields) for id, offset_ms in offsets_ms.items()]
+            await self.backend.schedule(self.queue, requests)
+            if (await self.backend.stats(self.queue)).now_ms < base_ms + min(offsets_ms.values()):
+                break
+            await self.backend.cancel(self.queue, list(offsets_ms))  # one may have been due before it was there
+        due_ms = base_ms + max(offsets_ms.values())
+        for _ in range(MANY):
+            if (now_ms := (await self.backend.stats(self.queue)).now_ms) >= due_ms:
+                break
+            await self.sleep_ms(due_ms - now_ms)
+        return base_ms
+
     async def promote(self, lease: Lease, **changes: Any) -> Promotion:
         """One tick with all its phases, as the promoter does it. Fails when the lease was lost."""
         promotion = await self.try_promote(lease, **changes)
-        assert isinstance(promotion, Promotion), "promote answered LeaseLost to the holder of the lock"
-        return promotion
+        holds = isinstance(promotion, Promotion)
+        obliges("Backend.promote", "unless the lock is `lease.holder`'s", holds, lease=lease, answer=promotion)
+        return cast("Promotion", promotion)
+
+    async def drain(self, lease: Lease, **changes: Any) -> list[Promotion]:
+        """Ticks until nothing is promoted any more: those that promoted something."""
+        promotions: list[Promotion] = []
+        for _ in range(MANY):
+            promotions.append(await self.promote(lease, **changes))
+            if not promotions[-1].promoted:
+                return promotions[:-1]
+        obliges("Backend.promote", FROM_SET, False, ticks=MANY, last=promotions[-1], expected="an end to what is due")
+        raise AssertionError
+
+    async def empty(self, lease: Lease) -> None:
+        """Ticks until nothing waits any more."""
+        for _ in range(MANY):
+            if not (last := await self.promote(lease)).depth:
+                return
+            await self.sleep_ms(1)
+        obliges("Backend.promote", FROM_SET, False, ticks=MANY, last=last, expected="an empty set")
 
     async def try_promote(self, lease: Lease, **changes: Any) -> Promotion | LeaseLost:
         request = replace(REQUEST, **changes)
@@ -103,20 +146,38 @@ class Kit:
 
     async def arrivals(self) -> list[Arrival]:
         """Everything in the stream, in order. Fails when an entry holds no envelope."""
-        return [_arrival(entry) for entry in await self.entries(StreamName.JOBS)]
+        return [arrival_of(entry) for entry in await self.entries(StreamName.JOBS)]
+
+    async def arrival(self) -> Arrival:
+        """The one entry of the stream. Fails when there are more, or none."""
+        arrivals = await self.arrivals()
+        obliges("Backend.promote", FROM_SET, len(arrivals) == 1, expected="one entry", stream=arrivals)
+        return arrivals[0]
 
     async def arrived(self) -> list[str]:
         """The ids in the stream, in order."""
         return [a.id for a in await self.arrivals()]
 
     async def events(self) -> list[dict[str, str]]:
-        return [{k: _text(v) for k, v in e.fields.items()} for e in await self.entries(StreamName.EVENTS)]
+        """The fields of each event, in order. Fails when one lacks a field."""
+        events = [{k: _text(v) for k, v in e.fields.items()} for e in await self.entries(StreamName.EVENTS)]
+        lacking = [event for event in events if not {"e", "id", "ts"} <= set(event)]
+        obliges("SeparateEmit.emit", "Fields `e`, `id`, `ts` (`promoted_ms`) and `n`", not lacking, events=lacking)
+        return events
 
     async def entries(self, stream: StreamName) -> list[StreamEntry]:
-        entries: list[StreamEntry] = []
-        while page := await self.backend.read(self.queue, stream, entries[-1].id if entries else "", 500):
-            entries += page
-        return entries
+        return [entry for page in await self.pages(stream, 500) for entry in page]
+
+    async def pages(self, stream: StreamName, limit: int) -> list[tuple[StreamEntry, ...]]:
+        """A whole stream as it is read `limit` entries at a time."""
+        pages: list[tuple[StreamEntry, ...]] = []
+        after, seen = "", set[str]()
+        while page := await self.backend.read(self.queue, stream, after, limit):
+            rule = 'a stream with ids after `after` ("" for the start)'
+            obliges("Backend.read", rule, seen.isdisjoint(e.id for e in page), after=after, limit=limit, page=page)
+            pages.append(page)
+            after, seen = page[-1].id, seen | {entry.id for entry in page}
+        return pages
 
 
 def job(
@@ -128,7 +189,8 @@ def job(
     return JobRequest(id, pack_envelope(id, payload, created_at_ms, attempt), **fields)
 
 
-def _arrival(entry: StreamEntry) -> Arrival:
+def arrival_of(entry: StreamEntry) -> Arrival:
+    """Fails when the entry holds no envelope."""
     try:
         envelope = unpack_envelope(entry.fields.get("d", b""))
     except ValueError as exc:

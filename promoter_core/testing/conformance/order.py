@@ -126,11 +126,8 @@ class OrderContract(ContractBase):
 
 
 async def _promote_all(kit: Kit, limit: int) -> list[PromotedJob]:
-    lease = await kit.lead()
-    jobs: list[PromotedJob] = []
-    while (p := await kit.promote(lease, limit=limit)).promoted:  # a batch may be smaller than the limit
-        jobs += p.jobs
-    return jobs
+    ticks = await kit.drain(await kit.lead(), limit=limit)  # a batch may be smaller than the limit
+    return [job for tick in ticks for job in tick.jobs]
 
 
 def _shuffled(count: int) -> list[int]:

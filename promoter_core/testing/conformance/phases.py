@@ -71,8 +71,7 @@ class PhasesContract(ContractBase):
         lease = await kit.lead()
         ids = [f"j{i}" for i in range(1000)]
         await kit.due(*ids, delay_ms=SOON_MS)
-        while (await kit.promote(lease, limit=250, events_max_stream_len=20)).promoted:
-            pass
+        await kit.drain(lease, limit=250, events_max_stream_len=20)
         length = len(await kit.events())
         obliges("SeparateEmit.emit", "The stream is trimmed to about", 20 <= length <= 400, length=length)
 
@@ -161,9 +160,7 @@ class PhasesContract(ContractBase):
         obliges("Backend.promote", FUSED, events == expected, promotion=p, events=events)
         ids = [f"j{i}" for i in range(1000)]
         await kit.schedule(*ids, delay_ms=0)
-        request = replace(REQUEST, want_jobs=False, events_max_stream_len=20, limit=250)
-        while (await kit.backend.promote(lease, request)).promoted:
-            pass
+        await kit.drain(lease, want_jobs=False, events_max_stream_len=20, limit=250)
         length = len(await kit.events())
         obliges("SeparateEmit.emit", "The stream is trimmed to about", 20 <= length <= 400, length=length)
 
@@ -230,8 +227,7 @@ class PhasesContract(ContractBase):
         ids = [f"j{i:03}" for i in range(300)]
         await kit.schedule(*ids, delay_ms=0)
         lease = await kit.lead()
-        while (await kit.promote(lease, overflow=Overflow.TRIM, max_stream_len=2, limit=1000)).promoted:
-            pass
+        await kit.drain(lease, overflow=Overflow.TRIM, max_stream_len=2, limit=1000)
         events = [e["id"] for e in await kit.events()]
         obliges("SeparateEmit.emit", ONE_EACH, sorted(events) == ids, events=events)
 

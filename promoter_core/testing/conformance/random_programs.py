@@ -82,12 +82,14 @@ class RandomProgramsContract(ContractBase):
             for number, step in enumerate(program):
                 answers = [await run(side, step, serial) for side in (theirs, ours)]
                 serial += len(step.ids) if isinstance(step, Schedule) else 0
-                assert answers[0] == answers[1], (
-                    f"step {number + 1} of the program, {step}: "
-                    f"the backend answered {answers[0]}, the model {answers[1]}"
-                )
+                if answers[0] != answers[1]:
+                    raise AssertionError(
+                        f"step {number + 1} of the program, {step}: "
+                        f"the backend answered {answers[0]}, the model {answers[1]}"
+                    )
             states = [await final(side) for side in (theirs, ours)]
-        assert states[0] == states[1], f"after the program the backend holds {states[0]}, the model {states[1]}"
+        if states[0] != states[1]:
+            raise AssertionError(f"after {program} the backend holds {states[0]}, the model {states[1]}")
 
 
 async def run(kit: Kit, step: Step, serial: int) -> Any:

@@ -11,7 +11,6 @@ import pytest
 from ulid import ULID
 
 from promoter_core.spi import (
-    EventSink,
     ExpositionSupport,
     FailureReportSupport,
     LockOutcome,
@@ -45,9 +44,10 @@ class EventSinkContract(Guarded):
     delivered: Any = optional("delivered", "a function that returns the ids of the jobs delivered so far")
 
     async def test_it_has_the_shape_of_an_event_sink(self, sink: Any) -> None:
-        assert isinstance(sink, EventSink), f"{type(sink).__name__} lacks emit or close"
         for name in ("emit", "close"):
-            assert inspect.iscoroutinefunction(getattr(sink, name)), f"EventSink.{name} must be `async def`"
+            method = getattr(sink, name, None)
+            is_async = inspect.iscoroutinefunction(method)
+            obliges("EventSink", "Receives promoted jobs", is_async, expected=f"async def {name}", seen=method)
         await sink.close()
 
     async def test_it_takes_any_batch(self, sink: Any) -> None:
@@ -110,10 +110,13 @@ class MetricsSinkContract(Guarded):
 
     def test_it_has_the_shape_of_a_metrics_sink(self, sink: Any) -> None:
         lacking = [name for name in ("wants_jobs", "on_tick", "on_lock", "on_error") if not hasattr(sink, name)]
-        assert not lacking, f"{type(sink).__name__} lacks {', '.join(lacking)}"
-        assert isinstance(sink.wants_jobs, bool), "MetricsSink.wants_jobs must be True or False"
+        obliges("MetricsSink", "Receives ticks, lock transitions and errors.", not lacking, lacking=lacking)
+        wants = sink.wants_jobs
+        asks = "`wants_jobs` asks for `tick.promotion.jobs` to be filled."
+        obliges("MetricsSink", asks, isinstance(wants, bool), expected="True or False", wants_jobs=wants)
         for name in ("on_tick", "on_lock", "on_error"):
-            assert not inspect.iscoroutinefunction(getattr(sink, name)), f"MetricsSink.{name} must not be `async def`"
+            is_async = inspect.iscoroutinefunction(getattr(sink, name))
+            obliges("MetricsSink", "Synchronous", not is_async, expected=f"def {name}", seen=f"async def {name}")
 
     def test_it_takes_whatever_a_promoter_tells(self, sink: Any) -> None:
         for queue in ("q", "queue – ünïcode"):
@@ -145,15 +148,17 @@ class MetricsSinkContract(Guarded):
                 sink.on_sink_failure("SomeSink", trouble)
         if isinstance(sink, ExpositionSupport):
             page, content_type = sink.exposition()
-            assert isinstance(page, bytes), f"ExpositionSupport.exposition must give bytes, not {page!r}"
-            assert isinstance(content_type, str), (
-                f"ExpositionSupport.exposition must give a content type, not {content_type!r}"
-            )
+            gives = isinstance(page, bytes) and isinstance(content_type, str)
+            answer = "The page and its content type."
+            obliges("ExpositionSupport.exposition", answer, gives, page=page, content_type=content_type)
 
     def test_it_forgets_a_queue_and_takes_it_again(self, sink: Any) -> None:
         if not hasattr(sink, "on_forget"):
-            pytest.skip("the sink has no on_forget: what it keeps for a queue stays when the queue has gone")
-        assert not inspect.iscoroutinefunction(sink.on_forget), "MetricsSink.on_forget must not be `async def`"
+            pytest.skip(
+                "needs a sink with on_forget: without it what is kept for a queue stays when the queue has gone"
+            )
+        is_async = inspect.iscoroutinefunction(sink.on_forget)
+        obliges("MetricsSink", "Synchronous", not is_async, expected="def on_forget", seen="async def on_forget")
         name = f"forgotten-{ULID()}"
         sink.on_forget(name)
         for _ in range(2):
@@ -177,7 +182,8 @@ class MetricsSinkContract(Guarded):
             )
             sink.on_error(name, TransientError("gone", code="CONNECTION"))
             if isinstance(sink, ExpositionSupport):
-                assert name.encode() in sink.exposition()[0], "the page does not name the queue"
+                page = sink.exposition()[0]
+                obliges("ExpositionSupport", "renders its figures", name.encode() in page, queue=name, page=page)
             sink.on_forget(name)
             if isinstance(sink, ExpositionSupport):
                 gone = name.encode() not in sink.exposition()[0]
