@@ -154,7 +154,7 @@ class WaitingContract(ContractBase):
         await checked.close()
         rule = "Raises TransientError when the store cannot be reached"
         obliges("Backend.open", rule, isinstance(opened, TransientError), outcome=opened)
-        rule = "otherwise `CONNECTION`, `TIMEOUT`, `CLOSED`, `UNEXPECTED`"
+        rule = "otherwise `CONNECTION`, `TIMEOUT`"
         obliges("BackendError", rule, opened.code in ("CONNECTION", "TIMEOUT"), code=opened.code, error=opened)
         obliges("BackendError", "The store did not do what was asked", bool(str(opened).strip()), message=str(opened))
 
