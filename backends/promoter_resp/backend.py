@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from itertools import groupby
 from typing import Any
 
@@ -126,16 +127,18 @@ class RespBackend:
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         self._life.check()
         created = await self._schedule(queue, jobs)
-        while unsure := [i for i, answer in enumerate(created) if answer == UNSURE]:
+        while UNSURE in created:
+            unsure = [i for i, answer in enumerate(created) if answer == UNSURE]
             await self._mark(queue)
             for i, answer in zip(unsure, await self._schedule(queue, [jobs[i] for i in unsure]), strict=True):
                 created[i] = answer
-        return tuple(Scheduled(job.id, answer == CREATED) for job, answer in zip(jobs, created, strict=True))
+        return tuple([replies.scheduled(job.id, answer == CREATED) for job, answer in zip(jobs, created, strict=True)])
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
         k = CHASQUIMQ.keys_of(queue)
         created: list[int] = []
-        for some in chunked(list(schedule_chunks(jobs)), PIPELINED_CALLS):
+        chunks = schedule_chunks(jobs)
+        while some := list(islice(chunks, PIPELINED_CALLS)):
             calls = [Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some]
             wait = (b"WAIT", self._wait_replicas, self._wait_ms) if self._wait_replicas else ()
             answers = await self._driver.run_scripts(calls, wait)

@@ -13,15 +13,16 @@ CHUNK_BYTES = 256 * 1024
 
 def schedule_chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
     """How many jobs each call of the schedule script takes, and its arguments for them."""
+    encode_member = CHASQUIMQ.encode_member
     for some in chunked(jobs, CHUNK_JOBS, size=_size, max_size=CHUNK_BYTES):
         args: list[Arg] = []
         for job in some:
-            when = f"+{job.delay_ms or 0}" if job.due_ms is None else str(job.due_ms)
-            member = CHASQUIMQ.encode_member(job.name, job.envelope)
-            flags = int(job.unique) + 2 * int(job.index) + 4 * bool(job.traceparent)
-            args += (to_bytes(job.id), when, flags, member)
-            if job.traceparent:
-                args.append(job.traceparent)
+            due_ms, traced = job.due_ms, job.traceparent
+            when = f"+{job.delay_ms or 0}" if due_ms is None else due_ms
+            flags = job.unique + 2 * job.index + (4 if traced else 0)
+            args += (to_bytes(job.id), when, flags, encode_member(job.name, job.envelope))
+            if traced:
+                args.append(to_bytes(traced))
         yield len(some), args
 
 

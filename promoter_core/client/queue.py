@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 
-from promoter_core.client.requests import Delay, Job, make_request, shown_value
+from promoter_core.client.requests import Delay, Job, RequestMaker, shown_value
 from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import ConfigError, JobError
-from promoter_core.spi.model import CancelOutcome, QueueStats, Scheduled
+from promoter_core.spi.model import CancelOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.spi.names import check_job_id, check_queue_name
+
+CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
 
 
 class DelayedQueue:
@@ -62,7 +66,11 @@ class DelayedQueue:
         now_ms = self._clock.time_ms()
         if isinstance(jobs, Job | str | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {shown_value(jobs)}")
-        requests = [make_request(job, now_ms, index=self._index) for job in jobs]
+        maker, requests, left = RequestMaker(now_ms, index=self._index), list[JobRequest](), iter(jobs)
+        while some := list(islice(left, CHECKED_AT_ONCE)):
+            if requests:
+                await asyncio.sleep(0)  # so that a million of them does not hold up a promoter of this process
+            requests += maker.make(some)
         return await self._backend.schedule(self.name, requests) if requests else ()
 
     async def cancel(self, job: str | Scheduled) -> CancelOutcome:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ulid import ULID
-
+from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
 from promoter_core.spi.model import MAX_DUE_MS, JobRequest
 from promoter_core.spi.names import check_job_id, check_job_name
-from promoter_core.spi.wire import pack_data, pack_envelope
+from promoter_core.spi.wire import EnvelopePacker
 
 Delay = timedelta | float  # seconds, when it is a number
 
@@ -32,27 +32,67 @@ class Job:
     traceparent: str | None = ""
 
 
-def make_request(job: Job, now_ms: int, *, index: bool = True) -> JobRequest:
-    """The request to a backend. Raises JobError.
+class RequestMaker:
+    """Checks and packs the jobs of one call; it keeps what it needs for each. For one thread."""
 
-    `now_ms` becomes the envelope's `created_at_ms`; `index` is that of a job which does not give it.
-    """
-    if not isinstance(job, Job):
-        raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
-    delay_ms, due_ms = due_of(job.delay, job.at, now_ms)
-    id = str(ULID()) if job.job_id is None else check_job_id(job.job_id)
-    unique = job.job_id is not None
-    index = index if job.index is None else job.index
-    return JobRequest(
-        id,
-        pack_envelope(id, pack_data(job.data), now_ms, 0, index=unique or index),
-        name=check_job_name(job.name),
-        delay_ms=delay_ms,
-        due_ms=due_ms,
-        unique=unique,
-        index=index,
-        traceparent=check_traceparent(job.traceparent),
-    )
+    def __init__(self, now_ms: int, *, index: bool = True) -> None:
+        """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it."""
+        self._now_ms = now_ms
+        self._index = index
+        self._packer = EnvelopePacker()
+
+    def make(self, jobs: Sequence[Job]) -> list[JobRequest]:
+        """The requests to a backend, in order. Raises JobError."""
+        now_ms, pack = self._now_ms, self._packer.pack
+        ids = ULIDS.take(len(jobs))
+        requests: list[JobRequest] = []
+        # Jobs that are made together often share these, so what is the same object as the last is not looked at again.
+        name, delay, at, due = "", None, self, (0, None)
+        for id, job in zip(ids, jobs, strict=True):
+            if not isinstance(job, Job):
+                raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
+            if job.delay is not delay or job.at is not at:
+                due = due_of(job.delay, job.at, now_ms)
+                delay, at = job.delay, job.at
+            if unique := job.job_id is not None:
+                id = check_job_id(job.job_id)
+            index = self._index if job.index is None else job.index
+            packed = pack(id, job.data, now_ms, index=unique or index)
+            if job.name is not name:
+                name = check_job_name(job.name)
+            trace = job.traceparent
+            if trace != "":
+                trace = check_traceparent(trace)
+            request = _Open(id, packed, name, *due, unique, index, trace)
+            request.__class__ = JobRequest  # type: ignore[assignment]
+            requests.append(request)  # type: ignore[arg-type]
+        return requests
+
+
+class _Open:
+    """A JobRequest to be: its `__init__` takes a fifth of the time of a frozen dataclass's."""
+
+    __slots__ = JobRequest.__slots__
+
+    def __init__(
+        self,
+        id: str,
+        envelope: bytes,
+        name: str,
+        delay_ms: int | None,
+        due_ms: int | None,
+        unique: bool,
+        index: bool,
+        traceparent: str,
+    ) -> None:
+        self.id = id
+        self.envelope = envelope
+        self.name = name
+        self.delay_ms = delay_ms
+        self.due_ms = due_ms
+        self.unique = unique
+        self.index = index
+        self.traceparent = traceparent
 
 
 def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:

@@ -96,8 +96,7 @@ class Layout:
 
     def encode_member(self, name: str, envelope: bytes) -> bytes:
         """The sorted set's member: a little-endian u32 with the name's length, the name, the envelope."""
-        encoded = to_bytes(name)
-        return len(encoded).to_bytes(4, "little") + encoded + envelope
+        return _member_head(name) + envelope
 
     def decode_member(self, member: bytes) -> tuple[str, bytes]:
         """The name and the envelope. Raises ValueError when it is malformed, by the rules of the promote script."""
@@ -115,6 +114,12 @@ class Layout:
         if not name:
             return {self.envelope_field: envelope}
         return {self.envelope_field: envelope, self.name_field: to_bytes(name)}
+
+
+@lru_cache(maxsize=1_024)
+def _member_head(name: str) -> bytes:
+    encoded = to_bytes(name)
+    return len(encoded).to_bytes(4, "little") + encoded
 
 
 @lru_cache(maxsize=16_384)

@@ -13,6 +13,8 @@ import msgpack
 
 from promoter_core.spi.errors import JobError
 
+UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)  # raised by msgpack
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -36,7 +38,11 @@ def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int, *, 
     writes it unasked: so a promotion sees that the job has no cancel index.
     """
     packed = bytes(msgpack.packb([id, payload, created_at_ms, attempt], unicode_errors="surrogateescape"))
-    if not index and 0xA0 <= packed[1] <= 0xBF:
+    return packed if index else _without_index(packed)
+
+
+def _without_index(packed: bytes) -> bytes:
+    if 0xA0 <= packed[1] <= 0xBF:
         return packed[:1] + b"\xd9" + bytes((packed[1] - 0xA0,)) + packed[2:]
     return packed
 
@@ -59,12 +65,32 @@ def pack_data(data: object) -> bytes:
     """Pack the user's data. Raises JobError that names the type that cannot be packed, and where it is."""
     try:
         return bytes(msgpack.packb(data))
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        where, what = _culprit(data, "data", 0) or ("data", f"{exc}")
-        raise JobError(
-            f"{where} cannot be packed as msgpack: {what}; allowed are None, bool, int (64 bits), float, str, bytes, "
-            "list, tuple and dict"
-        ) from None
+    except UNPACKABLE as exc:
+        raise _data_error(data, exc) from None
+
+
+class EnvelopePacker:
+    """`pack_data` and `pack_envelope` for many jobs, on a packer that it keeps. For one thread, and ids that are Unicode."""
+
+    def __init__(self) -> None:
+        self._pack = msgpack.Packer().pack
+
+    def pack(self, id: str, data: object, created_at_ms: int, *, index: bool) -> bytes:
+        """The envelope of a job that is new. Raises JobError as `pack_data` does."""
+        try:
+            payload = self._pack(data)
+        except UNPACKABLE as exc:
+            raise _data_error(data, exc) from None
+        packed: bytes = self._pack([id, payload, created_at_ms, 0])
+        return packed if index else _without_index(packed)
+
+
+def _data_error(data: object, exc: Exception) -> JobError:
+    where, what = _culprit(data, "data", 0) or ("data", f"{exc}")
+    return JobError(
+        f"{where} cannot be packed as msgpack: {what}; allowed are None, bool, int (64 bits), float, str, bytes, "
+        "list, tuple and dict"
+    )
 
 
 def _culprit(value: object, where: str, depth: int) -> tuple[str, str] | None:

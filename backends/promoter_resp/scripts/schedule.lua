@@ -65,6 +65,16 @@ local function forget_trace(id)
   if left_traces then redis.pcall('DEL', trace_prefix .. id) end
 end
 
+-- The sorted set's part of jobs without more to it is written at once, but for the first one's: what is refused to it
+-- is refused to the others, and then nothing of those has been written.
+local added, wrote = {}, false
+local function add()
+  if #added > 0 then
+    call('ZADD', delayed, unpack(added))
+    added = {}
+  end
+end
+
 local reply = {}
 local i = 5
 while i <= #ARGV do
@@ -72,6 +82,7 @@ while i <= #ARGV do
   local unique, index, traced = flags % 2 == 1, flags % 4 >= 2, flags >= 4
   local trace = traced and ARGV[i + 4]
   i = i + (traced and 5 or 4)
+  if unique then add() end -- it may have the id of one of those
   if unique and taken(id) then
     reply[#reply + 1] = 0
   elseif unique and overdue then
@@ -82,7 +93,11 @@ while i <= #ARGV do
       due = now + tonumber(sub(when, 2))
     end
     due = math.min(math.max(due, now), MAX_DUE_MS) -- what is due already is due now
-    call('ZADD', delayed, format('%.0f', due), member)
+    added[#added + 1], added[#added + 2] = format('%.0f', due), member
+    if unique or traced or not wrote then
+      add()
+      wrote = true
+    end
     if index or unique then
       call('SET', index_prefix .. id, member)
     end
@@ -103,6 +118,7 @@ while i <= #ARGV do
     reply[#reply + 1] = 1
   end
 end
+add()
 if new_head then
   redis.pcall('PUBLISH', channel, delayed) -- a courtesy: without permission to publish, the promoter polls
 end

@@ -1,0 +1,50 @@
+"""ULIDs in bulk, for jobs whose callers give no id: 26 characters that sort by the time at which they were made."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]  # by ten bits
+_RANDOM = 1 << 80  # the random part, below 48 bits of Unix milliseconds
+
+
+class Ulids:
+    """Those of one millisecond are a random number and the ones that follow it; so ids of one process ascend."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with a new random number, and with a lock that nobody holds."""
+        self._lock = threading.Lock()
+        self._ms = -1
+        self._next = 0  # random part of the next one in that millisecond
+
+    def take(self, count: int) -> list[str]:
+        """`count` new ones, in ascending order."""
+        with self._lock:
+            ms = time.time_ns() // 1_000_000
+            if ms != self._ms or self._next + count > _RANDOM:
+                self._ms, self._next = ms, int.from_bytes(os.urandom(10), "big") % (_RANDOM - count)
+            first = ms << 80 | self._next
+            self._next += count
+        ids: list[str] = []
+        end = first + count
+        while first < end:  # those that differ in their last two characters only
+            start, last = _start(first), first & 1023
+            ids += [start + pair for pair in _PAIRS[last : last + end - first]]
+            first += 1024 - last
+        return ids
+
+
+def _start(ulid: int) -> str:
+    """The first 24 characters."""
+    return "".join([_PAIRS[ulid >> bits & 1023] for bits in range(120, 0, -10)])
+
+
+ULIDS = Ulids()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=ULIDS.reset)  # or both processes would go on with the same ones
