@@ -8,12 +8,13 @@ from typing import Any
 
 import redis.exceptions as rx
 
+from promoter_resp.driver import Arg
+
+pack_command: Any
 try:
     from hiredis import pack_command  # six times as fast as redis-py's own
 except ImportError:  # not there, or older than 2.2
     pack_command = None
-
-from promoter_resp.driver import Arg
 
 SENT_AT_ONCE = 64 * 1024  # bytes
 PROBE_S = 5.0  # a PING after this much silence, and the connection is given up when it stays unanswered as long

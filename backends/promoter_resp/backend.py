@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import islice
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from promoter_core.spi import (

@@ -156,12 +156,12 @@ def scheduled(id: str, created: bool) -> Scheduled:
     """The same as `Scheduled(id, created)`; many are made."""
     answer: Any = _Open(id, created)
     answer.__class__ = Scheduled
-    return cast(Scheduled, answer)
+    return cast("Scheduled", answer)
 
 
 def integers(reply: Any, length: int) -> list[int]:
     """`length` integers, zeros where the reply has none."""
-    if isinstance(reply, list) and len(reply) == length and all([type(item) is int and item >= 0 for item in reply]):
+    if isinstance(reply, list) and len(reply) == length and set(map(type, reply)) == {int} and min(reply) >= 0:
         return reply  # as it should be
     return [_count(_at(reply, i)) for i in range(length)]
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
@@ -47,7 +48,10 @@ class RequestMaker:
         ids = ULIDS.take(len(jobs))
         requests: list[JobRequest] = []
         # Jobs that are made together often share these, so what is the same object as the last is not looked at again.
-        name, delay, at, due = "", None, self, (0, None)
+        name = ""
+        delay: object = object()
+        at: object = delay
+        due: tuple[int | None, int | None]
         for id, job in zip(ids, jobs, strict=True):
             if not isinstance(job, Job):
                 raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
@@ -63,9 +67,9 @@ class RequestMaker:
             trace = job.traceparent
             if trace != "":
                 trace = check_traceparent(trace)
-            request = _Open(id, packed, name, *due, unique, index, trace)
-            request.__class__ = JobRequest  # type: ignore[assignment]
-            requests.append(request)  # type: ignore[arg-type]
+            request: Any = _Open(id, packed, name, *due, unique, index, trace)
+            request.__class__ = JobRequest
+            requests.append(request)
         return requests
 
 

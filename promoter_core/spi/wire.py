@@ -70,7 +70,7 @@ def pack_data(data: object) -> bytes:
 
 
 class EnvelopePacker:
-    """`pack_data` and `pack_envelope` for many jobs, on a packer that it keeps. For one thread, and ids that are Unicode."""
+    """`pack_data` and `pack_envelope` for many jobs, on a packer that it keeps. For one thread; ids are Unicode."""
 
     def __init__(self) -> None:
         self._pack = msgpack.Packer().pack

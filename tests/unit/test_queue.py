@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import pickle
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterError, Scheduled
+from promoter_core.client.requests import RequestMaker, due_of
 from promoter_core.spi import JobRequest, PromotionRequest, StreamName, pack_envelope
+from promoter_core.spi.wire import pack_data
 from promoter_core.testing import RecordingEvents
 
 
@@ -193,3 +200,79 @@ async def test_whether_jobs_have_an_index_is_said_by_the_queue_or_by_the_job(bac
 def test_the_index_of_a_queue_is_true_or_false(backend, index):
     with pytest.raises(ConfigError, match="index must be True or False, not "):
         DelayedQueue(backend, "q", index=index)
+
+
+jobs = st.builds(
+    Job,
+    data=st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text("aä", max_size=40) | st.binary(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc"), inner, max_size=3),
+        max_leaves=5,
+    ),
+    delay=st.none() | st.integers(0, 10**6) | st.floats(0, 1e6) | st.timedeltas(timedelta(0), timedelta(400)),
+    name=st.sampled_from(("", "send-email", "ä" * 100)),
+    job_id=st.none() | st.text("aä", min_size=1, max_size=60),
+    index=st.sampled_from((None, True, False)),
+    traceparent=st.sampled_from(("", None, f"00-{1:032x}-{1:016x}-01")),
+)
+at = st.sampled_from((datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, 0, 0, 0, 1234, tzinfo=UTC)))
+
+
+@given(
+    st.lists(jobs | st.builds(lambda job, at: replace(job, delay=None, at=at), jobs, at), max_size=30), st.booleans()
+)
+def test_requests_made_together_are_what_each_would_be(many, index):
+    many = many + many[::-1]  # neighbours that share what they have, and others that do not
+    made = RequestMaker(1_700_000_000_123, index=index).make(many)
+    assert len(made) == len(many)
+    for job, request in zip(many, made, strict=True):
+        assert request.id == job.job_id or (job.job_id is None and len(request.id) == 26)
+        delay_ms, due_ms = due_of(job.delay, job.at, 1_700_000_000_123)
+        has_index = index if job.index is None else job.index
+        unique = job.job_id is not None
+        expected = JobRequest(
+            request.id,
+            pack_envelope(request.id, pack_data(job.data), 1_700_000_000_123, 0, index=unique or has_index),
+            name=job.name,
+            delay_ms=delay_ms,
+            due_ms=due_ms,
+            unique=unique,
+            index=has_index,
+            traceparent=job.traceparent or "",
+        )
+        assert request == expected
+        assert type(request) is JobRequest
+        assert (repr(request), hash(request)) == (repr(expected), hash(expected))
+        assert pickle.loads(pickle.dumps(request)) == replace(request) == expected  # our own
+        with pytest.raises(FrozenInstanceError):
+            request.name = "other"
+
+
+async def test_many_jobs_are_checked_before_the_first_is_written_and_leave_others_their_turn(queue, backend):
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    with pytest.raises(JobError, match="not a set"):
+        await queue.schedule_many(itertools.chain((Job(data=i) for i in range(4_500)), [{1}]))
+    with pytest.raises(JobError, match="data cannot be packed"):
+        await queue.schedule_many(itertools.chain((Job(data=i) for i in range(4_500)), [Job(data={1})]))
+    task.cancel()
+    assert turns >= 8
+    assert (await queue.stats()).depth == 0
+    answers = await queue.schedule_many(Job(data=i) for i in range(2_500))
+    assert len({answer.id for answer in answers if answer.created}) == 2_500
+    assert (await queue.stats()).depth == 2_500
+
+
+def test_a_packer_that_failed_packs_the_next_as_if_nothing_had_been():
+    maker = RequestMaker(5)
+    with pytest.raises(JobError):
+        maker.make([Job(data=["some", "text", object()])])
+    (request,) = maker.make([Job(data=1, job_id="a")])
+    assert request.envelope == pack_envelope("a", b"\x01", 5, 0)

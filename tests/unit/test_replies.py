@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core.spi import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal
+from promoter_core.spi import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal, Scheduled
 from promoter_resp import replies
 
 LEASE = Lease("q", "me", 1_000)
@@ -109,3 +111,22 @@ def test_stream_entries_of_both_clients():
     ):
         assert [(e.id, e.fields) for e in replies.stream_entries(reply)] == expected
     assert replies.stream_entries(None) == ()
+
+
+def test_an_answer_to_schedule_is_a_scheduled_like_any_other():
+    answer = replies.scheduled("a", True)
+    assert answer == Scheduled("a", True)
+    assert (type(answer), repr(answer), hash(answer)) == (
+        Scheduled,
+        repr(Scheduled("a", True)),
+        hash(Scheduled("a", True)),
+    )
+    with pytest.raises(FrozenInstanceError):
+        answer.created = False
+
+
+@pytest.mark.parametrize("reply", [[1, 0, 2], [1, True, 2], [1, -1, 2], [1, None, 2], [1, 2], [1, 2, 3, 4], None, b"1"])
+def test_integers_are_those_of_the_reply_where_it_has_them(reply):
+    read = replies.integers(reply, 3)
+    given = [*reply, 0, 0, 0][:3] if isinstance(reply, list) else [0, 0, 0]
+    assert read == [max(item or 0, 0) for item in given]
