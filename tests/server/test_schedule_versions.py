@@ -10,9 +10,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from fakeredis import FakeRedis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from redis import ResponseError
+from redis import Redis, ResponseError
 
 from promoter_core.spi import CHASQUIMQ
 from promoter_resp.driver import Script
@@ -92,3 +93,23 @@ def test_two_versions_of_the_script_answer_the_same_and_leave_the_same(
     assert now_left == was_left
     for name, left in was_until.items():
         assert left == now_until[name] if left < 0 else abs(left - now_until[name]) < 30_000, name
+
+
+@pytest.mark.parametrize("refused", ["set", "zadd"])
+def test_what_is_refused_is_refused_at_the_first_job(store, refused):
+    if isinstance(store, FakeRedis):
+        pytest.skip("has no permissions")
+    seen = {}
+    store.acl_setuser("few", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", f"-{refused}"])
+    try:
+        connection = store.connection_pool.connection_kwargs
+        with Redis(host=connection["host"], port=connection["port"], username="few", password="any") as few:
+            for version, text in VERSIONS.items():
+                k = CHASQUIMQ.keys_of(f"schedules-{next(numbers)}")
+                args = [part for id in "abc" for part in (id, "+60000", 2, member(id))]
+                with pytest.raises(ResponseError, match="(?i)acl|permission|can't run"):
+                    few.eval(text, 1, k.delayed, k.index, k.marker, k.wake, k.trace, *args)
+                seen[version] = [store.zcard(k.delayed), store.exists(*(k.index + id.encode() for id in "abc"))]
+    finally:
+        store.acl_deluser("few")
+    assert seen["today"] == seen["as it was"] == [int(refused == "set"), 0]
