@@ -67,16 +67,17 @@ end
 
 -- The sorted set's part of jobs without more to it is written at once, but for the first one's: what is refused to it
 -- is refused to the others, and then nothing of those has been written.
-local added, wrote = {}, false
+local added, n, wrote = {}, 0, false
 local function add()
-  if #added > 0 then
-    call('ZADD', delayed, unpack(added))
-    added = {}
+  if n > 0 then
+    call('ZADD', delayed, unpack(added, 1, n))
+    n = 0
   end
 end
 
 local reply = {}
 local i = 5
+local due, score, last -- of the job before; many have the same
 while i <= #ARGV do
   local id, when, flags, member = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local unique, index, traced = flags % 2 == 1, flags % 4 >= 2, flags >= 4
@@ -88,12 +89,16 @@ while i <= #ARGV do
   elseif unique and overdue then
     reply[#reply + 1] = 2
   else
-    local due = tonumber(when)
-    if byte(when, 1) == 43 then -- '+'
-      due = now + tonumber(sub(when, 2))
+    if when ~= last then
+      due, last = tonumber(when), when
+      if byte(when, 1) == 43 then -- '+'
+        due = now + tonumber(sub(when, 2))
+      end
+      due = math.min(math.max(due, now), MAX_DUE_MS) -- what is due already is due now
+      score = format('%.0f', due)
     end
-    due = math.min(math.max(due, now), MAX_DUE_MS) -- what is due already is due now
-    added[#added + 1], added[#added + 2] = format('%.0f', due), member
+    added[n + 1], added[n + 2] = score, member
+    n = n + 2
     if unique or traced or not wrote then
       add()
       wrote = true
