@@ -202,6 +202,10 @@ class CancellationContract(ContractBase):
         await kit.sleep_ms(MEMBER_MS + SETTLE_MS)
         for n, group in enumerate(groups):
             members = await kit.backend.join_group(group, "b", LONG_MS)
+            left_ms = members.next_expiry_ms
+            if left_ms is not None and left_ms <= MEMBER_MS:  # the call that was cut took effect late
+                await kit.sleep_ms(left_ms + SETTLE_MS)
+                members = await kit.backend.join_group(group, "b", LONG_MS)
             ok = (members.names, members.next_expiry_ms) == ({"b"}, None)
             obliges("FleetSupport.join_group", "Be a member of a group for `ttl_ms`", ok, members=members, cut=n)
 
