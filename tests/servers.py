@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 import shutil
 import signal
@@ -63,11 +64,21 @@ def find(name: str) -> str | None:
     return path if Path(path).exists() else None
 
 
+PORTS = range(10_000, 32_000)  # below those that systems give to outgoing connections
+WORKERS = 16  # processes of one run; each has a part of the ports
+_next = itertools.count(os.getpid() * 37)  # another run begins elsewhere in its part
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A port on which nothing listens. Another test process, or a client's connection, does not take it meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0) % WORKERS
+    ports = PORTS[worker::WORKERS]
+    for _ in ports:
+        port = ports[next(_next) % len(ports)]
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 class Server:
