@@ -195,7 +195,6 @@ class Machine:
         self.state = State.LEADER
         self._report_lock(LockOutcome.ACQUIRED)
         leads = Leadership(self.lease, self._settings, self._duties, self._batch, asked_s=self._began_s)
-        leads.poll_s = self._poll_s
         self._leadership = leads
         return self._lead(leads.promote(now_s), now_s)
 
