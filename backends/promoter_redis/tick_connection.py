@@ -1,6 +1,6 @@
 """`TickConnection`: runs `lock` and `promote`, beside the listener that hears of changes to what they read.
 
-Both talk to the same server. The tick connection is one of its own, for NOLOOP hides a connection's own writes: nothing
+Both talk to the same server. The tick connection is separate, for NOLOOP hides a connection's own writes: nothing
 else may write on it.
 
 A new tick connection tracks only what has ticked on it, so everybody is woken whenever one is lost, by whatever cause.

@@ -34,7 +34,7 @@ class Envelope:
 def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int, *, index: bool = True) -> bytes:
     """The envelope, as consumers get it in a stream entry's `d`. `payload` is the user's data, packed.
 
-    With `index=False` an id of up to 31 bytes has its length in a byte of its own. That is valid msgpack, and no packer
+    With `index=False` an id of up to 31 bytes has its length in a separate byte. That is valid msgpack, and no packer
     writes it unasked: so a promotion sees that the job has no cancel index.
     """
     packed = bytes(msgpack.packb([id, payload, created_at_ms, attempt], unicode_errors="surrogateescape"))

@@ -83,7 +83,7 @@ class TestConformance(Given):
     ) -> AsyncIterator[Any]:
         url = option(request, "--promoter-second-url")
         if url is None and not backend.capabilities.shared:
-            pytest.skip("needs the capability shared=True: a second backend would have a store of its own")
+            pytest.skip("needs the capability shared=True: a second backend would have another store")
         async with connect(url or promoter_url, clock=None if isinstance(clock, SystemClock) else clock) as second:
             yield backend, second
 

@@ -24,7 +24,7 @@ AddMalformed = Callable[[str, bytes], Awaitable[None]]
 
 
 class CancellationContract(ContractBase):
-    """Each call below is made again and again, each time on a queue of its own, and cut off at another point."""
+    """Each call below is made again and again, each time on a new queue, and cut off at another point."""
 
     @pytest.fixture(params=[cancellations, failures], ids=["cancelled", "failed"])
     def cuts(self, request: pytest.FixtureRequest) -> Cuts:

@@ -1,4 +1,4 @@
-"""The server: connections, the schema, and the errors. Each call is one statement, in a transaction of its own."""
+"""The server: connections, the schema, and the errors. Each call is one statement, in a separate transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance kit on the PostgreSQL backend, in a schema of its own."""
+"""The conformance kit on the PostgreSQL backend, in a separate schema."""
 
 import psycopg
 import pytest
