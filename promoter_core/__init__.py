@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         PromoterError,
         TransientError,
     )
-    from promoter_core.spi.model import CancelOutcome, Overflow, QueueStats, Scheduled
+    from promoter_core.spi.model import JobOutcome, Overflow, QueueStats, Scheduled
     from promoter_core.spi.urls import Credentials
     from promoter_core.spi.wire import Envelope, unpack_envelope
 
@@ -52,7 +52,6 @@ __all__ = [
     "Backend",
     "BackendError",
     "BrokenPlugin",
-    "CancelOutcome",
     "ConfigError",
     "Credentials",
     "DelayedQueue",
@@ -60,6 +59,7 @@ __all__ = [
     "Health",
     "Job",
     "JobError",
+    "JobOutcome",
     "Overflow",
     "PermanentError",
     "PluginError",
@@ -102,7 +102,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "TransientError",
     ),
     "spi.model": (
-        "CancelOutcome",
+        "JobOutcome",
         "Overflow",
         "QueueStats",
         "Scheduled",

@@ -11,13 +11,15 @@ from weakref import WeakValueDictionary
 
 from promoter_core.spi import (
     CHASQUIMQ,
-    MAX_DUE_MS,
     BackendUrl,
-    CancelOutcome,
     Capabilities,
     ChangeFeed,
     ChangeKind,
     Clock,
+    JobChange,
+    JobOutcome,
+    JobPage,
+    JobQuery,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -29,8 +31,10 @@ from promoter_core.spi import (
     Promotion,
     PromotionRequest,
     QueueStats,
+    Remove,
     Renewal,
     Scheduled,
+    StoredJob,
     StreamEntry,
     StreamName,
     Ties,
@@ -38,9 +42,9 @@ from promoter_core.spi import (
     chunked,
     closed_error,
     later_than,
-    to_bytes,
 )
-from promoter_memory.store import MemoryStore, Pending, QueueStore
+from promoter_memory.jobs import add, add_event, carry_out, page_of, shown
+from promoter_memory.store import MemoryStore, QueueStore
 
 PAGE = 100  # queues, of a search
 
@@ -91,8 +95,7 @@ class MemoryBackend:
             if request.want_traces and head.traceparent:
                 traces.append(head.traceparent)
             q.pop()
-            if head.unique:
-                q.mark(head.id, max(head.due_ms, now_ms) + CHASQUIMQ.marker_ms)
+            q.mark(head, now_ms)
         if request.overflow is Overflow.TRIM:
             stream.trim(request.max_stream_len)
         next_ms = head.due_ms if (head := q.head()) else None
@@ -117,12 +120,10 @@ class MemoryBackend:
 
     async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
         q, now_ms = self._queue(queue)
-        events = q.streams[StreamName.EVENTS]
         for job in jobs:
             if job.id is not None:
-                fields = {"e": b"waiting", "id": to_bytes(job.id), "ts": b"%d" % job.promoted_ms}
-                events.add(now_ms, fields | ({"n": to_bytes(job.name)} if job.name else {}))
-        events.trim(max_stream_len)
+                add_event(q, job.id, job.name, job.promoted_ms, now_ms)
+        q.streams[StreamName.EVENTS].trim(max_stream_len)
 
     async def unlock(self, lease: Lease) -> bool:
         q, now_ms = self._queue(lease.queue)
@@ -139,29 +140,37 @@ class MemoryBackend:
         q, now_ms = self._queue(queue)
         return tuple(Scheduled(job.id, self._schedule(q, queue, job, now_ms)) for job in jobs)
 
-    def _schedule(self, q: QueueStore, queue: str, job: JobRequest, now_ms: int) -> bool:
-        if job.unique and q.taken(job.id, now_ms):
-            return False
-        due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
-        due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
-        pending = Pending(job.id, job.name, job.envelope, due_ms, unique=job.unique, traceparent=job.traceparent)
-        q.add(pending)
-        if q.head() is pending:
+    def _schedule(self, q: QueueStore, queue: str, job: JobRequest, now_ms: int) -> JobOutcome:
+        if job.unique and (taken := q.taken(job.id, now_ms)) is not None:
+            return taken
+        if add(q, job, now_ms):
             self._store.flags.set(ChangeKind.JOBS, queue)
-        return True
+        return JobOutcome.CREATED
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
+        return tuple(await self.change_jobs(queue, [Remove(job=id) for id in ids]))
+
+    async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
         q, _ = self._queue(queue)
+        return [shown(job) if (job := q.waiting(id)) is not None else None for id in ids]
+
+    async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
+        """Sorts the whole set when it has changed since the last call: O(n log n) in this process."""
+        return page_of(*self._queue(queue), query)
+
+    async def count_jobs(self, queue: str, bounds_ms: Sequence[int]) -> Sequence[int]:
+        q, _ = self._queue(queue)
+        return [q.before(bound_ms) for bound_ms in bounds_ms]
+
+    async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
+        q, now_ms = self._queue(queue)
         outcomes = []
-        for id in ids:
-            job = q.waiting(id)
-            if job is None:
-                outcomes.append(CancelOutcome.NOT_FOUND)
-                continue
-            q.cancel(job)
-            self._store.flags.set(ChangeKind.JOBS, queue)
-            outcomes.append(CancelOutcome.REMOVED)
-        return tuple(outcomes)
+        for change in changes:
+            head = q.head_place()
+            outcomes.append(carry_out(q, change, now_ms))
+            if q.head_place() != head:
+                self._store.flags.set(ChangeKind.JOBS, queue)
+        return outcomes
 
     async def stats(self, queue: str) -> QueueStats:
         q, now_ms = self._queue(queue)

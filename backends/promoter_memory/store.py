@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from promoter_core.spi import ChangeFlags, Clock, PermanentError, StreamEntry, StreamName, SystemClock
+from promoter_core.spi import (
+    KEEP_ID_MS,
+    ChangeFlags,
+    Clock,
+    JobOutcome,
+    PermanentError,
+    StreamEntry,
+    StreamName,
+    SystemClock,
+)
 
-FEW = 64  # cancelled jobs that stay in the heap in any case
+FEW = 64  # entries of jobs that have gone or moved, which stay in the heap in any case
+
+Entry = tuple[int, int, "Pending"]  # due time, its place among jobs of that time, the job
 
 
 @dataclass(slots=True)
@@ -22,7 +34,10 @@ class Pending:
     unique: bool = False
     gone: bool = False
     traceparent: str = ""
+    keep_id_ms: int = KEEP_ID_MS
     earlier: Pending | None = None  # another job with this id that was there before
+    number: int = 0  # stays when the job moves
+    place: int = 0  # of its entry in the heap: another one after each move
 
 
 @dataclass(slots=True)
@@ -49,14 +64,15 @@ class Stream:
 
 
 class QueueStore:
-    """One queue. Every method takes O(log n) at most, but for `due`; `cancel` on average."""
+    """One queue. Every method takes O(log n) at most, but for `due` and `ordered`; `cancel` and `move` on average."""
 
     def __init__(self) -> None:
         self.depth = 0
         self._index: dict[str, Pending] = {}
         self.streams = {name: Stream() for name in StreamName}
         self.lock: tuple[str, int] | None = None  # holder, expiry
-        self._heap: list[tuple[int, int, Pending]] = []
+        self._heap: list[Entry] = []
+        self._ordered: list[Entry] | None = None  # the same, sorted, until the set changes
         self._sequence = 0
         self._markers: dict[str, int] = {}  # id → expiry
         self._expiries: list[tuple[int, str]] = []
@@ -66,20 +82,35 @@ class QueueStore:
         return self.lock[0] if self.lock and now_ms < self.lock[1] else None
 
     def add(self, job: Pending) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (job.due_ms, self._sequence, job))
+        self._push(job)
+        job.number = job.place
         self.depth += 1
         job.earlier = before = self.waiting(job.id)
         while before is not None and before.earlier is not None and before.earlier.gone:
             before.earlier = before.earlier.earlier
         self._index[job.id] = job
 
+    def move(self, job: Pending, due_ms: int) -> None:
+        job.due_ms = due_ms
+        self._push(job)
+        self._compact()
+
+    def _push(self, job: Pending) -> None:
+        self._sequence = job.place = self._sequence + 1
+        heapq.heappush(self._heap, (job.due_ms, job.place, job))
+        self._ordered = None
+
     def waiting(self, id: str) -> Pending | None:
         """The latest job with this id that is still in the set."""
+        return next(self.all_waiting(id), None)
+
+    def all_waiting(self, id: str) -> Iterator[Pending]:
+        """All jobs with this id that are still in the set, the latest first."""
         job = self._index.get(id)
-        while job is not None and job.gone:
+        while job is not None:
+            if not job.gone:
+                yield job
             job = job.earlier
-        return job
 
     def forget(self, id: str) -> None:
         """Drop what the index says of jobs that have gone."""
@@ -90,45 +121,79 @@ class QueueStore:
 
     def head(self) -> Pending | None:
         heap = self._heap
-        while heap and heap[0][2].gone:
+        while heap and not _stands(heap[0]):
             heapq.heappop(heap)
         return heap[0][2] if heap else None
 
+    def head_place(self) -> int | None:
+        """The place of the head, which no other job has ever had and it gets anew when it moves."""
+        return job.place if (job := self.head()) is not None else None
+
     def pop(self) -> None:
         """Remove the head."""
-        while self._heap:
-            job = heapq.heappop(self._heap)[2]
-            if not job.gone:
-                job.gone = True
-                self.depth -= 1
-                break
+        if (job := self.head()) is not None:
+            heapq.heappop(self._heap)
+            self._take(job)
 
     def cancel(self, job: Pending) -> None:
+        """Remove any job, and free its id."""
+        self._take(job)
+        self.forget(job.id)
+        self._markers.pop(job.id, None)
+        self._compact()
+
+    def remove(self, job: Pending) -> None:
+        """Remove any job, as a promotion does: the index is the cleanup's."""
+        self._take(job)
+        self._compact()
+
+    def _take(self, job: Pending) -> None:
         job.gone = True
         self.depth -= 1
-        self.forget(job.id)
-        if len(self._heap) > 2 * self.depth + FEW:  # most of them have gone
-            self._heap = [entry for entry in self._heap if not entry[2].gone]
+        self._ordered = None
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * self.depth + FEW:  # most entries are of jobs that have gone or moved
+            self._heap = [entry for entry in self._heap if _stands(entry)]
             heapq.heapify(self._heap)
 
     def due(self, now_ms: int) -> int:
-        return sum(1 for due_ms, _, job in self._heap if due_ms <= now_ms and not job.gone)
+        return sum(1 for entry in self._heap if entry[0] <= now_ms and _stands(entry))
 
-    def mark(self, id: str, expiry_ms: int) -> None:
-        """Remember the id of a promoted job."""
-        self._markers[id] = expiry_ms
-        heapq.heappush(self._expiries, (expiry_ms, id))
+    def ordered(self) -> list[Entry]:
+        """All that waits, in the order of promotion. O(n log n) after a change of the set."""
+        if self._ordered is None:
+            self._ordered = sorted(entry for entry in self._heap if _stands(entry))
+        return self._ordered
 
-    def taken(self, id: str, now_ms: int) -> bool:
-        """Whether a unique job with this id waits, or was promoted lately."""
+    def before(self, due_ms: int, place: int = 0) -> int:
+        """How many waiting jobs come before this due time and place."""
+        return bisect_left(self.ordered(), (due_ms, place))
+
+    def mark(self, job: Pending, now_ms: int) -> None:
+        """Remember the id of a unique job that is promoted now."""
+        if job.unique and job.keep_id_ms > 0:
+            self._markers[job.id] = expiry_ms = max(job.due_ms, now_ms) + job.keep_id_ms
+            heapq.heappush(self._expiries, (expiry_ms, job.id))
+
+    def marked(self, id: str, now_ms: int) -> bool:
+        """Whether a unique job with this id was promoted lately."""
         while self._expiries and self._expiries[0][0] <= now_ms:
             expired_ms, old = heapq.heappop(self._expiries)
             if self._markers.get(old) == expired_ms:
                 del self._markers[old]
-        job = self.waiting(id)
-        while job is not None and not (job.unique and not job.gone):
-            job = job.earlier
-        return job is not None or id in self._markers
+        return id in self._markers
+
+    def taken(self, id: str, now_ms: int) -> JobOutcome | None:
+        """KEPT: a unique job with this id waits. ALREADY_PROMOTED: it was promoted lately. None: the id is free."""
+        if any(job.unique for job in self.all_waiting(id)):
+            return JobOutcome.KEPT
+        return JobOutcome.ALREADY_PROMOTED if self.marked(id, now_ms) else None
+
+
+def _stands(entry: Entry) -> bool:
+    """Whether an entry of the heap is that of a job that waits there."""
+    return not entry[2].gone and entry[1] == entry[2].place
 
 
 def _number(id: str) -> tuple[int, int]:

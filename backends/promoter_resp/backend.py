@@ -11,12 +11,12 @@ from typing import Any
 from promoter_core.spi import (
     CHASQUIMQ,
     BackendError,
-    CancelOutcome,
     Capabilities,
     ChangeFeed,
     ChangeFlags,
     ChangeKind,
     Finding,
+    JobOutcome,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -58,6 +58,7 @@ LOOKED_AT_MOST = 10_000  # jobs that `cancel` looks at for one without an index,
 LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
 SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
 TAKEN, CREATED, UNSURE = 0, 1, 2  # what schedule.lua and cancel.lua answer
+OUTCOMES = {TAKEN: JobOutcome.KEPT, CREATED: JobOutcome.CREATED}
 WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
@@ -131,7 +132,7 @@ class RespBackend:
             await self._mark(queue)
             for i, answer in zip(unsure, await self._schedule(queue, [jobs[i] for i in unsure]), strict=True):
                 created[i] = answer
-        return tuple([replies.scheduled(job.id, answer == CREATED) for job, answer in zip(jobs, created, strict=True)])
+        return tuple([replies.scheduled(job.id, OUTCOMES[answer]) for job, answer in zip(jobs, created, strict=True)])
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
         k = CHASQUIMQ.keys_of(queue)
@@ -161,7 +162,7 @@ class RespBackend:
                 code="NOREPLICAS",
             )
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
         self._life.check()
         k = CHASQUIMQ.keys_of(queue)
         removed: list[int] = []
@@ -172,7 +173,7 @@ class RespBackend:
         unsure = [i for i, answer in enumerate(removed) if answer == UNSURE]
         for which in chunked(unsure, SOUGHT_AT_ONCE):
             await self._seek(queue, ids, removed, which)
-        return tuple(CancelOutcome.REMOVED if answer == 1 else CancelOutcome.NOT_FOUND for answer in removed)
+        return tuple(JobOutcome.REMOVED if answer == 1 else JobOutcome.NOT_FOUND for answer in removed)
 
     async def _seek(self, queue: str, ids: Sequence[str], removed: list[int], which: Sequence[int]) -> None:
         """Look for some of the ids in the set itself and take them out, up to LOOKED_AT_MOST jobs of it."""

@@ -12,6 +12,7 @@ from typing import Any, cast, overload
 from promoter_core.spi import (
     BackendError,
     ConsumerGroup,
+    JobOutcome,
     Lease,
     LeaseHeld,
     LeaseLost,
@@ -147,14 +148,14 @@ class _Open:
 
     __slots__ = Scheduled.__slots__
 
-    def __init__(self, id: str, created: bool) -> None:
+    def __init__(self, id: str, outcome: JobOutcome) -> None:
         self.id = id
-        self.created = created
+        self.outcome = outcome
 
 
-def scheduled(id: str, created: bool) -> Scheduled:
-    """The same as `Scheduled(id, created)`; many are made."""
-    answer: Any = _Open(id, created)
+def scheduled(id: str, outcome: JobOutcome) -> Scheduled:
+    """The same as `Scheduled(id, outcome)`; many are made."""
+    answer: Any = _Open(id, outcome)
     answer.__class__ = Scheduled
     return cast("Scheduled", answer)
 

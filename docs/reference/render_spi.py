@@ -23,7 +23,14 @@ SECTIONS = (
     (
         "Optional abilities of a backend",
         "A backend has an ability when it has the methods: the core asks with `isinstance`.",
-        ["optional.phases", "optional.fleet", "optional.dead_letters", "optional.diagnostics"],
+        [
+            "optional.phases",
+            "optional.discovery",
+            "optional.fleet",
+            "optional.management",
+            "optional.dead_letters",
+            "optional.diagnostics",
+        ],
     ),
     ("Sinks", "", ["sinks"]),
     ("Values", inspect.getdoc(import_module("promoter_core.spi.model")), ["model"]),
@@ -103,7 +110,8 @@ def entry(name: str, value: Any, node: ast.stmt, module: Any) -> Iterator[str]:
         if short and comment:
             yield f"{comment[0].upper()}{comment[1:]}.\n\n"
     else:
-        bases = ", ".join(base.__name__ for base in value.__bases__ if base.__name__ in spi.__all__)
+        shown = () if name.endswith("Support") else value.__bases__
+        bases = ", ".join(base.__name__ for base in shown if base.__name__ in spi.__all__)
         yield f"### `{name}({bases})`\n\n".replace("()", "") + f"{inspect.getdoc(value)}\n\n"
         if fields := [source(line, module) for line in node.body if is_field(line)]:
             yield "```\n" + "\n".join(fields).replace("_: KW_ONLY", "*") + "\n```\n\n"

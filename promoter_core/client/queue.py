@@ -11,7 +11,7 @@ from promoter_core.client.requests import Delay, Job, RequestMaker, shown_value
 from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import ConfigError, JobError
-from promoter_core.spi.model import CancelOutcome, JobRequest, QueueStats, Scheduled
+from promoter_core.spi.model import JobOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.spi.names import check_job_id, check_queue_name
 
 CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
@@ -73,7 +73,7 @@ class DelayedQueue:
             requests += maker.make(some)
         return await self._backend.schedule(self.name, requests) if requests else ()
 
-    async def cancel(self, job: str | Scheduled) -> CancelOutcome:
+    async def cancel(self, job: str | Scheduled) -> JobOutcome:
         """REMOVED: it will never be promoted, and its id is free again. NOT_FOUND: it is not there; never scheduled, or
         promoted already.
 
@@ -82,7 +82,7 @@ class DelayedQueue:
         """
         return (await self.cancel_many([job]))[0]
 
-    async def cancel_many(self, jobs: Iterable[str | Scheduled]) -> tuple[CancelOutcome, ...]:
+    async def cancel_many(self, jobs: Iterable[str | Scheduled]) -> tuple[JobOutcome, ...]:
         """Cancel many jobs in few round trips; each is atomic for itself, the answers are in order.
 
         When TransientError is raised midway, some may have been removed: a repeat answers NOT_FOUND for them.

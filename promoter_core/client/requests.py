@@ -11,7 +11,7 @@ from typing import Any
 
 from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
-from promoter_core.spi.model import MAX_DUE_MS, JobRequest
+from promoter_core.spi.model import KEEP_ID_MS, MAX_DUE_MS, JobRequest
 from promoter_core.spi.names import check_job_id, check_job_name
 from promoter_core.spi.wire import EnvelopePacker
 
@@ -67,7 +67,7 @@ class RequestMaker:
             trace = job.traceparent
             if trace != "":
                 trace = check_traceparent(trace)
-            request: Any = _Open(id, packed, name, *due, unique, index, trace)
+            request: Any = _Open(id, packed, name, *due, unique, index, trace, KEEP_ID_MS)
             request.__class__ = JobRequest
             requests.append(request)
         return requests
@@ -88,6 +88,7 @@ class _Open:
         unique: bool,
         index: bool,
         traceparent: str,
+        keep_id_ms: int,
     ) -> None:
         self.id = id
         self.envelope = envelope
@@ -97,6 +98,7 @@ class _Open:
         self.unique = unique
         self.index = index
         self.traceparent = traceparent
+        self.keep_id_ms = keep_id_ms
 
 
 def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:

@@ -44,11 +44,12 @@ if TYPE_CHECKING:
     from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
     from promoter_core.spi.lifecycle import Lifecycle, closed_error
     from promoter_core.spi.model import (
+        KEEP_ID_MS,
         MAX_DUE_MS,
-        CancelOutcome,
         Capabilities,
         ChangeKind,
         ConsumerGroup,
+        JobOutcome,
         JobRequest,
         Lease,
         LeaseHeld,
@@ -71,7 +72,19 @@ if TYPE_CHECKING:
     from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name, is_pattern
     from promoter_core.spi.optional.dead_letters import DeadLetterSupport
     from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
+    from promoter_core.spi.optional.discovery import DiscoverySupport
     from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
+    from promoter_core.spi.optional.management import (
+        JobChange,
+        JobPage,
+        JobQuery,
+        ManagementSupport,
+        Remove,
+        Replace,
+        Reschedule,
+        RunNow,
+        StoredJob,
+    )
     from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
     from promoter_core.spi.push import PushChannel
     from promoter_core.spi.sinks import (
@@ -88,13 +101,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHASQUIMQ",
+    "KEEP_ID_MS",
     "LATENESS_MS",
     "MAX_DUE_MS",
     "Backend",
     "BackendError",
     "BackendSpec",
     "BackendUrl",
-    "CancelOutcome",
     "Capabilities",
     "ChangeFeed",
     "ChangeFlags",
@@ -107,6 +120,7 @@ __all__ = [
     "Credentials",
     "DeadLetterSupport",
     "DiagnosticsSupport",
+    "DiscoverySupport",
     "Envelope",
     "ErrorTable",
     "EventSink",
@@ -115,7 +129,11 @@ __all__ = [
     "Finding",
     "FleetBackend",
     "FleetSupport",
+    "JobChange",
     "JobError",
+    "JobOutcome",
+    "JobPage",
+    "JobQuery",
     "JobRequest",
     "Layout",
     "Lease",
@@ -123,6 +141,7 @@ __all__ = [
     "LeaseLost",
     "Lifecycle",
     "LockOutcome",
+    "ManagementSupport",
     "Members",
     "MetricsSink",
     "Overflow",
@@ -136,7 +155,11 @@ __all__ = [
     "PushChannel",
     "QueueKeys",
     "QueueStats",
+    "Remove",
     "Renewal",
+    "Replace",
+    "Reschedule",
+    "RunNow",
     "Scheduled",
     "SeparateCleanup",
     "SeparateEmit",
@@ -144,6 +167,7 @@ __all__ = [
     "SinkFailure",
     "SinkMonitor",
     "SinkSpec",
+    "StoredJob",
     "StreamEntry",
     "StreamName",
     "SystemClock",
@@ -221,11 +245,12 @@ _HOMES = {  # the same imports, made when a name is first used
         "QueueKeys",
     ),
     "model": (
+        "KEEP_ID_MS",
         "MAX_DUE_MS",
-        "CancelOutcome",
         "Capabilities",
         "ChangeKind",
         "ConsumerGroup",
+        "JobOutcome",
         "JobRequest",
         "Lease",
         "LeaseHeld",
@@ -257,12 +282,24 @@ _HOMES = {  # the same imports, made when a name is first used
         "Finding",
         "Severity",
     ),
+    "optional.discovery": ("DiscoverySupport",),
     "optional.fleet": (
         "ChangeFeed",
         "Changes",
         "FleetBackend",
         "FleetSupport",
         "Members",
+    ),
+    "optional.management": (
+        "JobChange",
+        "JobPage",
+        "JobQuery",
+        "ManagementSupport",
+        "Remove",
+        "Replace",
+        "Reschedule",
+        "RunNow",
+        "StoredJob",
     ),
     "optional.phases": (
         "SeparateCleanup",

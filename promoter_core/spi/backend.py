@@ -8,9 +8,9 @@ from typing import Protocol, cast, runtime_checkable
 
 from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import (
-    CancelOutcome,
     Capabilities,
     ChangeKind,
+    JobOutcome,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -140,10 +140,12 @@ class Backend(Protocol):
           now.
         - A due time after the year 9999 is taken as the end of it.
         - `unique`: while a unique job with this id waits, however long that is, a repeat changes nothing and answers
-          `created=False`. So it does for an hour from the due time, and from a promotion that is late; a minute less
-          is allowed. A request that comes twice in one call counts as a repeat as well. The id is free again a minute
-          after that hour at the latest. Whether a job with this id that is not unique makes a request a repeat is left
-          open.
+          `created=False`. So it does for `keep_id_ms` from the due time, and from a promotion that is late; a minute
+          less is allowed, and with 0 the id is free as soon as the job is promoted. `keep_id_ms` is that of the request
+          that made the job. A request that comes twice in one call counts as a repeat as well. The id is free again a
+          minute after that time at the latest. Whether a job with this id that is not unique makes a request a repeat
+          is left open.
+        - The outcome of a repeat is KEPT while the job waits, and ALREADY_PROMOTED after it was promoted.
         - Without `unique`, a second job with the same id is another job: both wait, and both are promoted. A store may
           take a request whose envelope and name equal those of a waiting job for that job, with a new due time.
         - `index`: `cancel` finds the job at once. A store may index a unique job in any case.
@@ -152,12 +154,13 @@ class Backend(Protocol):
         """
         ...
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
         """Take jobs out of the sorted set by id; each is atomic for itself and against `promote`.
 
         REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again: its index
         and its dedup marker are gone. Of several
         jobs with this id one is removed: the one that was scheduled last, where the store can tell.
+        ALREADY_PROMOTED: it is not there, and its id is taken since its promotion.
         NOT_FOUND: it is not there, and nothing changed. A job without an index is looked for in the set itself, among
         10,000 jobs at least, the earliest first; of one beyond them it is NOT_FOUND too. Of many ids, some may have
         been removed when TransientError is raised. Source: ChasquiMQ's CANCEL_DELAYED_SCRIPT.

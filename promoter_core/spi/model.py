@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum, StrEnum
 
 MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due time of a job
+KEEP_ID_MS = 3_600_000  # how long an id stays taken after a promotion, unless the request says otherwise
 
 
 class LockOutcome(StrEnum):
@@ -29,11 +30,17 @@ class Overflow(StrEnum):
     TRIM = "trim"  # add them and drop the oldest entries of the stream, read or not
 
 
-class CancelOutcome(StrEnum):
-    """The result of a cancellation."""
+class JobOutcome(StrEnum):
+    """What became of a job, or of a request for one."""
 
-    REMOVED = "removed"
-    NOT_FOUND = "not-found"  # never scheduled, or promoted already
+    CREATED = "created"  # it is scheduled
+    KEPT = "kept"  # a job with this id waits, and stays as it is
+    REPLACED = "replaced"  # another job is in its place
+    MOVED = "moved"  # it has another due time
+    PROMOTED = "promoted"  # it is in the stream now
+    REMOVED = "removed"  # it will never be promoted, and its id is free again
+    ALREADY_PROMOTED = "already-promoted"  # it is in the stream, or was; its id is still taken
+    NOT_FOUND = "not-found"  # never scheduled, or promoted longer ago than anything tells
 
 
 class StreamName(StrEnum):
@@ -185,14 +192,23 @@ class JobRequest:
     unique: bool = False  # a second request with this id is a no-op
     index: bool = True  # `cancel` finds it at once
     traceparent: str = ""  # the producer's trace context (W3C)
+    keep_id_ms: int = KEEP_ID_MS  # of a unique job: how long its id stays taken after its promotion
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """The answer to a `JobRequest`. `created` is False when the id had been taken and nothing was done."""
+    """The answer to a `JobRequest`: CREATED; KEPT or ALREADY_PROMOTED when the id was taken and nothing was done.
+
+    `DelayedQueue.schedule` also answers REPLACED or MOVED, where its caller lets a repeat change the waiting job.
+    """
 
     id: str
-    created: bool
+    outcome: JobOutcome = JobOutcome.CREATED
+
+    @property
+    def created(self) -> bool:
+        """Whether this request is a new job. False: a job with this id waits, or was promoted lately."""
+        return self.outcome is JobOutcome.CREATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

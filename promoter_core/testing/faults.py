@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from promoter_core.spi import (
     Backend,
     BackendError,
-    CancelOutcome,
     Capabilities,
     ChangeKind,
     Clock,
+    JobOutcome,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -138,7 +138,7 @@ class FaultyBackend:
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         return await self._pass("schedule", lambda: self.backend.schedule(queue, jobs))
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
         return await self._pass("cancel", lambda: self.backend.cancel(queue, ids))
 
     async def stats(self, queue: str) -> QueueStats:

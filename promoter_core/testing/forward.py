@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Protocol
 
-from promoter_core.spi import DeadLetterSupport, DiagnosticsSupport, FleetSupport, SeparateCleanup, SeparateEmit
+from promoter_core.spi import (
+    DeadLetterSupport,
+    DiagnosticsSupport,
+    DiscoverySupport,
+    FleetSupport,
+    ManagementSupport,
+    SeparateCleanup,
+    SeparateEmit,
+)
 
-OPTIONAL: tuple[type, ...] = (SeparateCleanup, SeparateEmit, FleetSupport, DeadLetterSupport, DiagnosticsSupport)
+OPTIONAL: tuple[type, ...] = (
+    SeparateCleanup,
+    SeparateEmit,
+    DiscoverySupport,
+    FleetSupport,
+    ManagementSupport,
+    DeadLetterSupport,
+    DiagnosticsSupport,
+)
 
 
 def members_of(protocol: type) -> dict[str, Any]:
-    """The members of a protocol: names, with the method or property that declares each. None for a bare annotation."""
-    declared = dict.fromkeys(inspect.get_annotations(protocol)) | vars(protocol)
+    """The members of a protocol: names, with the method or property that declares each. None for a bare annotation.
+
+    Those of the protocols that it extends are among them.
+    """
+    declared: dict[str, Any] = {}
+    for base in reversed(protocol.__mro__):
+        if getattr(base, "_is_protocol", False) and base is not Protocol:
+            declared |= dict.fromkeys(inspect.get_annotations(base)) | vars(base)
     return {name: declared[name] for name in declared if not name.startswith("_")}
 
 

@@ -7,7 +7,7 @@ import asyncio
 import msgpack
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, PermanentError
+from promoter_core import DelayedQueue, JobOutcome, PermanentError
 from promoter_core.spi import CHASQUIMQ, LeaseHeld, PromotionRequest
 from tests.server.bench import member, now_ms, promote
 
@@ -70,10 +70,10 @@ async def test_no_index_is_dropped_of_jobs_that_say_that_they_have_none(backend,
     assert [fields[b"id"].decode() for _, fields in await client.xrange(keys.events)] == sorted(ids)
     await queue.schedule(1, name=job_name, index=True)
     one, other = await queue.schedule(1, name=job_name), await queue.schedule(1, name=job_name, job_id="j")
-    assert await queue.cancel(one) is CancelOutcome.REMOVED
+    assert await queue.cancel(one) is JobOutcome.REMOVED
     assert (await promote(backend, name)).promoted == 2
     assert not await client.keys(f"{keys.index.decode()}*")
-    assert await queue.cancel(other) is CancelOutcome.NOT_FOUND
+    assert await queue.cancel(other) is JobOutcome.NOT_FOUND
 
 
 async def test_one_waiting_event_a_decodable_job_and_none_when_disabled(backend, client, name, keys):

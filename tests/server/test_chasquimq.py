@@ -7,14 +7,14 @@ import contextlib
 
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Promoter, unpack_envelope
+from promoter_core import DelayedQueue, JobOutcome, Promoter, unpack_envelope
 from promoter_core.spi import CHASQUIMQ, StreamName
 from tests.leap import leap
 
 chasquimq = pytest.importorskip("chasquimq")
 pytestmark = pytest.mark.server
 
-REMOVED, NOT_FOUND = CancelOutcome.REMOVED, CancelOutcome.NOT_FOUND
+REMOVED, NOT_FOUND = JobOutcome.REMOVED, JobOutcome.NOT_FOUND
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_their_idempotence_and_ours_share_the_marker(backend, theirs, name
     await theirs.add("task", 1, job_id="j", delay_ms=60_000)
     queue = DelayedQueue(backend, name)
     assert not (await queue.schedule(2, delay=60, job_id="j")).created
-    assert await queue.cancel("j") is CancelOutcome.REMOVED
+    assert await queue.cancel("j") is JobOutcome.REMOVED
     assert (await queue.schedule(2, delay=60, job_id="j")).created
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, connect, unpack_envelope
+from promoter_core import DelayedQueue, Job, JobOutcome, Promoter, connect, unpack_envelope
 from promoter_core.spi import JobRequest, Lease, StreamName, pack_envelope
 from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
@@ -15,7 +15,7 @@ from tests.server.bench import member, now_ms, promote, until
 pytestmark = pytest.mark.server
 
 HOUR_MS = 3_600_000
-REMOVED, NOT_FOUND = CancelOutcome.REMOVED, CancelOutcome.NOT_FOUND
+REMOVED, NOT_FOUND = JobOutcome.REMOVED, JobOutcome.NOT_FOUND
 
 
 async def theirs(client, keys, *ids, delay_ms, evicted=False):

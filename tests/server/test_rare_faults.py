@@ -15,7 +15,7 @@ import msgpack
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import CancelOutcome, DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
+from promoter_core import DelayedQueue, Job, JobOutcome, Promoter, PromoterSettings, TransientError, connect
 from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents, RecordingMetrics
 from tests.server.bench import member, now_ms, until
@@ -251,7 +251,7 @@ async def test_a_policy_that_evicts_keys_with_an_end_evicts_no_waiting_job(serve
         await until(lambda: _evicted(admin))
         again = await queue.schedule_many([Job(data=1, delay=60, job_id=id) for id in wanted])
         assert not [job.id for job in again if job.created], "an id that waits is known"
-        assert await queue.cancel("j0") is CancelOutcome.REMOVED
+        assert await queue.cancel("j0") is JobOutcome.REMOVED
         async with promoting(server.url) as (events, _):
             await until(lambda: len(events.ids) == 199, 20)
         assert await ids(admin) == sorted(wanted[1:])

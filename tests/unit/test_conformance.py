@@ -133,7 +133,7 @@ async def test_what_is_wrong_is_told_in_one_sentence(call, sentence):
         (lambda b: b.lock_many(["a", "b"], "me", 1), "FleetSupport.lock_many must give one answer each: 1 for 2"),
         (lambda b: b.promote_many([]), "FleetSupport.promote_many must return Sequence, not str: 'ab'"),
         (lambda b: b.renew_many([1]), "Renewal.due must be bool, not 1"),
-        (pages, "FleetSupport.find_queues must return Sequence, not str: 'q'"),
+        (pages, "DiscoverySupport.find_queues must return Sequence, not str: 'q'"),
         (changes, r"Changes.jobs must be a frozenset of str, not \['q'\]"),
         (lambda b: b.join_group("g", "me", 1), r"Members.names must be a frozenset of str, not \['me'\]"),
         (
@@ -197,8 +197,8 @@ def test_the_shape_of_the_optional_methods_is_told_too():
     problems = shape_problems(Mine())
     assert [problem.split(":")[0] for problem in problems] == [
         "'cleanup' must take (queue, jobs)",
-        "'lock_many' must be `async def`",
         "'find_queues' must return an async iterator, without being awaited",
+        "'lock_many' must be `async def`",
         "'requeue_dead_letter' must take (queue, entry_id, envelope, name)",
     ]
 

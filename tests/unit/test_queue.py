@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core import CancelOutcome, ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterError, Scheduled
+from promoter_core import ConfigError, DelayedQueue, Job, JobError, JobOutcome, Promoter, PromoterError, Scheduled
 from promoter_core.client.requests import RequestMaker, due_of
 from promoter_core.spi import JobRequest, PromotionRequest, StreamName, pack_envelope
 from promoter_core.spi.wire import pack_data
@@ -56,8 +56,8 @@ async def test_a_job_that_is_due_is_due_now_and_promoted_as_any_other(queue, bac
 
 
 async def test_the_answer_says_whether_the_job_is_new(queue):
-    assert await queue.schedule(1, delay=1, job_id="a") == Scheduled("a", True)
-    assert await queue.schedule(2, delay=9, job_id="a") == Scheduled("a", False)
+    assert await queue.schedule(1, delay=1, job_id="a") == Scheduled("a")
+    assert await queue.schedule(2, delay=9, job_id="a") == Scheduled("a", JobOutcome.KEPT)
 
 
 async def test_without_an_id_each_job_gets_another_ulid(queue):
@@ -68,16 +68,16 @@ async def test_without_an_id_each_job_gets_another_ulid(queue):
 
 async def test_cancel_takes_an_id_or_what_schedule_answered(queue):
     a, b = await queue.schedule("a", delay=1), await queue.schedule("b", delay=1)
-    assert await queue.cancel(a) is CancelOutcome.REMOVED
-    assert await queue.cancel(b.id) is CancelOutcome.REMOVED
-    assert await queue.cancel(b.id) is CancelOutcome.NOT_FOUND
+    assert await queue.cancel(a) is JobOutcome.REMOVED
+    assert await queue.cancel(b.id) is JobOutcome.REMOVED
+    assert await queue.cancel(b.id) is JobOutcome.NOT_FOUND
     assert await queue.cancel_many([]) == ()
 
 
 async def test_a_job_with_an_id_that_is_no_utf_8_can_be_cancelled_all_the_same(queue, backend):
     id = b"\xff".decode("utf-8", "surrogateescape")  # another producer's, as events tell it
     await backend.schedule("q", [JobRequest(id, pack_envelope(id, b"", 0, 0), delay_ms=1_000)])
-    assert await queue.cancel(id) is CancelOutcome.REMOVED
+    assert await queue.cancel(id) is JobOutcome.REMOVED
 
 
 async def test_the_payload_is_msgpack_of_the_data(queue, backend):
@@ -180,7 +180,7 @@ async def test_whether_jobs_have_an_index_is_said_by_the_queue_or_by_the_job(bac
 
     async def schedule(queue, jobs):
         seen.extend(jobs)
-        return tuple(Scheduled(job.id, True) for job in jobs)
+        return tuple(Scheduled(job.id) for job in jobs)
 
     backend.schedule = schedule
     for queue_index, job_index in itertools.product((True, False), (None, True, False)):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core.spi import Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal, Scheduled
+from promoter_core.spi import JobOutcome, Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal, Scheduled
 from promoter_resp import replies
 
 LEASE = Lease("q", "me", 1_000)
@@ -114,15 +114,15 @@ def test_stream_entries_of_both_clients():
 
 
 def test_an_answer_to_schedule_is_a_scheduled_like_any_other():
-    answer = replies.scheduled("a", True)
-    assert answer == Scheduled("a", True)
+    answer = replies.scheduled("a", JobOutcome.CREATED)
+    assert answer == Scheduled("a")
     assert (type(answer), repr(answer), hash(answer)) == (
         Scheduled,
-        repr(Scheduled("a", True)),
-        hash(Scheduled("a", True)),
+        repr(Scheduled("a")),
+        hash(Scheduled("a")),
     )
     with pytest.raises(FrozenInstanceError):
-        answer.created = False
+        answer.outcome = JobOutcome.KEPT
 
 
 @pytest.mark.parametrize("reply", [[1, 0, 2], [1, True, 2], [1, -1, 2], [1, None, 2], [1, 2], [1, 2, 3, 4], None, b"1"])

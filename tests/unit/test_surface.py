@@ -85,7 +85,7 @@ def test_every_public_name_says_what_it_is(module):
 
 def commented_constants():
     """The constants of the SPI that have a comment, on their line or before it."""
-    for found in pkgutil.iter_modules(spi.__path__, "promoter_core.spi."):
+    for found in pkgutil.walk_packages(spi.__path__, "promoter_core.spi."):
         text = inspect.getsource(importlib.import_module(found.name))
         yield from re.findall(r"^#.*\n(\w+) = ", text, re.M)
         yield from re.findall(r"^(\w+) = .*  # ", text, re.M)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.errors import BackendError
 from promoter_core.spi.model import Lease, LeaseHeld, LeaseLost, Promotion, PromotionRequest, Renewal
+from promoter_core.spi.optional.discovery import DiscoverySupport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,8 @@ class Members:
 
 
 @runtime_checkable
-class FleetSupport(Protocol):
-    """Serves many queues in few round trips. Optional: `PromoterFleet` needs it.
+class FleetSupport(DiscoverySupport, Protocol):
+    """Finds queues, and serves many of them in few round trips. Optional: `PromoterFleet` needs it.
 
     Answers come in the order asked. An answer that is an error concerns that queue alone; what concerns all of them is
     raised.
@@ -60,19 +61,6 @@ class FleetSupport(Protocol):
 
     async def subscribe(self) -> ChangeFeed:
         """Begin to collect what changes, in all queues, from now on."""
-        ...
-
-    def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
-        """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
-
-        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
-        `^` stands for itself, as does all else: `%`, `_`, `.`, a backslash. A queue whose last job has gone and whose
-        lock has been released or has expired is not found.
-
-        One pass over the store, however many patterns there are. Each step is a small one for the store, and may find
-        nothing; the caller sets the pace. A queue may come twice; one that has either all the while comes at least
-        once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
-        """
         ...
 
     async def announce(self, queues: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ class SeparateCleanup(Protocol):
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Drop the cancel index of promoted jobs.
 
-        Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op. Jobs without an id or an
+        Their dedup markers stay, so that a late repeat of the producer is a no-op. Jobs without an id or an
         index are passed over. So is the index of a job that was scheduled since under the same id.
         """
         ...

@@ -16,7 +16,8 @@ phases.py           cleanup and emit, fused or not
 fleet.py            FleetSupport: several queues in one call, changes, members of a group
 feeds.py            several feeds at once
 members.py          who is a member of a group, and until when
-finding.py          patterns, and which queues there are to find
+discovery.py        patterns, and which queues there are to find
+management.py       ManagementSupport: jobs that wait are seen and changed
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
 diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
 atomicity.py        what is atomic among processes
@@ -46,12 +47,13 @@ from promoter_core.testing.conformance.closing import ClosingContract
 from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
+from promoter_core.testing.conformance.discovery import DiscoveryContract
 from promoter_core.testing.conformance.feeds import FeedsContract
-from promoter_core.testing.conformance.finding import FindingContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.lock import LockContract
+from promoter_core.testing.conformance.management import ManagementContract
 from promoter_core.testing.conformance.members import MembersContract
 from promoter_core.testing.conformance.numbers import NumbersContract
 from promoter_core.testing.conformance.order import OrderContract
@@ -84,7 +86,8 @@ class BackendContract(
     FleetContract,
     FeedsContract,
     MembersContract,
-    FindingContract,
+    DiscoveryContract,
+    ManagementContract,
     DeadLettersContract,
     DiagnosticsContract,
     AtomicityContract,

@@ -7,10 +7,11 @@ from typing import Any
 
 from promoter_core.spi import (
     BackendError,
-    CancelOutcome,
     ChangeFeed,
     Changes,
     Finding,
+    JobOutcome,
+    JobPage,
     Lease,
     LeaseHeld,
     LeaseLost,
@@ -21,6 +22,7 @@ from promoter_core.spi import (
     Renewal,
     Scheduled,
     Severity,
+    StoredJob,
     StreamEntry,
 )
 
@@ -45,21 +47,37 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "announce": (type(None),),
     "join_group": (Members,),
     "leave_group": (type(None),),
+    "get_jobs": (Sequence,),
+    "list_jobs": (JobPage,),
+    "count_jobs": (Sequence,),
+    "change_jobs": (Sequence,),
     "requeue_dead_letter": (bool,),
     "delete_dead_letters": (int,),
     "diagnose": (Sequence,),
 }
 ITEMS: dict[str, tuple[type, ...]] = {
     "schedule": (Scheduled,),
-    "cancel": (CancelOutcome,),
+    "cancel": (JobOutcome,),
     "read": (StreamEntry,),
     "lock_many": (Lease, LeaseHeld, BackendError),
     "promote_many": (Promotion, LeaseLost, BackendError),
     "renew_many": (Renewal, LeaseLost, BackendError),
     "find_queues": (str,),
+    "get_jobs": (StoredJob, type(None)),
+    "count_jobs": (int,),
+    "change_jobs": (JobOutcome,),
     "diagnose": (Finding,),
 }
-ONE_EACH = {"schedule": 1, "cancel": 1, "lock_many": 0, "promote_many": 0, "renew_many": 0}  # of which argument's items
+ONE_EACH = {  # of which argument's items
+    "schedule": 1,
+    "cancel": 1,
+    "lock_many": 0,
+    "promote_many": 0,
+    "renew_many": 0,
+    "get_jobs": 1,
+    "count_jobs": 1,
+    "change_jobs": 1,
+}
 NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "malformed", "held_back")
 
 
@@ -115,6 +133,39 @@ def _check_value(value: Any) -> None:
             _check_members(value)
         case Finding():
             _check_finding(value)
+        case StoredJob():
+            _check_stored(value)
+        case JobPage():
+            _check_page(value)
+
+
+def _check_page(page: JobPage) -> None:
+    if not isinstance(page.jobs, Sequence) or not all(isinstance(job, StoredJob) for job in page.jobs):
+        raise AssertionError(f"JobPage.jobs must be a sequence of StoredJob, not {page.jobs!r}")
+    if not isinstance(page.cursor, str):
+        raise AssertionError(f"JobPage.cursor must be text, not {page.cursor!r}")
+    if not _is_count(page.now_ms):
+        raise AssertionError(f"JobPage.now_ms must be a whole number from 0, not {page.now_ms!r}")
+    for job in page.jobs:
+        _check_stored(job)
+
+
+def _check_stored(job: StoredJob) -> None:
+    types: dict[str, tuple[type, ...]] = {
+        "id": (str, type(None)),
+        "name": (str,),
+        "envelope": (bytes,),
+        "handle": (bytes,),
+        "malformed": (bool,),
+        "unique": (bool, type(None)),
+        "traceparent": (str,),
+    }
+    for field, expected in types.items():
+        if not isinstance(getattr(job, field), expected):
+            raise AssertionError(f"StoredJob.{field} must be {_names(expected)}, not {getattr(job, field)!r}")
+    for field in ("due_ms", "keep_id_ms"):
+        if not _is_int_or_none(getattr(job, field)):
+            raise AssertionError(f"StoredJob.{field} must be int or None, not {getattr(job, field)!r}")
 
 
 def _check_promotion(p: Promotion) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import CancelOutcome, Clock, DeadLetterSupport, FleetSupport, Lease, LeaseLost, StreamName
+from promoter_core.spi import Clock, DeadLetterSupport, FleetSupport, JobOutcome, Lease, LeaseLost, StreamName
 from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit, job
 from promoter_core.testing.conformance.interleaving import STEPS, meet
@@ -166,7 +166,7 @@ class AtomicityContract(ContractBase):
             else:
                 promotion, (outcome,), held = await meet(mine.promote(lease), step, theirs.cancel("a"))
             arrived, depth = await mine.arrived(), (await mine.backend.stats(mine.queue)).depth
-            removed = outcome is CancelOutcome.REMOVED
+            removed = outcome is JobOutcome.REMOVED
             ok = (sorted(arrived), depth) == (["b"] if removed else ["a", "b"], 0) and promotion.promoted == 2 - removed
             seen = {"cancel": outcome, "promote": promotion, "arrived": arrived, "depth": depth, "held_at_step": step}
             obliges("Backend.cancel", EACH, ok, **seen)
@@ -179,7 +179,7 @@ class AtomicityContract(ContractBase):
             await mine.schedule("a", "b")
             a, b, held = await meet(mine.cancel("a"), step, theirs.cancel("a"))
             outcomes, stats = sorted((*a, *b)), await mine.backend.stats(mine.queue)
-            ok = outcomes == [CancelOutcome.NOT_FOUND, CancelOutcome.REMOVED] and stats.depth == 1
+            ok = outcomes == [JobOutcome.NOT_FOUND, JobOutcome.REMOVED] and stats.depth == 1
             obliges("Backend.cancel", EACH, ok, outcomes=(a, b), stats=stats, held_at_step=step)
             if not held:
                 break
@@ -201,7 +201,7 @@ class AtomicityContract(ContractBase):
             _, _, held = await meet(mine.schedule("a", "b"), step, theirs.schedule("c", "d"))
             stats = await mine.backend.stats(mine.queue)
             outcomes = await theirs.cancel(*"abcd")
-            ok = stats.depth == 4 and set(outcomes) == {CancelOutcome.REMOVED}
+            ok = stats.depth == 4 and set(outcomes) == {JobOutcome.REMOVED}
             seen = {"stats": stats, "outcomes": outcomes, "held_at_step": step}
             obliges("Backend.schedule", "Put jobs into the sorted set; each is atomic for itself", ok, **seen)
             if not held:
@@ -236,7 +236,7 @@ class AtomicityContract(ContractBase):
 
             (mine_,), (theirs_, anew_), held = await meet(mine.cancel("a"), step, anew())
             depth = (await mine.backend.stats(mine.queue)).depth
-            removed = [mine_, theirs_].count(CancelOutcome.REMOVED)
+            removed = [mine_, theirs_].count(JobOutcome.REMOVED)
             seen: dict[str, Any] = {"cancel": (mine_, theirs_), "schedule": anew_, "depth": depth, "held_at_step": step}
             obliges("Backend.cancel", EACH, removed + depth == 1 + anew_.created, **seen)
             (again,) = await theirs.schedule("a", unique=True)
@@ -251,7 +251,7 @@ class AtomicityContract(ContractBase):
             (repeat,), (outcome,), held = await meet(mine.schedule("a", unique=True), step, theirs.cancel("a"))
             depth = (await mine.backend.stats(mine.queue)).depth
             seen = {"repeat": repeat, "cancel": outcome, "depth": depth, "held_at_step": step}
-            removed = outcome is CancelOutcome.REMOVED
+            removed = outcome is JobOutcome.REMOVED
             obliges("Backend.schedule", REPEAT, depth == 1 + repeat.created - removed, **seen)
             if not held:
                 break

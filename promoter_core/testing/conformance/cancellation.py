@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import CancelOutcome, ChangeKind, DeadLetterSupport, FleetSupport, Lease, LeaseHeld, StreamName
+from promoter_core.spi import ChangeKind, DeadLetterSupport, FleetSupport, JobOutcome, Lease, LeaseHeld, StreamName
 from promoter_core.testing.conformance.base import ContractBase, needs_support, needs_wake
 from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit, job
 from promoter_core.testing.conformance.interleaving import Cut, cancellations, failures
@@ -43,7 +43,7 @@ class CancellationContract(ContractBase):
             obliges("Backend", HALF, after.depth == 1, **seen)
             (outcome,) = await k.cancel("a")
             after = await k.backend.stats(k.queue)
-            ok = outcome is CancelOutcome.REMOVED and after.depth == 0
+            ok = outcome is JobOutcome.REMOVED and after.depth == 0
             obliges("Backend", HALF, ok, cancel=outcome, depth=after.depth, **seen)
             if not more:
                 break
@@ -73,7 +73,7 @@ class CancellationContract(ContractBase):
             stats = await k.backend.stats(k.queue)
             obliges("Backend", HALF, stats.depth == 5, stats=stats, repeat=answers, cut=n)
             outcomes = await k.cancel(*ids)
-            obliges("Backend", HALF, set(outcomes) == {CancelOutcome.REMOVED}, cancel=outcomes, cut=n)
+            obliges("Backend", HALF, set(outcomes) == {JobOutcome.REMOVED}, cancel=outcomes, cut=n)
             if not more:
                 break
 
@@ -112,7 +112,7 @@ class CancellationContract(ContractBase):
             left = await k.backend.stats(k.queue)
             (again,) = await k.schedule("a", unique=True)
             (last,) = await k.cancel("a")
-            ok = (left.depth, again.created, last) == (0, True, CancelOutcome.REMOVED)
+            ok = (left.depth, again.created, last) == (0, True, JobOutcome.REMOVED)
             seen = {"cancelled_again": outcome, "stats": left, "scheduled": again, "and_cancelled": last, "cut": n}
             obliges("Backend", HALF, ok, **seen)
             if not more:

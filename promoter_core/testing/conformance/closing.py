@@ -6,7 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from promoter_core.spi import ChangeKind, Clock, FleetSupport, Lease, PromotedJob, Promotion, StreamName, TransientError
+from promoter_core.spi import (
+    ChangeKind,
+    Clock,
+    FleetSupport,
+    JobQuery,
+    Lease,
+    PromotedJob,
+    Promotion,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    StreamName,
+    TransientError,
+)
 from promoter_core.testing.conformance.base import ContractBase, needs_support, needs_wake
 from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
@@ -49,6 +63,18 @@ CALLS: dict[str, tuple[Callable[[Any, str], Awaitable[Any]], ...]] = {  # of eac
     "announce": (lambda b, q: b.announce([q]),),
     "join_group": (lambda b, q: b.join_group(q, "me", LONG_MS),),
     "leave_group": (lambda b, q: b.leave_group(q, "me"),),
+    "get_jobs": (lambda b, q: b.get_jobs(q, ["a"]),),
+    "list_jobs": (lambda b, q: b.list_jobs(q, JobQuery()),),
+    "count_jobs": (lambda b, q: b.count_jobs(q, [1_000]),),
+    "change_jobs": tuple(
+        lambda b, q, change=change: b.change_jobs(q, [change])  # type: ignore[misc]
+        for change in (
+            Reschedule(job="a", delay_ms=LONG_MS),
+            RunNow(job="a"),
+            Remove(job="a"),
+            Replace(request=job("a", delay_ms=LONG_MS, unique=True)),
+        )
+    ),
     "requeue_dead_letter": (lambda b, q: b.requeue_dead_letter(q, "1001-0", job("a").envelope, ""),),
     "delete_dead_letters": (lambda b, q: b.delete_dead_letters(q, ["1001-0"]),),
     "diagnose": (lambda b, q: b.diagnose(),),

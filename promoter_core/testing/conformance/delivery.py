@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from promoter_core.spi import CancelOutcome, Overflow
+from promoter_core.spi import JobOutcome, Overflow
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import SOON_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
@@ -53,7 +53,7 @@ class DeliveryContract(ContractBase):
         )
         await kit.schedule(id)
         (outcome,) = await kit.backend.cancel(kit.queue, [id])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is CancelOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
 
     @pytest.mark.parametrize("name", ODD_TEXT, ids=range(len(ODD_TEXT)))
     async def test_any_name_arrives_as_it_is(self, kit: Kit, name: str) -> None:

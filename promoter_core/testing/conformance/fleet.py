@@ -133,7 +133,7 @@ class FleetContract(ContractBase):
         names.append(f"{prefix}-led")
         found = [name for page in [p async for p in fleet.find_queues([f"{prefix}-*"])] for name in page]
         obliges(
-            "FleetSupport.find_queues",
+            "DiscoverySupport.find_queues",
             "The queues that have delayed jobs or a leader, and match",
             set(found) == set(names),
             found=found,
@@ -156,7 +156,7 @@ class FleetContract(ContractBase):
         ):
             answer = await found(*patterns)
             said = "and match one of the glob patterns"
-            obliges("FleetSupport.find_queues", said, answer == names, patterns=patterns, found=answer)
+            obliges("DiscoverySupport.find_queues", said, answer == names, patterns=patterns, found=answer)
 
     async def test_members_of_a_group_know_one_another(self, fleet: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"

@@ -26,8 +26,8 @@ ENDS = "the holder's in every millisecond before its end, and nobody's a millise
 ANEW = "A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before."
 DUE = "Due: a job whose due time is at or before the store's clock."
 COUNTS = "`lateness_counts` counts the promoted jobs that were later than each bound"
-REMEMBERED = "So it does for an hour from the due time, and from a promotion that is late; a minute less is allowed."
-FREED = "The id is free again a minute after that hour at the latest."
+REMEMBERED = "So it does for `keep_id_ms` from the due time, and from a promotion that is late; a minute less"
+FREED = "The id is free again a minute after that time at the latest."
 
 SetTime = Callable[[int], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from promoter_core.spi import CHASQUIMQ, CancelOutcome, JobRequest, PromotedJob, Ties
+from promoter_core.spi import CHASQUIMQ, JobOutcome, JobRequest, PromotedJob, Ties
 from promoter_core.testing.conformance.base import ContractBase, needs_ties
 from promoter_core.testing.conformance.harness import Kit, job
 from promoter_core.testing.conformance.obligations import obliges
@@ -68,7 +68,7 @@ class OrderContract(ContractBase):
         needs_ties(kit, Ties.INSERTION)
         await kit.schedule("a", "b", "c", delay_ms=0, unique=True)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is CancelOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
         await kit.schedule("b", "d", "a", delay_ms=0, unique=True)  # b is a repeat
         p = await kit.promote(await kit.lead())
         seen = [j.id for j in p.jobs]

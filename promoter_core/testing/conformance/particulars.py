@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import CancelOutcome, ChangeKind, Overflow, StreamName, TransientError
+from promoter_core.spi import ChangeKind, JobOutcome, Overflow, StreamName, TransientError
 from promoter_core.testing.conformance.base import ContractBase, needs_wake
 from promoter_core.testing.conformance.harness import SOON_MS, Kit, arrival_of
 from promoter_core.testing.conformance.obligations import obliges
@@ -25,7 +25,7 @@ class ParticularsContract(ContractBase):
         for payload in (b"1", b"2", b"3"):
             await kit.schedule("a", payload=payload)
         outcomes = [(await kit.cancel("a"))[0] for _ in range(4)]
-        expected = [CancelOutcome.REMOVED] * 3 + [CancelOutcome.NOT_FOUND]
+        expected = [JobOutcome.REMOVED] * 3 + [JobOutcome.NOT_FOUND]
         obliges("Backend.cancel", rule, outcomes == expected, jobs=3, outcomes=outcomes)
 
     async def test_a_job_that_is_not_unique_is_another_job_than_a_unique_one_with_its_id(self, kit: Kit) -> None:
@@ -102,7 +102,7 @@ class ParticularsContract(ContractBase):
             await kit.promote(lease)
         await leap(kit.queue, 25 * MINUTE_MS)
         created = [answer.created for answer in await kit.schedule("a", "b", unique=True)]
-        rule = "The id is free again a minute after that hour at the latest."
+        rule = "The id is free again a minute after that time at the latest."
         obliges("Backend.schedule", rule, created == [True, False], minutes_since=(65, 25), created=created)
 
     async def test_pages_go_on_behind_entries_of_one_moment(self, kit: Kit) -> None:

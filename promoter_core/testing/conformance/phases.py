@@ -10,7 +10,7 @@ import pytest
 from ulid import ULID
 
 from promoter_core.spi import (
-    CancelOutcome,
+    JobOutcome,
     Lease,
     LeaseLost,
     Overflow,
@@ -81,12 +81,12 @@ class PhasesContract(ContractBase):
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         obliges(
             "Backend.cancel",
-            "NOT_FOUND: it is not there, and nothing changed.",
-            outcome is CancelOutcome.NOT_FOUND,
+            "ALREADY_PROMOTED: it is not there, and its id is taken since its promotion.",
+            outcome in (JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND),
             outcome=outcome,
         )
         (again,) = await kit.schedule("a", unique=True)
-        rule = "Their dedup markers stay for an hour, so that a late repeat of the producer is a no-op."
+        rule = "Their dedup markers stay, so that a late repeat of the producer is a no-op."
         obliges("SeparateCleanup.cleanup", rule, again.created is False, again=again)
         stats = await kit.backend.stats(kit.queue)
         obliges("SeparateCleanup.cleanup", rule, (stats.depth, stats.stream_len) == (0, 1), stats=stats)
@@ -96,7 +96,7 @@ class PhasesContract(ContractBase):
         await kit.due("a")
         await kit.promote(await kit.lead())
         (outcome,) = await kit.backend.cancel(kit.queue, ["b"])
-        obliges("SeparateCleanup.cleanup", DROPPED, outcome is CancelOutcome.REMOVED)
+        obliges("SeparateCleanup.cleanup", DROPPED, outcome is JobOutcome.REMOVED)
 
     async def test_events_keep_every_id_and_name_as_it_is(self, kit: Kit) -> None:
         for i, text in enumerate(ODD_TEXT):
@@ -122,7 +122,7 @@ class PhasesContract(ContractBase):
             await cleaning.cleanup(kit.queue, jobs)
         (outcome,) = await cleaning.cancel(kit.queue, ["a"])
         rule = "Jobs without an id or an index are passed over."
-        obliges("SeparateCleanup.cleanup", rule, outcome is CancelOutcome.REMOVED, outcome=outcome)
+        obliges("SeparateCleanup.cleanup", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
 
     async def test_cleanup_leaves_a_job_alone_that_was_scheduled_since(self, cleaning: Any, kit: Kit) -> None:
         await kit.due("a")
@@ -131,7 +131,7 @@ class PhasesContract(ContractBase):
         await cleaning.cleanup(kit.queue, promotion.jobs)
         (outcome,) = await cleaning.cancel(kit.queue, ["a"])
         rule = "So is the index of a job that was scheduled since under the same id."
-        obliges("SeparateCleanup.cleanup", rule, outcome is CancelOutcome.REMOVED, outcome=outcome)
+        obliges("SeparateCleanup.cleanup", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
 
     async def test_emit_passes_over_jobs_without_an_id(self, emitting: Any, kit: Kit) -> None:
         await emitting.emit(kit.queue, [], 100)
@@ -184,7 +184,7 @@ class PhasesContract(ContractBase):
         rule = "describe the set *after* the move"
         obliges("Backend.promote", rule, left == (1, 3, p.now_ms - (p.next_due_ms or 0)), promotion=p)
         repeats = await kit.schedule(*(f"j{i}" for i in range(4)), unique=True)
-        rule = "So it does for an hour from the due time"
+        rule = "So it does for `keep_id_ms` from the due time"
         obliges("Backend.schedule", rule, not any(again.created for again in repeats), repeats=repeats)
 
     @pytest.mark.parametrize("want_jobs", [True, False], ids=["jobs", "no jobs"])
@@ -210,7 +210,7 @@ class PhasesContract(ContractBase):
         obliges("Backend.promote", rule, isinstance(p, LeaseLost), answer=p)
         obliges("Backend.promote", rule, await kit.events() == [], events=await kit.events())
         outcomes = await kit.cancel("a", "b")
-        obliges("Backend.promote", rule, set(outcomes) == {CancelOutcome.REMOVED}, cancel=outcomes)
+        obliges("Backend.promote", rule, set(outcomes) == {JobOutcome.REMOVED}, cancel=outcomes)
 
     async def test_phases_are_for_the_jobs_that_moved(self, kit: Kit) -> None:
         lease = await kit.lead()
@@ -220,7 +220,7 @@ class PhasesContract(ContractBase):
         arrived, events = await kit.arrived(), [e["id"] for e in await kit.events()]
         obliges("SeparateEmit.emit", ONE_EACH, events == arrived == list("abc"), events=events, arrived=arrived)
         outcomes = await kit.cancel(*"abcdef")
-        expected = (CancelOutcome.NOT_FOUND,) * 3 + (CancelOutcome.REMOVED,) * 3
+        expected = (JobOutcome.NOT_FOUND,) * 3 + (JobOutcome.REMOVED,) * 3
         obliges("SeparateCleanup.cleanup", DROPPED, outcomes == expected, cancel=outcomes)
 
     async def test_events_are_of_all_that_was_promoted_though_the_stream_is_trimmed(self, kit: Kit) -> None:
@@ -237,7 +237,7 @@ class PhasesContract(ContractBase):
         p = await kit.promote(await kit.lead())
         (outcome,) = await kit.cancel("a")
         stats = await kit.backend.stats(kit.queue)
-        ok = p.promoted == 1 and outcome is CancelOutcome.REMOVED and stats.depth == 0
+        ok = p.promoted == 1 and outcome is JobOutcome.REMOVED and stats.depth == 0
         rule = "So is the index of a job that was scheduled since under the same id."
         obliges("SeparateCleanup.cleanup", rule, ok, promotion=p, cancel=outcome, stats=stats)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from promoter_core.spi import MAX_DUE_MS, CancelOutcome, PermanentError, StreamName
+from promoter_core.spi import MAX_DUE_MS, JobOutcome, PermanentError, StreamName
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
@@ -129,10 +129,10 @@ class SchedulingContract(ContractBase):
         for left in (1, 0):
             (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
             stats = await kit.backend.stats(kit.queue)
-            obliges("Backend.cancel", rule, outcome is CancelOutcome.REMOVED, outcome=outcome, left=left)
+            obliges("Backend.cancel", rule, outcome is JobOutcome.REMOVED, outcome=outcome, left=left)
             obliges("Backend.cancel", rule, stats.depth == left, stats=stats)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", MISSING, outcome is CancelOutcome.NOT_FOUND, outcome=outcome)
+        obliges("Backend.cancel", MISSING, outcome is JobOutcome.NOT_FOUND, outcome=outcome)
 
     async def test_a_schedule_that_is_cancelled_writes_what_it_was_given_or_nothing(self, kit: Kit) -> None:
         lease, size = await kit.lead(), 3_000
@@ -163,7 +163,7 @@ class SchedulingContract(ContractBase):
     async def test_a_cancelled_job_is_never_promoted(self, kit: Kit) -> None:
         await kit.schedule("a", "b", delay_ms=SOON_MS * 5)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is CancelOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
         await kit.sleep_ms(SOON_MS * 6)
         p = await kit.promote(await kit.lead())
         obliges("Backend.cancel", "will never be promoted", await kit.arrived() == ["b"], arrived=await kit.arrived())
@@ -173,7 +173,7 @@ class SchedulingContract(ContractBase):
         await kit.schedule("a", "b", "c")
         await kit.schedule("plain", index=False)
         outcomes = await kit.backend.cancel(kit.queue, ["b", "never", "a", "b", "plain", "plain"])
-        expected = [(o == "R" and CancelOutcome.REMOVED) or CancelOutcome.NOT_FOUND for o in "RNRNRN"]
+        expected = [(o == "R" and JobOutcome.REMOVED) or JobOutcome.NOT_FOUND for o in "RNRNRN"]
         obliges("Backend.cancel", MISSING, list(outcomes) == expected, outcomes=outcomes)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cancel", MISSING, stats.depth == 1, stats=stats)
@@ -184,7 +184,7 @@ class SchedulingContract(ContractBase):
         await kit.schedule("plain", index=False, delay_ms=LONG_MS + 5_000)
         outcomes = await kit.backend.cancel(kit.queue, ["never", "plain"])
         rule = "A job without an index is looked for in the set itself"
-        obliges("Backend.cancel", rule, outcomes == (CancelOutcome.NOT_FOUND, CancelOutcome.REMOVED), outcomes=outcomes)
+        obliges("Backend.cancel", rule, outcomes == (JobOutcome.NOT_FOUND, JobOutcome.REMOVED), outcomes=outcomes)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cancel", rule, stats.depth == 2_400, stats=stats)
 
@@ -193,7 +193,7 @@ class SchedulingContract(ContractBase):
         await kit.schedule(*ids[::2])
         await kit.schedule(*ids[1::4], index=False)
         outcomes = await kit.backend.cancel(kit.queue, ids)
-        expected = [CancelOutcome.NOT_FOUND if i % 4 == 3 else CancelOutcome.REMOVED for i in range(len(ids))]
+        expected = [JobOutcome.NOT_FOUND if i % 4 == 3 else JobOutcome.REMOVED for i in range(len(ids))]
         obliges("Backend.cancel", "Take jobs out of the sorted set by id", list(outcomes) == expected)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cancel", "Take jobs out of the sorted set by id", stats.depth == 0, stats=stats)
@@ -217,13 +217,13 @@ class SchedulingContract(ContractBase):
         lease = await kit.lead()
         await kit.due(*ids, delay_ms=SOON_MS)
 
-        async def cancel(id: str) -> CancelOutcome:
+        async def cancel(id: str) -> JobOutcome:
             (outcome,) = await kit.backend.cancel(kit.queue, [id])
             return outcome  # type: ignore[no-any-return]  # its type was checked
 
         _, *outcomes = await asyncio.gather(kit.drain(lease, limit=3), *(cancel(id) for id in reversed(ids)))
         await kit.drain(lease)
-        cancelled = {id for id, o in zip(reversed(ids), outcomes, strict=True) if o is CancelOutcome.REMOVED}
+        cancelled = {id for id, o in zip(reversed(ids), outcomes, strict=True) if o is JobOutcome.REMOVED}
         arrived = await kit.arrived()
         rule = "each is atomic for itself and against `promote`"
         obliges("Backend.cancel", rule, len(arrived) == len(set(arrived)), arrived=arrived)

@@ -21,7 +21,7 @@ from promoter_core.testing.forward import OPTIONAL, members_of, offered
 
 REQUIRED = {name: member for name, member in members_of(Backend).items() if inspect.isfunction(member)}
 SEPARATE: dict[Phase, type] = {Phase.CLEANUP: SeparateCleanup, Phase.EMIT: SeparateEmit}
-_OWNERS = {name: protocol for protocol in OPTIONAL for name in members_of(protocol)}
+_OWNERS = {name: protocol for protocol in reversed(OPTIONAL) for name in members_of(protocol)}  # who declares it
 
 
 def shape_problems(backend: Any) -> list[str]:
@@ -36,11 +36,10 @@ def shape_problems(backend: Any) -> list[str]:
     for phase, protocol in SEPARATE.items():
         if phase not in fused and not isinstance(backend, protocol):
             problems.append(f"it lacks the method {phase.value!r}: {phase.name} is not in capabilities.fused")
-    for protocol in OPTIONAL:
-        if isinstance(backend, protocol):
-            for name, declared in members_of(protocol).items():
-                if inspect.isfunction(declared):
-                    problems += _method_problems(name, getattr(backend, name), declared)
+    optional = {n: m for protocol in OPTIONAL if isinstance(backend, protocol) for n, m in members_of(protocol).items()}
+    for name, declared in optional.items():
+        if inspect.isfunction(declared):
+            problems += _method_problems(name, getattr(backend, name), declared)
     return problems
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from ulid import ULID
 
 from promoter_core.spi import (
-    CancelOutcome,
     ChangeKind,
     ConfigError,
     FleetSupport,
+    JobOutcome,
     Lease,
     LeaseHeld,
     LeaseLost,
@@ -69,7 +69,7 @@ class TextContract(ContractBase):
             created = [a.created for a in await k.schedule(*IDS, unique=True, delay_ms=0)]
             obliges("Backend", exactly, not any(created), created_again=_where(IDS, created, True))
             outcomes = await k.backend.cancel(k.queue, one)
-            missed = _where(one, outcomes, CancelOutcome.NOT_FOUND)
+            missed = _where(one, outcomes, JobOutcome.NOT_FOUND)
             obliges("Backend", exactly, not missed, cancelled=one, not_found=missed)
             p = await k.promote(await k.lead())
             for where, seen in (
@@ -87,11 +87,11 @@ class TextContract(ContractBase):
             k = kit.other()
             await k.schedule(*IDS[::2], index=index)
             outcomes = await k.backend.cancel(k.queue, IDS[1::2])
-            found = _where(IDS[1::2], outcomes, CancelOutcome.REMOVED)
+            found = _where(IDS[1::2], outcomes, JobOutcome.REMOVED)
             rule = "compared and given back exactly"
             obliges("Backend", rule, not found, index=index, waiting=IDS[::2], removed=found)
             outcomes = await k.backend.cancel(k.queue, IDS[::2])
-            missed = _where(IDS[::2], outcomes, CancelOutcome.NOT_FOUND)
+            missed = _where(IDS[::2], outcomes, JobOutcome.NOT_FOUND)
             obliges("Backend", rule, not missed, index=index, not_found=missed)
 
     async def test_names_that_look_alike_come_back_exactly(self, kit: Kit) -> None:
@@ -159,7 +159,7 @@ class TextContract(ContractBase):
             (answer,) = await long.schedule("c", unique=True, delay_ms=0)
             obliges("Backend", rule, answer.created, queue=long.queue, id="c", answer=answer)
             (outcome,) = await long.backend.cancel(long.queue, ["c"])
-            removed = outcome is CancelOutcome.REMOVED
+            removed = outcome is JobOutcome.REMOVED
             obliges("Backend", rule, removed, queue=long.queue, id="c", outcome=outcome)
             (answer,) = await kit.schedule(f"b{between}c", unique=True)
             obliges("Backend", rule, not answer.created, queue=kit.queue, id=f"b{between}c", answer=answer)
@@ -175,7 +175,7 @@ class TextContract(ContractBase):
                 await Kit(kit.backend, kit.clock, name).schedule("a")
             pages = [page async for page in kit.backend.find_queues([f"*{stamp}*"])]
             found = sorted({name for page in pages for name in page})
-            obliges("FleetSupport.find_queues", rule, found == names, queues=names, found=found)
+            obliges("DiscoverySupport.find_queues", rule, found == names, queues=names, found=found)
 
     async def test_feeds_name_queues_that_look_alike(self, kit: Kit, pair: Any) -> None:
         needs_support(kit, FleetSupport)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from promoter_core.spi import (
     CHASQUIMQ,
-    CancelOutcome,
     ChangeKind,
+    JobOutcome,
     LeaseLost,
     PromotedJob,
     Promotion,
@@ -17,7 +17,7 @@ from promoter_core.spi import (
     TransientError,
 )
 from promoter_memory.backend import MemoryBackend
-from tests.contract.mutants.honest import CompleteBackend
+from tests.contract.mutants.honest import CompleteBackend, outcome_if
 from tests.contract.mutants.processes import round_trip
 
 GRACE_MS = 3_600_000
@@ -33,7 +33,7 @@ class RemembersTheIdBeforeTheJob(MemoryBackend):
         answers = []
         for job in jobs:
             if job.unique and q.taken(job.id, now_ms):
-                answers.append(Scheduled(job.id, False))
+                answers.append(Scheduled(job.id, JobOutcome.KEPT))
                 continue
             if job.unique:
                 q.mark(job.id, now_ms + GRACE_MS)
@@ -55,7 +55,7 @@ class RemembersTheIdAfterTheJob(MemoryBackend):
                 await super().schedule(queue, [replace(job, unique=False)])
                 await round_trip()
                 q.waiting(job.id).unique = job.unique
-            answers.append(Scheduled(job.id, not taken))
+            answers.append(Scheduled(job.id, outcome_if(not taken)))
         return tuple(answers)
 
 
@@ -90,7 +90,7 @@ class RemembersAllIdsBeforeTheJobs(MemoryBackend):
             q._markers.pop(job.id)
         created = {job.id for job in fresh}
         await super().schedule(queue, fresh)
-        return tuple(Scheduled(job.id, job.id in created) for job in jobs)
+        return tuple(Scheduled(job.id, outcome_if(job.id in created)) for job in jobs)
 
 
 class WakesAfterAnotherStep(MemoryBackend):
@@ -236,7 +236,7 @@ class FreesTheIdAfterTheJob(MemoryBackend):
     async def cancel(self, queue, ids):
         q, now_ms = self._queue(queue)
         outcomes = await super().cancel(queue, ids)
-        removed = [id for id, outcome in zip(ids, outcomes, strict=True) if outcome is CancelOutcome.REMOVED]
+        removed = [id for id, outcome in zip(ids, outcomes, strict=True) if outcome is JobOutcome.REMOVED]
         for id in removed:
             q.mark(id, now_ms + GRACE_MS)
         await round_trip()
@@ -291,7 +291,7 @@ class RollsBackCancellationsOnly(MemoryBackend):
             q._markers.pop(job.id)
         created = {job.id for job in fresh}
         await super().schedule(queue, fresh)
-        return tuple(Scheduled(job.id, job.id in created) for job in jobs)
+        return tuple(Scheduled(job.id, outcome_if(job.id in created)) for job in jobs)
 
 
 class RollsBackErrorsOnly(MemoryBackend):

@@ -6,7 +6,18 @@ import asyncio
 import functools
 from dataclasses import dataclass, replace
 
-from promoter_core.spi import Capabilities, Finding, Phase, Promotion, Severity, StreamEntry, StreamName, Wake, to_bytes
+from promoter_core.spi import (
+    Capabilities,
+    Finding,
+    JobOutcome,
+    Phase,
+    Promotion,
+    Severity,
+    StreamEntry,
+    StreamName,
+    Wake,
+    to_bytes,
+)
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import Pending
 
@@ -133,3 +144,8 @@ GROUP_CALLS = ("join_group", "leave_group", "requeue_dead_letter", "delete_dead_
 for name in CALLS + GROUP_CALLS:
     setattr(DistantBackend, name, _distant(getattr(CompleteBackend, name)))
     setattr(QueueingBackend, name, _queueing(getattr(CompleteBackend, name)))
+
+
+def outcome_if(created):
+    """The outcome of a request that a mutant took, or did not."""
+    return JobOutcome.CREATED if created else JobOutcome.KEPT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from promoter_core.spi import CancelOutcome, LeaseLost, Scheduled
+from promoter_core.spi import JobOutcome, LeaseLost, Scheduled
 from promoter_memory.backend import MemoryBackend
-from tests.contract.mutants.honest import FusedBackend
+from tests.contract.mutants.honest import FusedBackend, outcome_if
 
 CHUNK = 100
 HOUR_MS = 3_600_000
@@ -75,7 +75,7 @@ class ARepeatBreaksTheIndex(TouchesTheFirst):
     async def cancel(self, queue, ids):
         broken = self._store.groups.get("broken", {})
         outcomes = [(await super(ARepeatBreaksTheIndex, self).cancel(queue, [id]))[0] for id in ids if id not in broken]
-        return tuple(outcomes) or (CancelOutcome.NOT_FOUND,) * len(ids)
+        return tuple(outcomes) or (JobOutcome.NOT_FOUND,) * len(ids)
 
 
 class ARepeatWithoutAnIndexDropsIt(TouchesTheFirst):
@@ -90,7 +90,7 @@ class ARepeatWithoutAnIndexDropsIt(TouchesTheFirst):
         outcomes = [
             (await super(ARepeatWithoutAnIndexDropsIt, self).cancel(queue, [i]))[0] for i in ids if i not in plain
         ]
-        return tuple(outcomes) or (CancelOutcome.NOT_FOUND,) * len(ids)
+        return tuple(outcomes) or (JobOutcome.NOT_FOUND,) * len(ids)
 
 
 class ARepeatFreesTheId(TouchesTheFirst):
@@ -143,7 +143,8 @@ class TheLastOfACallWins(MemoryBackend):
         made = {a.id: a.created for a in await super().schedule(queue, tuple(last.values()))}
         firsts = set()
         return tuple(
-            Scheduled(j.id, made[j.id] and not (j.unique and (j.id in firsts or firsts.add(j.id)))) for j in jobs
+            Scheduled(j.id, outcome_if(made[j.id] and not (j.unique and (j.id in firsts or firsts.add(j.id)))))
+            for j in jobs
         )
 
 
@@ -216,7 +217,7 @@ class CancelMarksTheId(MemoryBackend):
 
     async def cancel(self, queue, ids):
         outcomes = await super().cancel(queue, ids)
-        while any(o is CancelOutcome.REMOVED for o in await super().cancel(queue, ids)):
+        while any(o is JobOutcome.REMOVED for o in await super().cancel(queue, ids)):
             pass
         self._store[queue].depth += 1
         return outcomes
@@ -289,7 +290,7 @@ class CancelsInAllQueues(MemoryBackend):
     async def cancel(self, queue, ids):
         for name in [queue, *(name for name, _ in self._store.queues())]:
             outcomes = await super().cancel(name, ids)
-            if CancelOutcome.REMOVED in outcomes:
+            if JobOutcome.REMOVED in outcomes:
                 break
         return outcomes
 

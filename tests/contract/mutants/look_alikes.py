@@ -8,6 +8,7 @@ from unicodedata import normalize
 
 from promoter_core.spi import Lease, LeaseHeld, Scheduled
 from promoter_memory.backend import MemoryBackend
+from tests.contract.mutants.honest import outcome_if
 from tests.contract.mutants.texts import cut
 
 
@@ -122,7 +123,7 @@ class JoinsQueueAndId(MemoryBackend):
         for job in jobs:
             key = f"{queue}{self.between}{job.id}"
             made = not (job.unique and key in taken)
-            answers.append(Scheduled(job.id, made))
+            answers.append(Scheduled(job.id, outcome_if(made)))
             if made:
                 await super().schedule(queue, [job])
                 taken[key] = 1

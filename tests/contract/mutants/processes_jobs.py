@@ -6,12 +6,12 @@ import copy
 from dataclasses import replace
 
 from promoter_core.spi import (
-    CancelOutcome,
+    JobOutcome,
     Scheduled,
     StreamName,
     to_bytes,
 )
-from tests.contract.mutants.honest import CompleteBackend
+from tests.contract.mutants.honest import CompleteBackend, outcome_if
 from tests.contract.mutants.processes import OneProcess, round_trip
 
 
@@ -28,7 +28,7 @@ class CancelsInTwoSteps(OneProcess):
             for job in found:
                 if job is not None and not job.gone:
                     q.cancel(job)
-            return tuple(CancelOutcome.NOT_FOUND if job is None else CancelOutcome.REMOVED for job in found)
+            return tuple(JobOutcome.NOT_FOUND if job is None else JobOutcome.REMOVED for job in found)
 
 
 class CancelsTwice(CancelsInTwoSteps):
@@ -45,7 +45,7 @@ class CancelsByIdInTwoSteps(OneProcess):
             outcomes = await super().cancel(queue, ids)
             await round_trip()
             for id, outcome in zip(ids, outcomes, strict=True):
-                if outcome is CancelOutcome.REMOVED and (job := self._store[queue].waiting(id)):
+                if outcome is JobOutcome.REMOVED and (job := self._store[queue].waiting(id)):
                     job.unique = False  # its marker has been deleted
             return outcomes
 
@@ -63,7 +63,7 @@ class LooksForUniqueIdsFirst(OneProcess):
             for job in jobs:
                 if (waiting := q.waiting(job.id)) is not None:
                     waiting.unique = job.unique
-            return tuple(Scheduled(job.id, not was) for job, was in zip(jobs, taken, strict=True))
+            return tuple(Scheduled(job.id, outcome_if(not was)) for job, was in zip(jobs, taken, strict=True))
 
 
 class AnswersFromAnOldLook(OneProcess):
@@ -77,7 +77,7 @@ class AnswersFromAnOldLook(OneProcess):
             taken = [job.unique and q.taken(job.id, now_ms) for job in jobs]
             await round_trip()
             await super().schedule(queue, jobs)
-            return tuple(Scheduled(job.id, not was) for job, was in zip(jobs, taken, strict=True))
+            return tuple(Scheduled(job.id, outcome_if(not was)) for job, was in zip(jobs, taken, strict=True))
 
 
 class RepeatsByAnOldLook(AnswersFromAnOldLook):
@@ -100,7 +100,7 @@ class LooksForTheMarkerBeforeTheJob(OneProcess):
                 if not was:
                     q._markers.pop(job.id, None)
                     await super().schedule(queue, [job])
-            return tuple(Scheduled(job.id, not was) for job, was in zip(jobs, taken, strict=True))
+            return tuple(Scheduled(job.id, outcome_if(not was)) for job, was in zip(jobs, taken, strict=True))
 
 
 class RemembersIdsAfterThePromotion(OneProcess):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from promoter_core import CancelOutcome, Scheduled
+from promoter_core import JobOutcome, Scheduled
 from promoter_core.spi import StreamName, pack_envelope
 from promoter_memory.backend import MemoryBackend
 
@@ -48,7 +48,7 @@ class SendsDueJobsStraightToTheStream(MemoryBackend):
                 q.streams[StreamName.JOBS].add(now_ms, {"d": job.envelope})
         later = [job for job in jobs if job.delay_ms or (job.due_ms or 0) > now_ms]
         answers = {a.id: a for a in await super().schedule(queue, later)}
-        return tuple(answers.get(job.id, Scheduled(job.id, True)) for job in jobs)
+        return tuple(answers.get(job.id, Scheduled(job.id)) for job in jobs)
 
 
 class CountsDueJobsLate(MemoryBackend):
@@ -118,7 +118,7 @@ class CancelsTheFirstHundredOnly(MemoryBackend):
 
     async def cancel(self, queue, ids):
         outcomes = await super().cancel(queue, ids[:100])
-        return outcomes + (CancelOutcome.NOT_FOUND,) * (len(ids) - len(outcomes))
+        return outcomes + (JobOutcome.NOT_FOUND,) * (len(ids) - len(outcomes))
 
 
 class LooksAtAThousandJobsOnly(MemoryBackend):
@@ -129,7 +129,7 @@ class LooksAtAThousandJobsOnly(MemoryBackend):
         for id in ids:
             job = self._store[queue].waiting(id)
             far = job is not None and sum(due_ms < job.due_ms for due_ms, _, _ in self._store[queue]._heap) > 1_000
-            outcomes += [CancelOutcome.NOT_FOUND] if far else await super().cancel(queue, [id])
+            outcomes += [JobOutcome.NOT_FOUND] if far else await super().cancel(queue, [id])
         return tuple(outcomes)
 
 
@@ -200,7 +200,7 @@ class CancelsAllJobsOfAnId(MemoryBackend):
 
     async def cancel(self, queue, ids):
         outcomes = await super().cancel(queue, ids)
-        while CancelOutcome.REMOVED in await super().cancel(queue, ids):
+        while JobOutcome.REMOVED in await super().cancel(queue, ids):
             pass
         return outcomes
 
@@ -241,7 +241,7 @@ class SaysCreatedAlways(MemoryBackend):
     killed_by = "test_a_unique_id_is_scheduled_once"
 
     async def schedule(self, queue, jobs):
-        return tuple(Scheduled(a.id, True) for a in await super().schedule(queue, jobs))
+        return tuple(Scheduled(a.id) for a in await super().schedule(queue, jobs))
 
 
 class DropsWhatDoesNotFitOneCall(MemoryBackend):
@@ -253,7 +253,7 @@ class DropsWhatDoesNotFitOneCall(MemoryBackend):
             size += len(job.envelope)
             kept += [job] if size < 2**21 else []
         await super().schedule(queue, kept)
-        return tuple(Scheduled(job.id, True) for job in jobs)
+        return tuple(Scheduled(job.id) for job in jobs)
 
 
 class TakesQueuesForOne(MemoryBackend):
@@ -268,7 +268,7 @@ class CancelSaysRemovedAlways(MemoryBackend):
 
     async def cancel(self, queue, ids):
         await super().cancel(queue, ids)
-        return tuple(CancelOutcome.REMOVED for _ in ids)
+        return tuple(JobOutcome.REMOVED for _ in ids)
 
 
 class CancelKeepsTheJob(MemoryBackend):
@@ -276,7 +276,7 @@ class CancelKeepsTheJob(MemoryBackend):
 
     async def cancel(self, queue, ids):
         found = [self._store[queue].waiting(id) for id in ids]
-        return tuple(CancelOutcome.REMOVED if f else CancelOutcome.NOT_FOUND for f in found)
+        return tuple(JobOutcome.REMOVED if f else JobOutcome.NOT_FOUND for f in found)
 
 
 class CancelKeepsTheMarker(MemoryBackend):
@@ -295,7 +295,7 @@ class CancelsPromotedJobs(MemoryBackend):
 
     async def cancel(self, queue, ids):
         outcomes = await super().cancel(queue, ids)
-        return tuple(CancelOutcome.REMOVED if id.startswith("j") else o for id, o in zip(ids, outcomes, strict=True))
+        return tuple(JobOutcome.REMOVED if id.startswith("j") else o for id, o in zip(ids, outcomes, strict=True))
 
 
 class StatsCountCancelledJobs(MemoryBackend):

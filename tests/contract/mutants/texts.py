@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from unicodedata import normalize
 
-from promoter_core.spi import CancelOutcome, Scheduled
+from promoter_core.spi import JobOutcome, Scheduled
 from promoter_memory.backend import MemoryBackend
 
 
@@ -20,7 +20,7 @@ class FoldsIds(MemoryBackend):
 
     async def schedule(self, queue, jobs):
         answers = await super().schedule(queue, [replace(job, id=self.fold(job.id)) for job in jobs])
-        return tuple(Scheduled(job.id, answer.created) for job, answer in zip(jobs, answers, strict=True))
+        return tuple(Scheduled(job.id, answer.outcome) for job, answer in zip(jobs, answers, strict=True))
 
     async def cancel(self, queue, ids):
         return await super().cancel(queue, [self.fold(id) for id in ids])
@@ -150,7 +150,7 @@ class CancelsByGlob(MemoryBackend):
         for id in ids:
             waiting = [job.id for _, _, job in self._store[queue]._heap if not job.gone]
             found = next((w for w in waiting if fnmatchcase(w, id)), None)
-            outcomes += await super().cancel(queue, [found]) if found else [CancelOutcome.NOT_FOUND]
+            outcomes += await super().cancel(queue, [found]) if found else [JobOutcome.NOT_FOUND]
         return tuple(outcomes)
 
 
@@ -202,4 +202,4 @@ class KeepsOneJobANameWithoutItsCase(MemoryBackend):
     async def schedule(self, queue, jobs):
         kept = {(job.id, job.name.lower(), job.envelope): job for job in jobs}
         await super().schedule(queue, tuple(kept.values()))
-        return tuple(Scheduled(job.id, True) for job in jobs)
+        return tuple(Scheduled(job.id) for job in jobs)

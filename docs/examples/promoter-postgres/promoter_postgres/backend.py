@@ -13,12 +13,12 @@ from typing import Any
 from promoter_core.spi import (
     BackendError,
     BackendUrl,
-    CancelOutcome,
     Capabilities,
     ChangeFeed,
     ChangeFlags,
     ChangeKind,
     ConfigError,
+    JobOutcome,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -135,16 +135,17 @@ class PostgresBackend:
                 [to_bytes(job.traceparent) for job in some],
             )
             created += row.created
-        return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
+        outcomes = [JobOutcome.CREATED if made else JobOutcome.KEPT for made in created]
+        return tuple(Scheduled(job.id, outcome) for job, outcome in zip(jobs, outcomes, strict=True))
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
         self._life.check()
         removed: list[bool] = []
         for some in chunked(ids, CHUNK):
             sql = "SELECT cancel(%s, %b::bytea[]) AS removed"
             (row,) = await self._db.rows(sql, queue, [to_bytes(id) for id in some])
             removed += row.removed
-        return tuple(CancelOutcome.REMOVED if there else CancelOutcome.NOT_FOUND for there in removed)
+        return tuple(JobOutcome.REMOVED if there else JobOutcome.NOT_FOUND for there in removed)
 
     async def stats(self, queue: str) -> QueueStats:
         (row,) = await self._db.rows(STATS, queue)

@@ -15,12 +15,12 @@ import msgpack
 from promoter_core.spi import (
     MAX_DUE_MS,
     BackendUrl,
-    CancelOutcome,
     Capabilities,
     ChangeFlags,
     ChangeKind,
     Clock,
     ConfigError,
+    JobOutcome,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -116,14 +116,15 @@ class SqliteBackend:
             created = await self._db.run(lambda db: [_schedule(db, queue, job, self._clock.time_ms()) for job in jobs])
         finally:  # as in `unlock`
             self._own.set(ChangeKind.JOBS, queue)
-        return tuple(Scheduled(job.id, made) for job, made in zip(jobs, created, strict=True))
+        outcomes = [JobOutcome.CREATED if made else JobOutcome.KEPT for made in created]
+        return tuple(Scheduled(job.id, outcome) for job, outcome in zip(jobs, outcomes, strict=True))
 
-    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
         def work(db: sqlite3.Connection) -> list[bool]:
             return [_cancel(db, queue, to_bytes(id)) for id in ids]
 
         removed = await self._db.run(work)
-        return tuple(CancelOutcome.REMOVED if r else CancelOutcome.NOT_FOUND for r in removed)
+        return tuple(JobOutcome.REMOVED if r else JobOutcome.NOT_FOUND for r in removed)
 
     async def stats(self, queue: str) -> QueueStats:
         return await self._db.run(lambda db: _stats(db, queue, self._clock.time_ms()))

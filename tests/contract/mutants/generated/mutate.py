@@ -34,7 +34,7 @@ MEMBERS = {  # of enums: what is written instead of them
     "ChangeKind": ("JOBS", "LOCK", "MEMBERS"),
     "StreamName": ("JOBS", "EVENTS", "DLQ"),
     "Overflow": ("HOLD", "TRIM"),
-    "CancelOutcome": ("REMOVED", "NOT_FOUND"),
+    "JobOutcome": ("REMOVED", "NOT_FOUND"),
 }
 DROPPED = (ast.Expr, ast.Assign, ast.AugAssign, ast.Delete, ast.Continue, ast.Break, ast.Raise)
 

@@ -1,4 +1,4 @@
-"""FleetSupport.find_queues: the dialect of patterns, many queues, and which queues there are to find."""
+"""DiscoverySupport.find_queues: the dialect of patterns, many queues, and which queues there are to find."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import FleetSupport, Lease
+from promoter_core.spi import DiscoverySupport, Lease
 from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.harness import LONG_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
-FIND = "FleetSupport.find_queues"
+FIND = "DiscoverySupport.find_queues"
 WHICH = "The queues that have delayed jobs or a leader, and match one of the glob patterns"
 GONE = "A queue whose last job has gone and whose lock has been released or has expired is not found."
 SHORT_MS = 60
@@ -66,10 +66,10 @@ PATTERNS = (
 )
 
 
-class FindingContract(ContractBase):
+class DiscoveryContract(ContractBase):
     @pytest.mark.parametrize("first", range(0, len(PATTERNS), 24))
     async def test_patterns_are_those_of_fnmatchcase(self, kit: Kit, first: int) -> None:
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         stamp = f"{ULID()}"
         await kit.backend.lock_many([f"{stamp}{name}" for name in NAMES], "me", LONG_MS)
         rule = "Patterns are those of `fnmatch.fnmatchcase`"
@@ -83,7 +83,7 @@ class FindingContract(ContractBase):
 
     async def test_patterns_are_for_the_whole_name(self, kit: Kit) -> None:
         """From its beginning, whatever a pattern begins with, to its end."""
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         stamp = f"{ULID()}"
         names = [f"{a}{stamp}{b}" for a in ("", "x", "X", "x-") for b in ("", "y", "-y", "Y")]
         await kit.backend.lock_many(names, "me", LONG_MS)
@@ -94,7 +94,7 @@ class FindingContract(ContractBase):
             obliges(FIND, rule, found == sorted(expected), pattern=pattern, found=found, expected=expected)
 
     async def test_of_more_queues_than_a_page_all_are_found(self, kit: Kit) -> None:
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
         led = [f"{stamp}-{i:04}" for i in range(MANY)]
         await kit.backend.lock_many(led, "me", LONG_MS)
@@ -111,13 +111,13 @@ class FindingContract(ContractBase):
             obliges(FIND, WHICH, found == expected, patterns=some, missing=expected - found, too_many=found - expected)
 
     async def test_no_pattern_finds_nothing(self, kit: Kit) -> None:
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         await kit.schedule("a")
         found = await _found(kit, [])
         obliges(FIND, WHICH, not found, patterns=[], found=found)
 
     async def test_what_has_jobs_or_a_leader_is_found_and_nothing_else(self, kit: Kit, pair: Any) -> None:
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
 
         def queue(name: str) -> Kit:
@@ -154,7 +154,7 @@ class FindingContract(ContractBase):
 
     async def test_queues_that_go_while_others_are_sought_hide_none(self, kit: Kit) -> None:
         """A search that counts how far it has come skips as many as have gone in the meantime."""
-        needs_support(kit, FleetSupport)
+        needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
         names = {f"{stamp}-{i:03}" for i in range(350)}
         await kit.backend.lock_many(sorted(names), "me", LONG_MS)
