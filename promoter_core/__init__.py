@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from promoter_core.spi.model import JobOutcome, Overflow, QueueStats, Scheduled
+    from promoter_core.spi.serializers import Serializer
     from promoter_core.spi.urls import Credentials
     from promoter_core.spi.wire import Envelope, unpack_envelope
 
@@ -72,6 +73,7 @@ __all__ = [
     "Registry",
     "Runner",
     "Scheduled",
+    "Serializer",
     "TransientError",
     "connect",
     "unpack_envelope",
@@ -107,6 +109,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "QueueStats",
         "Scheduled",
     ),
+    "spi.serializers": ("Serializer",),
     "spi.urls": ("Credentials",),
     "spi.wire": (
         "Envelope",

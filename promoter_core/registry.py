@@ -1,4 +1,4 @@
-"""Loads plugins, opens backends by URL and makes sinks by name. The only user of pluggy.
+"""Loads plugins, opens backends by URL, and makes sinks and serializers by name. The only user of pluggy.
 
 A plugin that is broken, or in conflict with another, costs one line in the log and only itself: an error is raised
 when somebody asks for what it should have given. Where a third party's plugin takes a name of Promoter's own, ours
@@ -24,13 +24,14 @@ from promoter_core.spi import hooks
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError, PluginError, PromoterError
-from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec
+from promoter_core.spi.hooks import BackendSpec, CommandSpec, SerializerSpec, SinkSpec
+from promoter_core.spi.serializers import Serializer
 from promoter_core.spi.sinks import EventSink, MetricsSink
 from promoter_core.spi.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
-Spec = BackendSpec | SinkSpec | CommandSpec
+Spec = BackendSpec | SinkSpec | SerializerSpec | CommandSpec
 
 SCHEME = "URL scheme"
 OURS = "promoter-core"  # the distribution whose plugins are first-party
@@ -40,12 +41,14 @@ KINDS: dict[str, tuple[str, type[Spec]]] = {
     "backend": ("promoter_register_backends", BackendSpec),
     "event sink": ("promoter_register_event_sinks", SinkSpec),
     "metrics sink": ("promoter_register_metrics_sinks", SinkSpec),
+    "serializer": ("promoter_register_serializers", SerializerSpec),
     "command": ("promoter_register_commands", CommandSpec),
 }
 MEMBERS = {  # what the thing that a target makes must have
     "backend": tuple(name for name in vars(Backend) if not name.startswith("_")),
     "event sink": ("emit", "close"),
     "metrics sink": ("on_tick", "on_lock", "on_error"),
+    "serializer": ("dumps", "loads"),
 }
 
 
@@ -131,6 +134,11 @@ class Registry:
         """As `event_sink`, for metrics."""
         sink: MetricsSink = self._sink("metrics sink", name)
         return sink
+
+    def serializer(self, name: str) -> Serializer:
+        """A serializer by name. Raises ConfigError or PluginError."""
+        serializer: Serializer = self._make(self._named("serializer", name), secrets=())
+        return serializer
 
     def load(self, registered: Registered) -> Any:
         """The object that a spec's `target` names. Raises PluginError: what is missing and how to get it."""
@@ -298,6 +306,12 @@ def connect(
     when the store cannot be reached, PermanentError when it refuses us.
     """
     return (registry or Registry()).connect(url, credentials=credentials, clock=clock)
+
+
+@cache
+def installed() -> Registry:
+    """The registry of this process, for names that are given where no registry can be."""
+    return Registry()
 
 
 def _source(dist: metadata.Distribution) -> str:

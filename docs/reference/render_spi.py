@@ -33,6 +33,7 @@ SECTIONS = (
         ],
     ),
     ("Sinks", "", ["sinks"]),
+    ("Serializers", inspect.getdoc(import_module("promoter_core.spi.serializers")), ["serializers"]),
     ("Values", inspect.getdoc(import_module("promoter_core.spi.model")), ["model"]),
     ("Errors", inspect.getdoc(import_module("promoter_core.spi.errors")), ["errors"]),
     ("Specs", "A plugin's hooks yield these; [hooks](hooks.md) has the hooks.", ["hooks"]),

@@ -18,7 +18,7 @@ COMMANDS = {
         "Cancel delayed jobs; prints what became of each, and exits with 1 when one was not found.",
     ),
     "inspect": ("inspect:inspect", "Show a queue: depth, due, lag, next due time, streams, and who leads."),
-    "plugins": ("plugins:plugins", "List backends, sinks and commands. Imports no driver."),
+    "plugins": ("plugins:plugins", "List backends, sinks, serializers and commands. Imports no driver."),
     "doctor": (
         "doctor:doctor",
         "Check a server for whatever would lose jobs or stop a promoter. Exits with 1 when something would.",

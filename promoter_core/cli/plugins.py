@@ -10,7 +10,7 @@ from promoter_core.spi import BackendSpec
 
 
 def plugins(json: options.Json = False) -> None:
-    """List backends, sinks and commands. Imports no driver."""
+    """List backends, sinks, serializers and commands. Imports no driver."""
     found, broken = session.registry().all(), session.registry().broken()
     if json:
         output.print_json({"plugins": [_row(r) for r in found], "broken": [_broken(b) for b in broken]})

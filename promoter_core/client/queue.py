@@ -8,11 +8,13 @@ from datetime import datetime
 from itertools import islice
 
 from promoter_core.client.requests import Delay, Job, RequestMaker, shown_value
+from promoter_core.registry import Registry
 from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import ConfigError, JobError
 from promoter_core.spi.model import JobOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.spi.names import check_job_id, check_queue_name
+from promoter_core.spi.serializers import Serializer, find_serializer
 
 CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
 
@@ -20,16 +22,28 @@ CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
 class DelayedQueue:
     """Schedules and cancels the delayed jobs of one queue. Cheap to make; share the backend."""
 
-    def __init__(self, backend: Backend, queue: str, *, index: bool = True, clock: Clock | None = None) -> None:
-        """`index` is that of jobs which do not give it. `clock` stamps `created_at_ms`; due times are by the store's.
+    def __init__(
+        self,
+        backend: Backend,
+        queue: str,
+        *,
+        index: bool = True,
+        serializer: str | Serializer = "msgpack",
+        clock: Clock | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
+        of one in `registry`, or your own; consumers read with the same. `clock` stamps `created_at_ms`; due times are
+        by the store's.
 
-        Raises ConfigError.
+        Raises ConfigError; PluginError for a serializer that is not available.
         """
         if not isinstance(index, bool):
             raise ConfigError(f"index must be True or False, not {index!r}")
         self.name = check_queue_name(queue)
         self._backend = check_backend(backend)
         self._index = index
+        self._serializer = find_serializer(serializer, registry)
         self._clock = clock or SystemClock()
 
     async def schedule(
@@ -45,7 +59,7 @@ class DelayedQueue:
     ) -> Scheduled:
         """Schedule one job.
 
-        `data` is anything that msgpack packs. `delay` is a timedelta or seconds from the store's clock, `at` an aware
+        `data` is what the serializer packs. `delay` is a timedelta or seconds from the store's clock, `at` an aware
         datetime; a job that is due already is due now, and is promoted as any other. `name` (≤ 256 bytes) tells
         consumers what to run. With `job_id` (1 to 512 bytes) a repeat is a no-op that answers `created=False`, while
         the job waits and for an hour after: safe to try again after a lost reply. `index=False` saves a key per job
@@ -66,7 +80,8 @@ class DelayedQueue:
         now_ms = self._clock.time_ms()
         if isinstance(jobs, Job | str | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {shown_value(jobs)}")
-        maker, requests, left = RequestMaker(now_ms, index=self._index), list[JobRequest](), iter(jobs)
+        maker = RequestMaker(now_ms, index=self._index, serializer=self._serializer)
+        requests, left = list[JobRequest](), iter(jobs)
         while some := list(islice(left, CHECKED_AT_ONCE)):
             if requests:
                 await asyncio.sleep(0)  # so that a million of them does not hold up a promoter of this process

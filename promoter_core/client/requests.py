@@ -13,6 +13,7 @@ from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
 from promoter_core.spi.model import KEEP_ID_MS, MAX_DUE_MS, JobRequest
 from promoter_core.spi.names import check_job_id, check_job_name
+from promoter_core.spi.serializers import MSGPACK, Serializer
 from promoter_core.spi.wire import EnvelopePacker
 
 Delay = timedelta | float  # seconds, when it is a number
@@ -36,11 +37,11 @@ class Job:
 class RequestMaker:
     """Checks and packs the jobs of one call; it keeps what it needs for each. For one thread."""
 
-    def __init__(self, now_ms: int, *, index: bool = True) -> None:
+    def __init__(self, now_ms: int, *, index: bool = True, serializer: Serializer = MSGPACK) -> None:
         """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it."""
         self._now_ms = now_ms
         self._index = index
-        self._packer = EnvelopePacker()
+        self._packer = EnvelopePacker(serializer)
 
     def make(self, jobs: Sequence[Job]) -> list[JobRequest]:
         """The requests to a backend, in order. Raises JobError."""

@@ -8,6 +8,7 @@ is the place to look when a sentence here leaves a doubt.
     backend.py     `Backend`, the required contract
     optional/      a file for each optional protocol, with the values that only it uses
     sinks.py       `EventSink`, `MetricsSink`, and their optional protocols
+    serializers.py `Serializer`, and the default one
     model.py       the frozen values; errors.py, the exceptions; clock.py, the time
     hooks.py       hook specifications, and what a plugin yields
     names.py       rules and limits for queue names, job ids and job names
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         PromoterError,
         TransientError,
     )
-    from promoter_core.spi.hooks import BackendSpec, CommandSpec, SinkSpec, hookimpl
+    from promoter_core.spi.hooks import BackendSpec, CommandSpec, SerializerSpec, SinkSpec, hookimpl
     from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
     from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
     from promoter_core.spi.lifecycle import Lifecycle, closed_error
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     )
     from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
     from promoter_core.spi.push import PushChannel
+    from promoter_core.spi.serializers import MsgpackSerializer, Serializer
     from promoter_core.spi.sinks import (
         EventSink,
         ExpositionSupport,
@@ -144,6 +146,7 @@ __all__ = [
     "ManagementSupport",
     "Members",
     "MetricsSink",
+    "MsgpackSerializer",
     "Overflow",
     "PermanentError",
     "Phase",
@@ -163,6 +166,8 @@ __all__ = [
     "Scheduled",
     "SeparateCleanup",
     "SeparateEmit",
+    "Serializer",
+    "SerializerSpec",
     "Severity",
     "SinkFailure",
     "SinkMonitor",
@@ -230,6 +235,7 @@ _HOMES = {  # the same imports, made when a name is first used
     "hooks": (
         "BackendSpec",
         "CommandSpec",
+        "SerializerSpec",
         "SinkSpec",
         "hookimpl",
     ),
@@ -304,6 +310,10 @@ _HOMES = {  # the same imports, made when a name is first used
     "optional.phases": (
         "SeparateCleanup",
         "SeparateEmit",
+    ),
+    "serializers": (
+        "MsgpackSerializer",
+        "Serializer",
     ),
     "sinks": (
         "EventSink",

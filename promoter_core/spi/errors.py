@@ -2,7 +2,7 @@
 
     PromoterError
     ├── ConfigError (also ValueError)     a setting, queue name or URL that cannot work
-    ├── JobError (also ValueError)        a job that cannot be scheduled: data, name, id or due time
+    ├── JobError (also ValueError)        a job that cannot be scheduled (data, name, id, due time) or read
     ├── PluginError                       a plugin that is missing, broken, misspelt or in conflict
     └── BackendError                      the store did not do what was asked
         ├── TransientError                may go away by itself: the promoter backs off and tries again
@@ -23,7 +23,7 @@ class ConfigError(PromoterError, ValueError):
 
 
 class JobError(PromoterError, ValueError):
-    """A job cannot be scheduled as given. Raised before anything is written."""
+    """A job cannot be scheduled as given, which is raised before anything is written, or its data cannot be read."""
 
 
 class PluginError(PromoterError):

@@ -57,6 +57,24 @@ class SinkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SerializerSpec:
+    """A serializer of the data of jobs, chosen by name.
+
+    `target` is `"package.module:attribute"`, a callable without arguments that returns a `Serializer`. `types` names
+    what it takes that plain msgpack or JSON may not, for the error message of another serializer: classes as
+    `"datetime.datetime"`, whose subclasses count as well, `"dataclass"`, `"attrs"`, and `"non-text key"` for keys of
+    dicts that are no text.
+    """
+
+    name: str
+    summary: str
+    target: str
+    types: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CommandSpec:
     """A further command of the `promoter` command line.
 
@@ -110,6 +128,21 @@ def promoter_register_metrics_sinks() -> Iterable[SinkSpec]:
     @hookimpl
     def promoter_register_metrics_sinks():
         yield SinkSpec(name="counts", summary="counts in memory", target="my_sinks.counts:CountingSink")
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_serializers() -> Iterable[SerializerSpec]:
+    """Serializers that `DelayedQueue(backend, queue, serializer="name")` and `Envelope.data("name")` can use.
+
+    @hookimpl
+    def promoter_register_serializers():
+        yield SerializerSpec(
+            name="upper",
+            summary="text, shouted",
+            target="my_serializers.upper:UpperSerializer",
+        )
     """
     return ()
 

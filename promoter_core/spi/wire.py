@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 
-from promoter_core.spi.errors import JobError
+from promoter_core.spi.errors import PromoterError
+from promoter_core.spi.serializers import MSGPACK, Serializer, packing_error, packing_with, read_payload
 
 UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)  # raised by msgpack
 
@@ -26,9 +27,13 @@ class Envelope:
     created_at_ms: int
     attempt: int
 
-    def data(self) -> Any:
-        """The user's data. Raises ValueError when the payload is not msgpack."""
-        return msgpack.unpackb(self.payload, strict_map_key=False)
+    def data(self, serializer: str | Serializer = "msgpack", type: Any = None) -> Any:
+        """The user's data: plain, or an object of `type` where the serializer is typed, as `"msgspec"` is.
+
+        `serializer` is what the producer packed with: an installed one by its name, or your own. Raises JobError, a
+        ValueError, for data that it cannot read; ConfigError or PluginError for a serializer that cannot be used.
+        """
+        return read_payload(self.payload, serializer, type, f"job {self.id!r}")
 
 
 def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int, *, index: bool = True) -> bytes:
@@ -62,60 +67,27 @@ def unpack_envelope(packed: bytes) -> Envelope:
 
 
 def pack_data(data: object) -> bytes:
-    """Pack the user's data. Raises JobError that names the type that cannot be packed, and where it is."""
-    try:
-        return bytes(msgpack.packb(data))
-    except UNPACKABLE as exc:
-        raise _data_error(data, exc) from None
+    """Pack the user's data as msgpack. Raises JobError that names the type that cannot be packed, and where it is."""
+    return packing_with(MSGPACK)(data)
 
 
 class EnvelopePacker:
-    """`pack_data` and `pack_envelope` for many jobs, on a packer that it keeps. For one thread; ids are Unicode."""
+    """Packs data and envelope of many jobs, on a packer that it keeps. For one thread; ids are Unicode."""
 
-    def __init__(self) -> None:
+    def __init__(self, serializer: Serializer = MSGPACK) -> None:
         self._pack = msgpack.Packer().pack
+        self._dumps = self._pack if serializer is MSGPACK else packing_with(serializer)
 
     def pack(self, id: str, data: object, created_at_ms: int, *, index: bool) -> bytes:
-        """The envelope of a job that is new. Raises JobError as `pack_data` does."""
+        """The envelope of a job that is new. Raises JobError that names what cannot be packed, and where it is."""
         try:
-            payload = self._pack(data)
+            payload = self._dumps(data)
+        except PromoterError:
+            raise
         except UNPACKABLE as exc:
-            raise _data_error(data, exc) from None
+            raise packing_error(MSGPACK, data, exc) from None
         packed: bytes = self._pack([id, payload, created_at_ms, 0])
         return packed if index else _without_index(packed)
-
-
-def _data_error(data: object, exc: Exception) -> JobError:
-    where, what = _culprit(data, "data", 0) or ("data", f"{exc}")
-    return JobError(
-        f"{where} cannot be packed as msgpack: {what}; allowed are None, bool, int (64 bits), float, str, bytes, "
-        "list, tuple and dict"
-    )
-
-
-def _culprit(value: object, where: str, depth: int) -> tuple[str, str] | None:
-    if depth > 500:
-        return where[:60] + "…", "nested more than 500 deep"
-    if isinstance(value, dict):
-        for key, item in value.items():
-            found = _culprit(key, f"{where} key {key!r}", depth + 1) or _culprit(item, f"{where}[{key!r}]", depth + 1)
-            if found:
-                return found
-        return None
-    if isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            if found := _culprit(item, f"{where}[{i}]", depth + 1):
-                return found
-        return None
-    try:
-        msgpack.packb(value)
-    except OverflowError:
-        return where, f"{value} does not fit 64 bits"
-    except UnicodeEncodeError:
-        return where, "text that is not valid Unicode (a lone surrogate)"
-    except (TypeError, ValueError):
-        return where, f"a {type(value).__module__}.{type(value).__qualname__}"
-    return None
 
 
 def to_bytes(text: str) -> bytes:

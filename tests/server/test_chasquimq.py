@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 
@@ -113,3 +115,34 @@ async def test_their_jobs_are_known_for_as_long_as_they_wait(client, backend, th
     assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == ["j0", "j2"]
     assert await queue.cancel("j0") is NOT_FOUND
     assert not (await queue.schedule(1, delay=60, job_id="j2")).created
+
+
+@pytest.mark.parametrize("serializer", ["msgpack", "msgspec", "pydantic"])
+async def test_their_workers_decode_what_ours_pack_and_ours_read_what_theirs_pack(backend, theirs, name, serializer):
+    from chasquimq._encoding import decode_payload  # which makes `job.data` in their workers
+
+    if serializer != "msgpack":
+        pytest.importorskip(serializer)
+    plain = {"to": "ä@b.c", "due": "2030-01-02T03:04:05Z", "raw": b"\xff", "n": [2**64 - 1, 1.5, None]}
+    given = plain if serializer == "msgpack" else plain | {"due": datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)}
+    await theirs.add("task", plain, job_id="theirs", delay_ms=1)
+    await DelayedQueue(backend, name, serializer=serializer).schedule(given, name="task", job_id="ours")
+    async with Promoter(backend, name).running():
+        async with asyncio.timeout(10):
+            while len(entries := await backend.read(name, StreamName.JOBS, "", 100)) < 2:
+                await asyncio.sleep(0.01)
+    jobs = {job.id: job for job in (unpack_envelope(e.fields["d"]) for e in entries)}
+    assert jobs["ours"].payload == jobs["theirs"].payload
+    assert decode_payload(jobs["ours"].payload) == plain
+    for job in jobs.values():
+        assert job.data(serializer) == plain
+        if serializer != "msgpack":
+            assert job.data(serializer, Task) == Task(**given)
+
+
+@dataclasses.dataclass
+class Task:
+    to: str
+    due: datetime
+    raw: bytes
+    n: list[int | float | None]

@@ -48,7 +48,7 @@ def test_every_hook_is_documented_with_its_exact_arguments():
         assert f"def {name}" in function.__doc__, "its docstring carries an example"
 
 
-@pytest.mark.parametrize("spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.CommandSpec])
+@pytest.mark.parametrize("spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.SerializerSpec, hooks.CommandSpec])
 def test_every_spec_is_documented_with_its_fields(spec):
     arguments = ", ".join(
         f.name if f.default is dataclasses.MISSING else f"{f.name}={'()' if f.default == () else chr(34) * 2}"
@@ -123,6 +123,8 @@ def test_every_scheme_and_every_sink_is_documented():
             for scheme in getattr(registered.spec, "schemes", ()):
                 for name in ("README.md", "docs/reference/settings.md"):
                     assert f"`{scheme}://" in (ROOT / name).read_text(), f"{name}: {scheme}"
+            if registered.kind == "serializer":
+                assert f"| `{registered.spec.name}` |" in page("how-to/serialize-data.md"), registered.spec.name
             if "sink" in registered.kind:
                 assert f"`{registered.spec.name}`" in page("reference/command-line.md"), registered.spec.name
 

@@ -1,0 +1,43 @@
+"""`JsonSerializer`: plain data as JSON text, for consumers that read nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from promoter_core.spi import ConfigError
+
+
+class JsonSerializer:
+    """None, bool, int, float, str, list, tuple and dicts with text as keys. What JSON would change is refused."""
+
+    name = "json"
+
+    def dumps(self, data: Any) -> bytes:
+        """UTF-8, never a single byte. Raises for NaN and infinities, lone surrogates and keys that are no text."""
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        _check_keys(data)
+        payload = text.encode()
+        # A digit alone is valid msgpack, of another number. With a space it is not, and a wrong reader notices.
+        return payload if len(payload) > 1 else payload + b" "
+
+    def loads(self, payload: bytes, type: Any = None) -> Any:
+        if type is not None:
+            raise ConfigError("json gives plain data and takes no type=: use msgspec or pydantic for typed data")
+        return json.loads(payload, parse_constant=_refuse)
+
+
+def _check_keys(data: Any) -> None:
+    """json.dumps makes text of them: `{1: …}` would come back as `{"1": …}`."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{key!r} is no text, as keys of JSON objects are")
+            _check_keys(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            _check_keys(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
