@@ -21,6 +21,7 @@ from promoter_redis.credentials import Rotating
 from promoter_redis.errors import is_no_primary, is_refused
 from promoter_redis.link import Link
 from promoter_redis.sentinel import Sentinels
+from promoter_redis.watchdog import Watchdog
 
 log = logging.getLogger("promoter.redis")
 
@@ -59,6 +60,7 @@ class Connections:
         self._room = asyncio.Semaphore(LIMIT)
         self._idle: list[Link] = []
         self._under_way: dict[asyncio.Timeout, int] = {}  # with the epoch in which it began
+        self._watchdog = Watchdog(timeout_s, SLOW_S, self._look)
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._given_up: Callable[[], None] | None = None
@@ -84,6 +86,7 @@ class Connections:
         if self._looking is not None:
             self._looking.cancel()
         self._cut(self.epoch + 1)
+        self._watchdog.close()
         idle, self._idle = self._idle, []
         for link in idle:
             self.drop(link)
@@ -118,33 +121,57 @@ class Connections:
                 await link.close()
             return replies
 
-    @asynccontextmanager
-    async def timed(self) -> AsyncIterator[None]:
-        """Bound what is done in time, and give the server up after a run of time-outs. Raises TimeoutError."""
+    async def settled(self) -> None:
+        """Wait while the primary is being replaced. The epoch may be another afterwards."""
         if self._sentinels is not None:
             await self._sentinels.settled()
         if self._closed:
             raise closed_error()
+
+    @asynccontextmanager
+    async def timed(self, *, spent_s: float = 0.0) -> AsyncIterator[None]:
+        """Bound what is done in time, and give the server up after a run of time-outs. Raises TimeoutError.
+
+        `spent_s` seconds of that time are over already.
+        """
+        await self.settled()
         epoch = self.epoch
         slow = asyncio.get_running_loop().call_later(SLOW_S, self._look)
         try:
-            async with asyncio.timeout(self._timeout_s) as scope:
+            async with asyncio.timeout(self._timeout_s - spent_s) as scope:
                 self._under_way[scope] = epoch
                 try:
                     yield
                 finally:
                     del self._under_way[scope]
         except (TimeoutError, rx.TimeoutError):
-            if self._closed:
-                raise closed_error() from None
-            if epoch == self.epoch:
-                self._timeouts += 1
-                if self._timeouts >= TIMEOUTS:
-                    self.give_up(epoch, f"{self._timeouts} time-outs in a row")
-            raise TimeoutError from None
+            raise self._timed_out(epoch) from None
         finally:
             slow.cancel()
         self._timeouts = 0
+
+    async def answer(self, coming: asyncio.Future[list[Any]]) -> list[Any]:
+        """The answer to a call of this epoch, within `timed`'s bounds at a fraction of its cost. One at a time.
+
+        The caller has waited for `settled`.
+        """
+        epoch = self.epoch
+        try:
+            replies = await self._watchdog.wait(coming, epoch)
+        except (TimeoutError, rx.TimeoutError):
+            raise self._timed_out(epoch) from None
+        self._timeouts = 0
+        return replies
+
+    def _timed_out(self, epoch: int) -> Exception:
+        """Take note of it; the error to raise."""
+        if self._closed:
+            return closed_error()
+        if epoch == self.epoch:
+            self._timeouts += 1
+            if self._timeouts >= TIMEOUTS:
+                self.give_up(epoch, f"{self._timeouts} time-outs in a row")
+        return TimeoutError()
 
     def _look(self) -> None:
         """An answer takes long: if another server has taken the place of ours, it never comes."""
@@ -162,6 +189,7 @@ class Connections:
         for scope, began in self._under_way.items():
             if began < epoch and not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
+        self._watchdog.cut(epoch)
 
     def judge(self, epoch: int, replies: Sequence[Any]) -> None:
         """Give the server up if one of the replies of that epoch says that it is no primary."""

@@ -63,8 +63,11 @@ class RedisDriver:
         await close_all(self._tick_connection.close(), self._connections.close())
 
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
-        replies = await self._guard(self._tick_connection.run_tracked(calls))
-        return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
+        replies: list[Any] = await self._guard(self._tick_connection.run_tracked(calls))
+        for i, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                replies[i] = translate(reply, self._where)
+        return replies
 
     async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
         replies: list[Any] = await self._guard(self._connections.use(partial(_run, calls, after)))

@@ -20,6 +20,7 @@ from promoter_core.spi import CHASQUIMQ, PushChannel
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.link import Link, next_push
+from promoter_redis.thin_link import ThinLink, thin
 from promoter_resp.driver import Changed
 
 log = logging.getLogger("promoter.redis")
@@ -76,11 +77,13 @@ class InvalidationListener:
         link: Link | None = None
         try:
             async with self._connections.timed():
-                link = await self._connections.connect()
+                link = await thin(await self._connections.connect())
                 client_id = await self._subscribe(link)
             if client_id is not None:
                 self.epoch, self.client_id = link.epoch, client_id
                 connected()
+                if isinstance(link, ThinLink):
+                    await link.listen(self._hand_on)
                 while True:
                     self._hand_on(await next_push(link.connection))
         finally:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ResponseError
 
 from promoter_core.spi import Wake, cancel_and_wait
@@ -19,7 +20,8 @@ from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.invalidation_listener import InvalidationListener
 from promoter_redis.link import Link
-from promoter_resp.driver import Call, Changed, Timed, between_ms
+from promoter_redis.thin_link import ThinLink, thin
+from promoter_resp.driver import Arg, Call, Changed, Timed, between_ms
 
 TIME = ("TIME",)
 MIND_S = 0.1  # how often the idle tick connection is looked at
@@ -33,6 +35,7 @@ class TickConnection:
         self._tracks = tracks
         self._link: Link | None = None
         self._lock = asyncio.Lock()
+        self._latest: tuple[Call | None, list[tuple[Arg, ...]]] = (None, [])  # a call that comes again, as commands
         self._ticked = False
         self._hears = False  # the watcher subscribes to announcements too
         self._tracked_by: int | None = None  # the watcher that this connection's reads are announced to
@@ -93,9 +96,15 @@ class TickConnection:
         """The replies, in order; that of a call which failed is a ResponseError."""
         async with self._lock:
             try:
-                async with self._connections.timed():
-                    link = await self._connected()
-                    replies = await self._run(link, calls)
+                await self._connections.settled()
+                link = self._link
+                if isinstance(link, ThinLink) and self._is_ready(link):
+                    replies = await self._run_at_once(link, calls)
+                else:
+                    async with self._connections.timed():
+                        link = await self._connected()
+                        await self._track(link)
+                        replies = await self._load(link, calls, _replies(await link.send(_commands(calls)), calls))
             except BaseException as exc:  # a reply may still be on its way: never read it as the next call's
                 self._lose()
                 if isinstance(exc, TimeoutError) and self._listener is not None:
@@ -112,19 +121,32 @@ class TickConnection:
             self._lose()
         again, self._ticked = self._ticked, True
         if self._link is None:
-            self._link = await self._connections.connect()
+            self._link = await thin(await self._connections.connect())
             if again and self._listener is not None and not self._connections.identified:
                 self._listener.reconnect()  # it may be with another server than this new connection is
         return self._link
 
-    async def _run(self, link: Link, calls: Sequence[Call]) -> list[Any]:
-        await self._track(link)
-        commands: list[tuple[Any, ...]] = []
-        for call in calls:
-            evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-            commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
-        answers = iter(await link.send(commands))
-        replies = [_reply_to(answers, call) for call in calls]
+    def _is_ready(self, link: Link) -> bool:
+        """Nothing is to be set up before it ticks."""
+        watcher = self._listener
+        tracked = watcher is None or watcher.client_id in (None, self._tracked_by)
+        return tracked and link.epoch == self._connections.epoch and not link.at_eof
+
+    async def _run_at_once(self, link: ThinLink, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) != 1 or calls[0] is not self._latest[0]:
+            self._latest = calls[0] if len(calls) == 1 else None, _commands(calls)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        replies = _replies(await self._connections.answer(link.call(self._latest[1])), calls)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            async with self._connections.timed(spent_s=loop.time() - began_s):
+                if link.epoch != self._connections.epoch:
+                    raise ConnectionLost("the connection was given up")
+                return await self._load(link, calls, replies)
+        return replies
+
+    async def _load(self, link: Link, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
+        """The replies, with those of the scripts that the server did not have yet."""
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
                 (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
@@ -178,6 +200,20 @@ class TickConnection:
             self._connections.drop(link)
             if self._changed is not None:
                 self._changed(None)
+
+
+def _commands(calls: Sequence[Call]) -> list[tuple[Arg, ...]]:
+    commands: list[tuple[Arg, ...]] = []
+    for call in calls:
+        evalsha = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        commands += [TIME, evalsha, TIME] if call.timed else [evalsha]
+    return commands
+
+
+def _replies(answers: Sequence[Any], calls: Sequence[Call]) -> list[Any]:
+    """Those to the calls, from the answers to their commands."""
+    following = iter(answers)
+    return [_reply_to(following, call) for call in calls]
 
 
 def _reply_to(answers: Iterator[Any], call: Call) -> Any:

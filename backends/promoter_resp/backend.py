@@ -73,6 +73,8 @@ class RespBackend:
         `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is reported as one.
         """
         self._driver = driver
+        self._capabilities: Capabilities | None = None
+        self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # of `promote`
         self._flags = ChangeFlags(SystemClock())
         self._life = Lifecycle(self._flags)
         self._reclaimer = Reclaimer(driver, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
@@ -81,14 +83,17 @@ class RespBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            wake=self._driver.wake,
-            fused=FUSED,
-            ties=Ties.MEMBER,
-            durable=self._driver.durable,
-            shared=self._driver.shared,
-            traces=True,
-        )
+        wake = self._driver.wake
+        if self._capabilities is None or wake is not self._capabilities.wake:
+            self._capabilities = Capabilities(
+                wake=wake,
+                fused=FUSED,
+                ties=Ties.MEMBER,
+                durable=self._driver.durable,
+                shared=self._driver.shared,
+                traces=True,
+            )
+        return self._capabilities
 
     async def open(self) -> None:
         await self._life.open(self._driver.open)
@@ -104,10 +109,17 @@ class RespBackend:
         return answer
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        self._life.check()
+        latest = self._latest
+        if latest is None or latest[0] is not lease or latest[1] is not request:
+            latest = self._latest = lease, request, self._promotion(lease, request)
         self._flags.expect(ChangeKind.JOBS, lease.queue)
-        (answer,) = await self.promote_many([(lease, request)])
-        if isinstance(answer, BackendError):
-            raise answer
+        (reply,) = await self._driver.run_tracked([latest[2]])
+        if isinstance(reply, BackendError):
+            raise reply
+        answer = replies.promote_reply(reply)
+        if self._is_full(lease, answer):
+            await self._reclaimer.make_room(lease.queue)
         return answer
 
     async def unlock(self, lease: Lease) -> bool:
@@ -242,23 +254,27 @@ class RespBackend:
         self, requests: Sequence[tuple[Lease, PromotionRequest]]
     ) -> Sequence[Promotion | LeaseLost | BackendError]:
         self._life.check()
+        for lease, _ in requests:
+            self._flags.clear(ChangeKind.JOBS, lease.queue)
         answers = [
             reply if isinstance(reply, BackendError) else replies.promote_reply(reply)
             for reply in await self._driver.run_tracked([self._promotion(*one) for one in requests])
         ]
-        full: list[str] = []
-        for (lease, _), answer in zip(requests, answers, strict=True):
-            if isinstance(answer, LeaseLost):
-                self._reclaimer.forget(lease.queue)
-            elif isinstance(answer, Promotion) and answer.held_back and not answer.promoted:
-                full.append(lease.queue)
+        full = [
+            lease.queue for (lease, _), answer in zip(requests, answers, strict=True) if self._is_full(lease, answer)
+        ]
         if full:
             await asyncio.gather(*map(self._reclaimer.make_room, full))
         return answers
 
+    def _is_full(self, lease: Lease, answer: Promotion | LeaseLost | BackendError) -> bool:
+        """Whether the queue's stream took nothing, though jobs are due."""
+        if isinstance(answer, LeaseLost):
+            self._reclaimer.forget(lease.queue)
+        return isinstance(answer, Promotion) and bool(answer.held_back) and not answer.promoted
+
     def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
         k = CHASQUIMQ.keys_of(lease.queue)
-        self._flags.clear(ChangeKind.JOBS, lease.queue)
         args: tuple[Arg, ...] = (
             to_bytes(lease.holder),
             lease.ttl_ms if request.renew else 0,

@@ -62,19 +62,19 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         return Promotion(promoted=_count(reply), work_ms=work_ms)
     if isinstance(reply, list) and reply and reply[0] == -1:
         return LeaseLost()
-    now_ms = _count(_at(reply, 4))
-    next_due = _at(reply, 3)
+    promoted, depth, lag, next_due, now, malformed, held_back, jobs, late, traces = _fields(reply, 10)
+    now_ms = _count(now)
     return Promotion(
-        promoted=_count(_at(reply, 0)),
-        depth=_count(_at(reply, 1)),
-        oldest_pending_lag_ms=_count(_at(reply, 2)),
+        promoted=_count(promoted),
+        depth=_count(depth),
+        oldest_pending_lag_ms=_count(lag),
         next_due_ms=next_due if isinstance(next_due, int) else None,
         now_ms=now_ms,
-        malformed=_count(_at(reply, 5)),
-        held_back=_count(_at(reply, 6)),
-        jobs=_jobs(_at(reply, 7), now_ms),
-        lateness_counts=_counts(_at(reply, 8)),
-        traces=tuple(_text(trace) for trace in _at(reply, 9) or ()) if isinstance(_at(reply, 9), list) else (),
+        malformed=_count(malformed),
+        held_back=_count(held_back),
+        jobs=_jobs(jobs, now_ms),
+        lateness_counts=_counts(late),
+        traces=tuple(_text(trace) for trace in traces) if isinstance(traces, list) else (),
         work_ms=work_ms,
     )
 
@@ -226,6 +226,12 @@ def _jobs(flat: Any, now_ms: int) -> Sequence[PromotedJob]:
 
 def _at(reply: Any, i: int) -> Any:
     return reply[i] if isinstance(reply, list) and len(reply) > i else None
+
+
+def _fields(reply: Any, length: int) -> list[Any]:
+    """The first `length` elements, None where the reply has none."""
+    fields = reply[:length] if isinstance(reply, list) else []
+    return fields if len(fields) == length else fields + [None] * (length - len(fields))
 
 
 def _counts(reply: Any) -> tuple[int, ...]:

@@ -59,6 +59,8 @@ class Leadership:
         self._asked_s = asked_s  # when that promotion was asked for: the store's clock showed at most its `now_ms`
         self._drains = False  # that promotion left due jobs which the next can move
         self._owed: list[Phase] = []
+        self._tick: Promote | None = None  # the last that was asked for, and what it was asked to do
+        self._wants = (0, False, False)
         self._woken = False  # the tick under way was caused by a change
 
     @property
@@ -70,17 +72,23 @@ class Leadership:
         """The next tick, or End.LEASE."""
         if self._timer.ended(now_s):
             return End.LEASE
+        wants = (self._batch.limit, self._timer.wants_renewal(now_s), self._batch.asks)
+        if self._tick is None or wants != self._wants:  # in a trickle one tick is like the other
+            self._tick, self._wants = self._ask(*wants), wants
+        return self._tick
+
+    def _ask(self, limit: int, renew: bool, want_work: bool) -> Promote:
         s = self._settings
         request = PromotionRequest(
-            limit=self._batch.limit,
+            limit=limit,
             max_stream_len=s.max_stream_len,
             overflow=s.overflow,
             events=s.events,
             events_max_stream_len=s.events_max_stream_len,
-            renew=self._timer.wants_renewal(now_s),
+            renew=renew,
             want_jobs=self._duties.want_jobs,
             want_traces=self._duties.want_traces,
-            want_work=self._batch.asks,
+            want_work=want_work,
         )
         return Promote(self.lease, request)
 

@@ -213,11 +213,8 @@ class Machine:
         return self._decide(follower_wait(self._settings, self._settings.poll_interval_ms, self._poll_s), now_s)
 
     def _lead(self, step: Step, now_s: float) -> Decision:
-        match step:
-            case End.LEASE:
-                return self._demote(now_s)
-            case End.IDLE:
-                return self._finish(now_s)
+        if isinstance(step, End):
+            return self._demote(now_s) if step is End.LEASE else self._finish(now_s)
         return self._decide(step, now_s)
 
     def _demote(self, now_s: float) -> Decision:

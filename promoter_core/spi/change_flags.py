@@ -14,8 +14,50 @@ MOST_FLAGS = 10_000  # kept beyond those that somebody waits for
 MOST_CHANGES = 10_000  # of a feed that nobody reads; beyond these it says that everything has changed
 
 
-class _Flag(asyncio.Event):
-    waiting = 0  # how many wait for it
+class Flag:
+    """As an asyncio.Event, with a time-out that costs a timer only."""
+
+    __slots__ = ("_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        for waiter in self._waiters:
+            _wake(waiter)
+
+    def clear(self) -> None:
+        self._set = False
+
+    @property
+    def awaited(self) -> bool:
+        """Somebody waits for it."""
+        return bool(self._waiters)
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Until it is set, or the time is up by the event loop."""
+        if self._set:
+            return
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 Change = tuple[ChangeKind, str]  # of a queue, or of a group for MEMBERS
@@ -31,7 +73,7 @@ class ChangeFlags:
     def __init__(self, clock: Clock) -> None:
         """`clock` measures the time-outs of waits: the one that the backend itself lives by."""
         self._clock = clock
-        self._flags: dict[Change, _Flag] = {}
+        self._flags: dict[Change, Flag] = {}
         self._most = MOST_FLAGS  # before some are dropped
         self._feeds: list[FlagFeed] = []
 
@@ -70,38 +112,32 @@ class ChangeFlags:
         if flag.is_set():
             await asyncio.sleep(0)  # a caller in a loop must not starve the others
             return True
-        flag.waiting += 1
-        try:
-            await wait_for(flag, self._clock, timeout_s)
-        finally:
-            flag.waiting -= 1
+        await wait_for(flag, self._clock, timeout_s)
         return flag.is_set()
 
-    def _flag(self, change: Change) -> _Flag:
+    def _flag(self, change: Change) -> Flag:
         """A new flag is set."""
         if (flag := self._flags.get(change)) is None:
             if len(self._flags) >= self._most:
                 self._drop_idle()
-            flag = self._flags[change] = _Flag()
+            flag = self._flags[change] = Flag()
             flag.set()
         return flag
 
     def _drop_idle(self) -> None:
         """The older half of the flags that nobody waits for."""
-        idle = [change for change, flag in self._flags.items() if not flag.waiting]
+        idle = [change for change, flag in self._flags.items() if not flag.awaited]
         for change in idle[: len(idle) // 2 + 1]:
             del self._flags[change]
         self._most = len(self._flags) + MOST_FLAGS
 
 
-async def wait_for(event: asyncio.Event, clock: Clock, timeout_s: float) -> None:
-    """Until the event is set, or the time is up by the clock."""
+async def wait_for(flag: Flag, clock: Clock, timeout_s: float) -> None:
+    """Until the flag is set, or the time is up by the clock."""
     if isinstance(clock, SystemClock):  # the event loop's own time: no task is needed for it
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
+        await flag.wait(timeout_s)
         return
-    changed = asyncio.ensure_future(event.wait())
+    changed = asyncio.ensure_future(flag.wait())
     timeout = asyncio.ensure_future(clock.sleep(timeout_s))
     try:
         await asyncio.wait((changed, timeout), return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +154,7 @@ class FlagFeed:
         self._forget = forget
         self._changes: set[Change] = set()
         self._everything = False
-        self._event = asyncio.Event()
+        self._event = Flag()
 
     def add(self, change: Change | None) -> None:
         """None: everything."""

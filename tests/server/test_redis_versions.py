@@ -29,15 +29,16 @@ def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
     chosen = (*(f"test_{name}" for name in WHOLE), "(whole_cluster and not glide)", "(RedisPy and valkey-9.1)")
     command += ["-k", " or ".join(chosen)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    env |= {"PYTHONPATH": str(FOLDER / version)}
+    path = (FOLDER / version, ROOT, ROOT / "backends", ROOT / "plugins")  # of this tree, whichever is installed
+    env |= {"PYTHONPATH": os.pathsep.join(map(str, path))}
     shown = subprocess.run(
-        [sys.executable, "-c", "import redis; print(redis.__version__)"],
+        [sys.executable, "-c", "import redis, promoter_redis as p; print(redis.__version__, p.__file__)"],
         env=env,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert shown.stdout.strip() == version
+    assert shown.stdout.split() == [version, str(ROOT / "backends" / "promoter_redis" / "__init__.py")]
     run = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-5000:]
     assert " passed" in run.stdout

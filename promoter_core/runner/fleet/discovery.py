@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from promoter_core.runner.fleet.rendezvous import fingerprint
-from promoter_core.spi.change_flags import wait_for
+from promoter_core.spi.change_flags import Flag, wait_for
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import BackendError, ConfigError, PermanentError, TransientError
 from promoter_core.spi.names import check_queue_name
@@ -46,7 +45,7 @@ class Discovery:
         self._clock = clock
         self._every_s = every_s
         self._pages = 0  # of the last sweep
-        self._expedited = asyncio.Event()
+        self._expedited = Flag()
         self._warned: set[int] = set()  # fingerprints of names
         self._refused = False
 

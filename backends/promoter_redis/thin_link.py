@@ -1,0 +1,202 @@
+"""`ThinLink`: a connection that redis-py has made, on which its own transport is read and written without redis-py.
+
+redis-py connects: TLS, sockets of this machine, passwords, the database and the names of errors are its matter. From
+then on it has nothing to do with the connection. A call is one write, and its replies end one future: no task, no
+time-out and no stream in between. The caller bounds the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import redis.exceptions as rx
+
+from promoter_redis import link as links
+from promoter_redis.link import SENT_AT_ONCE, Link
+from promoter_redis.watchdog import fail
+from promoter_resp.driver import Arg
+
+hiredis: Any
+try:
+    hiredis = import_module("hiredis")
+except ImportError:  # redis-py's own parser reads, then
+    hiredis = None
+
+PUSH = getattr(hiredis, "PushNotification", ())  # by RESP3, which we do not ask for
+NOTHING = object()  # hiredis has no whole reply yet
+CLOSED = "Connection closed by server."  # as redis-py says it
+BUFFER = 1 << 16
+MOST_UNASKED = 1000  # kept until somebody listens, which is at once on a connection that subscribes
+PING = b"*1\r\n$4\r\nPING\r\n"
+
+Heard = Callable[[Any], None]
+
+
+async def thin(link: Link) -> Link:
+    """Return the connection as a `ThinLink`, or as it is where that is impossible.
+
+    That is without hiredis 2.2, with fakeredis, and with a redis-py that keeps its transport or its parser elsewhere
+    than 5.0.4 to 8.1 do. Closes the connection when that fails or is cancelled.
+    """
+    transport: Any = getattr(getattr(link.connection, "_writer", None), "transport", None)
+    parse_error = getattr(getattr(link.connection, "_parser", None), "parse_error", None)
+    if not hasattr(transport, "set_protocol") or parse_error is None or not hasattr(hiredis, "pack_command"):
+        return link
+    try:
+        if not await link.is_usable() or transport.is_closing():
+            raise rx.ConnectionError(CLOSED)
+        return ThinLink(link, transport, parse_error)
+    except BaseException:  # nobody else knows of it yet
+        await link.close()
+        raise
+
+
+class ThinLink(Link, asyncio.BufferedProtocol):
+    """One call at a time. What comes without being asked for goes to `listen`."""
+
+    def __init__(self, link: Link, transport: Any, parse_error: Callable[[str], Exception]) -> None:
+        super().__init__(link.connection, link.epoch, link.client_id)
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._reader = hiredis.Reader(protocolError=rx.InvalidResponse, replyError=parse_error, notEnoughData=NOTHING)
+        self._awaited = 0  # replies that are to come
+        self._replies: list[Any] = []
+        self._answer: asyncio.Future[list[Any]] | None = None  # when they have all come
+        self._packed: tuple[Sequence[Sequence[Arg]], bytes] = ((), b"")
+        self._unasked: list[Any] = []
+        self._heard: Heard = self._keep
+        self._heard_s = 0.0  # when something was, last
+        self._end: asyncio.Future[None] | None = None  # of a `listen`
+        self._lost: Exception | None = None
+        self._buffer = bytearray(BUFFER)  # asyncio makes a new one of 256 kB for each read otherwise
+        self._view = memoryview(self._buffer)
+        self._before = transport.get_protocol()  # redis-py's stream, which is given the end only
+        transport.pause_reading()  # uvloop reads into the buffer from the next beginning on
+        transport.set_protocol(self)
+        transport.resume_reading()
+
+    def call(self, commands: Sequence[Sequence[Arg]]) -> asyncio.Future[list[Any]]:
+        """The replies to come, as those of `send`."""
+        answer = self._answer = self._loop.create_future()
+        if self._lost is not None:
+            fail(answer, self._lost)
+            return answer
+        if not commands:
+            answer.set_result([])
+            return answer
+        self._awaited, self._replies = len(commands), []
+        if commands is self._packed[0]:
+            self._transport.write(self._packed[1])
+        else:
+            self._write(commands)
+        return answer
+
+    def _write(self, commands: Sequence[Sequence[Arg]]) -> None:
+        """Keep a small call packed: the next is often the same."""
+        packed, size = list[bytes](), 0
+        for command in commands:
+            one = hiredis.pack_command(tuple(command))
+            packed.append(one)
+            size += len(one)
+            if size >= SENT_AT_ONCE:  # the server begins with these while the next are packed
+                self._transport.write(b"".join(packed))
+                commands, packed, size = (), [], 0
+        rest = b"".join(packed)
+        self._packed = commands, rest
+        if rest:
+            self._transport.write(rest)
+
+    async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
+        return await self.call(commands)
+
+    async def listen(self, heard: Heard) -> None:
+        """Call `heard` with all that comes without being asked for. Raises when the connection is lost, or when after
+        a silence of PROBE_S seconds a PING stays unanswered as long.
+        """
+        unasked, self._unasked, self._heard, self._heard_s = self._unasked, [], heard, self._loop.time()
+        for push in unasked:
+            heard(push)
+        end = self._end = self._loop.create_future()
+        if self._lost is not None:
+            end.set_result(None)
+        probed_s = 0.0  # when it was, for the silence that lasts
+        while True:
+            since_s = max(self._heard_s, probed_s)
+            await asyncio.wait((end,), timeout=since_s + links.PROBE_S - self._loop.time())
+            if self._lost is not None:
+                raise self._lost
+            if self._loop.time() < max(self._heard_s, probed_s) + links.PROBE_S:
+                continue
+            if probed_s > self._heard_s:
+                raise TimeoutError("the listening connection does not answer")
+            probed_s = self._loop.time()
+            self._transport.write(PING)
+
+    async def close(self) -> None:
+        self._lose(rx.ConnectionError("the connection was given up"))
+        await super().close()
+
+    @property
+    def at_eof(self) -> bool:
+        return self._lost is not None
+
+    async def is_usable(self) -> bool:
+        return self._lost is None and not self._awaited
+
+    # What the transport calls.
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return a view: asyncio's TLS reads into slices of it, and a slice of a bytearray is a copy."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            self._reader.feed(self._buffer, 0, nbytes)
+            while (reply := self._reader.gets()) is not NOTHING:
+                self._take(reply)
+        except rx.InvalidResponse as exc:
+            self._lose(exc)
+            self._transport.abort()
+
+    def _keep(self, reply: Any) -> None:
+        """Keep it until somebody listens. Raises InvalidResponse when it is too much."""
+        if len(self._unasked) >= MOST_UNASKED:
+            raise rx.InvalidResponse("the server goes on sending what it was not asked for")
+        self._unasked.append(reply)
+
+    def _take(self, reply: Any) -> None:
+        if not self._awaited or isinstance(reply, PUSH):
+            self._heard_s = self._loop.time()
+            self._heard(reply)
+            return
+        self._replies.append(reply)
+        self._awaited -= 1
+        if self._awaited:
+            return
+        answer, self._answer = self._answer, None
+        replies, self._replies = self._replies, []  # they may be large: the caller alone keeps them
+        if answer is None or answer.done():  # given up, and with it this connection
+            return
+        refused = next((one for one in replies if isinstance(one, rx.ConnectionError)), None)
+        if refused is not None:  # the server is loading, say, or wants no more connections
+            fail(answer, refused)
+        else:
+            answer.set_result(replies)
+
+    def eof_received(self) -> None:
+        self._lose(rx.ConnectionError(CLOSED))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(rx.ConnectionError(str(exc) if exc else CLOSED))
+        self._before.connection_lost(exc)
+
+    def _lose(self, exc: Exception) -> None:
+        """End all waits."""
+        self._lost = self._lost or exc
+        if self._answer is not None and not self._answer.done():
+            fail(self._answer, exc)
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
