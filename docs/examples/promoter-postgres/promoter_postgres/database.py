@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
 from promoter_core.spi import (
+    KEEP_ID_MS,
     BackendError,
     Credentials,
     ErrorTable,
@@ -35,7 +37,11 @@ ERRORS = ErrorTable(
     },
     hints={"53100": "the disk is full", "25006": "this server is a standby", "40P01": "it is safe to repeat"},
 )
-VERSION = 1  # of schema.sql
+VERSION = 2  # of tables.sql
+# What each version of the tables changes in those of the one before. All functions are made anew. Programs of the
+# version before that are at work go on: what they call stays, and a column that is added has a default.
+UPGRADES = {2: f"ALTER TABLE jobs ADD COLUMN keep_ms bigint NOT NULL DEFAULT {KEEP_ID_MS}"}
+FUNCTIONS = ("shared.sql", "locks.sql", "promotion.sql", "jobs.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class Database:
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are missing."""
+        """Connect, and make the tables where they are missing or of an earlier version."""
         await self._bounded(self._prepare())
 
     async def close(self) -> None:
@@ -142,9 +148,22 @@ class Database:
             "SELECT obj_description(to_regnamespace(%s), 'pg_namespace') AS made", [schema]
         )
         (found,) = await cursor.fetchall()
-        if found.made is None:
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            await connection.execute(files(__package__).joinpath("schema.sql").read_text())
-            await connection.execute(f"COMMENT ON SCHEMA {schema} IS 'promoter {VERSION}'")
-        elif found.made != f"promoter {VERSION}":
+        known = re.fullmatch("promoter ([1-9][0-9]{0,3})", found.made or "")
+        version = int(known[1]) if known else 0
+        if version == VERSION:
+            return
+        if version > VERSION or (found.made is not None and not version):
             raise PermanentError(f"{self._target.name}: the schema {schema} is {found.made!r}, not ours", code="CONFIG")
+        if not version:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            await connection.execute(_sql("tables.sql"))
+        else:
+            for later in range(version + 1, VERSION + 1):
+                await connection.execute(UPGRADES[later])
+        for file in FUNCTIONS:
+            await connection.execute(_sql(file))
+        await connection.execute(f"COMMENT ON SCHEMA {schema} IS 'promoter {VERSION}'")
+
+
+def _sql(file: str) -> str:
+    return files(__package__).joinpath(file).read_text()

@@ -7,20 +7,24 @@ need no method.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
 
 import msgpack
 
 from promoter_core.spi import (
-    MAX_DUE_MS,
     BackendUrl,
     Capabilities,
     ChangeFlags,
     ChangeKind,
     Clock,
     ConfigError,
+    JobChange,
     JobOutcome,
+    JobPage,
+    JobQuery,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -33,19 +37,27 @@ from promoter_core.spi import (
     Promotion,
     PromotionRequest,
     QueueStats,
+    Remove,
     Scheduled,
+    StoredJob,
     StreamEntry,
     StreamName,
     SystemClock,
     Ties,
     Wake,
+    chunked,
     later_than,
     to_bytes,
     to_text,
 )
+from promoter_sqlite import streams
 from promoter_sqlite.database import Database
+from promoter_sqlite.jobs import COLUMNS, Changes, Row, mark, schedule
+from promoter_sqlite.listing import PARKED_MS, counts, jobs_by_id, page_of, queues_after
 
-MARKER_GRACE_MS = 3_600_000  # a promoted job's id is remembered for an hour
+CHUNK = 1_000  # jobs in one transaction
+PAGE = 200  # names of queues
+UNCHANGED = {JobOutcome.NOT_FOUND, JobOutcome.ALREADY_PROMOTED}
 LOOK_S = 0.02  # how often a wait looks for commits of other processes
 
 
@@ -112,19 +124,17 @@ class SqliteBackend:
         return False
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        def work(db: sqlite3.Connection) -> list[JobOutcome]:
+            return [schedule(db, queue, job, self._clock.time_ms()) for job in jobs]
+
         try:
-            created = await self._db.run(lambda db: [_schedule(db, queue, job, self._clock.time_ms()) for job in jobs])
+            outcomes = await self._db.run(work)
         finally:  # as in `unlock`
             self._own.set(ChangeKind.JOBS, queue)
-        outcomes = [JobOutcome.CREATED if made else JobOutcome.KEPT for made in created]
         return tuple(Scheduled(job.id, outcome) for job, outcome in zip(jobs, outcomes, strict=True))
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
-        def work(db: sqlite3.Connection) -> list[bool]:
-            return [_cancel(db, queue, to_bytes(id)) for id in ids]
-
-        removed = await self._db.run(work)
-        return tuple(JobOutcome.REMOVED if r else JobOutcome.NOT_FOUND for r in removed)
+        return tuple(await self._change(queue, [Remove(job=id) for id in ids]))
 
     async def stats(self, queue: str) -> QueueStats:
         return await self._db.run(lambda db: _stats(db, queue, self._clock.time_ms()))
@@ -134,6 +144,57 @@ class SqliteBackend:
         sql = "SELECT ms, seq, fields FROM entries WHERE queue = ? AND stream = ? AND seq > ? ORDER BY seq LIMIT ?"
         rows = await self._db.run(lambda db: db.execute(sql, (queue, stream.value, low, limit)).fetchall())
         return tuple(StreamEntry(f"{ms}-{seq}", msgpack.unpackb(fields)) for ms, seq, fields in rows)
+
+    # ManagementSupport
+
+    async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
+        found: list[StoredJob | None] = []
+        self._life.check()
+        for some in chunked(ids, CHUNK):
+            found += await self._db.look(partial(jobs_by_id, queue=queue, ids=some))
+        return found
+
+    async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
+        return await self._db.look(lambda db: page_of(db, queue, query, self._clock.time_ms()))
+
+    async def count_jobs(self, queue: str, bounds_ms: Sequence[int]) -> Sequence[int]:
+        """Counts in an index: O(log n + jobs before the last bound), about 0.1 s for a million."""
+        return await self._db.look(lambda db: counts(db, queue, bounds_ms))
+
+    async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
+        """A transaction for 1,000 changes. The first `RunNow` of each counts the stream, as a promotion does."""
+        return await self._change(queue, changes)
+
+    async def _change(self, queue: str, changes: Sequence[JobChange]) -> list[JobOutcome]:
+        self._life.check()
+        outcomes: list[JobOutcome] = []
+        changed = True  # as in `unlock`: a call that is cut may go on
+        try:
+            for some in chunked(changes, CHUNK):
+                outcomes += await self._db.run(partial(self._carry_out, queue, some))
+            changed = any(outcome not in UNCHANGED for outcome in outcomes)
+        finally:
+            if changed:
+                self._own.set(ChangeKind.JOBS, queue)
+        return outcomes
+
+    def _carry_out(self, queue: str, changes: Sequence[JobChange], db: sqlite3.Connection) -> list[JobOutcome]:
+        at_once = Changes(db, queue, self._clock.time_ms())
+        outcomes = [at_once.carry_out(change) for change in changes]
+        at_once.finish()
+        return outcomes
+
+    # DiscoverySupport
+
+    async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        """O(log n) a queue, however many jobs it has."""
+        after: bytes | None = b""
+        while after is not None:
+            names, after = await self._db.look(partial(self._queues_after, after))
+            yield [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+    def _queues_after(self, after: bytes, db: sqlite3.Connection) -> tuple[list[str], bytes | None]:
+        return queues_after(db, after, PAGE, self._clock.time_ms())
 
     async def _expect(self, change: ChangeKind, queue: str) -> None:
         """Before reading the set or the lock: changes from now on end the next wait."""
@@ -159,32 +220,13 @@ def _hold(db: sqlite3.Connection, queue: str, holder: str, expires_ms: int) -> N
     db.execute("INSERT OR REPLACE INTO locks VALUES (?, ?, ?)", (queue, to_bytes(holder), expires_ms))
 
 
-def _append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, fields: dict[str, bytes]) -> str:
-    sql = "INSERT INTO entries (queue, stream, ms, fields) VALUES (?, ?, ?, ?)"
-    return f"{now_ms}-{db.execute(sql, (queue, stream.value, now_ms, msgpack.packb(fields))).lastrowid}"
-
-
-def _add_job(db: sqlite3.Connection, queue: str, now_ms: int, envelope: bytes, name: bytes) -> str:
-    return _append(db, queue, StreamName.JOBS, now_ms, {"d": envelope} | ({"n": name} if name else {}))
-
-
-def _length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
-    sql = "SELECT count(*) FROM entries WHERE queue = ? AND stream = ?"
-    return int(db.execute(sql, (queue, stream.value)).fetchone()[0])
-
-
-def _trim(db: sqlite3.Connection, queue: str, stream: StreamName, length: int) -> None:
-    sql = (
-        "DELETE FROM entries WHERE queue = :queue AND stream = :stream AND seq <= "
-        "(SELECT seq FROM entries WHERE queue = :queue AND stream = :stream ORDER BY seq DESC LIMIT 1 OFFSET :length)"
-    )
-    db.execute(sql, {"queue": queue, "stream": stream.value, "length": length})
-
-
 def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int, int | None, int]:
-    """Depth, due, next due time and lag."""
-    sql = "SELECT count(*), coalesce(sum(due_ms <= ?), 0), min(due_ms) FROM jobs WHERE queue = ?"
-    depth, due, next_ms = db.execute(sql, (now_ms, queue)).fetchone()
+    """Depth, due, next due time and lag. Another program may have put a job beyond the year 9999: it is never due."""
+    sql = (
+        "SELECT count(*), coalesce(sum(due_ms <= ?), 0), min(CASE WHEN due_ms < ? THEN due_ms END) "
+        "FROM jobs WHERE queue = ?"
+    )
+    depth, due, next_ms = db.execute(sql, (now_ms, PARKED_MS, queue)).fetchone()
     return depth, due, next_ms, max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
@@ -197,23 +239,22 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest, no
         _hold(db, queue, lease.holder, now_ms + lease.ttl_ms)
     room = request.limit
     if request.overflow is Overflow.HOLD:
-        room = min(room, max(request.max_stream_len - _length(db, queue, StreamName.JOBS), 0))
-    sql = (
-        "SELECT seq, id, name, envelope, due_ms, uniq FROM jobs WHERE queue = ? AND due_ms <= ? "
-        "ORDER BY due_ms, seq LIMIT ?"
-    )
+        room = min(room, max(request.max_stream_len - streams.length(db, queue, StreamName.JOBS), 0))
+    sql = f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
     jobs = []
     db.execute("DELETE FROM markers WHERE expires_ms <= ?", (now_ms,))
-    for seq, id, name, envelope, due_ms, unique in db.execute(sql, (queue, now_ms, room)).fetchall():
-        stream_id = _add_job(db, queue, now_ms, envelope, name)
-        db.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
-        if unique:
-            db.execute("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", (queue, id, now_ms + MARKER_GRACE_MS))
-        jobs.append(PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=now_ms, stream_id=stream_id))
+    for job in map(Row._make, db.execute(sql, (queue, now_ms, room)).fetchall()):
+        stream_id = streams.add_job(db, queue, now_ms, job.envelope, job.name)
+        db.execute("DELETE FROM jobs WHERE seq = ?", (job.seq,))
+        mark(db, queue, job, now_ms)
+        if request.events:
+            streams.add_event(db, queue, now_ms, job.id, job.name)
+        id, name = to_text(job.id), to_text(job.name)
+        jobs.append(PromotedJob(id, name, due_ms=job.due_ms, promoted_ms=now_ms, stream_id=stream_id))
     if request.overflow is Overflow.TRIM:
-        _trim(db, queue, StreamName.JOBS, request.max_stream_len)
+        streams.trim(db, queue, StreamName.JOBS, request.max_stream_len)
     if request.events and jobs:
-        _emit(db, queue, jobs, request.events_max_stream_len)
+        streams.trim(db, queue, StreamName.EVENTS, request.events_max_stream_len)
     depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
     return Promotion(
         promoted=len(jobs),
@@ -227,40 +268,6 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest, no
     )
 
 
-def _emit(db: sqlite3.Connection, queue: str, jobs: Iterable[PromotedJob], max_stream_len: int) -> None:
-    for job in jobs:
-        if job.id is not None:
-            fields = {"e": b"waiting", "id": to_bytes(job.id), "ts": b"%d" % job.promoted_ms}
-            _append(
-                db, queue, StreamName.EVENTS, job.promoted_ms, fields | ({"n": to_bytes(job.name)} if job.name else {})
-            )
-    _trim(db, queue, StreamName.EVENTS, max_stream_len)
-
-
-def _schedule(db: sqlite3.Connection, queue: str, job: JobRequest, now_ms: int) -> bool:
-    id, name = to_bytes(job.id), to_bytes(job.name)
-    due_ms = job.due_ms if job.due_ms is not None else now_ms + (job.delay_ms or 0)
-    if job.unique and _taken(db, queue, id, now_ms):
-        return False
-    due_ms = min(max(due_ms, now_ms), MAX_DUE_MS)
-    sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, ?)"
-    db.execute(sql, (queue, id, name, job.envelope, due_ms, job.unique))
-    return True
-
-
-def _taken(db: sqlite3.Connection, queue: str, id: bytes, now_ms: int) -> bool:
-    """Whether a unique job with this id waits, or was promoted lately."""
-    waiting = "SELECT 1 FROM jobs WHERE queue = ? AND id = ? AND uniq"
-    marked = "SELECT 1 FROM markers WHERE queue = ? AND id = ? AND expires_ms > ?"
-    found = db.execute(waiting, (queue, id)).fetchone() or db.execute(marked, (queue, id, now_ms)).fetchone()
-    return found is not None
-
-
-def _cancel(db: sqlite3.Connection, queue: str, id: bytes) -> bool:
-    sql = "DELETE FROM jobs WHERE seq = (SELECT max(seq) FROM jobs WHERE queue = ? AND id = ?)"
-    return bool(db.execute(sql, (queue, id)).rowcount)
-
-
 def _stats(db: sqlite3.Connection, queue: str, now_ms: int) -> QueueStats:
     held = _holder(db, queue, now_ms)
     depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
@@ -270,11 +277,12 @@ def _stats(db: sqlite3.Connection, queue: str, now_ms: int) -> QueueStats:
         due=due,
         oldest_pending_lag_ms=lag_ms,
         next_due_ms=next_ms,
-        stream_len=_length(db, queue, StreamName.JOBS),
-        events_len=_length(db, queue, StreamName.EVENTS),
-        dlq_len=_length(db, queue, StreamName.DLQ),
+        stream_len=streams.length(db, queue, StreamName.JOBS),
+        events_len=streams.length(db, queue, StreamName.EVENTS),
+        dlq_len=streams.length(db, queue, StreamName.DLQ),
         holder=to_text(held[0]) if held else None,
         lease_remaining_ms=held[1] - now_ms if held else None,
+        parked=depth - counts(db, queue, [PARKED_MS])[0],
     )
 
 

@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from promoter_core.spi import Clock, ErrorTable, Lifecycle, run_call
+from promoter_core.spi import KEEP_ID_MS, Clock, ErrorTable, Lifecycle, PermanentError, run_call
 
 T = TypeVar("T")
 
+# Each step adds to the tables of the version before; a file says in its `user_version` how many it has. Files of the
+# first version say 0, and have the tables of the first step. A column that is added has a default: so programs of an
+# earlier version go on working on the file.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, id BLOB NOT NULL, name BLOB NOT NULL,
@@ -29,6 +32,8 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS entries_stream ON entries (queue, stream, seq);
 """
+
+STEPS = (SCHEMA, f"ALTER TABLE jobs ADD COLUMN keep_ms INTEGER NOT NULL DEFAULT {KEEP_ID_MS}")
 
 ERRORS = ErrorTable(
     code=lambda exc: "_".join(getattr(exc, "sqlite_errorname", "").split("_")[1:2]) or None,
@@ -79,12 +84,20 @@ class Database:
 
     async def timed(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
         """As `run`; also how many milliseconds the transaction took, with its commit and without the wait for it."""
+        return await self._transaction("BEGIN IMMEDIATE", work)
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` that only reads, at one moment of the file. Writers do not wait for it."""
+        result, _ = await self._transaction("BEGIN", work)
+        return result
+
+    async def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
         self._life.check()
 
         def transaction() -> tuple[T, float]:
             assert self._connection is not None
             with self._connection:  # commits, or rolls back
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute(begin)
                 began_s = self._clock.monotonic()
                 result = work(self._connection)
             return result, (self._clock.monotonic() - began_s) * 1000
@@ -112,9 +125,27 @@ class Database:
         self._connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(SCHEMA)
+        if _version(self._connection) != len(STEPS):
+            self._upgrade(self._connection)
+
+    def _upgrade(self, db: sqlite3.Connection) -> None:
+        """Make the tables what this version needs, in one transaction: of many that open a file, one does it."""
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            version = _version(db)
+            if version > len(STEPS):
+                raise PermanentError(f"{self.path}: made by a later version of promoter-sqlite", code="CONFIG")
+            for step in STEPS[version:]:
+                for statement in step.split(";"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)

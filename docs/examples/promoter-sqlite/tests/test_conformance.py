@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from promoter_core import connect
-from promoter_core.spi import SystemClock
+from promoter_core.spi import MAX_DUE_MS, SystemClock
 from promoter_core.testing.conformance import BackendContract
 
 
@@ -47,6 +47,17 @@ class TestSqlite(BackendContract):
             return [id.decode("utf-8", "surrogateescape") for (id,) in rows]
 
         return stored_names
+
+    @pytest.fixture
+    def add_parked(self, tmp_path):
+        async def add_parked(queue, request):
+            """As another program may do."""
+            with closing(sqlite3.connect(tmp_path / "jobs.db")) as db, db:
+                sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, 0)"
+                parked = (queue, request.id.encode(), request.name.encode(), request.envelope, MAX_DUE_MS + 1)
+                db.execute(sql, parked)
+
+        return add_parked
 
     @pytest.fixture
     async def pair(self, backend, url):

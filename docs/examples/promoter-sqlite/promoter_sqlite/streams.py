@@ -1,0 +1,39 @@
+"""The streams of a queue in the file: entries are added at the end and go from the beginning."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgpack
+
+from promoter_core.spi import StreamName
+
+
+def append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, fields: dict[str, bytes]) -> str:
+    """Add an entry, and return its id: `milliseconds-sequence`."""
+    sql = "INSERT INTO entries (queue, stream, ms, fields) VALUES (?, ?, ?, ?)"
+    return f"{now_ms}-{db.execute(sql, (queue, stream.value, now_ms, msgpack.packb(fields))).lastrowid}"
+
+
+def add_job(db: sqlite3.Connection, queue: str, now_ms: int, envelope: bytes, name: bytes) -> str:
+    return append(db, queue, StreamName.JOBS, now_ms, {"d": envelope} | ({"n": name} if name else {}))
+
+
+def add_event(db: sqlite3.Connection, queue: str, now_ms: int, id: bytes, name: bytes) -> None:
+    fields = {"e": b"waiting", "id": id, "ts": b"%d" % now_ms}
+    append(db, queue, StreamName.EVENTS, now_ms, fields | ({"n": name} if name else {}))
+
+
+def length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
+    """How many entries there are, by the index: O(length)."""
+    sql = "SELECT count(*) FROM entries WHERE queue = ? AND stream = ?"
+    return int(db.execute(sql, (queue, stream.value)).fetchone()[0])
+
+
+def trim(db: sqlite3.Connection, queue: str, stream: StreamName, most: int) -> None:
+    """Keep the last `most` entries."""
+    sql = (
+        "DELETE FROM entries WHERE queue = :queue AND stream = :stream AND seq <= "
+        "(SELECT seq FROM entries WHERE queue = :queue AND stream = :stream ORDER BY seq DESC LIMIT 1 OFFSET :most)"
+    )
+    db.execute(sql, {"queue": queue, "stream": stream.value, "most": most})
