@@ -8,7 +8,7 @@ else is private, but for `promoter_core.testing` and `promoter_core.web.serving`
     engine/       the state machine, without I/O; engine/machine.py is the place to begin reading
     registry.py   loads plugins; `connect`
     runner/       performs what the engine decides: `Promoter`, and runner/fleet/ for many queues
-    client/       `DelayedQueue`: schedule and cancel
+    client/       `DelayedQueue`: schedule, see, change and cancel jobs; `list_queues`
     web/          /metrics, /livez, /readyz and /status
     cli/          the `promoter` command, a file for each command
     testing/      for tests: doubles, a virtual clock, the conformance kit
@@ -24,8 +24,11 @@ from promoter_core.spi.lazy import lazy_names
 TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
 
 if TYPE_CHECKING:
+    from promoter_core.client.backoff import Backoff
     from promoter_core.client.queue import DelayedQueue
+    from promoter_core.client.queues import list_queues
     from promoter_core.client.requests import Job
+    from promoter_core.client.values import BulkInterrupted, BulkResult, DelayedJob, Page, QueueInfo
     from promoter_core.registry import BrokenPlugin, Registered, Registry, connect
     from promoter_core.runner.base import Runner
     from promoter_core.runner.fleet import PromoterFleet
@@ -37,51 +40,72 @@ if TYPE_CHECKING:
         BackendError,
         ConfigError,
         JobError,
+        JobExistsError,
         PermanentError,
         PluginError,
         PromoterError,
+        RetriesExhausted,
         TransientError,
     )
     from promoter_core.spi.model import JobOutcome, Overflow, QueueStats, Scheduled
     from promoter_core.spi.serializers import Serializer
     from promoter_core.spi.urls import Credentials
-    from promoter_core.spi.wire import Envelope, unpack_envelope
+    from promoter_core.spi.wire import Envelope, RetryOverrides, unpack_envelope
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
     "BackendError",
+    "Backoff",
     "BrokenPlugin",
+    "BulkInterrupted",
+    "BulkResult",
     "ConfigError",
     "Credentials",
+    "DelayedJob",
     "DelayedQueue",
     "Envelope",
     "Health",
     "Job",
     "JobError",
+    "JobExistsError",
     "JobOutcome",
     "Overflow",
+    "Page",
     "PermanentError",
     "PluginError",
     "Promoter",
     "PromoterError",
     "PromoterFleet",
     "PromoterSettings",
+    "QueueInfo",
     "QueueStats",
     "Registered",
     "Registry",
+    "RetriesExhausted",
+    "RetryOverrides",
     "Runner",
     "Scheduled",
     "Serializer",
     "TransientError",
     "connect",
+    "list_queues",
     "unpack_envelope",
 ]
 
 _HOMES = {  # the same imports, made when a name is first used
+    "client.backoff": ("Backoff",),
     "client.queue": ("DelayedQueue",),
+    "client.queues": ("list_queues",),
     "client.requests": ("Job",),
+    "client.values": (
+        "BulkInterrupted",
+        "BulkResult",
+        "DelayedJob",
+        "Page",
+        "QueueInfo",
+    ),
     "registry": (
         "BrokenPlugin",
         "Registered",
@@ -98,9 +122,11 @@ _HOMES = {  # the same imports, made when a name is first used
         "BackendError",
         "ConfigError",
         "JobError",
+        "JobExistsError",
         "PermanentError",
         "PluginError",
         "PromoterError",
+        "RetriesExhausted",
         "TransientError",
     ),
     "spi.model": (
@@ -113,6 +139,7 @@ _HOMES = {  # the same imports, made when a name is first used
     "spi.urls": ("Credentials",),
     "spi.wire": (
         "Envelope",
+        "RetryOverrides",
         "unpack_envelope",
     ),
 }

@@ -6,10 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.postgres import PostgresServer, binaries
 from tests.servers import Server, find, required, wanted
+
+# The machine may be busy: no example has to end within a time, and the caches of modules make the first ones slow.
+hypothesis.settings.register_profile("promoter", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("promoter")
 
 
 def start_or_skip(name: str) -> Iterator[Server]:

@@ -89,6 +89,8 @@ class QueueStore:
         while before is not None and before.earlier is not None and before.earlier.gone:
             before.earlier = before.earlier.earlier
         self._index[job.id] = job
+        if job.unique:
+            self._markers.pop(job.id, None)  # of a job before: this one says how long its id is kept
 
     def move(self, job: Pending, due_ms: int) -> None:
         job.due_ms = due_ms

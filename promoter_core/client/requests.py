@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
@@ -17,11 +17,16 @@ from promoter_core.spi.serializers import MSGPACK, Serializer
 from promoter_core.spi.wire import EnvelopePacker
 
 Delay = timedelta | float  # seconds, when it is a number
+OnRepeat = Literal["keep", "replace", "extend", "error"]  # what becomes of the job that has the id already
+
+ON_REPEAT: tuple[OnRepeat, ...] = ("keep", "replace", "extend", "error")
+MAX_KEEP_ID_MS = 366 * 86_400_000
+MAX_ATTEMPT = 2**32 - 1  # what ChasquiMQ's workers can read
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Job:
     """One job for `schedule_many`: the arguments of `schedule`. With neither `delay` nor `at` it is due at once."""
 
@@ -32,15 +37,66 @@ class Job:
     job_id: str | None = None
     index: bool | None = None  # None: as the queue says
     traceparent: str | None = ""
+    attempt: int = 0
+    on_repeat: OnRepeat = "keep"
+    keep_id_for: Delay | None = None
+
+    def __init__(
+        self,
+        *,
+        data: object,
+        delay: Delay | None = None,
+        at: datetime | None = None,
+        name: str = "",
+        job_id: str | None = None,
+        index: bool | None = None,
+        traceparent: str | None = "",
+        attempt: int = 0,
+        on_repeat: OnRepeat = "keep",
+        keep_id_for: Delay | None = None,
+    ) -> None:
+        """Takes two thirds of the time of the one that dataclass writes for a frozen class."""
+        cls = type(self)
+        job: Any = self if cls is Job else _OpenJob()
+        if cls is Job:
+            object.__setattr__(job, "__class__", _OpenJob)
+        job.data = data
+        job.delay = delay
+        job.at = at
+        job.name = name
+        job.job_id = job_id
+        job.index = index
+        job.traceparent = traceparent
+        job.attempt = attempt
+        job.on_repeat = on_repeat
+        job.keep_id_for = keep_id_for
+        if cls is Job:
+            job.__class__ = Job
+        else:
+            for name in Job.__slots__:
+                object.__setattr__(self, name, getattr(job, name))
+
+
+class _OpenJob:
+    """A Job to be: its attributes can be set."""
+
+    __slots__ = Job.__slots__
 
 
 class RequestMaker:
     """Checks and packs the jobs of one call; it keeps what it needs for each. For one thread."""
 
-    def __init__(self, now_ms: int, *, index: bool = True, serializer: Serializer = MSGPACK) -> None:
-        """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it."""
+    def __init__(
+        self, now_ms: int, *, index: bool = True, foreign: bool = False, serializer: Serializer = MSGPACK
+    ) -> None:
+        """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it.
+
+        `foreign`: their ids may be those of other producers' jobs.
+        """
         self._now_ms = now_ms
         self._index = index
+        self._foreign = foreign
+        self.keeps = True  # whether all jobs so far say on_repeat="keep"
         self._packer = EnvelopePacker(serializer)
 
     def make(self, jobs: Sequence[Job]) -> list[JobRequest]:
@@ -53,22 +109,36 @@ class RequestMaker:
         delay: object = object()
         at: object = delay
         due: tuple[int | None, int | None]
+        keep: Delay | None = None
+        keep_ms = KEEP_ID_MS
+        repeat: OnRepeat = "keep"
+        attempt = 0
         for id, job in zip(ids, jobs, strict=True):
             if not isinstance(job, Job):
                 raise JobError(f"schedule_many takes Job(data=…, delay=…), not {shown_value(job)}")
             if job.delay is not delay or job.at is not at:
                 due = due_of(job.delay, job.at, now_ms)
                 delay, at = job.delay, job.at
+            if job.keep_id_for is not keep:
+                keep_ms = keep_id_ms_of(job.keep_id_for)
+                keep = job.keep_id_for
+            if job.on_repeat is not repeat:
+                repeat = check_on_repeat(job.on_repeat)
+                self.keeps &= repeat == "keep"
+            if job.attempt is not attempt:
+                attempt = check_attempt(job.attempt)
             if unique := job.job_id is not None:
-                id = check_job_id(job.job_id)
+                id = check_job_id(job.job_id, foreign=self._foreign)
+            elif keep is not None or repeat != "keep":
+                raise JobError("on_repeat= and keep_id_for= are about a job's id: give a job_id= as well")
             index = self._index if job.index is None else job.index
-            packed = pack(id, job.data, now_ms, index=unique or index)
+            packed = pack(id, job.data, now_ms, index=unique or index, attempt=attempt)
             if job.name is not name:
                 name = check_job_name(job.name)
             trace = job.traceparent
             if trace != "":
                 trace = check_traceparent(trace)
-            request: Any = _Open(id, packed, name, *due, unique, index, trace, KEEP_ID_MS)
+            request: Any = _Open(id, packed, name, *due, unique, index, trace, keep_ms)
             request.__class__ = JobRequest
             requests.append(request)
         return requests
@@ -121,6 +191,42 @@ def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int |
     if not 0 <= seconds <= (MAX_DUE_MS - now_ms) / 1000:  # false for NaN as well
         raise JobError(f"delay of {seconds} s is out of range: from 0 to the end of the year 9999")
     return math.ceil(seconds * 1000 - 1e-6), None
+
+
+def new_due_of(delay: Delay | None, at: datetime | None, now_ms: int, method: str) -> tuple[int | None, int | None]:
+    """As `due_of`, for a job that has a due time already: one of the two has to be given. Raises JobError."""
+    if delay is None and at is None:
+        raise JobError(f"{method} needs delay= or at=: the new due time")
+    return due_of(delay, at, now_ms)
+
+
+def check_on_repeat(repeat: object) -> OnRepeat:
+    """Return `repeat` if it is one of the choices. Raises JobError that names them."""
+    for choice in ON_REPEAT:
+        if repeat == choice:
+            return choice
+    raise JobError(f"on_repeat must be one of {', '.join(ON_REPEAT)}, not {repeat!r:.60}")
+
+
+def keep_id_ms_of(keep: object) -> int:
+    """Milliseconds, of a timedelta or seconds; the default for None. Raises JobError."""
+    if keep is None:
+        return KEEP_ID_MS
+    seconds = keep.total_seconds() if isinstance(keep, timedelta) else keep
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise JobError(f"keep_id_for must be a timedelta or a number of seconds, not {type(keep).__name__}")
+    if not 0 <= seconds <= MAX_KEEP_ID_MS / 1000:  # false for NaN as well
+        raise JobError(f"keep_id_for of {seconds} s is out of range: from 0 to 366 days")
+    return math.ceil(seconds * 1000 - 1e-6)
+
+
+def check_attempt(attempt: object) -> int:
+    """Return `attempt` if a job can have it. Raises JobError."""
+    if isinstance(attempt, bool) or not isinstance(attempt, int):
+        raise JobError(f"attempt must be a whole number, not {type(attempt).__name__}")
+    if not 0 <= attempt <= MAX_ATTEMPT:
+        raise JobError(f"attempt {attempt} is out of range: from 0 to {MAX_ATTEMPT:,}")
+    return attempt
 
 
 def check_traceparent(text: object) -> str:

@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     )
     from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
     from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
-    from promoter_core.spi.wire import Envelope, pack_envelope, to_bytes, to_text, unpack_envelope
+    from promoter_core.spi.wire import Envelope, RetryOverrides, pack_envelope, to_bytes, to_text, unpack_envelope
 
 __all__ = [
     "CHASQUIMQ",
@@ -162,6 +162,7 @@ __all__ = [
     "Renewal",
     "Replace",
     "Reschedule",
+    "RetryOverrides",
     "RunNow",
     "Scheduled",
     "SeparateCleanup",
@@ -336,6 +337,7 @@ _HOMES = {  # the same imports, made when a name is first used
     ),
     "wire": (
         "Envelope",
+        "RetryOverrides",
         "pack_envelope",
         "to_bytes",
         "to_text",

@@ -37,11 +37,14 @@ def check_queue_name(queue: object) -> str:
     return queue
 
 
-def check_job_name(name: object) -> str:
-    """Return `name` if a job can have it: text of at most 256 bytes of UTF-8, maybe empty. Raises JobError."""
+def check_job_name(name: object, *, foreign: bool = False) -> str:
+    """Return `name` if a job can have it: text of at most 256 bytes of UTF-8, maybe empty. Raises JobError.
+
+    `foreign`: another producer may have given it, so bytes that are no UTF-8 may stand in it as surrogate escapes.
+    """
     if not isinstance(name, str):
         raise JobError(f"name must be text, not {type(name).__name__}")
-    size = len(_encoded(name, "name"))
+    size = len(_encoded(name, "name", "surrogateescape" if foreign else "strict"))
     if size > MAX_NAME_BYTES:
         raise JobError(f"name is {size} bytes long, at most {MAX_NAME_BYTES} are allowed")
     return name

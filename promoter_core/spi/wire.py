@@ -1,12 +1,12 @@
 """The job's msgpack envelope: `[id, payload, created_at_ms, attempt]`, as ChasquiMQ 1.x writes it.
 
-The payload is msgpack *bin* that is itself msgpack of the user's data. A fifth element (retry overrides) is read
-over. Source: docs/reference/wire-format.md.
+The payload is msgpack *bin* that is itself msgpack of the user's data. A fifth element has the job's own retry
+overrides. Source: docs/reference/wire-format.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import msgpack
@@ -17,6 +17,23 @@ from promoter_core.spi.serializers import MSGPACK, Serializer, packing_error, pa
 UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)  # raised by msgpack
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOverrides:
+    """What a job says about its retries, in the place of what its consumers do by default. None: it says nothing.
+
+    As ChasquiMQ has them. `max_attempts` counts all runs, the first one too. Before run `n`, counted from 0, a job
+    waits `delay_ms * multiplier ** (n - 1)` ("exponential") or `delay_ms` ("fixed"), at most `max_delay_ms`, and up to
+    `jitter_ms` more. A kind that is neither counts as exponential.
+    """
+
+    max_attempts: int | None = None
+    kind: str | None = None  # of the back-off; None: the job has none, and the rest says nothing
+    delay_ms: int | None = None
+    max_delay_ms: int | None = None
+    multiplier: float | None = None
+    jitter_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The content of a stream entry's `d`. `payload` is the user's data, still packed."""
@@ -25,7 +42,9 @@ class Envelope:
     payload: bytes
     _: KW_ONLY
     created_at_ms: int
-    attempt: int
+    attempt: int  # runs before this one
+    retry: RetryOverrides | None = None
+    raw: bytes = field(default=b"", repr=False, compare=False)  # all of it, as it was read
 
     def data(self, serializer: str | Serializer = "msgpack", type: Any = None) -> Any:
         """The user's data: plain, or an object of `type` where the serializer is typed, as `"msgspec"` is.
@@ -59,11 +78,57 @@ def unpack_envelope(packed: bytes) -> Envelope:
     except Exception as exc:  # msgpack raises a dozen classes on hostile input, some of them no subclass of ValueError
         raise ValueError(f"no msgpack envelope: {exc}") from None
     match parts:
-        case [str(id), payload, int(created), int(attempt), *_]:
+        case [str(id), payload, int(created), int(attempt), *rest]:
             # A producer in another language may put plain msgpack where the bindings put bin.
             data = payload if isinstance(payload, bytes) else msgpack.packb(payload)
-            return Envelope(id, data, created_at_ms=created, attempt=attempt)
+            retry = _overrides(rest[0]) if rest else None
+            return Envelope(id, data, created_at_ms=created, attempt=attempt, retry=retry, raw=bytes(packed))
     raise ValueError("no envelope: expected [id, payload, created_at_ms, attempt]")
+
+
+def _overrides(packed: object) -> RetryOverrides | None:
+    """None when `packed` says nothing, or nothing that can be read."""
+    match packed:
+        case [attempts, *_]:
+            most = _number(attempts, int)
+        case _:
+            return None
+    match packed:
+        case [_, [str(kind), delay_ms, *more], *_] if _number(delay_ms, int) is not None:
+            max_ms, factor, jitter_ms = (*more, None, None, None)[:3]
+            return RetryOverrides(
+                max_attempts=most,
+                kind=kind,
+                delay_ms=_number(delay_ms, int),
+                max_delay_ms=_number(max_ms, int),
+                multiplier=_number(factor, int | float),
+                jitter_ms=_number(jitter_ms, int),
+            )
+        case [_, *_] if most is not None:
+            return RetryOverrides(max_attempts=most)
+    return None
+
+
+def _number(value: Any, kind: Any) -> Any:
+    return value if isinstance(value, kind) and not isinstance(value, bool) and value >= 0 else None
+
+
+def repack_attempt(packed: bytes, attempt: int) -> bytes:
+    """The same envelope with another `attempt`; every other byte stays. `packed` is one that `unpack_envelope` took."""
+    unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=False)
+    unpacker.feed(packed)
+    unpacker.read_array_header()
+    for _ in range(3):
+        unpacker.skip()
+    first = unpacker.tell()
+    unpacker.skip()
+    return packed[:first] + bytes(msgpack.packb(attempt)) + packed[unpacker.tell() :]
+
+
+def says_no_index(packed: bytes) -> bool:
+    """Whether an envelope has the form that `pack_envelope` gives it with `index=False`."""
+    header = {0xDC: 3, 0xDD: 5}.get(packed[0], 1)
+    return packed[header] == 0xD9 and packed[header + 1] < 32
 
 
 def pack_data(data: object) -> bytes:
@@ -72,13 +137,13 @@ def pack_data(data: object) -> bytes:
 
 
 class EnvelopePacker:
-    """Packs data and envelope of many jobs, on a packer that it keeps. For one thread; ids are Unicode."""
+    """Packs data and envelope of many jobs, on a packer that it keeps. For one thread."""
 
     def __init__(self, serializer: Serializer = MSGPACK) -> None:
         self._pack = msgpack.Packer().pack
         self._dumps = self._pack if serializer is MSGPACK else packing_with(serializer)
 
-    def pack(self, id: str, data: object, created_at_ms: int, *, index: bool) -> bytes:
+    def pack(self, id: str, data: object, created_at_ms: int, *, index: bool, attempt: int = 0) -> bytes:
         """The envelope of a job that is new. Raises JobError that names what cannot be packed, and where it is."""
         try:
             payload = self._dumps(data)
@@ -86,7 +151,10 @@ class EnvelopePacker:
             raise
         except UNPACKABLE as exc:
             raise packing_error(MSGPACK, data, exc) from None
-        packed: bytes = self._pack([id, payload, created_at_ms, 0])
+        try:
+            packed: bytes = self._pack([id, payload, created_at_ms, attempt])
+        except UnicodeEncodeError:  # another producer's id
+            return pack_envelope(id, payload, created_at_ms, attempt, index=index)
         return packed if index else _without_index(packed)
 
 

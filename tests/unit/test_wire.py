@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promoter_core import Envelope, unpack_envelope
+from promoter_core import Envelope, RetryOverrides, unpack_envelope
 from promoter_core.spi import CHASQUIMQ, LATENESS_MS, pack_envelope
 from promoter_resp.driver import Script
 
@@ -47,9 +47,30 @@ def test_what_chasquimq_writes_can_be_read():
     assert e.data() == {"to": "a@b.c", "n": 1}
 
 
-def test_retry_overrides_are_read_over():
-    packed = msgpack.packb(["a", b"\x01", 5, 2, [3, ["fixed", 100, None, None, None]]])
-    assert unpack_envelope(packed) == Envelope("a", b"\x01", created_at_ms=5, attempt=2)
+@pytest.mark.parametrize(
+    ("packed", "retry"),
+    [
+        ([3, ["fixed", 100, None, None, None]], RetryOverrides(max_attempts=3, kind="fixed", delay_ms=100)),
+        ([3, None], RetryOverrides(max_attempts=3)),
+        (
+            [None, ["exponential", 100, 9_000, 1.5, 50]],
+            RetryOverrides(kind="exponential", delay_ms=100, max_delay_ms=9_000, multiplier=1.5, jitter_ms=50),
+        ),
+        ([None, ["linear", 7]], RetryOverrides(kind="linear", delay_ms=7)),
+        ([None, ["fixed", 1, -1, float("nan"), True, "new"], "new"], RetryOverrides(kind="fixed", delay_ms=1)),
+        ([None, None], None),
+        ([], None),
+        (None, None),
+        ("x", None),
+        ([-1, ["fixed", "soon"]], None),
+        ([4, ["fixed", -5, None, None, None]], RetryOverrides(max_attempts=4)),
+        ({"max_attempts": 3}, None),
+    ],
+)
+def test_retry_overrides_are_those_of_chasquimq_and_what_cannot_be_read_says_nothing(packed, retry):
+    envelope = msgpack.packb(["a", b"\x01", 5, 2, packed])
+    assert unpack_envelope(envelope) == Envelope("a", b"\x01", created_at_ms=5, attempt=2, retry=retry)
+    assert unpack_envelope(envelope).raw == envelope
 
 
 def test_a_payload_that_is_not_bin_is_packed_again():

@@ -1,0 +1,50 @@
+"""`list_queues`: which queues a store has, and how they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from promoter_core.client.requests import shown_value
+from promoter_core.client.values import QueueInfo
+from promoter_core.spi.backend import Backend, check_backend
+from promoter_core.spi.batches import chunked
+from promoter_core.spi.errors import ConfigError
+from promoter_core.spi.names import check_queue_name
+from promoter_core.spi.optional.discovery import DiscoverySupport
+
+AT_ONCE = 16  # queues whose statistics are asked for together
+
+
+async def list_queues(backend: Backend, pattern: str = "*") -> AsyncIterator[QueueInfo]:
+    """The queues that have delayed jobs or a leader, each once and in no order, with their statistics.
+
+    `pattern` is a glob over their names: `*`, `?`, `[…]`. One pass over the store in small steps, and a look at each
+    queue that is found, some at a time. A name that this library cannot serve (not UTF-8, over 200 bytes) is left out.
+
+    Raises ConfigError, also for a backend without `DiscoverySupport`; TransientError, PermanentError.
+    """
+    if not isinstance(pattern, str) or not pattern:
+        raise ConfigError(
+            f"pattern must be a glob over the names of queues, such as 'mail-*', not {shown_value(pattern)}"
+        )
+    finder: object = check_backend(backend)
+    if not isinstance(finder, DiscoverySupport):
+        raise ConfigError(
+            f"list_queues needs a backend that can find queues (DiscoverySupport), and {type(backend).__name__} cannot"
+        )
+    seen: set[str] = set()
+    async for found in finder.find_queues([pattern]):
+        new = [name for name in dict.fromkeys(found) if name not in seen and _can_be_served(name)]
+        seen.update(new)
+        for some in chunked(new, AT_ONCE):
+            for name, stats in zip(some, await asyncio.gather(*map(backend.stats, some)), strict=True):
+                yield QueueInfo(name, stats)
+
+
+def _can_be_served(name: str) -> bool:
+    try:
+        check_queue_name(name)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,145 @@
+"""The part of `DelayedQueue` that changes all waiting jobs which fit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from promoter_core.client.base import QueueBase, bounds_of, check_flag, check_name, check_number, instant_ms
+from promoter_core.client.changing import MAX_LENGTH
+from promoter_core.client.requests import Delay, due_of
+from promoter_core.client.sweep import Plan, Sweep, check_progress, interrupted, moving_by, moving_to, removing, running
+from promoter_core.client.values import BulkResult, Progress
+from promoter_core.spi.errors import JobError, TransientError
+from promoter_core.spi.optional.management import JobQuery, ManagementSupport
+
+
+class Sweeping(QueueBase):
+    """Changes of all jobs that fit, 500 at a time, so that other work on the store goes on in between.
+
+    Each change is atomic for itself; jobs that go meanwhile are counted under NOT_FOUND or ALREADY_PROMOTED, and jobs
+    that come meanwhile may be missed. Jobs are meant by themselves, so those without an index are found as well.
+    `progress`, a plain function, gets the `BulkResult` so far after each step. With `dry_run` jobs are counted and
+    nothing changes.
+
+    BulkInterrupted, a TransientError, is raised when a step fails. `resume=error.position` with the same arguments then
+    goes on where it stopped.
+    """
+
+    async def cancel_where(
+        self,
+        *,
+        due_from: datetime | None = None,
+        due_to: datetime | None = None,
+        name: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+        resume: object = None,
+    ) -> BulkResult:
+        """Cancel all jobs that are due from `due_from` on and before `due_to`, and have this `name`.
+
+        Without any of them it is all that waits, and without `due_to` parked jobs too. After an error or a cancellation
+        it can simply be called again.
+        """
+        from_ms, to_ms = bounds_of(due_from, due_to)
+        chosen = check_name(name)
+
+        async def plan(_: ManagementSupport) -> Plan:
+            return removing(from_ms, to_ms, chosen)
+
+        return await self._sweep(("cancel_where", from_ms, to_ms, chosen), plan, dry_run, progress, resume)
+
+    async def run_due_before(
+        self,
+        t: datetime,
+        *,
+        name: str | None = None,
+        max_stream_len: int = 1_000_000,
+        events: bool = True,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+        resume: object = None,
+    ) -> BulkResult:
+        """Promote all jobs that are due before `t` and have this `name`, the earliest first, as `run_now` does.
+
+        When the stream has `max_stream_len` entries, the rest becomes due now and a promoter moves it as there is room.
+        After an error or a cancellation it can simply be called again.
+        """
+        to_ms, chosen = instant_ms(t, "t"), check_name(name)
+        length = check_number(max_stream_len, "max_stream_len", 1, MAX_LENGTH)
+        write = check_flag(events, "events")
+
+        async def plan(_: ManagementSupport) -> Plan:
+            return running(to_ms, chosen, length, write)
+
+        return await self._sweep(("run_due_before", to_ms, chosen, length), plan, dry_run, progress, resume)
+
+    async def reschedule_where(
+        self,
+        *,
+        delay: Delay | None = None,
+        at: datetime | None = None,
+        by: timedelta | None = None,
+        due_from: datetime | None = None,
+        due_to: datetime | None = None,
+        name: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+        resume: object = None,
+    ) -> BulkResult:
+        """Give other due times to all jobs that are due from `due_from` on and before `due_to`, and have this `name`.
+
+        `delay` from now or `at`: all to one time. `by`: each by this much later, or earlier when it is negative. No job
+        is moved twice, even if its new time is in the range as well. Jobs that need no change are matched and stay:
+        those at that time already, those that are due and would be so after it, and with `by` parked jobs.
+
+        After an error or a cancellation, a call with `at` can simply be made again. One with `by` would move jobs anew,
+        so go on with `resume`.
+        """
+        if sum(value is not None for value in (delay, at, by)) != 1:
+            raise JobError("reschedule_where needs one of delay=, at= and by=")
+        by_ms: int | None = None
+        delay_ms: int | None = None
+        due_ms: int | None = None
+        if by is not None:
+            if not isinstance(by, timedelta):
+                raise JobError(f"by must be a timedelta, not {type(by).__name__}")
+            if not (by_ms := round(by / timedelta(milliseconds=1))):
+                raise JobError("by must be a millisecond or more, later or earlier")
+        else:
+            delay_ms, due_ms = due_of(delay, at, self._clock.time_ms())
+        from_ms, to_ms = bounds_of(due_from, due_to)
+        chosen = check_name(name)
+
+        async def plan(management: ManagementSupport) -> Plan:
+            now_ms = (await management.list_jobs(self.name, JobQuery(limit=1))).now_ms
+            if by_ms is not None:
+                return moving_by(by_ms, now_ms, from_ms, to_ms, chosen)
+            return moving_to(now_ms + (delay_ms or 0) if due_ms is None else due_ms, now_ms, from_ms, to_ms, chosen)
+
+        arguments = ("reschedule_where", by_ms, delay_ms, due_ms, from_ms, to_ms, chosen)
+        return await self._sweep(arguments, plan, dry_run, progress, resume)
+
+    async def _sweep(
+        self,
+        arguments: tuple[object, ...],
+        plan: Callable[[ManagementSupport], Awaitable[Plan]],
+        dry_run: bool,
+        progress: Progress | None,
+        resume: object,
+    ) -> BulkResult:
+        management = self._managed(str(arguments[0]))
+        dry, report = check_flag(dry_run, "dry_run"), check_progress(progress)
+        arguments = (*arguments, self.name, dry)
+        if resume is None:
+            try:
+                sweep = Sweep(management, self.name, await plan(management), arguments)
+            except TransientError as exc:
+                raise interrupted(exc, BulkResult(), None) from exc
+        elif isinstance(resume, Sweep) and resume.arguments == arguments:
+            sweep = resume
+        else:
+            raise JobError(
+                f"resume must be the position of a BulkInterrupted from {arguments[0]} with the same arguments"
+            )
+        return await sweep.run(dry_run=dry, progress=report)
