@@ -148,7 +148,7 @@ class MemoryBackend:
         return JobOutcome.CREATED
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
-        return tuple(await self.change_jobs(queue, [Remove(job=id) for id in ids]))
+        return tuple(self._change(queue, [Remove(job=id) for id in ids]))
 
     async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
         q, _ = self._queue(queue)
@@ -163,6 +163,9 @@ class MemoryBackend:
         return [q.before(bound_ms) for bound_ms in bounds_ms]
 
     async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
+        return self._change(queue, changes)
+
+    def _change(self, queue: str, changes: Sequence[JobChange]) -> list[JobOutcome]:
         q, now_ms = self._queue(queue)
         outcomes = []
         for change in changes:

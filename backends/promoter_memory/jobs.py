@@ -62,21 +62,19 @@ def page_of(q: QueueStore, now_ms: int, query: JobQuery) -> JobPage:
     if query.after:
         due_ms, place = _position(query.after)
         if query.reverse:
-            end = min(end, q.before(due_ms, place))
+            end = q.before(due_ms, place)
         else:
-            first = max(first, q.before(due_ms, place + 1))
-    left = range(first, max(first, end))[:: -1 if query.reverse else 1]
-    looked = left[: query.limit if query.name is None else max(query.limit, 1_000)]
-    entries, jobs, last = q.ordered(), list[StoredJob](), ""
-    for i in looked:
+            first = q.before(due_ms, place + 1)
+    left = range(first, end)[:: -1 if query.reverse else 1]
+    entries, jobs, more = q.ordered(), list[StoredJob](), False
+    for i in left[: max(query.limit, 1_000)]:  # of which those of another name are left out
         due_ms, place, job = entries[i]
         if query.name is None or job.name == query.name:
             jobs.append(shown(job))
-        last = f"{due_ms}-{place}"
+        more = i != left[-1]
         if len(jobs) == query.limit:
             break
-    more = bool(looked) and i != left[-1]
-    return JobPage(jobs=tuple(jobs), cursor=last if more else "", now_ms=now_ms)
+    return JobPage(jobs=tuple(jobs), cursor=f"{due_ms}-{place}" if more else "", now_ms=now_ms)
 
 
 def carry_out(q: QueueStore, change: JobChange, now_ms: int) -> JobOutcome:
@@ -132,7 +130,6 @@ def _run_now(q: QueueStore, job: Pending, change: RunNow, now_ms: int) -> JobOut
     stream.add(now_ms, CHASQUIMQ.entry_fields(job.envelope, job.name))
     q.remove(job)
     q.forget(job.id)
-    job.due_ms = now_ms
     q.mark(job, now_ms)
     if change.events:
         add_event(q, job.id, job.name, now_ms, now_ms)

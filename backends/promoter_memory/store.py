@@ -134,7 +134,6 @@ class QueueStore:
     def pop(self) -> None:
         """Remove the head."""
         if (job := self.head()) is not None:
-            heapq.heappop(self._heap)
             self._take(job)
 
     def cancel(self, job: Pending) -> None:
@@ -175,8 +174,12 @@ class QueueStore:
     def mark(self, job: Pending, now_ms: int) -> None:
         """Remember the id of a unique job that is promoted now."""
         if job.unique and job.keep_id_ms > 0:
-            self._markers[job.id] = expiry_ms = max(job.due_ms, now_ms) + job.keep_id_ms
-            heapq.heappush(self._expiries, (expiry_ms, job.id))
+            self.remember(job.id, now_ms + job.keep_id_ms)
+
+    def remember(self, id: str, expiry_ms: int) -> None:
+        """Have an id taken until then, whatever waits."""
+        self._markers[id] = expiry_ms
+        heapq.heappush(self._expiries, (expiry_ms, id))
 
     def marked(self, id: str, now_ms: int) -> bool:
         """Whether a unique job with this id was promoted lately."""

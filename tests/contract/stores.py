@@ -11,8 +11,10 @@ from tests.leap import leap
 
 
 def names_in_memory(store):
-    """Queues, and what the cancel index of each says."""
-    return [name for queue, q in store.queues() for name in (queue, *(f"{queue}:{id}" for id in q._index))]
+    """Queues, and of each the ids in its cancel index and in its dedup markers."""
+    return [
+        name for queue, q in store.queues() for name in (queue, *(f"{queue}:{id}" for id in (*q._index, *q._markers)))
+    ]
 
 
 def set_time_in_memory(clock):
@@ -35,6 +37,14 @@ class ServerFixtures:
     def add_malformed(self, client):
         async def add(queue, member):
             await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member: 1})
+
+        return add
+
+    @pytest.fixture
+    def add_parked(self, client):
+        async def add(queue, request):
+            member = CHASQUIMQ.encode_member(request.name, request.envelope)
+            await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {member: "inf"})
 
         return add
 

@@ -63,6 +63,10 @@ class Delayed:
         return backend.backend.add_malformed
 
     @pytest.fixture
+    def add_parked(self, backend):
+        return backend.backend.add_parked
+
+    @pytest.fixture
     def stored_names(self, store):
         async def names():
             return names_in_memory(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -69,3 +70,4 @@ def test_a_mutant_is_killed_by_the_test_that_is_meant_to(name, verdicts):
     message = failed[name][meant]
     assert message.startswith(("AssertionError: ", "Failed: Timeout")), f"the kit stumbled: {message}"
     assert "cannot be called" not in message, f"its signature is wrong, not what it does: {message}"
+    assert not re.search(r"raised builtins\.(Attribute|Type|Name)Error", message), f"the mutant is broken: {message}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from promoter_core.testing import conformance
+from promoter_core.testing.conformance.answers import ONE_EACH  # whose answers it has counted
 
 SOURCES = sorted(Path(conformance.__file__).parent.glob("*.py"))
-ONE_EACH = {"schedule", "cancel", "lock_many", "promote_many", "renew_many"}  # `answers.py` has counted the answers
 ALLOWED: set[str] = set()  # `file: statement` of what stays all the same
 
 
@@ -51,3 +52,14 @@ def test_what_is_complained_of(code):
 @pytest.mark.parametrize("code", ["(one,) = await kit.schedule('a')", "pytest.skip(f'needs the fixture {x}')"])
 def test_what_is_not(code):
     assert not complaints(ast.parse(code))
+
+
+def test_no_two_files_have_a_test_of_one_name():
+    """All contracts are bases of one class: one would hide the other."""
+    names = Counter(
+        node.name
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.AsyncFunctionDef) and node.name.startswith("test_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -63,7 +63,7 @@ class RunNow:
     """Promote a job at once, whoever leads the queue, or nobody.
 
     PROMOTED; MOVED when the stream is full or the job is malformed: it is due now and the promoter treats it as any
-    other; NOT_FOUND or ALREADY_PROMOTED.
+    other; NOT_FOUND or ALREADY_PROMOTED. A job that is MOVED and was due before keeps its due time.
     """
 
     job: str | StoredJob
@@ -84,7 +84,8 @@ class Replace:
     """Put `request` in the place of the waiting job with its id; without one, schedule it.
 
     REPLACED, MOVED with `keep_data`, or CREATED, even when the id is still taken by a promotion. With `keep_due`
-    nothing is created: NOT_FOUND or ALREADY_PROMOTED instead.
+    nothing is created: NOT_FOUND or ALREADY_PROMOTED instead. With `keep_data` the job that waits is still the one that
+    was there: how long its id stays taken is as it was.
     """
 
     request: JobRequest
@@ -103,8 +104,8 @@ class ManagementSupport(Protocol):
 
     A job is found by its id or, as a `StoredJob` that this backend gave, by itself. By id, it is the job that
     `Backend.cancel` would remove: of several, the one that was scheduled last where the store can tell, and one without
-    an index only among the 10,000 that are due first. No call is a long one for the store: what looks at many
-    jobs looks at some of them a step.
+    an index only among the 10,000 that are due first. A `StoredJob` finds its job wherever that has moved since, and no
+    other job with its id. No call is a long one for the store: what looks at many jobs looks at some of them a step.
     """
 
     async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
@@ -116,6 +117,8 @@ class ManagementSupport(Protocol):
 
     async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
         """A page of the waiting jobs, in the order in which they are promoted; parked jobs come last.
+
+        With `reverse` it is the same order from its end. Malformed members are listed too; they have no name.
 
         A page may have fewer jobs than `limit`, even none, before the last one: of a large set, or of large jobs, one
         call looks at some only. It looks at one job at least, so that the cursors come to an end.
@@ -138,6 +141,8 @@ class ManagementSupport(Protocol):
 
     async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
         """Carry out changes, each atomic for itself and against `promote`; outcomes in the order asked.
+
+        Of two changes of one job the first of the call takes effect first.
 
         - A job is moved, promoted, replaced or removed while it waits, or not at all: never is one lost, never is one
           promoted twice. NOT_FOUND and ALREADY_PROMOTED change nothing.

@@ -17,7 +17,13 @@ fleet.py            FleetSupport: several queues in one call, changes, members o
 feeds.py            several feeds at once
 members.py          who is a member of a group, and until when
 discovery.py        patterns, and which queues there are to find
-management.py       ManagementSupport: jobs that wait are seen and changed
+management.py       ManagementSupport: jobs that wait are found, counted and listed
+paging.py           ManagementSupport: pages and cursors while the set changes
+changes.py          ManagementSupport: jobs that wait are moved and removed, by id or by themselves
+running_now.py      ManagementSupport: jobs that are promoted at once
+replacing.py        ManagementSupport: jobs that take the place of others
+races.py            ManagementSupport: changes in two processes, and changes that are cut off
+kept_ids.py         how long ids stay taken, and what a repeat or a cancellation answers
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
 diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
 atomicity.py        what is atomic among processes
@@ -30,6 +36,7 @@ sinks.py            EventSinkContract, MetricsSinkContract
 What they are made of:
 
 base.py             the fixtures, and what guards the standard tests
+managed.py          `Managed`: a `Kit` for waiting jobs
 harness.py          `Kit`: one queue, with short words for what the tests do to it
 obligations.py      how a test says what was broken
 interleaving.py     calls that are held, cancelled or failed at each of their awaits
@@ -43,6 +50,7 @@ backend does not offer it.
 from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.cancellation import CancellationContract
+from promoter_core.testing.conformance.changes import ChangesContract
 from promoter_core.testing.conformance.closing import ClosingContract
 from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
@@ -52,16 +60,21 @@ from promoter_core.testing.conformance.feeds import FeedsContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.instants import InstantsContract
+from promoter_core.testing.conformance.kept_ids import KeptIdsContract
 from promoter_core.testing.conformance.lock import LockContract
 from promoter_core.testing.conformance.management import ManagementContract
 from promoter_core.testing.conformance.members import MembersContract
 from promoter_core.testing.conformance.numbers import NumbersContract
 from promoter_core.testing.conformance.order import OrderContract
 from promoter_core.testing.conformance.overdue import OverdueContract
+from promoter_core.testing.conformance.paging import PagingContract
 from promoter_core.testing.conformance.particulars import ParticularsContract
 from promoter_core.testing.conformance.phases import PhasesContract
 from promoter_core.testing.conformance.promotion import PromotionContract
+from promoter_core.testing.conformance.races import RacesContract
 from promoter_core.testing.conformance.random_programs import RandomProgramsContract
+from promoter_core.testing.conformance.replacing import ReplacingContract
+from promoter_core.testing.conformance.running_now import RunningNowContract
 from promoter_core.testing.conformance.scheduling import SchedulingContract
 from promoter_core.testing.conformance.sinks import EventSinkContract, MetricsSinkContract
 from promoter_core.testing.conformance.text import TextContract
@@ -80,6 +93,7 @@ class BackendContract(
     ClosingContract,
     TextContract,
     IdentityContract,
+    KeptIdsContract,
     NumbersContract,
     OrderContract,
     PhasesContract,
@@ -88,6 +102,11 @@ class BackendContract(
     MembersContract,
     DiscoveryContract,
     ManagementContract,
+    PagingContract,
+    ChangesContract,
+    RunningNowContract,
+    ReplacingContract,
+    RacesContract,
     DeadLettersContract,
     DiagnosticsContract,
     AtomicityContract,

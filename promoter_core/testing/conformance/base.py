@@ -77,6 +77,8 @@ class ContractBase(Guarded):
     - `leap`: `async (queue, ms)`, lets that much time pass in the store at once
     - `set_time`: `async (ms)`, has the store's clock stand at this Unix time until it is set again, never to go back
     - `add_malformed`: `async (queue, member)`, puts bytes that are no job into the queue's sorted set, due at once
+    - `add_parked`: `async (queue, request)`, puts a job into the set as another client does: due after the year 9999,
+      and without an index
     - `stored_names`: `async ()`, the names of all that the store holds, such as a server's keys
     """
 
@@ -88,6 +90,7 @@ class ContractBase(Guarded):
     leap: Any = optional("leap", "async (queue, ms): lets that much time pass in the store")
     set_time: Any = optional("set_time", "async (ms): has the store's clock stand at this Unix time")
     add_malformed: Any = optional("add_malformed", "async (queue, member): puts bytes that are no job into the set")
+    add_parked: Any = optional("add_parked", "async (queue, request): puts a job that is due after the year 9999")
     stored_names: Any = optional("stored_names", "async (): the names of all that the store holds")
 
     @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -9,9 +10,19 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from promoter_core.spi import DiscoverySupport, Lease
+from promoter_core.spi import (
+    DiscoverySupport,
+    FleetSupport,
+    JobChange,
+    Lease,
+    ManagementSupport,
+    Remove,
+    Replace,
+    RunNow,
+    chunked,
+)
 from promoter_core.testing.conformance.base import ContractBase, needs_support
-from promoter_core.testing.conformance.harness import LONG_MS, Kit
+from promoter_core.testing.conformance.harness import LONG_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
 
 FIND = "DiscoverySupport.find_queues"
@@ -71,7 +82,7 @@ class DiscoveryContract(ContractBase):
     async def test_patterns_are_those_of_fnmatchcase(self, kit: Kit, first: int) -> None:
         needs_support(kit, DiscoverySupport)
         stamp = f"{ULID()}"
-        await kit.backend.lock_many([f"{stamp}{name}" for name in NAMES], "me", LONG_MS)
+        await _led(kit, [f"{stamp}{name}" for name in NAMES])
         rule = "Patterns are those of `fnmatch.fnmatchcase`"
         wrong = {}
         for pattern in PATTERNS[first : first + 24]:
@@ -86,7 +97,7 @@ class DiscoveryContract(ContractBase):
         needs_support(kit, DiscoverySupport)
         stamp = f"{ULID()}"
         names = [f"{a}{stamp}{b}" for a in ("", "x", "X", "x-") for b in ("", "y", "-y", "Y")]
-        await kit.backend.lock_many(names, "me", LONG_MS)
+        await _led(kit, names)
         for pattern in (stamp, f"?{stamp}", f"*{stamp}", f"{stamp}?", f"x{stamp}y", f"[xX]{stamp}*", f"*{stamp}[!y]"):
             expected = [name for name in names if fnmatchcase(name, pattern)]
             found = sorted(await _found(kit, [pattern]))
@@ -97,7 +108,7 @@ class DiscoveryContract(ContractBase):
         needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
         led = [f"{stamp}-{i:04}" for i in range(MANY)]
-        await kit.backend.lock_many(led, "me", LONG_MS)
+        await _led(kit, led)
         with_jobs = [f"{stamp}-jobs-{i}" for i in range(20)]
         for name in with_jobs:
             await Kit(kit.backend, kit.clock, name).schedule("a")
@@ -152,12 +163,33 @@ class DiscoveryContract(ContractBase):
             obliges(FIND, WHICH, there <= found, asked=of, missing=sorted(there - found))
             obliges(FIND, GONE, not found & gone, asked=of, found=sorted(found & gone))
 
+    async def test_a_queue_whose_jobs_were_changed_is_found_while_one_waits(self, kit: Kit) -> None:
+        needs_support(kit, DiscoverySupport)
+        needs_support(kit, ManagementSupport)
+        stamp = f"find-{ULID()}"
+        changes: dict[str, tuple[JobChange, bool]] = {  # and whether a job waits afterwards
+            "removed": (Remove(job="a"), False),
+            "run": (RunNow(job="a"), False),
+            "kept in a full stream": (RunNow(job="a", max_stream_len=0), True),
+            "replaced": (Replace(request=job("a", payload=b"new", delay_ms=LONG_MS)), True),
+            "created": (Replace(request=job("b", delay_ms=LONG_MS)), True),
+        }
+        for name, (change, _) in changes.items():
+            k = Kit(kit.backend, kit.clock, f"{stamp}-{name}")
+            if name != "created":
+                await k.schedule("a", unique=True)
+            await k.backend.get_jobs(f"{stamp}-{name}-other", ["a"])
+            await k.backend.change_jobs(k.queue, [change])
+        found = await _found(kit, [f"{stamp}-*"])
+        right = {f"{stamp}-{name}" for name, (_, waits) in changes.items() if waits}
+        obliges(FIND, WHICH if right - found else GONE, found == right, found=sorted(found), expected=sorted(right))
+
     async def test_queues_that_go_while_others_are_sought_hide_none(self, kit: Kit) -> None:
         """A search that counts how far it has come skips as many as have gone in the meantime."""
         needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
         names = {f"{stamp}-{i:03}" for i in range(350)}
-        await kit.backend.lock_many(sorted(names), "me", LONG_MS)
+        await _led(kit, sorted(names))
         found, stay = set[str](), set(names)
         async for page in kit.backend.find_queues([f"{stamp}-*"]):
             found |= set(page)
@@ -167,6 +199,15 @@ class DiscoveryContract(ContractBase):
         rule = "one that has either all the while comes at least once"
         missing = sorted(stay - found)
         obliges(FIND, rule, not missing, found=len(found), stayed=len(stay), missing=missing[:5])
+
+
+async def _led(kit: Kit, queues: Sequence[str]) -> None:
+    """Have "me" lead these queues."""
+    if isinstance(kit.backend, FleetSupport):
+        await kit.backend.lock_many(queues, "me", LONG_MS)
+        return
+    for some in chunked(queues, 50):
+        await asyncio.gather(*(kit.backend.lock(queue, "me", LONG_MS) for queue in some))
 
 
 async def _found(kit: Kit, patterns: Sequence[str]) -> set[str]:

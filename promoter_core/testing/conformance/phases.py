@@ -82,7 +82,7 @@ class PhasesContract(ContractBase):
         obliges(
             "Backend.cancel",
             "ALREADY_PROMOTED: it is not there, and its id is taken since its promotion.",
-            outcome in (JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND),
+            outcome is JobOutcome.ALREADY_PROMOTED,
             outcome=outcome,
         )
         (again,) = await kit.schedule("a", unique=True)

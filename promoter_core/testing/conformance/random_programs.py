@@ -9,9 +9,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promoter_core import connect
-from promoter_core.spi import JobRequest, Lease, LeaseLost, Overflow, Promotion, Scheduled
-from promoter_core.testing.conformance.base import ContractBase
+from promoter_core.spi import (
+    KEEP_ID_MS,
+    JobChange,
+    JobQuery,
+    JobRequest,
+    Lease,
+    LeaseLost,
+    ManagementSupport,
+    Overflow,
+    Promotion,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    Scheduled,
+    StoredJob,
+)
+from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
+
+DELAYS_MS = {"now": 0, "soon": SOON_MS, "far": LONG_MS, "further": 3 * LONG_MS}
 
 
 @dataclass(frozen=True)
@@ -20,6 +38,7 @@ class Schedule:
     when: str  # "now", "soon" (and then time passes), "far"
     name: str
     index: bool
+    keep_id_ms: int = KEEP_ID_MS
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,29 @@ class ReleaseLock:
     holder: str
 
 
-Step = Schedule | Cancel | Tick | TakeLock | ReleaseLock
+@dataclass(frozen=True)
+class Change:
+    """Of a waiting job, by its id or as it was shown when the step began."""
+
+    what: str  # "move", "run", "remove", "replace"
+    id: str
+    when: str
+    by_itself: bool
+    keeps: tuple[bool, bool, bool]  # data, name, due time
+    cap: int
+    events: bool
+    keep_id_ms: int
+
+
+@dataclass(frozen=True)
+class Look:
+    limit: int
+    reverse: bool
+    name: str | None
+    bounds: tuple[str | None, str | None]
+
+
+Step = Schedule | Cancel | Tick | TakeLock | ReleaseLock | Change | Look
 
 _ids = st.sampled_from(["a", "b", "c", "ü", "x" * 40])
 _holders = st.sampled_from(["one", "two"])
@@ -57,6 +98,7 @@ _steps = st.one_of(
         st.sampled_from(["now", "soon", "soon", "far"]),
         st.sampled_from(["", "n", "näme"]),
         st.booleans(),
+        st.sampled_from([KEEP_ID_MS, KEEP_ID_MS, 0]),
     ),
     st.builds(Cancel, st.lists(_ids, min_size=1, max_size=3).map(tuple)),
     st.builds(
@@ -70,18 +112,51 @@ _steps = st.one_of(
     st.builds(TakeLock, _holders),
     st.builds(ReleaseLock, _holders),
 )
+_whens = st.sampled_from(["now", "soon", "far", "further"])
+_changes = st.one_of(
+    _steps,
+    st.builds(
+        Change,
+        st.sampled_from(["move", "run", "remove", "replace", "replace"]),
+        _ids,
+        _whens,
+        st.booleans(),
+        st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        st.sampled_from([0, 1, 3, 1000, 1000]),
+        st.booleans(),
+        st.sampled_from([KEEP_ID_MS, 0]),
+    ),
+    st.builds(
+        Look,
+        st.integers(1, 5),
+        st.booleans(),
+        st.sampled_from([None, None, "", "n", "näme"]),
+        st.tuples(st.none() | st.just("far"), st.none() | st.just("far")),
+    ),
+)
 
 
 class RandomProgramsContract(ContractBase):
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(program=st.lists(_steps, min_size=1, max_size=12))
     async def test_random_programs_agree_with_the_memory_backend(self, kit: Kit, program: list[Step]) -> None:
+        await self._agree(kit, program)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(program=st.lists(_changes, min_size=1, max_size=12))
+    async def test_random_programs_with_changes_agree_with_the_memory_backend(
+        self, kit: Kit, program: list[Step]
+    ) -> None:
+        needs_support(kit, ManagementSupport)
+        await self._agree(kit, program)
+
+    async def _agree(self, kit: Kit, program: list[Step]) -> None:
         async with connect("memory://", clock=kit.clock) as model:
             theirs, ours = kit.other(), Kit(model, kit.clock)
             serial = 0
             for number, step in enumerate(program):
                 answers = [await run(side, step, serial) for side in (theirs, ours)]
-                serial += len(step.ids) if isinstance(step, Schedule) else 0
+                serial += len(step.ids) if isinstance(step, Schedule) else 1
                 if answers[0] != answers[1]:
                     raise AssertionError(
                         f"step {number + 1} of the program, {step}: "
@@ -95,8 +170,8 @@ class RandomProgramsContract(ContractBase):
 async def run(kit: Kit, step: Step, serial: int) -> Any:
     """The answer of a step without the parts that may differ: times and stream ids."""
     match step:
-        case Schedule(ids, when, name, index):
-            base_ms = {"now": 0, "soon": SOON_MS, "far": LONG_MS}[when]
+        case Schedule(ids, when, name, index, keep_id_ms):
+            base_ms = DELAYS_MS[when]
             requests = [
                 job(
                     id or f"own-{serial + i}",
@@ -105,6 +180,7 @@ async def run(kit: Kit, step: Step, serial: int) -> Any:
                     unique=bool(id),
                     name=name,
                     index=index,
+                    keep_id_ms=keep_id_ms,
                 )
                 for i, id in enumerate(ids)
             ]
@@ -114,7 +190,7 @@ async def run(kit: Kit, step: Step, serial: int) -> Any:
                 answers = await kit.backend.schedule(kit.queue, requests)
             if when == "soon":
                 await kit.sleep_ms(SOON_MS + len(ids) + 5)
-            return [(a.id, a.created) for a in answers]
+            return [(a.id, a.outcome) for a in answers]
         case Cancel(ids):
             return await kit.backend.cancel(kit.queue, ids)
         case Tick(holder, limit, cap, overflow, events):
@@ -127,6 +203,70 @@ async def run(kit: Kit, step: Step, serial: int) -> Any:
             return type(await kit.backend.lock(kit.queue, holder, LONG_MS))
         case ReleaseLock(holder):
             return await kit.backend.unlock(Lease(kit.queue, holder, LONG_MS))
+        case Change():
+            return await _change(kit, step, serial)
+        case Look():
+            return await _look(kit, step)
+
+
+async def _change(kit: Kit, step: Change, serial: int) -> Any:
+    which: str | StoredJob = step.id
+    (shown,) = await kit.backend.get_jobs(kit.queue, [step.id])
+    if step.by_itself and shown is not None:
+        which = shown
+    delay_ms = DELAYS_MS[step.when]
+    change: JobChange
+    match step.what:
+        case "move":
+            change = Reschedule(job=which, delay_ms=delay_ms)
+        case "run":
+            change = RunNow(job=which, max_stream_len=step.cap, events=step.events)
+        case "remove":
+            change = Remove(job=which)
+        case _:
+            request = job(
+                step.id,
+                payload=b"%d" % serial,
+                delay_ms=delay_ms,
+                name=f"{serial}",
+                unique=True,
+                keep_id_ms=step.keep_id_ms,
+            )
+            data, name, due = step.keeps
+            change = Replace(request=request, keep_data=data, keep_name=name, keep_due=due)
+    outcomes = list(await kit.backend.change_jobs(kit.queue, [change]))
+    await kit.sleep_ms(SOON_MS + 5 if step.when == "soon" else 2)
+    (after,) = await kit.backend.get_jobs(kit.queue, [step.id])
+    return outcomes, [stored and _shown(stored) for stored in (shown, after)]
+
+
+async def _look(kit: Kit, step: Look) -> Any:
+    now_ms = (await kit.backend.stats(kit.queue)).now_ms
+    low, high = (None if bound is None else now_ms + LONG_MS // 2 for bound in step.bounds)
+    jobs, after = list[StoredJob](), ""
+    while True:
+        page = await kit.backend.list_jobs(
+            kit.queue,
+            JobQuery(
+                limit=step.limit,
+                after=after,
+                due_from_ms=low,
+                due_to_ms=high,
+                name=step.name,
+                reverse=step.reverse,
+                want_details=True,
+            ),
+        )
+        jobs += page.jobs
+        if not (after := page.cursor):
+            break
+    counts = await kit.backend.count_jobs(kit.queue, [now_ms + LONG_MS // 2, now_ms + 5 * LONG_MS])
+    return list(counts), sorted(_shown(stored) for stored in jobs)  # those that are far may be due in another order
+
+
+def _shown(stored: StoredJob) -> Any:
+    """What may not differ."""
+    return str(stored.id), stored.name, stored.envelope, stored.unique, stored.keep_id_ms or 0
 
 
 async def _at_once(kit: Kit, request: JobRequest) -> Scheduled:

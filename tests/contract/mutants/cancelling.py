@@ -36,7 +36,7 @@ class RemembersTheIdBeforeTheJob(MemoryBackend):
                 answers.append(Scheduled(job.id, JobOutcome.KEPT))
                 continue
             if job.unique:
-                q.mark(job.id, now_ms + GRACE_MS)
+                q.remember(job.id, now_ms + GRACE_MS)
                 await round_trip()
                 q._markers.pop(job.id)
             answers += await super().schedule(queue, [job])
@@ -67,7 +67,7 @@ class IndexesTheJobLater(MemoryBackend):
         answers = await super().schedule(queue, jobs)
         added = {job.id: waiting for job in jobs if (waiting := q._index.pop(job.id, None))}
         for id in added:
-            q.mark(id, now_ms + GRACE_MS)
+            q.remember(id, now_ms + GRACE_MS)
         await round_trip()
         for id, waiting in added.items():
             q._index[id] = waiting
@@ -84,7 +84,7 @@ class RemembersAllIdsBeforeTheJobs(MemoryBackend):
         q, now_ms = self._queue(queue)
         fresh = [job for job in jobs if not (job.unique and q.taken(job.id, now_ms))]
         for job in fresh:
-            q.mark(job.id, now_ms + GRACE_MS)
+            q.remember(job.id, now_ms + GRACE_MS)
         await round_trip()
         for job in fresh:
             q._markers.pop(job.id)
@@ -155,7 +155,7 @@ class Moves(MemoryBackend):
         while len(jobs) < request.limit and (head := q.head()) and head.due_ms <= now_ms:
             jobs.append(await self.move(q, now_ms, head))
             if head.unique:
-                q.mark(head.id, now_ms + GRACE_MS)
+                q.remember(head.id, now_ms + GRACE_MS)
         answer = await super().promote(lease, replace(request, limit=0))
         return replace(answer, promoted=len(jobs), jobs=tuple(jobs)) if isinstance(answer, Promotion) else answer
 
@@ -238,7 +238,7 @@ class FreesTheIdAfterTheJob(MemoryBackend):
         outcomes = await super().cancel(queue, ids)
         removed = [id for id, outcome in zip(ids, outcomes, strict=True) if outcome is JobOutcome.REMOVED]
         for id in removed:
-            q.mark(id, now_ms + GRACE_MS)
+            q.remember(id, now_ms + GRACE_MS)
         await round_trip()
         for id in removed:
             q._markers.pop(id, None)
@@ -278,7 +278,7 @@ class RollsBackCancellationsOnly(MemoryBackend):
         q, now_ms = self._queue(queue)
         fresh = [job for job in jobs if not (job.unique and q.taken(job.id, now_ms))]
         for job in fresh:
-            q.mark(job.id, now_ms + GRACE_MS)
+            q.remember(job.id, now_ms + GRACE_MS)
         try:
             await round_trip()
         except asyncio.CancelledError:

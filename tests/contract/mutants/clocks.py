@@ -299,7 +299,7 @@ class Remembers(MemoryBackend):
         q, now_ms = self._queue(lease.queue)
         answer = await super().promote(lease, request)
         for job in getattr(answer, "jobs", ()):
-            q.mark(job.id, self.until(job, now_ms))
+            q.remember(job.id, self.until(job, now_ms))
         return answer
 
 

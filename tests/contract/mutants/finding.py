@@ -343,3 +343,32 @@ class EndsWhenAQueueGoes(MemoryBackend):
             yield page
             if self._store[sorted(page)[0]].holder(self._now_ms()) is None:
                 return
+
+
+class KeepsAList(MemoryBackend):
+    """Of the queues with jobs, beside the jobs: `change_jobs` does not know of it."""
+
+    killed_by = "test_a_queue_whose_jobs_were_changed_is_found_while_one_waits"
+
+    async def schedule(self, queue, jobs):
+        self._store.groups.setdefault("listed", {})[queue] = 1
+        return await super().schedule(queue, jobs)
+
+    async def find_queues(self, patterns):
+        listed = self._store.groups.get("listed", {})
+        yield [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+class DropsAQueueWhoseJobWasRun(MemoryBackend):
+    """From that list, whether or not a job is left, or found no room."""
+
+    killed_by = "test_a_queue_whose_jobs_were_changed_is_found_while_one_waits"
+
+    async def find_queues(self, patterns):
+        changed = self._store.groups.get("changed", {})
+        async for page in super().find_queues(patterns):
+            yield [name for name in page if name not in changed]
+
+    async def change_jobs(self, queue, changes):
+        self._store.groups.setdefault("changed", {})[queue] = 1
+        return await super().change_jobs(queue, changes)

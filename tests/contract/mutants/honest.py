@@ -7,11 +7,14 @@ import functools
 from dataclasses import dataclass, replace
 
 from promoter_core.spi import (
+    MAX_DUE_MS,
     Capabilities,
     Finding,
     JobOutcome,
     Phase,
     Promotion,
+    Reschedule,
+    RunNow,
     Severity,
     StreamEntry,
     StreamName,
@@ -53,11 +56,38 @@ class CompleteBackend(MemoryBackend):
     async def add_malformed(self, queue, member):
         self._store[queue].add(Malformed(f"malformed {member!r}", "", member, 1))
 
+    async def add_parked(self, queue, request):
+        self._store[queue].add(Pending(request.id, request.name, request.envelope, 2**60))
+
+    async def get_jobs(self, queue, ids):
+        return [job and self.as_it_is(job) for job in await super().get_jobs(queue, ids)]
+
+    async def list_jobs(self, queue, query):
+        page = await super().list_jobs(queue, query)
+        return replace(page, jobs=tuple(map(self.as_it_is, page.jobs)))
+
+    def as_it_is(self, job):
+        """Malformed, or parked."""
+        if job.id.startswith("malformed "):
+            return replace(job, id=None, malformed=True)
+        return replace(job, due_ms=None) if job.due_ms > MAX_DUE_MS else job
+
+    async def change_jobs(self, queue, changes):
+        return await super().change_jobs(queue, [self.of_a_member(change) for change in changes])
+
+    def of_a_member(self, change):
+        """The same for a malformed member, which has an id here."""
+        if not getattr(getattr(change, "job", None), "malformed", False):
+            return change
+        id = f"malformed {change.job.envelope!r}"
+        return Reschedule(job=id, delay_ms=0) if isinstance(change, RunNow) else replace(change, job=id)
+
     async def promote(self, lease, request):
         q, now_ms = self._queue(lease.queue)
         found = []
         if q.holder(now_ms) == lease.holder:
-            found = [job for _, _, job in q._heap if isinstance(job, Malformed) and not job.gone][: request.limit]
+            due = [job for due_ms, _, job in q.ordered() if due_ms <= now_ms and isinstance(job, Malformed)]
+            found = due[: request.limit]
         for job in found:
             self.dead_letter(q, now_ms, job)
         answer = await super().promote(lease, request)
@@ -140,8 +170,9 @@ def _queueing(method):
 
 
 CALLS = ("lock", "promote", "unlock", "schedule", "cancel", "stats", "cleanup", "emit")
+JOB_CALLS = ("get_jobs", "list_jobs", "count_jobs", "change_jobs")
 GROUP_CALLS = ("join_group", "leave_group", "requeue_dead_letter", "delete_dead_letters")
-for name in CALLS + GROUP_CALLS:
+for name in CALLS + JOB_CALLS + GROUP_CALLS:
     setattr(DistantBackend, name, _distant(getattr(CompleteBackend, name)))
     setattr(QueueingBackend, name, _queueing(getattr(CompleteBackend, name)))
 

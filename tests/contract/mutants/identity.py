@@ -189,7 +189,7 @@ class MarksEveryId(MemoryBackend):
     async def promote(self, lease, request):
         answer = await super().promote(lease, request)
         for job in getattr(answer, "jobs", ()):
-            self._store[lease.queue].mark(job.id, answer.now_ms + HOUR_MS)
+            self._store[lease.queue].remember(job.id, answer.now_ms + HOUR_MS)
         return answer
 
 
@@ -280,7 +280,7 @@ class MarkersOfAllQueues(MemoryBackend):
         taken = {id for _, q in self._store.queues() for id in q._markers}
         for job in jobs:
             if job.id in taken:
-                self._store[queue].mark(job.id, now_ms + HOUR_MS)
+                self._store[queue].remember(job.id, now_ms + HOUR_MS)
         return await super().schedule(queue, jobs)
 
 

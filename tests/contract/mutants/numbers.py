@@ -201,7 +201,7 @@ class RemembersFromTheRequest(MemoryBackend):
     async def promote(self, lease, request):
         answer = await super().promote(lease, request)
         for job in getattr(answer, "jobs", ()):
-            self._store[lease.queue].mark(job.id, self._store.groups[lease.queue][job.id])
+            self._store[lease.queue].remember(job.id, self._store.groups[lease.queue][job.id])
         return answer
 
 

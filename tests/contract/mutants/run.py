@@ -13,6 +13,7 @@ from promoter_memory.store import MemoryStore
 from tests.contract.mutants import (
     cancelling,
     cancelling_locks,
+    changing,
     clocks,
     closing,
     dead_letters,
@@ -21,17 +22,24 @@ from tests.contract.mutants import (
     finding,
     fleet,
     identity,
+    kept,
     leases,
     locks,
     look_alikes,
+    management,
     manners,
     numbers,
+    odd_members,
     orders,
+    paging,
     phases,
     phases2,
     processes,
     processes_jobs,
     promoting,
+    races,
+    replacing,
+    running,
     scheduling,
     texts,
     wakes,
@@ -71,6 +79,14 @@ MODULES = (
     closing,
     feeds,
     finding,
+    kept,
+    management,
+    odd_members,
+    paging,
+    changing,
+    running,
+    replacing,
+    races,
 )
 MUTANTS = {
     name: cls
@@ -115,6 +131,12 @@ def contract(backend_class):
             if not hasattr(backend, "add_malformed"):
                 pytest.skip("needs the fixture `add_malformed`: nothing that is no job can come into this store")
             return backend.add_malformed
+
+        @pytest.fixture
+        def add_parked(self, backend):
+            if not hasattr(backend, "add_parked"):
+                pytest.skip("needs the fixture `add_parked`: no other client can put a job into this store")
+            return backend.add_parked
 
         @pytest.fixture
         def stored_names(self, store):

@@ -99,7 +99,7 @@ class ForgetsIdsAnHourAfterTheDueTime(MemoryBackend):
     async def promote(self, lease, request):
         answer = await super().promote(lease, request)
         for job in getattr(answer, "jobs", ()):
-            self._store[lease.queue].mark(job.id, job.due_ms + 3_600_000)
+            self._store[lease.queue].remember(job.id, job.due_ms + 3_600_000)
         return answer
 
 
@@ -109,7 +109,7 @@ class RemembersIdsWithoutEnd(MemoryBackend):
     async def promote(self, lease, request):
         answer = await super().promote(lease, request)
         for job in getattr(answer, "jobs", ()):
-            self._store[lease.queue].mark(job.id, 2**60)
+            self._store[lease.queue].remember(job.id, 2**60)
         return answer
 
 
@@ -286,7 +286,7 @@ class CancelKeepsTheMarker(MemoryBackend):
         q, now_ms = self._queue(queue)
         outcomes = await super().cancel(queue, ids)
         for id in ids:
-            q.mark(id, now_ms + 3_600_000)
+            q.remember(id, now_ms + 3_600_000)
         return outcomes
 
 

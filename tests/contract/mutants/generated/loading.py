@@ -11,10 +11,15 @@ from pathlib import Path
 from types import ModuleType
 
 import promoter_memory.backend
+import promoter_memory.jobs
 import promoter_memory.store
 from tests.contract.mutants.generated.mutate import Mutation, mutations
 
-SOURCES = {"store": promoter_memory.store, "backend": promoter_memory.backend}  # one imports the other
+SOURCES = {  # each imports those before it
+    "store": promoter_memory.store,
+    "jobs": promoter_memory.jobs,
+    "backend": promoter_memory.backend,
+}
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 FILES = {f"<{name}>": name for name in SOURCES}  # as they are compiled here
 modules: dict[str, ModuleType] = dict(SOURCES)  # that the kit is to test

@@ -175,7 +175,7 @@ def _other_constants(value: object) -> tuple[object, ...]:
 def _other_calls(call: ast.Call) -> Iterator[ast.AST]:
     args, keywords = call.args, call.keywords
     if isinstance(call.func, ast.Name) and call.func.id in ("min", "max") and len(args) == 2:
-        yield _with(call, func=ast.Name("max" if call.func.id == "min" else "min"))
+        yield _with(call, func=ast.Name("max" if call.func.id == "min" else "min", ast.Load()))
         yield from args
         return  # their order means nothing
     for i in range(len(args) - 1):
