@@ -35,11 +35,11 @@ for i = 2, #ARGV do redis.call('ZADD', KEYS[1], due, ARGV[i]) end
 """
 FLOOR = """
 local pcall, sub = redis.pcall, string.sub
-for i = 12, #ARGV do
+for i = 13, #ARGV do
   local added = pcall('XADD', KEYS[3], '*', 'd', ARGV[i])
   if added.err then return added end
 end
-return {#ARGV - 11}
+return {#ARGV - 12}
 """
 
 
@@ -111,7 +111,7 @@ def round_us(client: Any, case: Case, number: int, sha: str, load: str, which: s
         else:
             extra = []
             pipeline.evalsha(load, 1, K.delayed, case.late_ms, *jobs.values())
-        args = ("me", 0, BATCH, 10**9, 1, int(case.events), 100_000, 0, K.index, b"", K.marker)
+        args = ("me", 0, BATCH, 10**9, 1, int(case.events), 100_000, 0, K.index, b"", K.marker, K.keep)
         pipeline.time().evalsha(sha, 5, *KEYS, *args, *extra).time()
     replies = pipeline.execute()[1:]
     step, total = len(replies) // ticks, 0

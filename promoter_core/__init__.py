@@ -1,7 +1,8 @@
 """Promoter moves delayed jobs that have become due from a sorted set to a stream, under a leader lock.
 
-This module is the public API of applications; `promoter_core.spi` is that of backends, sinks and commands. Everything
-else is private, but for `promoter_core.testing` and `promoter_core.web.serving`. The tree, from the bottom up:
+This module is the public API of applications, and `promoter_core.sync` its form for code that blocks;
+`promoter_core.spi` is that of backends, sinks and commands. Everything else is private, but for `promoter_core.testing`
+and `promoter_core.web.serving`. The tree, from the bottom up:
 
     spi/          service provider interface: contracts, values, errors, hooks
     settings.py   `PromoterSettings`
@@ -9,6 +10,7 @@ else is private, but for `promoter_core.testing` and `promoter_core.web.serving`
     registry.py   loads plugins; `connect`
     runner/       performs what the engine decides: `Promoter`, and runner/fleet/ for many queues
     client/       `DelayedQueue`: schedule, see, change and cancel jobs; `list_queues`
+    sync/         the same for code that blocks: `connect`, `DelayedQueue`, `list_queues`
     web/          /metrics, /livez, /readyz and /status
     cli/          the `promoter` command, a file for each command
     testing/      for tests: doubles, a virtual clock, the conformance kit

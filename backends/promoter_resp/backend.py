@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby, islice
-from typing import Any
 
 from promoter_core.spi import (
     CHASQUIMQ,
@@ -16,7 +15,10 @@ from promoter_core.spi import (
     ChangeFlags,
     ChangeKind,
     Finding,
+    JobChange,
     JobOutcome,
+    JobPage,
+    JobQuery,
     JobRequest,
     Lease,
     LeaseHeld,
@@ -28,13 +30,14 @@ from promoter_core.spi import (
     Promotion,
     PromotionRequest,
     QueueStats,
+    Remove,
     Renewal,
     Scheduled,
+    StoredJob,
     StreamEntry,
     StreamName,
     SystemClock,
     Ties,
-    TransientError,
     chunked,
     to_bytes,
 )
@@ -42,24 +45,18 @@ from promoter_resp import replies
 from promoter_resp.diagnostics import SCRATCH, diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.reclaim import Reclaimer
-from promoter_resp.replies import LookedAt
-from promoter_resp.schedule_calls import CHUNK_JOBS, schedule_chunks
+from promoter_resp.schedule_calls import schedule_chunks
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
+from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
 
-UNLOCK, SCHEDULE, CANCEL, STATS = Script("unlock"), Script("schedule"), Script("cancel"), Script("stats")
-REQUEUE, LOOK = Script("requeue"), Script("look")
+UNLOCK, SCHEDULE, STATS, REQUEUE = Script("unlock"), Script("schedule"), Script("stats"), Script("requeue")
 LOCK, PROMOTE, RENEW = Script("lock"), Script("promote"), Script("renew")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
-PIPELINED_CALLS = 16
 RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
 ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
-LOOKED_AT_MOST = 10_000  # jobs that `cancel` looks at for one without an index, the earliest first
-LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
-SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
-TAKEN, CREATED, UNSURE = 0, 1, 2  # what schedule.lua and cancel.lua answer
-OUTCOMES = {TAKEN: JobOutcome.KEPT, CREATED: JobOutcome.CREATED}
-WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
+TAKEN, CREATED, UNSURE, PROMOTED = 0, 1, 2, 3  # what schedule.lua answers
+OUTCOMES = {TAKEN: JobOutcome.KEPT, CREATED: JobOutcome.CREATED, PROMOTED: JobOutcome.ALREADY_PROMOTED}
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
 
@@ -78,8 +75,8 @@ class RespBackend:
         self._flags = ChangeFlags(SystemClock())
         self._life = Lifecycle(self._flags)
         self._reclaimer = Reclaimer(driver, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
-        self._wait_replicas = wait_replicas
-        self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
+        self._replicas = Replicas(wait_replicas, timeout_ms)
+        self._waiting = WaitingJobs(driver, self._replicas, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -141,68 +138,47 @@ class RespBackend:
         created = await self._schedule(queue, jobs)
         while UNSURE in created:
             unsure = [i for i, answer in enumerate(created) if answer == UNSURE]
-            await self._mark(queue)
+            await self._waiting.mark(queue)
             for i, answer in zip(unsure, await self._schedule(queue, [jobs[i] for i in unsure]), strict=True):
                 created[i] = answer
-        return tuple([replies.scheduled(job.id, OUTCOMES[answer]) for job, answer in zip(jobs, created, strict=True)])
+        return tuple(
+            [
+                replies.scheduled(job.id, OUTCOMES.get(answer, JobOutcome.KEPT))
+                for job, answer in zip(jobs, created, strict=True)
+            ]
+        )
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
         k = CHASQUIMQ.keys_of(queue)
         created: list[int] = []
         chunks = schedule_chunks(jobs)
         while some := list(islice(chunks, PIPELINED_CALLS)):
-            calls = [Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, *args)) for _, args in some]
-            wait = (b"WAIT", self._wait_replicas, self._wait_ms) if self._wait_replicas else ()
-            answers = await self._driver.run_scripts(calls, wait)
-            if wait:
-                self._check_replicas(answers.pop())
+            calls = [
+                Call(SCHEDULE, (k.delayed,), (k.index, k.marker, k.wake, k.trace, k.keep, *args)) for _, args in some
+            ]
+            answers = await self._replicas.run(self._driver, calls)
             for (count, _), reply in zip(some, answers, strict=True):
                 created += replies.integers(reply, count)
         return created
 
-    async def _mark(self, queue: str) -> None:
-        """Mark the ids of all jobs that are long overdue as taken, some at a time. Each is marked once."""
-        at = LookedAt()
-        while not at.end:
-            at = await self._look(queue, at, ())
-
-    def _check_replicas(self, reached: Any) -> None:
-        if not isinstance(reached, int) or reached < self._wait_replicas:
-            raise TransientError(
-                f"scheduled, but only {reached} replicas have it, not wait_replicas={self._wait_replicas}: "
-                "give a job_id, and schedule it again to be sure",
-                code="NOREPLICAS",
-            )
-
     async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
+        return tuple(await self.change_jobs(queue, [Remove(job=id) for id in ids]))
+
+    async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
         self._life.check()
-        k = CHASQUIMQ.keys_of(queue)
-        removed: list[int] = []
-        for some in chunked(chunked(list(map(to_bytes, ids)), CHUNK_JOBS), PIPELINED_CALLS):
-            calls = [Call(CANCEL, (k.delayed,), (k.index, k.marker, k.trace, *chunk)) for chunk in some]
-            for chunk, reply in zip(some, await self._driver.run_scripts(calls), strict=True):
-                removed += replies.integers(reply, len(chunk))
-        unsure = [i for i, answer in enumerate(removed) if answer == UNSURE]
-        for which in chunked(unsure, SOUGHT_AT_ONCE):
-            await self._seek(queue, ids, removed, which)
-        return tuple(JobOutcome.REMOVED if answer == 1 else JobOutcome.NOT_FOUND for answer in removed)
+        return await self._waiting.get(queue, ids)
 
-    async def _seek(self, queue: str, ids: Sequence[str], removed: list[int], which: Sequence[int]) -> None:
-        """Look for some of the ids in the set itself and take them out, up to LOOKED_AT_MOST jobs of it."""
-        sought = {to_bytes(ids[i]): i for i in reversed(which)}  # an id that comes twice is removed once
-        at, looked = LookedAt(), 0
-        while sought and not at.end and looked < LOOKED_AT_MOST:
-            at = await self._look(queue, at, tuple(sought))
-            looked += at.looked
-            for id in at.removed:
-                if (i := sought.pop(id, None)) is not None:
-                    removed[i] = 1
+    async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
+        self._life.check()
+        return await self._waiting.page(queue, query)
 
-    async def _look(self, queue: str, at: LookedAt, ids: Sequence[bytes]) -> LookedAt:
-        k = CHASQUIMQ.keys_of(queue)
-        args: tuple[Arg, ...] = (k.index, k.marker, k.trace, LOOKED_AT_ONCE, at.score, at.member, *ids)
-        (reply,) = await self._driver.run_scripts([Call(LOOK, (k.delayed,), args)])
-        return replies.look_reply(reply)
+    async def count_jobs(self, queue: str, bounds_ms: Sequence[int]) -> Sequence[int]:
+        self._life.check()
+        return await self._waiting.count(queue, bounds_ms)
+
+    async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
+        self._life.check()
+        return await self._waiting.change(queue, changes)
 
     async def stats(self, queue: str) -> QueueStats:
         self._life.check()
@@ -233,7 +209,7 @@ class RespBackend:
 
     async def diagnose(self) -> Sequence[Finding]:
         self._life.check()
-        return await diagnose(self, self._driver, wait_replicas=self._wait_replicas)
+        return await diagnose(self, self._driver, wait_replicas=self._replicas.count)
 
     async def lock_many(
         self, queues: Sequence[str], holder: str, ttl_ms: int
@@ -287,6 +263,7 @@ class RespBackend:
             k.index,
             k.trace if request.want_traces else b"",
             k.marker,
+            k.keep,
         )
         return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from ulid import ULID
 
@@ -15,9 +15,14 @@ from promoter_core.spi import (
     BackendError,
     Finding,
     FleetBackend,
+    JobQuery,
     JobRequest,
     LeaseHeld,
+    ManagementSupport,
     PromotionRequest,
+    Replace,
+    Reschedule,
+    RunNow,
     Severity,
     Wake,
     pack_envelope,
@@ -32,7 +37,11 @@ DUE_S = 0.01  # until the rehearsed job is due
 SCRATCH = "promoter-doctor-"  # begins the names of rehearsal queues: no pattern finds them
 
 
-async def diagnose(backend: FleetBackend, driver: Driver, *, wait_replicas: int) -> list[Finding]:
+class _Rehearsed(FleetBackend, ManagementSupport, Protocol):
+    """A backend whose every command is tried."""
+
+
+async def diagnose(backend: _Rehearsed, driver: Driver, *, wait_replicas: int) -> list[Finding]:
     """Look at the server, and have a job go the whole way on a queue of our own, of which nothing is left behind."""
     queue = f"{SCRATCH}{ULID()}"
     key = CHASQUIMQ.keys_of(queue).lock
@@ -240,21 +249,20 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-async def _rehearse(backend: FleetBackend, driver: Driver, queue: str) -> list[Finding]:
+async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Finding]:
     """The whole life of a job on a queue of our own: what is not permitted shows."""
     try:
         lease = await backend.lock(queue, "promoter doctor", 5_000)
         if isinstance(lease, LeaseHeld):
             return []  # nobody else knows this name
-        jobs = [
-            JobRequest("doctor", pack_envelope("doctor", b"", 0, 0), delay_ms=60_000, unique=True),
-            JobRequest("due", pack_envelope("due", b"", 0, 0), name="name", delay_ms=1),
-        ]
-        await backend.schedule(queue, jobs)
+        job = JobRequest("doctor", pack_envelope("doctor", b"", 0, 0), delay_ms=60_000, unique=True)
+        due = JobRequest("due", pack_envelope("due", b"", 0, 0), name="name", delay_ms=1, unique=True, keep_id_ms=0)
+        await backend.schedule(queue, [job, due])
         await asyncio.sleep(DUE_S)
         await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
         wake = driver.wake
-        await backend.cancel(queue, ["doctor"])
+        (again,) = await backend.schedule(queue, [due])
+        await _rehearse_management(backend, queue, job)
         await backend.stats(queue)
         await backend.unlock(lease)
     except BackendError as error:
@@ -262,11 +270,26 @@ async def _rehearse(backend: FleetBackend, driver: Driver, queue: str) -> list[F
     return [
         Finding(Severity.OK, "scripts and all their commands are permitted"),
         woken(wake),
+        *([] if again.created else [_ids_stay_taken()]),
         await _rehearse_fleet(backend, driver, queue),
     ]
 
 
-async def _rehearse_fleet(backend: FleetBackend, driver: Driver, queue: str) -> Finding:
+async def _rehearse_management(backend: _Rehearsed, queue: str, job: JobRequest) -> None:
+    """See and change the jobs that wait, and cancel one; another one runs now."""
+    await backend.get_jobs(queue, [job.id])
+    await backend.list_jobs(queue, JobQuery(want_details=True))
+    await backend.count_jobs(queue, [0])
+    await backend.change_jobs(queue, [Reschedule(job=job.id, delay_ms=60_000), Replace(request=job), RunNow(job="due")])
+    await backend.cancel(queue, [job.id])
+
+
+def _ids_stay_taken() -> Finding:
+    what = "ids stay taken for an hour after the promotion, whatever keep_id_for says"
+    return Finding(Severity.WARNING, what, "allow GETDEL, if producers use keep_id_for")
+
+
+async def _rehearse_fleet(backend: _Rehearsed, driver: Driver, queue: str) -> Finding:
     """Rehearse what only a fleet needs."""
     try:
         await backend.announce([queue])
@@ -282,8 +305,8 @@ async def _rehearse_fleet(backend: FleetBackend, driver: Driver, queue: str) -> 
 async def _clean(driver: Driver, queue: str) -> None:
     """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
     k = CHASQUIMQ.keys_of(queue)
-    ids = [prefix + id for prefix in (k.index, k.marker) for id in (b"", b"doctor", b"due")]
-    keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, k.trace, CHASQUIMQ.group_keys(queue)[0], *ids]
+    ids = [prefix + id for prefix in (k.index, k.marker, k.trace, k.keep) for id in (b"", b"doctor", b"due")]
+    keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, CHASQUIMQ.group_keys(queue)[0], *ids]
     for key in keys:
         try:
             await driver.command(key, b"DEL", key)

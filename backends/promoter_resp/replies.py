@@ -6,7 +6,6 @@ Replies come from the server, and a server may run a newer script than this libr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast, overload
 
 from promoter_core.spi import (
@@ -26,18 +25,6 @@ from promoter_core.spi import (
 )
 from promoter_resp.driver import Timed
 from promoter_resp.errors import server_error
-
-
-@dataclass(frozen=True, slots=True)
-class LookedAt:
-    """A step of look.lua, and where the next one begins. The default is before the first step."""
-
-    looked: int = 0
-    score: bytes = b""
-    member: bytes = b""
-    removed: tuple[bytes, ...] = ()
-    end: bool = False
-
 
 JOB_FIELDS = 4  # id, name, due, stream id; flat
 
@@ -92,15 +79,6 @@ def renew_reply(reply: Any, length: int) -> list[Renewal | LeaseLost | BackendEr
         else:
             answers.append(LeaseLost())
     return answers
-
-
-def look_reply(reply: Any) -> LookedAt:
-    """`[looked at, score | "", member, id taken out, …]`; without a score it was the last step."""
-    looked, score, member = _count(_at(reply, 0)), _at(reply, 1), _at(reply, 2)
-    removed = tuple(id for id in (reply[3:] if isinstance(reply, list) else ()) if isinstance(id, bytes))
-    if not (looked and score and isinstance(score, bytes) and isinstance(member, bytes)):
-        return LookedAt(looked, removed=removed, end=True)
-    return LookedAt(looked, score, member, removed)
 
 
 def members_reply(reply: Any) -> Members:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from promoter_core.spi import CHASQUIMQ, JobRequest, chunked, to_bytes
+from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, JobRequest, chunked, to_bytes
 from promoter_resp.driver import Arg
 
-CHUNK_JOBS = 100  # scheduled or cancelled by one call of a script, so that none of them holds the server for long
+CHUNK_JOBS = 100  # by one call of a script, so that none of them holds the server for long
 CHUNK_BYTES = 256 * 1024
 
 
@@ -19,10 +19,13 @@ def schedule_chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]
         for job in some:
             due_ms, traced = job.due_ms, job.traceparent
             when = f"+{job.delay_ms or 0}" if due_ms is None else due_ms
-            flags = job.unique + 2 * job.index + (4 if traced else 0)
+            kept = job.unique and job.keep_id_ms != KEEP_ID_MS
+            flags = job.unique + 2 * job.index + (4 if traced else 0) + (8 if kept else 0)
             args += (to_bytes(job.id), when, flags, encode_member(job.name, job.envelope))
             if traced:
                 args.append(to_bytes(traced))
+            if kept:
+                args.append(job.keep_id_ms)
         yield len(some), args
 
 

@@ -28,6 +28,7 @@ class QueueKeys:
     index: bytes  # prefix of the keys that hold an id's exact member
     marker: bytes  # prefix of the dedup markers
     trace: bytes  # prefix of the producers' trace contexts
+    keep: bytes  # prefix of the keys that say how long an id stays taken after the promotion
     wake: bytes  # channel on which scripts announce a new head or a released lock, by the key's name
 
 
@@ -135,6 +136,7 @@ def _keys(layout: Layout, queue: str) -> QueueKeys:
         index=p + b"didx:",
         marker=p + b"dlid:",
         trace=p + b"trace:",
+        keep=p + b"keep:",
         wake=p + b"promoter:wake",
     )
 

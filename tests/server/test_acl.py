@@ -12,7 +12,16 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterSettings, connect
-from promoter_core.spi import CHASQUIMQ
+from promoter_core.spi import (
+    CHASQUIMQ,
+    JobQuery,
+    JobRequest,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    pack_envelope,
+)
 from promoter_core.testing import RecordingEvents
 from tests.server.bench import member, until
 
@@ -33,6 +42,21 @@ def documented(server):
     return [word for word in text.split() if server != "redis-7.0" or word != "+client|setinfo"]
 
 
+def request(id, **more):
+    return JobRequest(id, pack_envelope(id, b"\xc0", 0, 0), unique=True, **{"delay_ms": 60_000} | more)
+
+
+async def see_and_change(backend, queue):
+    """Each operation on a job that waits, with an index and without; one of them runs."""
+    await backend.schedule(queue, [request("m", traceparent="00-a", keep_id_ms=5), request("n")])
+    assert None not in await backend.get_jobs(queue, ["m", "n"])
+    first = await backend.list_jobs(queue, JobQuery(limit=1, want_details=True))
+    await backend.list_jobs(queue, JobQuery(after=first.cursor, reverse=True, name="x"))
+    await backend.count_jobs(queue, [5])
+    changes = [Replace(request=request("m", keep_id_ms=5, traceparent="00-a")), Reschedule(job="m", delay_ms=60_000)]
+    assert "not-found" not in await backend.change_jobs(queue, [*changes, RunNow(job="m"), Remove(job="n")])
+
+
 @pytest.mark.parametrize(
     ("scheme", "more", "wake"), [("redis", [], "any-write"), ("glide", ["+info", "+psubscribe"], "announced")]
 )
@@ -50,13 +74,17 @@ async def test_the_documented_acl_is_enough(any_server, admin, scheme, more, wak
             assert (await jobs.cancel("b")).value == "removed", "it has no index"
             await jobs.schedule(3, job_id="d")
             await jobs.schedule(3, job_id="d")
+            await backend.schedule(queue, [request("kept", delay_ms=1, keep_id_ms=0)])
+            await see_and_change(backend, queue)
             await admin.zadd(CHASQUIMQ.keys_of(queue).delayed, {member("e"): 1})
             await jobs.schedule(4, job_id="f", delay=60)
             async with asyncio.timeout(10):
-                while not {"a", "c", "d", "e"} <= set(events.ids):
+                while not {"a", "c", "d", "e", "kept"} <= set(events.ids):
                     await asyncio.sleep(0.01)
             assert backend.capabilities.wake == wake
-            assert (await jobs.stats()).stream_len == 4
+            assert (await jobs.stats()).stream_len == 6
+            (again,) = await backend.schedule(queue, [request("kept")])
+            assert again.created, "GETDEL is permitted"
     refused = [str(entry) for entry in await admin.execute_command("ACL", "LOG")]
     assert [entry for entry in refused if "setinfo" not in entry] == []
 

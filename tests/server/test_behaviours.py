@@ -73,7 +73,7 @@ async def test_no_index_is_dropped_of_jobs_that_say_that_they_have_none(backend,
     assert await queue.cancel(one) is JobOutcome.REMOVED
     assert (await promote(backend, name)).promoted == 2
     assert not await client.keys(f"{keys.index.decode()}*")
-    assert await queue.cancel(other) is JobOutcome.NOT_FOUND
+    assert await queue.cancel(other) is JobOutcome.ALREADY_PROMOTED
 
 
 async def test_one_waiting_event_a_decodable_job_and_none_when_disabled(backend, client, name, keys):

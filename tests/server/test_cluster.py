@@ -7,7 +7,16 @@ import asyncio
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
-from promoter_core.spi import CHASQUIMQ, StreamName
+from promoter_core.spi import (
+    CHASQUIMQ,
+    JobRequest,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    StreamName,
+    pack_envelope,
+)
 from promoter_core.testing import RecordingEvents, RecordingMetrics
 from tests.server.bench import until
 from tests.servers import find
@@ -94,6 +103,13 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     cluster.end_migration(slot, target, source)
 
 
+def changes_of(*ids):
+    for id in ids:
+        request = JobRequest(id, pack_envelope(id, b"\xc0", 0, 0), delay_ms=1, unique=True, keep_id_ms=5)
+        yield from (Reschedule(job=id, delay_ms=1), Remove(job=id), Replace(request=request))
+        yield from (Replace(request=request, keep_data=True), RunNow(job=id), RunNow(job=id, max_stream_len=0))
+
+
 @pytest.mark.parametrize("name", ["valkey-9.1", "redis-7.0"])
 async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, name):
     """Some of a queue's keys are here and some there; those that a script makes of ids can be anywhere."""
@@ -115,10 +131,14 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
             lambda: jobs.cancel("j0"),
             lambda: jobs.cancel("j1"),
             lambda: jobs.cancel("j2"),
+            *(lambda change=change: backend.change_jobs(queue, [change]) for change in changes_of("j0", "j1", "j2")),
         ):
+            scores = client.zrange(k.delayed, 0, -1, withscores=True)
             with pytest.raises(TransientError):
                 await call()
-            assert client.zcard(k.delayed) == 6
+            assert client.zrange(k.delayed, 0, -1, withscores=True) == scores
+            assert client.get(k.index + b"j0") in dict(scores)
+            assert client.pttl(k.marker + b"j0") > 3_600_000
         while await asyncio.to_thread(cluster.move_keys, slot, source, target):
             pass
         cluster.end_migration(slot, source, target)

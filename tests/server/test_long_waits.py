@@ -8,7 +8,7 @@ import pytest
 
 from promoter_core import DelayedQueue, Job, JobOutcome, Promoter, connect, unpack_envelope
 from promoter_core.spi import JobRequest, Lease, StreamName, pack_envelope
-from promoter_resp.backend import LOOKED_AT_MOST, LOOKED_AT_ONCE
+from promoter_resp.waiting_jobs import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
 from tests.server.bench import member, now_ms, promote, until
 
@@ -99,7 +99,7 @@ async def test_an_id_that_was_just_promoted_is_not_looked_for(backend, client, n
     await queue.schedule_many([Job(data=1, delay=0, job_id="a")] + [Job(data=i, delay=60) for i in range(3_000)])
     await promote(backend, name)
     await client.execute_command("CONFIG", "RESETSTAT")
-    assert await queue.cancel("a") is NOT_FOUND
+    assert await queue.cancel("a") is JobOutcome.ALREADY_PROMOTED
     assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] == 1
 
 

@@ -42,6 +42,15 @@ def member(id: str, text: str = "") -> bytes:
     return CHASQUIMQ.encode_member("", f"{id} {text}".encode())
 
 
+def prefixes(k, version: str) -> list[bytes]:
+    return [k.index, k.marker, k.wake, k.trace, *([k.keep] if version == "today" else [])]
+
+
+def as_it_was(answer: int) -> int:
+    """An id that is taken: today's script also says whether its job waits."""
+    return 0 if answer == 3 else answer
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     before=waiting,
@@ -79,11 +88,11 @@ def test_two_versions_of_the_script_answer_the_same_and_leave_the_same(
             store.xadd(k.delayed, {"of": "another type"})
         answers = []
         for some in program:
-            args = [k.index, k.marker, k.wake, k.trace]
+            args = prefixes(k, version)
             for id, when, flags, more in some:
                 args += [id, when, flags, member(id, more), *(["00-trace"] if flags >= 4 else [])]
             try:
-                answers.append(store.eval(text, 1, k.delayed, *args))
+                answers.append([as_it_was(answer) for answer in store.eval(text, 1, k.delayed, *args)])
             except ResponseError as error:
                 answers.append(str(error).split()[0])
         seen[version] = answers, *contents(store, k)
@@ -108,7 +117,7 @@ def test_what_is_refused_is_refused_at_the_first_job(store, refused):
                 k = CHASQUIMQ.keys_of(f"schedules-{next(numbers)}")
                 args = [part for id in "abc" for part in (id, "+60000", 2, member(id))]
                 with pytest.raises(ResponseError, match="(?i)acl|permission|can't run"):
-                    few.eval(text, 1, k.delayed, k.index, k.marker, k.wake, k.trace, *args)
+                    few.eval(text, 1, k.delayed, *prefixes(k, version), *args)
                 seen[version] = [store.zcard(k.delayed), store.exists(*(k.index + id.encode() for id in "abc"))]
     finally:
         store.acl_deluser("few")

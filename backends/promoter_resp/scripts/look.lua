@@ -1,19 +1,20 @@
--- Looks at some members of the sorted set, in their order, for what no index or marker tells: takes jobs out by id, or
--- marks those that are long overdue as taken. A caller goes on where the step before ended, so that none is long.
+-- Looks at some members of the sorted set, in their order, for what no index or marker tells: finds jobs by id, or marks
+-- those that are long overdue as taken. A caller goes on where the step before ended, so that none is long.
 -- KEYS: delayed
--- ARGV: prefix of the cancel index, of the dedup markers and of the trace contexts, members to look at, score and member
---       that the step before ended with ("" for the first step), then ids to take out; none: mark
--- Reply: {how many were looked at, score and member to go on with or "" at the end, ids that were taken out, …}
+-- ARGV: prefix of the cancel index and of the dedup markers, members to look at, score and member that the step before
+--       ended with ("" for the first step), then ids to find; none: mark
+-- Reply: {how many were looked at, score and member to go on with or "" at the end, id, score, member, …}
 local call = redis.call
 local byte, sub, format = string.byte, string.sub, string.format
-local delayed, index_prefix, marker_prefix, trace_prefix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local limit, last_score, last = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local delayed, index_prefix, marker_prefix = KEYS[1], ARGV[1], ARGV[2]
+local limit, last_score, last = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local STEP_BYTES, CHUNK = 1024 * 1024, 256
-local MARKED_MS = 3540000 -- as in schedule.lua
+local MARKED_MS = 3540000 -- as in marker.lua
 local MARKED_S, MARKER_S = 86400, 90000 -- marks outlive the key that says how far they go
+local OVERDUE = '3' -- as in marker.lua
 
-local wanted, marking = {}, #ARGV == 6
-for i = 7, #ARGV do
+local wanted, marking = {}, #ARGV == 5
+for i = 6, #ARGV do
   wanted[ARGV[i]] = true
 end
 
@@ -49,26 +50,22 @@ local looked, bytes, chunk = 0, 0, 8
 while rank < total and looked < limit and bytes < STEP_BYTES do
   local page = call('ZRANGE', delayed, rank, math.min(rank + chunk, rank + limit - looked, total) - 1, 'WITHSCORES')
   if #page == 0 then break end
-  local removed = 0
   for i = 1, #page, 2 do
     local member = page[i]
     local id = id_in(member)
     bytes = bytes + #member
     if id and marking then
-      if call('PTTL', index_prefix .. id) ~= -1 then
-        call('SET', marker_prefix .. id, '1', 'EX', MARKER_S)
+      local left = call('PTTL', index_prefix .. id) ~= -1 and call('PTTL', marker_prefix .. id)
+      if left and left < MARKER_S * 1000 then
+        call('SET', marker_prefix .. id, OVERDUE, 'EX', MARKER_S)
       end
     elseif id and wanted[id] then
       wanted[id] = nil
-      call('ZREM', delayed, member)
-      call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id)
-      removed = removed + 1
-      reply[#reply + 1] = id
+      reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, page[i + 1], member
     end
   end
   last, last_score = page[#page - 1], page[#page]
-  looked = looked + #page / 2
-  rank, total = rank + #page / 2 - removed, total - removed
+  looked, rank = looked + #page / 2, rank + #page / 2
   chunk = math.min(chunk * 4, CHUNK)
 end
 reply[1] = looked

@@ -2,7 +2,7 @@
 -- KEYS: lock, delayed, stream, events, dlq
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
---       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers
+--       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers and of the keep keys
 -- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, due, stream id, …},
 --         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
@@ -13,9 +13,10 @@ local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local index_prefix, trace_prefix = ARGV[9], ARGV[10]
-local want_traces, marker_prefix = trace_prefix and trace_prefix ~= '', ARGV[11]
+local want_traces, marker_prefix, keep_prefix = trace_prefix and trace_prefix ~= '', ARGV[11], ARGV[12]
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
 local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
+local KEPT_MS = 2592000000 -- as in marker.lua
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
 
 if call('GET', lock) ~= ARGV[1] then
@@ -50,7 +51,7 @@ local promoted, malformed, told, failure = 0, 0, 0, nil
 local index, jobs, trace_keys, traces, late = {}, {}, {}, {}, nil
 local last_name, last_end, head, head_size, head_plain, name_end, id_end
 local chunk, bytes, largest = 4, 0, 1
-local to_extend, to_mark = 0, 0
+local to_extend, to_mark, keeps = 0, 0, nil
 while room > 0 and bytes < BATCH_BYTES and not failure do
   local wanted = min(room, chunk, floor((BATCH_BYTES - bytes) / largest) + 1)
   local batch, step
@@ -188,13 +189,36 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   end
   if indexed > 0 then
     local known = pcall('DEL', unpack(index, 1, indexed))
-    if before < to_extend and known ~= 0 then -- a unique job has an index; or a marker by look.lua, which lasts
+    local unique = known ~= 0 -- perhaps: a unique job has an index; or a marker by look.lua, which lasts
+    if unique and before < to_extend then
       for i = 1, indexed do
         local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
         if before < to_mark then
           pcall('SET', marker, '1', 'EX', GRACE_S)
         else
           pcall('PEXPIRE', marker, GRACE_S * 1000)
+        end
+      end
+    end
+    -- The bare prefix is a key as long as any job of the queue has a keep key: for how long its id stays taken from now.
+    if unique and keep_prefix and keeps == nil then
+      keeps = pcall('EXISTS', keep_prefix) == 1
+    end
+    for i = 1, unique and keeps and indexed or 0 do
+      local id = sub(index[i], #index_prefix + 1)
+      local kept = pcall('GETDEL', keep_prefix .. id)
+      local keep = kept and not kept.err and tonumber(kept)
+      if keep then
+        local marker = marker_prefix .. id
+        -- A marker that ends later is of another job with this id, which waits. A write again, where one will do.
+        local most = math.max(keep, GRACE_S * 1000) + 2000
+        local left = pcall('PEXPIRE', marker, format('%.0f', most), 'GT') ~= 1 and tonumber(pcall('PTTL', marker))
+        if left and left > most then
+          pcall('SET', keep_prefix .. id, kept, 'PX', format('%.0f', left + KEPT_MS))
+        elseif keep > 0 then
+          pcall('SET', marker, '2', 'PX', format('%.0f', keep)) -- "2" since a promotion
+        else
+          pcall('DEL', marker)
         end
       end
     end

@@ -1,0 +1,226 @@
+-- Changes waiting jobs, each atomic for itself and against promotion.
+-- KEYS: delayed, and where a job is to run now: stream, events
+-- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, channel for announcements,
+--       then for each change its kind, the id, how the job is found ("?" by the index; "!" after a look through the whole
+--       set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so too, or
+--       else by the index), its member or "", and for the kinds
+--       move: when ("+ms" from the server's clock, or absolute ms)
+--       run: max stream length, write an event (1/0), max events length
+--       remove: nothing
+--       replace: flags (1 unique, 2 index, 4 keep the data, 8 keep the name, 16 keep the due time), when, for how many ms
+--         the id stays taken after the promotion ("" for the usual time), the new member, its trace context or ""
+-- Reply: {1 when the set has another head now, or 0, what became of each: see the first lines, …}. UNSURE: look.lua has to
+--        look for it, nothing was done.
+-- While a slot moves, a key that a script only derives may be elsewhere: then the server refuses to touch it. So all
+-- keys are touched before the first write of a change. What may be refused comes first, and nothing leaves the set before
+-- its successor is there.
+local REMOVED, CREATED, MOVED, RUN, REPLACED = 1, 4, 5, 6, 7
+local call, pcall, byte, sub, format = redis.call, redis.pcall, string.byte, string.sub, string.format
+local delayed, stream, events = KEYS[1], KEYS[2], KEYS[3]
+local index_prefix, marker_prefix, trace_prefix, keep_prefix, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- include id_of
+-- include marker
+-- include waiting
+
+local function due_at(when)
+  local due = tonumber(when)
+  if byte(when, 1) == 43 then -- '+'
+    due = now + tonumber(sub(when, 2))
+  end
+  return math.min(math.max(due, now), MAX_DUE_MS)
+end
+
+local function touch(id)
+  if id then
+    call('EXISTS', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id)
+  end
+  call('EXISTS', marker_prefix, trace_prefix, keep_prefix)
+end
+
+-- What is known of an id with which no job waits, or not the one that was meant.
+local function missing(id, how)
+  if by_index(id) or id == '' then return NOT_FOUND end
+  local says = told(id, call('PTTL', marker_prefix .. id))
+  if says == 'promoted' or says == 'lasting' or says == 'overdue' and how ~= '~' then return ALREADY_PROMOTED end
+  return NOT_FOUND
+end
+
+-- Which keys of its id are a waiting job's: the index's member, what its keep key holds, and whether it has taken the id.
+local function keys_of(id, member, score)
+  if not id then return nil, nil, false end
+  local index, keep = call('GET', index_prefix .. id), keep_of(id)
+  return index, keep, is_unique(id, member, due_of(score), index, keep)
+end
+
+local function move(id, member, score, due)
+  touch(id)
+  local index, keep, unique = keys_of(id, member, score)
+  call('ZADD', delayed, format('%.0f', due), member)
+  if not id then return end
+  if index == member and call('PTTL', index_prefix .. id) > 0 then
+    call('SET', index_prefix .. id, member) -- another producer's, which would end too early
+  end
+  if unique then take(id, due, keep) end
+  if index == member or not index then
+    local trace = call('GET', trace_prefix .. id)
+    if trace then put_trace(id, due, trace) end
+  end
+end
+
+-- The bare prefixes say that there are any such jobs.
+local function forget_prefixes()
+  if call('ZCARD', delayed) == 0 then
+    pcall('DEL', marker_prefix, trace_prefix, keep_prefix)
+  end
+end
+
+local function remove(id, member, score)
+  local index
+  if id then
+    call('EXISTS', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id)
+    index = call('GET', index_prefix .. id)
+  end
+  if id and index and index ~= member and call('ZSCORE', delayed, index) then -- another job with this id waits
+    local _, _, unique = keys_of(id, member, score)
+    call('ZREM', delayed, member)
+    if unique then call('DEL', marker_prefix .. id, keep_prefix .. id) end
+  else
+    call('ZREM', delayed, member)
+    if id then call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id) end
+    forget_prefixes()
+  end
+end
+
+-- As promote.lua does it.
+local function run(id, member, score, at, cap, write_event, events_cap)
+  touch(id)
+  local index, keep, unique = keys_of(id, member, score)
+  local name = at > 5 and sub(member, 5, at - 1)
+  if name then
+    call('XADD', stream, '*', 'd', sub(member, at), 'n', name)
+  else
+    call('XADD', stream, '*', 'd', sub(member, at))
+  end
+  call('ZREM', delayed, member)
+  if id then
+    if index == member or not index then
+      call('DEL', index_prefix .. id, trace_prefix .. id)
+    end
+    if unique then
+      if keep == 0 then
+        call('DEL', marker_prefix .. id)
+      else
+        call('SET', marker_prefix .. id, PROMOTED, 'PX', format('%.0f', keep or GRACE_MS))
+      end
+      call('DEL', keep_prefix .. id)
+    end
+    if write_event then
+      local now_text = format('%.0f', now)
+      if name then
+        pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, 'n', name)
+      else
+        pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text)
+      end
+      pcall('XTRIM', events, 'MAXLEN', '~', events_cap)
+    end
+  end
+  forget_prefixes()
+end
+
+-- `old` is the job in whose place the new one comes, if there is one.
+local function put(id, old, score, due, member, flags, keep, trace)
+  touch(id)
+  call('ZADD', delayed, score, member)
+  if old and old ~= member then call('ZREM', delayed, old) end
+  local unique = flags % 2 == 1
+  if unique or flags % 4 >= 2 then
+    call('SET', index_prefix .. id, member)
+  else
+    call('DEL', index_prefix .. id)
+  end
+  if trace ~= '' then
+    put_trace(id, due, trace)
+  else
+    call('DEL', trace_prefix .. id)
+  end
+  if not (unique and keep) then call('DEL', keep_prefix .. id) end
+  if unique then
+    take(id, due, keep)
+  elseif old then
+    call('DEL', marker_prefix .. id)
+  end
+end
+
+local function replace(id, old, score, flags, when, keep, member, trace)
+  local due = score and flags >= 16 and due_of(score) or due_at(when)
+  if old and flags % 8 >= 4 then
+    if flags < 16 then move(id, old, score, due) end
+    return MOVED
+  end
+  if old and flags % 16 >= 8 then
+    local at, new_at = envelope_at(old), envelope_at(member)
+    member = sub(old, 1, at - 1) .. sub(member, new_at)
+  end
+  put(id, old, old and flags >= 16 and score or format('%.0f', due), due, member, flags, keep, trace)
+  return old and REPLACED or CREATED
+end
+
+local first = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local reply, deferred = {0}, {}
+local i = 6
+while i <= #ARGV do
+  local kind, id, how, member, score = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], nil
+  local a, b, c, d, e = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]
+  i = i + (kind == 'remove' and 4 or kind == 'move' and 5 or kind == 'run' and 7 or 9)
+  if how == '=' or how == '#' then
+    score = call('ZSCORE', delayed, member)
+  end
+  if not score and how ~= '=' then
+    member, score = by_index(id)
+  end
+  local outcome
+  if deferred[id] or how == '?' and not score and may_wait(id) then -- or after another change of this job
+    outcome, deferred[id] = UNSURE, true
+  elseif kind == 'replace' then
+    local flags = tonumber(a)
+    if score or flags < 16 then
+      outcome = replace(id, score and member, score, flags, b, tonumber(c), d, e)
+    else
+      outcome = missing(id, how)
+    end
+  elseif not score then
+    outcome = missing(id, how)
+    if kind == 'remove' and how ~= '=' and id ~= '' then
+      pcall('DEL', index_prefix .. id) -- somebody took the job out and left it
+    end
+  else
+    local its_id = id_in(member)
+    if kind == 'move' then
+      move(its_id, member, score, due_at(a))
+      outcome = MOVED
+    elseif kind == 'remove' then
+      remove(its_id, member, score)
+      outcome = REMOVED
+    else
+      local at = envelope_at(member)
+      if at and call('XLEN', stream) < tonumber(a) then
+        run(its_id, member, score, at, a, b == '1', c)
+        outcome = RUN
+      else
+        if due_of(score) > now then move(its_id, member, score, now) end
+        outcome = MOVED
+      end
+    end
+  end
+  reply[#reply + 1] = outcome
+end
+
+local last = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+if first[1] ~= last[1] or first[2] ~= last[2] then
+  reply[1] = 1
+  pcall('PUBLISH', channel, delayed) -- a courtesy: without permission to publish, the promoter polls
+end
+return reply

@@ -1,0 +1,58 @@
+-- Included by scripts that have `call`, `byte`, `sub`, `delayed`, `now` and the prefixes of the keys as locals, and
+-- id_of.lua and marker.lua before it.
+local NOT_FOUND, UNSURE, ALREADY_PROMOTED = 0, 2, 3
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999
+
+-- Where the envelope of a member begins; nil when it is malformed, by the rules of promote.lua.
+local function envelope_at(member)
+  local n1, n2, n3, n4 = byte(member, 1, 4)
+  local at = n4 and 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4))
+  return at and at <= #member and at or nil
+end
+
+local function id_in(member)
+  local at = envelope_at(member)
+  local id = at and id_of(member, at)
+  return id ~= '' and id or nil -- with an empty one the keys would be the bare prefixes
+end
+
+-- The due time of a score, as a time that can be reckoned with.
+local function due_of(score)
+  if score == '-inf' then return 0 end
+  return math.min(math.max(tonumber(score) or MAX_DUE_MS, 0), MAX_DUE_MS)
+end
+
+-- The member that the index of an id has, with its score: none when the job does not wait.
+local function by_index(id)
+  local member = id ~= '' and call('GET', index_prefix .. id)
+  local score = member and call('ZSCORE', delayed, member)
+  if score then return member, score end
+end
+
+-- Whether a waiting job has taken its id, or only has the same id as one that was promoted. `index` is the index's
+-- member, `keep` what the id's keep key holds.
+local function is_unique(id, member, due, index, keep)
+  local marker = marker_prefix .. id
+  local left, late = call('PTTL', marker), due < now - LATE_MS
+  if left == -2 then -- it ended while the job waited on, or was evicted; or there has never been one
+    return index == member and (keep ~= nil or late and call('EXISTS', marker_prefix) == 1)
+  elseif left == -1 then
+    return index == member
+  elseif call('GET', marker) == PROMOTED then
+    return false
+  elseif index == member then
+    local ends = call('PTTL', index_prefix .. id) -- another producer's ends with its marker
+    if late or ends > 0 and math.abs(ends - left) <= 2 * SPARE_MS then return true end
+  end
+  return math.abs(left - (due - now) - math.max(keep or 0, GRACE_MS)) <= 2 * SPARE_MS
+end
+
+-- Whether a job that no index finds may be in the set. A marker that ends within the hour says that it has been due.
+local due_now
+local function may_wait(id)
+  if call('ZCARD', delayed) == 0 then return false end
+  local says = id ~= '' and told(id, call('PTTL', marker_prefix .. id))
+  if says ~= 'promoted' and says ~= 'overdue' then return true end
+  if not due_now then due_now = call('ZCOUNT', delayed, '-inf', format('%.0f', now)) end
+  return due_now > 0
+end

@@ -1,0 +1,300 @@
+"""`WaitingJobs`: looks at the jobs of a sorted set and changes them, some a call, on any client's `Driver`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promoter_core.spi import (
+    CHASQUIMQ,
+    KEEP_ID_MS,
+    MAX_DUE_MS,
+    JobChange,
+    JobOutcome,
+    JobPage,
+    JobQuery,
+    QueueKeys,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    StoredJob,
+    TransientError,
+    chunked,
+    to_bytes,
+)
+from promoter_resp import replies
+from promoter_resp.driver import Arg, Call, Driver, Script
+from promoter_resp.schedule_calls import CHUNK_BYTES, CHUNK_JOBS
+from promoter_resp.stored_replies import (
+    LookedAt,
+    cursor_of,
+    list_reply,
+    look_reply,
+    member_of,
+    place_of,
+    stored_job,
+)
+
+LOOK, JOBS, LIST, COUNT, CHANGE = Script("look"), Script("jobs"), Script("list"), Script("count"), Script("change")
+
+PIPELINED_CALLS = 16
+LOOKED_AT_MOST = 10_000  # jobs that are looked at for some without an index, the earliest first
+LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
+SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
+LISTED_AT_ONCE = 1_000  # jobs that are looked at, by one call of the script
+DETAILED_AT_ONCE = 200  # jobs with details, by one call of the script
+LISTED_BYTES = 1024 * 1024  # of members, on a page
+COUNTED_AT_ONCE = 5_000  # bounds, by one call of the script
+WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
+
+# How change.lua and jobs.lua find a job.
+BY_INDEX, BY_MEMBER, LOOKED_FOR, NOT_IN_ALL, NOT_IN_PART = b"?", b"=", b"#", b"!", b"~"
+UNSURE = 2
+OUTCOMES = {
+    0: JobOutcome.NOT_FOUND,
+    1: JobOutcome.REMOVED,
+    3: JobOutcome.ALREADY_PROMOTED,
+    4: JobOutcome.CREATED,
+    5: JobOutcome.MOVED,
+    6: JobOutcome.PROMOTED,
+    7: JobOutcome.REPLACED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A job as jobs.lua and change.lua get it. `place` is its number among those asked for."""
+
+    place: int
+    id: bytes
+    how: bytes = BY_INDEX
+    member: bytes = b""
+
+
+class Replicas:
+    """How many replicas must have what was written before it is answered for."""
+
+    def __init__(self, count: int, timeout_ms: int) -> None:
+        self.count = count
+        self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
+
+    async def run(self, driver: Driver, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts and wait for the replicas. Raises TransientError when too few have it in time."""
+        if not self.count:
+            return await driver.run_scripts(calls)
+        *answers, reached = await driver.run_scripts(calls, (b"WAIT", self.count, self._wait_ms))
+        if not isinstance(reached, int) or reached < self.count:
+            raise TransientError(
+                f"scheduled, but only {reached} replicas have it, not wait_replicas={self.count}: "
+                "give a job_id, and schedule it again to be sure",
+                code="NOREPLICAS",
+            )
+        return answers
+
+
+class WaitingJobs:
+    """`ManagementSupport` of `RespBackend`.
+
+    A job without an index is looked for in steps, and then named by its member.
+    """
+
+    def __init__(self, driver: Driver, replicas: Replicas, head_changed: Callable[[str], None]) -> None:
+        """`head_changed` is called with a queue whose set has another head by a change of ours."""
+        self._driver = driver
+        self._replicas = replicas
+        self._head_changed = head_changed
+
+    async def mark(self, queue: str) -> None:
+        """Mark the ids of all jobs that are long overdue as taken, some at a time. Each is marked once."""
+        at = LookedAt()
+        while not at.end:
+            at = await self._look(queue, at, ())
+
+    async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
+        jobs: list[StoredJob | None] = [None] * len(ids)
+        unsure = await self._get(queue, [Wanted(i, to_bytes(id)) for i, id in enumerate(ids)], jobs)
+        found = await self._find(queue, unsure)
+        await self._get(queue, [wanted for wanted in found if wanted.how == LOOKED_FOR], jobs)
+        return jobs
+
+    async def _get(self, queue: str, wanted: Sequence[Wanted], jobs: list[StoredJob | None]) -> list[Wanted]:
+        """Fill `jobs`, and return those that have to be looked for."""
+        k = CHASQUIMQ.keys_of(queue)
+        left, unsure = list(wanted), list[Wanted]()
+        while left:
+            chunks = chunked(left, CHUNK_JOBS, size=lambda one: len(one.member), max_size=CHUNK_BYTES)[:PIPELINED_CALLS]
+            rest = left[sum(map(len, chunks)) :]
+            calls = [
+                Call(
+                    JOBS, (k.delayed,), (*_prefixes(k), *(arg for one in some for arg in (one.id, one.how, one.member)))
+                )
+                for some in chunks
+            ]
+            left = []
+            for some, reply in zip(chunks, await self._driver.run_scripts(calls), strict=True):
+                rows = reply if isinstance(reply, list) and reply else [0] * len(some)  # it may end early
+                for one, row in zip(some, rows, strict=False):
+                    jobs[one.place] = stored_job(row)
+                    if row == UNSURE:
+                        unsure.append(one)
+                left += some[len(rows) :]
+            left += rest
+        return unsure
+
+    async def page(self, queue: str, query: JobQuery) -> JobPage:
+        k = CHASQUIMQ.keys_of(queue)
+        score, member = place_of(query.after)
+        look_at = query.limit if query.name is None else max(query.limit, LISTED_AT_ONCE)
+        jobs: list[StoredJob] = []
+        size = 0
+        name = () if query.name is None else (to_bytes(query.name),)
+        while True:
+            args: tuple[Arg, ...] = (
+                *_prefixes(k),
+                min(query.limit - len(jobs), DETAILED_AT_ONCE if query.want_details else LISTED_AT_ONCE),
+                min(look_at, LISTED_AT_ONCE),
+                int(query.reverse),
+                int(query.want_details),
+                b"" if query.due_from_ms is None else _before(query.due_from_ms),
+                b"" if query.due_to_ms is None else _before(query.due_to_ms),
+                score,
+                member,
+                *name,
+            )
+            (reply,) = await self._driver.run_scripts([Call(LIST, (k.delayed,), args)])
+            step = list_reply(reply, details=query.want_details)
+            jobs += step.jobs
+            size, look_at, score, member = size + step.size, look_at - step.looked, step.score, step.member
+            if not score or look_at <= 0 or len(jobs) >= query.limit or size >= LISTED_BYTES:
+                return JobPage(jobs=tuple(jobs), cursor=cursor_of(score, member), now_ms=step.now_ms)
+
+    async def count(self, queue: str, bounds_ms: Sequence[int]) -> list[int]:
+        k = CHASQUIMQ.keys_of(queue)
+        chunks = chunked([_before(bound_ms) for bound_ms in bounds_ms], COUNTED_AT_ONCE)
+        counts: list[int] = []
+        answers = await self._driver.run_scripts([Call(COUNT, (k.delayed,), some) for some in chunks]) if chunks else []
+        for some, reply in zip(chunks, answers, strict=True):
+            counts += replies.integers(reply, len(some))
+        return counts
+
+    async def change(self, queue: str, changes: Sequence[JobChange]) -> list[JobOutcome]:
+        outcomes = [JobOutcome.NOT_FOUND] * len(changes)
+        unsure = await self._change(queue, changes, [_wanted(i, change) for i, change in enumerate(changes)], outcomes)
+        await self._change(queue, changes, await self._find(queue, unsure), outcomes)
+        return outcomes
+
+    async def _change(
+        self, queue: str, changes: Sequence[JobChange], wanted: Sequence[Wanted], outcomes: list[JobOutcome]
+    ) -> list[Wanted]:
+        """Fill `outcomes`, and return those whose jobs have to be looked for, with later changes of these jobs."""
+        k = CHASQUIMQ.keys_of(queue)
+        unsure: list[Wanted] = []
+        waiting_for: set[bytes] = set()  # the ids of those
+        sized = [(one, _args(changes[one.place])) for one in wanted]
+        once = len({one.id for one in wanted}) == len(wanted)  # of two changes of one job, the first comes first
+        for chunks in chunked(
+            chunked(sized, CHUNK_JOBS, size=_size, max_size=CHUNK_BYTES), PIPELINED_CALLS if once else 1
+        ):
+            calls, lasting, some = [], False, []
+            for whole in chunks:
+                chunk = [pair for pair in whole if pair[0].id not in waiting_for]
+                unsure += [one for one, _ in whole if one.id in waiting_for]
+                some.append(chunk)
+                args: list[Arg] = [*_prefixes(k), k.wake]
+                kinds = {type(changes[one.place]) for one, _ in chunk}
+                for one, (kind, *more) in chunk:
+                    args += (kind, one.id, one.how, one.member, *more)
+                keys = (k.delayed, k.stream, k.events) if RunNow in kinds else (k.delayed,)
+                lasting = lasting or Replace in kinds
+                calls.append(Call(CHANGE, keys, args))
+            run = self._replicas.run(self._driver, calls) if lasting else self._driver.run_scripts(calls)
+            for chunk, reply in zip(some, await run, strict=True):
+                head, *answers = replies.integers(reply, len(chunk) + 1)
+                if head:
+                    self._head_changed(queue)
+                for (one, _), answer in zip(chunk, answers, strict=True):
+                    if answer == UNSURE:
+                        unsure.append(one)
+                        waiting_for.add(one.id)
+                    outcomes[one.place] = OUTCOMES.get(answer, JobOutcome.NOT_FOUND)
+        return unsure
+
+    async def _find(self, queue: str, wanted: Sequence[Wanted]) -> list[Wanted]:
+        """Look for jobs in the set itself, up to LOOKED_AT_MOST jobs of it: how each is found now."""
+        found: list[Wanted] = []
+        ids = list(dict.fromkeys(one.id for one in wanted if one.how == BY_INDEX))
+        members: dict[bytes, bytes] = {}
+        ends: dict[bytes, bytes] = {}
+        for some in chunked(ids, SOUGHT_AT_ONCE):
+            sought = dict.fromkeys(some)
+            at, looked = LookedAt(), 0
+            while sought and not at.end and looked < LOOKED_AT_MOST:
+                at = await self._look(queue, at, tuple(sought))
+                looked += at.looked
+                for id, member in at.found:
+                    members[id] = member
+                    sought.pop(id, None)
+            ends |= dict.fromkeys(sought, NOT_IN_ALL if at.end else NOT_IN_PART)
+        for one in wanted:
+            if one.how != BY_INDEX:
+                found.append(one)
+            elif one.id in members:
+                found.append(Wanted(one.place, one.id, LOOKED_FOR, members[one.id]))
+            else:
+                found.append(Wanted(one.place, one.id, ends.get(one.id, NOT_IN_PART)))
+        return found
+
+    async def _look(self, queue: str, at: LookedAt, ids: Sequence[bytes]) -> LookedAt:
+        k = CHASQUIMQ.keys_of(queue)
+        args: tuple[Arg, ...] = (k.index, k.marker, LOOKED_AT_ONCE, at.score, at.member, *ids)
+        (reply,) = await self._driver.run_scripts([Call(LOOK, (k.delayed,), args)])
+        return look_reply(reply)
+
+
+def _prefixes(k: QueueKeys) -> tuple[bytes, bytes, bytes, bytes]:
+    return k.index, k.marker, k.trace, k.keep
+
+
+def _before(due_ms: int) -> bytes:
+    """The bound of ZCOUNT for jobs that are due before a time; none of them is parked."""
+    return b"(-inf" if due_ms < 1 else b"%d" % (min(due_ms, MAX_DUE_MS + 1) - 1)
+
+
+def _wanted(place: int, change: JobChange) -> Wanted:
+    if isinstance(change, Replace):
+        return Wanted(place, to_bytes(change.request.id), BY_INDEX if change.search else NOT_IN_PART)
+    if isinstance(job := change.job, StoredJob):
+        return Wanted(place, to_bytes(job.id or ""), BY_MEMBER, member_of(job))
+    return Wanted(place, to_bytes(job))
+
+
+def _args(change: JobChange) -> tuple[Arg, ...]:
+    """The kind of a change, and what change.lua gets behind the job."""
+    match change:
+        case Reschedule():
+            return b"move", _when(change.delay_ms, change.due_ms)
+        case RunNow():
+            return b"run", change.max_stream_len, int(change.events), change.events_max_stream_len
+        case Remove():
+            return (b"remove",)
+        case Replace(request=request):
+            flags = request.unique + 2 * request.index + 4 * change.keep_data + 8 * change.keep_name
+            return (
+                b"replace",
+                flags + 16 * change.keep_due,
+                _when(request.delay_ms, request.due_ms),
+                request.keep_id_ms if request.unique and request.keep_id_ms != KEEP_ID_MS else b"",
+                CHASQUIMQ.encode_member(request.name, request.envelope),
+                to_bytes(request.traceparent),
+            )
+
+
+def _when(delay_ms: int | None, due_ms: int | None) -> Arg:
+    return due_ms if due_ms is not None else f"+{delay_ms or 0}"
+
+
+def _size(one: tuple[Wanted, tuple[Arg, ...]]) -> int:
+    wanted, args = one
+    return len(wanted.member) + sum(len(arg) for arg in args if isinstance(arg, bytes))
