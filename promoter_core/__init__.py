@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from promoter_core.client.queue import DelayedQueue
     from promoter_core.client.queues import list_queues
     from promoter_core.client.requests import Job
+    from promoter_core.client.transfer import ExportedPage, Transferred, copy_jobs, export_jobs, import_jobs
+    from promoter_core.client.transfer_lines import TransferError
     from promoter_core.client.values import BulkInterrupted, BulkResult, DelayedJob, Page, QueueInfo
     from promoter_core.registry import BrokenPlugin, Registered, Registry, connect
     from promoter_core.runner.base import Runner
@@ -68,6 +70,7 @@ __all__ = [
     "DelayedJob",
     "DelayedQueue",
     "Envelope",
+    "ExportedPage",
     "Health",
     "Job",
     "JobError",
@@ -90,8 +93,13 @@ __all__ = [
     "Runner",
     "Scheduled",
     "Serializer",
+    "TransferError",
+    "Transferred",
     "TransientError",
     "connect",
+    "copy_jobs",
+    "export_jobs",
+    "import_jobs",
     "list_queues",
     "unpack_envelope",
 ]
@@ -101,6 +109,14 @@ _HOMES = {  # the same imports, made when a name is first used
     "client.queue": ("DelayedQueue",),
     "client.queues": ("list_queues",),
     "client.requests": ("Job",),
+    "client.transfer": (
+        "ExportedPage",
+        "Transferred",
+        "copy_jobs",
+        "export_jobs",
+        "import_jobs",
+    ),
+    "client.transfer_lines": ("TransferError",),
     "client.values": (
         "BulkInterrupted",
         "BulkResult",

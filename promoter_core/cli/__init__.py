@@ -1,9 +1,10 @@
-"""The `promoter` command, one file a command, listed in `commands.py`.
+"""The `promoter` command: a file for each, or for some that are alike, listed in `commands.py`.
 
 `launch.py` starts them: by way of typer and `app.py`, or, where the arguments are plain ones, by `arguments.py` alone,
-because typer takes long to import. `completion.py` answers bash. They share `options.py` (options and their parsers),
-`output.py` (text for a terminal), `session.py` (the registry, and an open backend), `logs.py` with `json_logs.py`, and
-`signals.py`.
+because typer takes long to import. `completion.py` answers bash. They share `options.py`, `times.py` and `data.py`
+(options, and how values are read), `jobs.py` (waiting jobs: which are meant, and their looks), `near.py` (queues by
+pattern, and the one that was meant), `job_files.py`, `progress.py`, `output.py` (text for a terminal), `session.py`
+(the registry, and an open backend), `logs.py` with `json_logs.py`, and `signals.py`.
 """
 
 from __future__ import annotations

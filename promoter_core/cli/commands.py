@@ -13,10 +13,45 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("run:run", "Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."),
     "schedule": ("schedule:schedule", "Schedule a job; prints its id."),
-    "cancel": (
-        "cancel:cancel",
-        "Cancel delayed jobs; prints what became of each, and exits with 1 when one was not found.",
+    "queues": (
+        "queues:queues",
+        "List queues with delayed jobs or a leader: depth, due, next due time, stream, dead letters, leader.",
     ),
+    "list": (
+        "look:list_",
+        "List waiting jobs, the earliest first. With --json, a line a page, with its jobs and its cursor.",
+    ),
+    "show": ("look:show", "Show waiting jobs whole; exits with 1 when one is not there."),
+    "count": ("look:count", "Count waiting jobs by their due times; parked jobs are left out."),
+    "cancel": (
+        "change:cancel",
+        "Cancel waiting jobs; prints what became of each, and exits with 1 when one was not found.",
+    ),
+    "reschedule": (
+        "change:reschedule",
+        "Give waiting jobs another due time; exits with 1 when one was not found.",
+    ),
+    "run-now": (
+        "change:run_now",
+        "Promote waiting jobs at once, whether or not a promoter runs; exits with 1 when one was not found.",
+    ),
+    "replace": (
+        "change:replace",
+        "Put new data in the place of a waiting job. With --delay or --at it is created where none waits.",
+    ),
+    "retry": (
+        "retry:retry",
+        "Schedule jobs again that have run and failed: the same envelope, with one attempt more.",
+    ),
+    "export": (
+        "transfer:export",
+        "Write the waiting jobs of a queue to a file of JSON lines; the queue keeps them. Goes on where it was ended.",
+    ),
+    "import": (
+        "transfer:import_",
+        "Schedule the jobs of a file, unless they are there. Goes on where it was ended.",
+    ),
+    "copy": ("transfer:copy", "Copy waiting jobs to another store, unless they are there; the source keeps them."),
     "inspect": ("inspect:inspect", "Show a queue: depth, due, lag, next due time, streams, and who leads."),
     "plugins": ("plugins:plugins", "List backends, sinks, serializers and commands. Imports no driver."),
     "doctor": (

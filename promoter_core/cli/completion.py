@@ -26,16 +26,37 @@ OPTIONS = {
         "--max-stream-len= --overflow=hold,trim --events/--no-events *--metrics= *--event-sink= --connect-timeout= "
         "--http= --uvloop --log-format=text,json --help"
     ),
-    "schedule": "--url= --queue/-q= --delay= --at= --name= --id= --help",
-    "cancel": "--url= --queue/-q= --help",
+    "schedule": (
+        "--url= --queue/-q= --delay= --at= --name= --id= --on-repeat=keep,replace,extend,error --keep-id-for= --json "
+        "--help"
+    ),
+    "queues": "--url= --json --help",
+    "list": (
+        "--url= --queue/-q= --limit/-n= --after= --all *--where= --due-from= --due-before= --reverse --json --help"
+    ),
+    "show": "--url= --queue/-q= --json --help",
+    "count": "--url= --queue/-q= --due-from= --due-before= --histogram --edges= --json --help",
+    "cancel": "--url= --queue/-q= *--where= --due-from= --due-before= --all --dry-run --json --help",
+    "reschedule": (
+        "--url= --queue/-q= --delay= --at= --by= *--where= --due-from= --due-before= --all --dry-run --json --help"
+    ),
+    "run-now": (
+        "--url= --queue/-q= *--where= --due-before= --all --max-stream-len= --events/--no-events --dry-run --json "
+        "--help"
+    ),
+    "replace": "--url= --queue/-q= --name= --delay= --at= --keep-id-for= --json --help",
+    "retry": "--url= --queue/-q= --from=stream,dlq --delay= --at= --json --help",
+    "export": "--url= --queue/-q= --overwrite --json --help",
+    "import": "--url= --queue/-q= --skip= --json --help",
+    "copy": "--from= --to= --queue/-q= --to-queue= --after= --json --help",
     "inspect": "--url= --queue/-q= --json --help",
     "plugins": "--json --help",
     "doctor": "--url= --queue/-q= --json --help",
     "dead-letters": "--help",
     "dead-letters list": "--url= --queue/-q= --json --help",
-    "dead-letters show": "--url= --queue/-q= --help",
-    "dead-letters requeue": "--url= --queue/-q= --help",
-    "dead-letters delete": "--url= --queue/-q= --help",
+    "dead-letters show": "--url= --queue/-q= --json --help",
+    "dead-letters requeue": "--url= --queue/-q= --json --help",
+    "dead-letters delete": "--url= --queue/-q= --json --help",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any
 
 import typer
@@ -36,26 +37,25 @@ def list_(url: options.Url, queue: options.Queue, json: options.Json = False) ->
 
 @app.command()
 @for_typer
-def show(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+def show(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """Show entries whole: the bytes, escaped, and the job in them where there is one."""
-    for entry in _found(session.with_backend(url, lambda backend: _all(backend, queue)), ids):
-        row = _row(entry)
-        for key in ("entry", "reason", "detail", "source_id"):
-            typer.echo(f"{key + ':':<11}{output.shown(row[key])}")
-        data = entry.fields.get("d", b"")
-        typer.echo(f"bytes:     {data!r}")
-        if (job := _envelope(data)) is not None:
-            name = entry.fields.get("n", b"").decode("utf-8", "replace")
-            typer.echo(f"job:       {output.shown(job.id)} {output.shown(name)} {_data(job)!r}")
+    found = _found(session.with_backend(url, lambda backend: _all(backend, queue)), ids)
+    if json:
+        output.print_json([_whole(entry) for entry in found])
+    else:
+        for entry in found:
+            _print(entry)
+    if len(found) < len(set(ids)):
+        raise typer.Exit(1)
 
 
 @app.command()
 @for_typer
-def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+def requeue(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """Move entries to the stream, for those in which a job can be read."""
 
-    async def go(backend: Backend) -> int:
-        letters, moved = _dead_letters(backend), 0
+    async def go(backend: Backend) -> list[str]:
+        letters, moved = _dead_letters(backend), list[str]()
         for entry in _found(await _all(backend, queue), ids):
             data = entry.fields.get("d", b"")
             if _envelope(data) is None:
@@ -65,17 +65,22 @@ def requeue(ids: Ids, url: options.Url, queue: options.Queue) -> None:
                 continue
             name = to_text(entry.fields.get("n", b""))
             if await letters.requeue_dead_letter(queue, entry.id, data, name):
-                typer.echo(f"{entry.id}\trequeued")
-                moved += 1
+                moved.append(entry.id)
         return moved
 
-    if session.with_backend(url, go) < len(ids):
+    moved = session.with_backend(url, go)
+    if json:
+        output.print_json({"requeued": moved})
+    else:
+        for id in moved:
+            typer.echo(f"{id}\trequeued")
+    if len(moved) < len(ids):
         raise typer.Exit(1)
 
 
 @app.command()
 @for_typer
-def delete(ids: Ids, url: options.Url, queue: options.Queue) -> None:
+def delete(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """Delete entries for good."""
 
     async def go(backend: Backend) -> int:
@@ -84,9 +89,33 @@ def delete(ids: Ids, url: options.Url, queue: options.Queue) -> None:
         return await letters.delete_dead_letters(queue, found) if found else 0
 
     deleted = session.with_backend(url, go)
-    typer.echo(f"{deleted} deleted")
+    if json:
+        output.print_json({"deleted": deleted})
+    else:
+        typer.echo(f"{deleted} deleted")
     if deleted < len(ids):
         raise typer.Exit(1)
+
+
+def _print(entry: StreamEntry) -> None:
+    row = _row(entry)
+    for key in ("entry", "reason", "detail", "source_id"):
+        typer.echo(f"{key + ':':<11}{output.shown(row[key])}")
+    data = entry.fields.get("d", b"")
+    typer.echo(f"bytes:     {data!r}")
+    if (job := _envelope(data)) is not None:
+        name = entry.fields.get("n", b"").decode("utf-8", "replace")
+        typer.echo(f"job:       {output.shown(job.id)} {output.shown(name)} {_data(job)!r}")
+
+
+def _whole(entry: StreamEntry) -> dict[str, Any]:
+    """An entry as JSON: its bytes as base64, and the job in them."""
+    data = entry.fields.get("d", b"")
+    row = _row(entry) | {"d": base64.b64encode(data).decode()}
+    if (job := _envelope(data)) is not None:
+        name = entry.fields.get("n", b"").decode("utf-8", "replace")
+        row |= {"id": job.id, "name": name, "attempt": job.attempt}
+    return row
 
 
 async def _all(backend: Backend, queue: str) -> list[StreamEntry]:

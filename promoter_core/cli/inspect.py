@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import difflib
-from contextlib import suppress
 from dataclasses import asdict
 
 from rich.table import Table
 
 from promoter_core import Backend, DelayedQueue, QueueStats
-from promoter_core.cli import options, output, session
-from promoter_core.spi import ConsumerGroup, FleetSupport
-
-SUGGEST_S = 1.0  # for finding the name that was meant
+from promoter_core.cli import near, options, output, session
+from promoter_core.spi import ConsumerGroup
 
 
 def inspect(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
     """Show a queue: depth, due, lag, next due time, streams, and who leads."""
 
-    async def go(backend: Backend) -> tuple[QueueStats, list[str]]:
+    async def go(backend: Backend) -> QueueStats:
         stats = await DelayedQueue(backend, queue).stats()
-        return stats, await _others(backend) if _is_unknown(stats) else []
+        if near.is_unknown(stats):
+            await near.say(backend, queue)
+        return stats
 
-    stats, others = session.with_backend(url, go)
-    if _is_unknown(stats):
-        near = difflib.get_close_matches(queue, others, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        output.note(f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{hint}")
+    stats = session.with_backend(url, go)
     if json:
         output.print_json({"queue": queue, **asdict(stats)})
         return
@@ -35,21 +28,6 @@ def inspect(url: options.Url, queue: options.Queue, json: options.Json = False) 
     for label, value in _rows(stats):
         table.add_row(output.plain(label), output.plain(value))
     output.out.print(table)
-
-
-def _is_unknown(s: QueueStats) -> bool:
-    return not (s.depth or s.stream_len or s.events_len or s.dlq_len or s.groups) and s.holder is None
-
-
-async def _others(backend: Backend) -> list[str]:
-    """Some queues that the store has, as far as they are found in a moment."""
-    found: set[str] = set()
-    if isinstance(backend, FleetSupport):
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SUGGEST_S):
-                async for page in backend.find_queues("*"):
-                    found.update(page)
-    return sorted(found)
 
 
 def _group(g: ConsumerGroup) -> str:

@@ -1,17 +1,12 @@
-"""Options and arguments that several commands share, and their parsers."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta
 from typing import Annotated
 
-from promoter_core import ConfigError, JobError
+from promoter_core import ConfigError
 from promoter_core.cli.arguments import Option
 from promoter_core.spi import check_queue_name, is_pattern
-
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
 def one_queue(name: str | None) -> str | None:
@@ -29,29 +24,21 @@ Queue = Annotated[
     str,
     Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="The queue's name.", show_default=False, callback=one_queue),
 ]
+Queues = Annotated[
+    str,
+    Option(
+        "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue, or a pattern such as 'mail-*'.", show_default=False
+    ),
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
-
-
-def parse_duration(text: str) -> timedelta:
-    """`500ms`, `5s`, `1h30m`, `2d`, or a number of seconds. Raises JobError."""
-    try:
-        return timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        pass
-    if not text or _PART.sub("", text):
-        raise JobError(f"{text!r} is no duration: expected a number with a unit, such as 500ms, 5s, 1h30m or 2d")
-    try:
-        return timedelta(milliseconds=sum(float(n) * _UNITS_MS[unit] for n, unit in _PART.findall(text)))
-    except OverflowError:
-        raise JobError(f"a delay of {text} is out of range") from None
-
-
-def parse_time(text: str) -> datetime:
-    """ISO 8601 with a time zone. Raises JobError."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise JobError(f"{text!r} is no ISO 8601 time: expected one such as 2030-01-31T09:00:00Z") from None
-    if at.tzinfo is None:
-        raise JobError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +02:00")
-    return at
+Delay = Annotated[str | None, Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")]
+At = Annotated[str | None, Option("--at", help="A time: 2030-01-31T09:00:00Z, 'in 1h30m', 'tomorrow 09:00'.")]
+KeepIdFor = Annotated[
+    str | None,
+    Option("--keep-id-for", help="How long its id stays taken after it ran: 0, 30m, 2d; an hour if left out."),
+]
+Where = Annotated[list[str] | None, Option("--where", metavar="name=N", help="Jobs with this name only.")]
+DueFrom = Annotated[str | None, Option("--due-from", metavar="TIME", help="Jobs due then or later, as for --at.")]
+DueBefore = Annotated[str | None, Option("--due-before", metavar="TIME", help="Jobs due before then, as for --at.")]
+All = Annotated[bool, Option("--all", help="All waiting jobs.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Tell how many jobs are meant, and change nothing.")]

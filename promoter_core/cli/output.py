@@ -24,7 +24,9 @@ def note(message: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    # On one line, and with nothing in it that would control a terminal.
+    typer.echo(text if text.isprintable() else json.dumps(value))
 
 
 def show_time(ms: int | None) -> str:

@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from promoter_core import Backend, ConfigError, DelayedQueue, JobError, Scheduled
+from promoter_core import Backend, DelayedQueue, JobError, JobExistsError, JobOutcome, Scheduled
 from promoter_core.cli import options, output, session
 from promoter_core.cli.arguments import Argument, Option
+from promoter_core.cli.data import read_data
+from promoter_core.cli.times import due_time, parse_duration
+
+SAID = {
+    JobOutcome.KEPT: "already scheduled: nothing was changed",
+    JobOutcome.ALREADY_PROMOTED: "already promoted, and its id is still taken: nothing was changed",
+    JobOutcome.REPLACED: "the waiting job with this id was replaced",
+    JobOutcome.MOVED: "the waiting job with this id has the new due time",
+}
+
+
+class OnRepeat(StrEnum):
+    KEEP = "keep"
+    REPLACE = "replace"
+    EXTEND = "extend"
+    ERROR = "error"
 
 
 def schedule(
     data: Annotated[str, Argument(metavar="JSON", help="The job's data as JSON; - reads it from stdin.")],
     url: options.Url,
     queue: options.Queue,
-    delay: Annotated[str | None, Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")] = None,
-    at: Annotated[str | None, Option("--at", help="An ISO 8601 time with its zone: 2030-01-31T09:00:00Z.")] = None,
+    delay: options.Delay = None,
+    at: options.At = None,
     name: Annotated[str, Option("--name", help="What consumers are to run.")] = "",
     id: Annotated[str | None, Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
+    on_repeat: Annotated[OnRepeat, Option("--on-repeat", help="Where a job with this id waits.")] = OnRepeat.KEEP,
+    keep_id_for: options.KeepIdFor = None,
+    json: options.Json = False,
 ) -> None:
     """Schedule a job; prints its id."""
-    if (delay is None) == (at is None):
-        raise JobError("give either --delay or --at, such as --delay 5s")
-    value = _parse(sys.stdin.read() if data == "-" else data)
-    when: dict[str, Any] = {"delay": options.parse_duration(delay)} if delay is not None else {}
-    if at is not None:
-        when = {"at": options.parse_time(at)}
+    if id is None and (on_repeat is not OnRepeat.KEEP or keep_id_for is not None):
+        raise JobError("--on-repeat and --keep-id-for are about a job's id: give --id as well")
+    more: dict[str, Any] = due_time(delay, at)
+    if keep_id_for is not None:
+        more["keep_id_for"] = parse_duration(keep_id_for)
+    value = read_data(data)
 
     async def go(backend: Backend) -> Scheduled:
-        scheduled = await DelayedQueue(backend, queue).schedule(value, name=name, job_id=id, **when)
-        if not (backend.capabilities.durable or backend.capabilities.shared):
-            raise ConfigError(
-                f"{url.partition(':')[0]}:// keeps its jobs in this process, which ends here: give the URL of a server"
-            )
+        scheduled = await DelayedQueue(backend, queue).schedule(
+            value, name=name, job_id=id, on_repeat=on_repeat.value, **more
+        )
+        session.check_lasting(backend, url)
         return scheduled
 
-    scheduled = session.with_backend(url, go)
-    typer.echo(scheduled.id)
-    if not scheduled.created:
-        output.note("already scheduled: nothing was changed")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise JobError(f"the job's data has the key {twice!r} twice in one object")
-    return value
-
-
-def _constant(name: str) -> Any:
-    raise JobError(f"the job's data is not valid JSON: {name} is no JSON number")
-
-
-def _parse(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except json.JSONDecodeError as exc:
-        raise JobError(
-            f"the job's data is not valid JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}; "
-            """quote it for the shell, as '{"to": "ada@example.com"}'"""
-        ) from None
-    except RecursionError:
-        raise JobError("the job's data is nested too deep") from None
+        scheduled = session.with_backend(url, go)
+    except JobExistsError as exc:
+        output.fail(str(exc))
+        raise typer.Exit(1) from None
+    if json:
+        output.print_json({"id": scheduled.id, "outcome": scheduled.outcome})
+        return
+    typer.echo(output.shown(scheduled.id))
+    if scheduled.outcome in SAID:
+        output.note(SAID[scheduled.outcome])

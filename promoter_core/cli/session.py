@@ -38,3 +38,13 @@ def with_backend(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
             return await use(backend)
 
     return asyncio.run(go())
+
+
+def check_lasting(backend: Backend, url: str) -> None:
+    """Raise ConfigError for a backend whose jobs end with this process."""
+    if not (backend.capabilities.durable or backend.capabilities.shared):
+        from promoter_core import ConfigError
+
+        raise ConfigError(
+            f"{url.partition(':')[0]}:// keeps its jobs in this process, which ends here: give the URL of a server"
+        )

@@ -127,8 +127,8 @@ def repack_attempt(packed: bytes, attempt: int) -> bytes:
 
 def says_no_index(packed: bytes) -> bool:
     """Whether an envelope has the form that `pack_envelope` gives it with `index=False`."""
-    header = {0xDC: 3, 0xDD: 5}.get(packed[0], 1)
-    return packed[header] == 0xD9 and packed[header + 1] < 32
+    header = {b"\xdc": 3, b"\xdd": 5}.get(packed[:1], 1)
+    return packed[header : header + 1] == b"\xd9" and packed[header + 1 : header + 2] < b" "
 
 
 def pack_data(data: object) -> bytes:

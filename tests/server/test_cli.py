@@ -176,7 +176,7 @@ U, Q = ("--url", "memory://"), ("--queue", "q")
         (("schedule", *U, *Q, "--delay", "5 parsecs", "1"), 2, "'5 parsecs' is no duration"),
         (("schedule", *U, *Q, "--delay", "nan", "1"), 2, "duration"),
         (("schedule", *U, *Q, "--delay", "-5", "1"), 2, "out of range"),
-        (("schedule", *U, *Q, "--at", "tomorrow", "1"), 2, "is no ISO 8601 time"),
+        (("schedule", *U, *Q, "--at", "whenever", "1"), 2, "expected ISO 8601"),
         (("schedule", *U, *Q, "--at", "2030-01-01T00:00:00", "1"), 2, "has no time zone"),
         (("schedule", *U, *Q, "1"), 2, "give either --delay or --at"),
         (("schedule", *U, *Q, "--delay", "1s", "--name", "x" * 300, "1"), 2, "name is 300 bytes long"),

@@ -1,0 +1,38 @@
+"""A job's data as an argument: JSON, or `-` for stdin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from promoter_core import JobError
+
+
+def read_data(text: str) -> Any:
+    """Raises JobError."""
+    return _parse(sys.stdin.read() if text == "-" else text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise JobError(f"the job's data has the key {twice!r} twice in one object")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise JobError(f"the job's data is not valid JSON: {name} is no JSON number")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except json.JSONDecodeError as exc:
+        raise JobError(
+            f"the job's data is not valid JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}; "
+            """quote it for the shell, as '{"to": "ada@example.com"}'"""
+        ) from None
+    except RecursionError:
+        raise JobError("the job's data is nested too deep") from None
