@@ -10,12 +10,22 @@ from datetime import UTC, datetime
 import pytest
 
 from promoter_core import DelayedQueue, JobOutcome, Promoter, unpack_envelope
-from promoter_core.spi import CHASQUIMQ, StreamName
+from promoter_core.spi import (
+    CHASQUIMQ,
+    JobRequest,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    StreamName,
+    pack_envelope,
+)
 from tests.leap import leap
 
 chasquimq = pytest.importorskip("chasquimq")
 pytestmark = pytest.mark.server
 
+HOUR_MS = 3_600_000
 REMOVED, NOT_FOUND = JobOutcome.REMOVED, JobOutcome.NOT_FOUND
 
 
@@ -115,6 +125,28 @@ async def test_their_jobs_are_known_for_as_long_as_they_wait(client, backend, th
     assert sorted(unpack_envelope(e.fields["d"]).id for e in entries) == ["j0", "j2"]
     assert await queue.cancel("j0") is JobOutcome.ALREADY_PROMOTED
     assert not (await queue.schedule(1, delay=60, job_id="j2")).created
+
+
+async def test_their_jobs_are_changed_by_us_and_ours_are_cancelled_by_them(client, backend, theirs, name):
+    """Whoever scheduled a job: each finds it, and sees its id taken as long as it waits."""
+    ids = [(await theirs.add("task", {"n": i}, delay_ms=60_000, job_id=f"job-é{i}")).id for i in range(4)]
+    plain = (await theirs.add("task", 5, delay_ms=60_000)).id
+    jobs = await backend.get_jobs(name, [*ids, plain])
+    assert [(job.id, job.name, job.unique) for job in jobs] == [(id, "task", id != plain) for id in [*ids, plain]]
+    request = JobRequest(ids[1], pack_envelope(ids[1], b"\xc0", 0, 0), delay_ms=9 * HOUR_MS, unique=True)
+    changes = [Reschedule(job=ids[0], delay_ms=9 * HOUR_MS), Replace(request=request), RunNow(job=ids[2])]
+    moved = Reschedule(job=plain, delay_ms=9 * HOUR_MS)
+    outcomes = await backend.change_jobs(name, [*changes, Remove(job=ids[3]), moved])
+    assert [outcome.value for outcome in outcomes] == ["moved", "replaced", "promoted", "removed", "moved"]
+    (entry,) = await backend.read(name, StreamName.JOBS, "", 10)
+    assert entry.fields == {"d": jobs[2].envelope, "n": b"task"}, "byte for byte"
+    await leap(client, name, 8 * HOUR_MS)
+    depth = (await backend.stats(name)).depth
+    for id in ids[:2]:
+        await theirs.add("task", 1, delay_ms=60_000, job_id=id)
+    assert (await backend.stats(name)).depth == depth, "their producer finds the ids taken"
+    assert [await theirs.cancel_delayed(id) for id in [*ids[:2], "never"]] == [True, True, False]
+    assert (await backend.stats(name)).depth == 1
 
 
 @pytest.mark.parametrize("serializer", ["msgpack", "msgspec", "pydantic"])

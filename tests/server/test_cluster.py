@@ -103,9 +103,13 @@ async def test_a_slot_is_migrated_while_its_queue_drains(cluster, scheme):
     cluster.end_migration(slot, target, source)
 
 
+def a_request(id, **more):
+    return JobRequest(id, pack_envelope(id, b"\xc0", 0, 0), delay_ms=600_000, unique=True, **more)
+
+
 def changes_of(*ids):
     for id in ids:
-        request = JobRequest(id, pack_envelope(id, b"\xc0", 0, 0), delay_ms=1, unique=True, keep_id_ms=5)
+        request = a_request(id, keep_id_ms=6)
         yield from (Reschedule(job=id, delay_ms=1), Remove(job=id), Replace(request=request))
         yield from (Replace(request=request, keep_data=True), RunNow(job=id), RunNow(job=id, max_stream_len=0))
 
@@ -121,6 +125,7 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
         slot, source = cluster.slot(k.lock), cluster.owner(k.lock)
         target = (source + 1) % 3
         await jobs.schedule_many([Job(data=i, delay=600, job_id=f"j{i}") for i in range(6)])
+        await backend.schedule(queue, [a_request("kept", keep_id_ms=5)])
         cluster.begin_migration(slot, source, target)
         client = cluster.clients[source]
         for key in (k.marker + b"j1", k.index + b"j2"):
@@ -131,7 +136,10 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
             lambda: jobs.cancel("j0"),
             lambda: jobs.cancel("j1"),
             lambda: jobs.cancel("j2"),
-            *(lambda change=change: backend.change_jobs(queue, [change]) for change in changes_of("j0", "j1", "j2")),
+            *(
+                lambda change=change: backend.change_jobs(queue, [change])
+                for change in changes_of("j0", "j1", "j2", "kept")
+            ),
         ):
             scores = client.zrange(k.delayed, 0, -1, withscores=True)
             with pytest.raises(TransientError):
@@ -143,7 +151,7 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
             pass
         cluster.end_migration(slot, source, target)
 
-        for job in ("j0", "j1", "j2"):
+        for job in ("j0", "j1", "j2", "kept"):
             assert await once_it_answers(lambda job=job: jobs.cancel(job)) == "removed"
         assert (await jobs.schedule(1, delay=600, job_id="j1")).created, "its id is free again"
         assert (await jobs.stats()).depth == 4

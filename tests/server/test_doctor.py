@@ -129,6 +129,15 @@ async def test_a_missing_permission_is_named(server):
     assert "pw" not in json.dumps(list(findings))
 
 
+async def test_without_getdel_ids_stay_taken_and_it_says_so(server):
+    async with Redis(port=server.port) as client:
+        await client.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-getdel")
+    _, findings = doctor(f"redis://poor:pw@{server.address}")
+    assert find(findings, "ids stay taken")[1] == ("warning", "allow GETDEL, if producers use keep_id_for")
+    assert find(findings, "scripts and all their commands")[1][0] == "ok"
+    assert server.ask("KEYS", "*") == b"*0\r\n", "it leaves nothing behind"
+
+
 def test_a_server_that_is_not_there_is_one_line():
     run = promoter("doctor", "--url", "redis://127.0.0.1:1")
     assert run.returncode == 1

@@ -181,7 +181,7 @@ def run(client, k, text, tick, now_ms):
         int(tick.want_jobs),
         k.index,
         k.trace if tick.traces else b"",
-        *([k.marker] if tick.markers else []),
+        *([k.marker, k.keep] if tick.markers else []),
     ]
     try:
         reply = client.eval(text, 5, k.lock, k.delayed, k.stream, k.events, k.dlq, *args, now_ms)

@@ -63,6 +63,7 @@ async def test_another_producers_job_that_is_moved_is_known_as_long_as_it_waits(
         await client.set(prefix + b"a", value, px=60_000 + HOUR_MS)
     assert (await backend.get_jobs(name, ["a"]))[0].unique
     assert await backend.change_jobs(name, [Reschedule(job="a", delay_ms=10 * HOUR_MS)]) == [JobOutcome.MOVED]
+    assert (await client.get(keys.index + b"a"), await client.ttl(keys.index + b"a")) == (member("a"), -1)
     await leap(client, name, 9 * HOUR_MS)
     (again,) = await backend.schedule(name, [request("a", unique=True)])
     assert again.outcome is JobOutcome.KEPT
@@ -163,3 +164,17 @@ async def test_a_promotion_with_kept_ids_leaves_no_key_in_the_servers_tracking_t
     before = (await client.info("stats"))["tracking_total_keys"]
     assert (await promote(backend, name, limit=1_000)).promoted == 500
     assert (await client.info("stats"))["tracking_total_keys"] <= before + 10
+
+
+async def test_a_job_with_the_id_of_one_that_was_promoted_does_not_prolong_its_marker(backend, client, name, keys):
+    await backend.schedule(name, [request("a", unique=True, delay_ms=0)])
+    await promote(backend, name)
+    await leap(client, name, HOUR_MS // 2)
+    await backend.schedule(name, [request("a", name="another")])
+    (job,) = await backend.get_jobs(name, ["a"])
+    assert (job.unique, job.keep_id_ms) == (False, None)
+    left = await client.pttl(keys.marker + b"a")
+    await backend.change_jobs(name, [Reschedule(job="a", delay_ms=9 * HOUR_MS)])
+    assert await client.pttl(keys.marker + b"a") <= left
+    assert await backend.change_jobs(name, [RunNow(job="a")]) == [JobOutcome.PROMOTED]
+    assert (await client.get(keys.marker + b"a"), await client.pttl(keys.marker + b"a") <= left) == (b"1", True)
