@@ -10,7 +10,7 @@ import pytest
 
 from promoter_core import DelayedQueue, Job, JobExistsError, JobOutcome, connect
 from promoter_core.client import sweep
-from promoter_core.spi import ManagementSupport, Reschedule, StreamName
+from promoter_core.spi import Reschedule, StreamName
 from promoter_core.testing import FaultyBackend
 
 pytestmark = pytest.mark.server
@@ -35,8 +35,6 @@ async def counting(request, valkey):
     if request.param == "glide":
         pytest.importorskip("glide")
     async with connect(valkey.url.replace("redis://", f"{request.param}://")) as backend:
-        if not isinstance(backend, ManagementSupport):
-            pytest.skip("this backend has no ManagementSupport")
         counting = Counting(backend)
         counting.moved = Counter()
         yield counting
