@@ -50,8 +50,9 @@ COUNTED_AT_ONCE = 5_000  # bounds, by one call of the script
 WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
 
 # How change.lua and jobs.lua find a job.
-BY_INDEX, BY_MEMBER, LOOKED_FOR, NOT_IN_ALL, NOT_IN_PART = b"?", b"=", b"#", b"!", b"~"
-UNSURE = 2
+BY_INDEX, BY_INDEX_ALONE, BY_MEMBER, LOOKED_FOR, NOT_IN_ALL, NOT_IN_PART = b"?", b"-", b"=", b"#", b"!", b"~"
+AMONG_FIRST = b""  # and here: to be looked for, but not far
+UNSURE, UNSURE_DUE = 2, 8
 OUTCOMES = {
     0: JobOutcome.NOT_FOUND,
     1: JobOutcome.REMOVED,
@@ -215,8 +216,9 @@ class WaitingJobs:
                 if head:
                     self._head_changed(queue)
                 for (one, _), answer in zip(chunk, answers, strict=True):
-                    if answer == UNSURE:
-                        unsure.append(one)
+                    if answer in (UNSURE, UNSURE_DUE):
+                        near = answer == UNSURE_DUE and one.how == BY_INDEX_ALONE
+                        unsure.append(Wanted(one.place, one.id, AMONG_FIRST) if near else one)
                         waiting_for.add(one.id)
                     outcomes[one.place] = OUTCOMES.get(answer, JobOutcome.NOT_FOUND)
         return unsure
@@ -224,13 +226,15 @@ class WaitingJobs:
     async def _find(self, queue: str, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Look for jobs in the set itself, up to LOOKED_AT_MOST jobs of it: how each is found now."""
         found: list[Wanted] = []
-        ids = list(dict.fromkeys(one.id for one in wanted if one.how == BY_INDEX))
+        far = list(dict.fromkeys(one.id for one in wanted if one.how in (BY_INDEX, BY_INDEX_ALONE)))
+        near = list(dict.fromkeys(one.id for one in wanted if one.how == AMONG_FIRST))
         members: dict[bytes, bytes] = {}
         ends: dict[bytes, bytes] = {}
-        for some in chunked(ids, SOUGHT_AT_ONCE):
+        pieces = [(ids, LOOKED_AT_MOST) for ids in chunked(far, SOUGHT_AT_ONCE)]
+        for some, most in [*pieces, *((ids, LOOKED_AT_ONCE) for ids in chunked(near, SOUGHT_AT_ONCE))]:
             sought = dict.fromkeys(some)
             at, looked = LookedAt(), 0
-            while sought and not at.end and looked < LOOKED_AT_MOST:
+            while sought and not at.end and looked < most:
                 at = await self._look(queue, at, tuple(sought))
                 looked += at.looked
                 for id, member in at.found:
@@ -238,7 +242,7 @@ class WaitingJobs:
                     sought.pop(id, None)
             ends |= dict.fromkeys(sought, NOT_IN_ALL if at.end else NOT_IN_PART)
         for one in wanted:
-            if one.how != BY_INDEX:
+            if one.how not in (BY_INDEX, BY_INDEX_ALONE, AMONG_FIRST):
                 found.append(one)
             elif one.id in members:
                 found.append(Wanted(one.place, one.id, LOOKED_FOR, members[one.id]))
@@ -264,7 +268,7 @@ def _before(due_ms: int) -> bytes:
 
 def _wanted(place: int, change: JobChange) -> Wanted:
     if isinstance(change, Replace):
-        return Wanted(place, to_bytes(change.request.id), BY_INDEX if change.search else NOT_IN_PART)
+        return Wanted(place, to_bytes(change.request.id), BY_INDEX if change.search else BY_INDEX_ALONE)
     if isinstance(job := change.job, StoredJob):
         return Wanted(place, to_bytes(job.id or ""), BY_MEMBER, member_of(job))
     return Wanted(place, to_bytes(job))

@@ -102,10 +102,15 @@ async def test_what_a_marker_says_of_an_id_that_no_job_has(backend, client, name
     for id, (value, px, _) in markers.items():
         if value is not None:
             await client.set(keys.marker + id.encode(), value, px=px)
-    await client.set(keys.marker + b"kept, by another promoter", "1", px=5 * HOUR_MS)
-    await client.set(keys.keep + b"kept, by another promoter", 5 * HOUR_MS)
-    expected = [outcome for _, _, outcome in markers.values()] + [JobOutcome.ALREADY_PROMOTED]
-    ids = [*markers, "kept, by another promoter"]
+    kept = {
+        "kept, by another promoter": ("4", JobOutcome.ALREADY_PROMOTED),
+        "another producer's, and the keep key is of a job before": ("1", JobOutcome.NOT_FOUND),
+    }
+    for id, (value, _) in kept.items():
+        await client.set(keys.marker + id.encode(), value, px=5 * HOUR_MS)
+        await client.set(keys.keep + id.encode(), 5 * HOUR_MS)
+    expected = [*(outcome for _, _, outcome in markers.values()), *(outcome for _, outcome in kept.values())]
+    ids = [*markers, *kept]
     for others in ([], [request("other")]):
         await backend.schedule(name, others)
         for kind in (Remove, Reschedule, RunNow):

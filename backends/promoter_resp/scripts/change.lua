@@ -1,7 +1,7 @@
 -- Changes waiting jobs, each atomic for itself and against promotion.
 -- KEYS: delayed, and where a job is to run now: stream, events
 -- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, channel for announcements,
---       then for each change its kind, the id, how the job is found ("?" by the index; "!" after a look through the whole
+--       then for each change its kind, the id, how the job is found ("?" by the index, "-" so too; "!" after a look through the whole
 --       set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so too, or
 --       else by the index), its member or "", and for the kinds
 --       move: when ("+ms" from the server's clock, or absolute ms)
@@ -10,7 +10,7 @@
 --       replace: flags (1 unique, 2 index, 4 keep the data, 8 keep the name, 16 keep the due time), when, for how many ms
 --         the id stays taken after the promotion ("" for the usual time), the new member, its trace context or ""
 -- Reply: {1 when the set has another head now, or 0, what became of each: see the first lines, …}. UNSURE: look.lua has to
---        look for it, nothing was done.
+--        look for it, nothing was done; UNSURE_DUE: among the first jobs only.
 -- While a slot moves, a key that a script only derives may be elsewhere: then the server refuses to touch it. So all
 -- keys are touched before the first write of a change. What may be refused comes first, and nothing leaves the set before
 -- its successor is there.
@@ -44,7 +44,7 @@ end
 local function missing(id, how)
   if by_index(id) or id == '' then return NOT_FOUND end
   local says = told(id, call('PTTL', marker_prefix .. id))
-  if says == 'promoted' or says == 'lasting' or says == 'overdue' and how ~= '~' then return ALREADY_PROMOTED end
+  if says == 'promoted' or says == 'just due' or says == 'lasting' or says == 'overdue' and how ~= '~' then return ALREADY_PROMOTED end
   return NOT_FOUND
 end
 
@@ -182,8 +182,12 @@ while i <= #ARGV do
     member, score = by_index(id)
   end
   local outcome
-  if deferred[id] or how == '?' and not score and may_wait(id) then -- or after another change of this job
-    outcome, deferred[id] = UNSURE, true
+  local look = deferred[id] -- after another change of this job
+  if not look and not score then
+    look = how == '?' and may_wait(id) and UNSURE or how == '-' and lost_index(id)
+  end
+  if look then
+    outcome, deferred[id] = look, look
   elseif kind == 'replace' then
     local flags = tonumber(a)
     if score or flags < 16 then

@@ -1,7 +1,7 @@
 -- Looks up waiting jobs; changes nothing.
 -- KEYS: delayed
 -- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, then for each job: its id,
---       how it is found ("?" by the index, "#" by its member), and its member or ""
+--       how it is found ("?" by the index, "#" by its member, or else by the index), and its member or ""
 -- Reply: for each {score, member, unique (1/0), keep in ms or -1, trace context or ""}, or 0 when it does not wait, or 2
 --        when look.lua has to look for it. It ends early, with one at least, when the members are large.
 local call, byte, sub, format = redis.call, string.byte, string.sub, string.format
@@ -21,7 +21,8 @@ for i = 5, #ARGV, 3 do
   local id, how, member, score = ARGV[i], ARGV[i + 1], ARGV[i + 2], nil
   if how == '#' then
     score = call('ZSCORE', delayed, member)
-  else
+  end
+  if not score then -- by now another job may be in its place, with an index
     member, score = by_index(id)
   end
   if score then

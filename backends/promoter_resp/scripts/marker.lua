@@ -1,6 +1,8 @@
 -- Included by scripts that have `call`, `format`, `now` and the prefixes of the keys as locals.
--- The dedup marker of an id: "1" from a producer, "2" since a promotion, "3" from look.lua for a job that is overdue.
-local PROMOTED, OVERDUE = '2', '3'
+-- The dedup marker of an id: "1" from a producer, "2" since a promotion, "3" from look.lua for a job that is overdue, "4"
+-- from a producer that wrote a keep key with it. So a "1" says that a keep key is of a job before: another producer, which
+-- knows nothing of keep keys, removed that and took the id anew.
+local PLAIN, PROMOTED, OVERDUE, WITH_KEEP = '1', '2', '3', '4'
 local GRACE_MS = 3600000 -- how long a marker outlives the due time, so that a late repeat is a no-op
 local LATE_MS = 3540000 -- jobs that are later than this may have lost a marker that ends an hour after the due time
 local SPARE_MS = 1000 -- times to live have been rounded up to seconds
@@ -19,7 +21,8 @@ end
 local function take(id, due, keep)
   local left = due - now
   if left < -LATE_MS then left = 0 end
-  call('SET', marker_prefix .. id, '1', 'PX', format('%.0f', left + math.max(keep or 0, GRACE_MS)))
+  local value = keep and WITH_KEEP or PLAIN
+  call('SET', marker_prefix .. id, value, 'PX', format('%.0f', left + math.max(keep or 0, GRACE_MS)))
   left = math.max(left, 0)
   flag(marker_prefix, left, UNIQUE_S) -- by this key a late promotion sees that there are any
   if keep then
@@ -37,7 +40,8 @@ local function put_trace(id, due, trace)
 end
 
 local function keep_of(id)
-  return tonumber(call('GET', keep_prefix .. id) or nil)
+  local keep = call('GET', keep_prefix .. id)
+  return keep and call('GET', marker_prefix .. id) ~= PLAIN and tonumber(keep) or nil
 end
 
 -- What the marker of an id says of a job that no index finds. `left` is its PTTL.
@@ -47,5 +51,6 @@ local function told(id, left)
   local value = call('GET', marker_prefix .. id)
   if value == PROMOTED then return 'promoted' end
   if value == OVERDUE then return 'overdue' end -- or promoted since
-  return left <= math.max(keep_of(id) or 0, GRACE_MS) + SPARE_MS and 'promoted' or 'not due yet'
+  local after = left - math.max(keep_of(id) or 0, GRACE_MS)
+  return after <= 0 and 'promoted' or after <= SPARE_MS and 'just due' or 'not due yet'
 end

@@ -190,6 +190,18 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   if indexed > 0 then
     local known = pcall('DEL', unpack(index, 1, indexed))
     local unique = known ~= 0 -- perhaps: a unique job has an index; or a marker by look.lua, which lasts
+    -- The bare prefix is a key as long as any job of the queue has a keep key: for how long its id stays taken from now.
+    if unique and keep_prefix and keeps == nil then
+      keeps = pcall('EXISTS', keep_prefix) == 1
+    end
+    local kept = unique and keeps and {}
+    for i = 1, kept and indexed or 0 do
+      local id = sub(index[i], #index_prefix + 1)
+      local keep = pcall('GETDEL', keep_prefix .. id)
+      if keep and not keep.err and pcall('GET', marker_prefix .. id) ~= '1' then -- "1": of a job before, see marker.lua
+        kept[i] = keep
+      end
+    end
     if unique and before < to_extend then
       for i = 1, indexed do
         local marker = marker_prefix .. sub(index[i], #index_prefix + 1)
@@ -200,21 +212,16 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
         end
       end
     end
-    -- The bare prefix is a key as long as any job of the queue has a keep key: for how long its id stays taken from now.
-    if unique and keep_prefix and keeps == nil then
-      keeps = pcall('EXISTS', keep_prefix) == 1
-    end
-    for i = 1, unique and keeps and indexed or 0 do
-      local id = sub(index[i], #index_prefix + 1)
-      local kept = pcall('GETDEL', keep_prefix .. id)
-      local keep = kept and not kept.err and tonumber(kept)
+    for i = 1, kept and indexed or 0 do
+      local keep = tonumber(kept[i])
       if keep then
+        local id = sub(index[i], #index_prefix + 1)
         local marker = marker_prefix .. id
         -- A marker that ends later is of another job with this id, which waits. A write again, where one will do.
         local most = math.max(keep, GRACE_S * 1000) + 2000
         local left = pcall('PEXPIRE', marker, format('%.0f', most), 'GT') ~= 1 and tonumber(pcall('PTTL', marker))
         if left and left > most then
-          pcall('SET', keep_prefix .. id, kept, 'PX', format('%.0f', left + KEPT_MS))
+          pcall('SET', keep_prefix .. id, kept[i], 'PX', format('%.0f', left + KEPT_MS))
         elseif keep > 0 then
           pcall('SET', marker, '2', 'PX', format('%.0f', keep)) -- "2" since a promotion
         else

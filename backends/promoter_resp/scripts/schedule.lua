@@ -40,9 +40,9 @@ local function taken(id)
   if left > 0 then
     call('PEXPIRE', marker, left)
   elseif left == -1 then
-    call('SET', marker, '1')
+    call('SET', marker, call('GET', marker))
   elseif waits then
-    call('SET', marker, '1', 'PX', GRACE_MS)
+    call('SET', marker, keep_of(id) and WITH_KEEP or PLAIN, 'PX', GRACE_MS)
   else
     return nil
   end

@@ -1,7 +1,14 @@
 -- Included by scripts that have `call`, `byte`, `sub`, `delayed`, `now` and the prefixes of the keys as locals, and
 -- id_of.lua and marker.lua before it.
-local NOT_FOUND, UNSURE, ALREADY_PROMOTED = 0, 2, 3
+local NOT_FOUND, UNSURE, ALREADY_PROMOTED, UNSURE_DUE = 0, 2, 3, 8
+local LOST_MS = 5000 -- for this long after its due time a job may wait that another promoter has taken the index of
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999
+
+local due_now
+local function some_due()
+  if not due_now then due_now = call('ZCOUNT', delayed, '-inf', format('%.0f', now)) end
+  return due_now > 0
+end
 
 -- Where the envelope of a member begins; nil when it is malformed, by the rules of promote.lua.
 local function envelope_at(member)
@@ -47,12 +54,23 @@ local function is_unique(id, member, due, index, keep)
   return math.abs(left - (due - now) - math.max(keep or 0, GRACE_MS)) <= 2 * SPARE_MS
 end
 
+-- Whether a job that has taken its id may wait, though no index finds it: ChasquiMQ's promoter deletes the index of a job
+-- a moment after it has promoted it, even when another job with the same id has come meanwhile. UNSURE, or UNSURE_DUE when
+-- it is one of those that are due.
+local function lost_index(id)
+  local marker = marker_prefix .. id
+  local left = call('PTTL', marker)
+  local value = left > 0 and call('GET', marker)
+  if value ~= PLAIN and value ~= WITH_KEEP then return nil end
+  local after = left - math.max(keep_of(id) or 0, GRACE_MS)
+  if after > 0 then return call('ZCARD', delayed) > 0 and UNSURE end
+  if after > -LOST_MS then return some_due() and UNSURE_DUE end
+end
+
 -- Whether a job that no index finds may be in the set. A marker that ends within the hour says that it has been due.
-local due_now
 local function may_wait(id)
   if call('ZCARD', delayed) == 0 then return false end
   local says = id ~= '' and told(id, call('PTTL', marker_prefix .. id))
   if says ~= 'promoted' and says ~= 'overdue' then return true end
-  if not due_now then due_now = call('ZCOUNT', delayed, '-inf', format('%.0f', now)) end
-  return due_now > 0
+  return some_due()
 end
