@@ -187,7 +187,8 @@ class Registry:
         spec = registered.spec
         if registered.missing:
             modules, what = " and ".join(registered.missing), f"{registered.kind} {spec.name!r}"
-            raise PluginError(f"{what} needs the module {modules}, which is not installed: {_install(spec)}")
+            needs = f"module {modules}, which is" if len(registered.missing) == 1 else f"modules {modules}, which are"
+            raise PluginError(f"{what} needs the {needs} not installed: {_install(spec)}")
         module, _, attribute = spec.target.partition(":")
         try:
             target = getattr(importlib.import_module(module), attribute)

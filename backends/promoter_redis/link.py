@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -79,6 +80,9 @@ class Link:
     async def is_usable(self) -> bool:
         """It is open, and no reply to anything is on its way."""
         look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
+        if getattr(asyncio.current_task(), "_must_cancel", False):
+            # It was cancelled while it waited for nothing: the time-out of no time in `look` would swallow that.
+            await asyncio.sleep(0)
         try:
             return self.connection.is_connected and not await look()
         except (rx.ConnectionError, OSError):

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
 
 def main() -> None:
     """The entry point. Says how to get what it needs where the `cli` extra is not installed."""
@@ -26,6 +28,13 @@ def main() -> None:
     from promoter_core.cli.signals import end_at_once_on_signals
 
     end_at_once_on_signals()
+    try:
+        _start()
+    except KeyboardInterrupt:  # while it is imported
+        sys.exit(INTERRUPTED)
+
+
+def _start() -> None:
     from promoter_core.cli import launch
 
     try:

@@ -15,6 +15,7 @@ from promoter_core.cli.times import due_time, parse_duration, parse_step
 
 Ids = Annotated[list[str] | None, Argument(metavar="[ID…]", help="The ids of the jobs.", show_default=False)]
 DUE = "--where, --due-from and --due-before"
+STEP = 500  # jobs, that a sweep changes at a time
 
 Sweep = Callable[[DelayedQueue, jobs.Range, dict[str, Any]], Awaitable[BulkResult]]
 Named = Callable[[DelayedQueue], Awaitable[Sequence[JobOutcome]]]
@@ -152,6 +153,8 @@ def _named(
 def _all_that_fit(
     url: str, queue: str, chosen: jobs.Filter, sweep: Sweep, what: str, *, dry_run: bool, json: bool
 ) -> None:
+    so_far: BulkResult | None = None
+
     async def go(backend: Backend) -> BulkResult:
         q, wanted = DelayedQueue(backend, queue), await chosen.range(backend, queue)
         stats = await q.stats()
@@ -160,6 +163,8 @@ def _all_that_fit(
         with bar(f"{what} in {queue}", stats.depth if not chosen else None) as update:
 
             def progress(result: BulkResult) -> None:
+                nonlocal so_far
+                so_far = result
                 update(result.matched, f"{result.matched:,} jobs")
 
             try:
@@ -168,4 +173,10 @@ def _all_that_fit(
                 output.note(f"{exc.result.matched:,} jobs are done")
                 raise
 
-    jobs.tell_bulk(session.with_backend(url, go), dry_run=dry_run, json=json)
+    try:
+        result = session.with_backend(url, go)
+    except KeyboardInterrupt:
+        if so_far is not None and not dry_run:
+            output.note(f"ended by Ctrl-C: {so_far.matched:,} jobs are done, and perhaps some of the next {STEP}")
+        raise
+    jobs.tell_bulk(result, dry_run=dry_run, json=json)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
-from promoter_core import ConfigError, JobError, PromoterError
-from promoter_core.cli import commands, session
+from promoter_core import ConfigError, JobError, PermanentError, PromoterError
+from promoter_core.cli import INTERRUPTED, commands, session
 from promoter_core.cli.arguments import parse_plain
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE = 1, 2
 NEEDED = ("typer", "rich", "click")  # by the command line; older versions of typer need click
 QUICK = "run"  # the command that is started without typer: a new leader is to be ready soon
 
@@ -52,6 +52,7 @@ def run(command: Callable[[], object]) -> None:
         if session.debug:
             traceback.print_exc()
         output.fail(str(exc))
-        sys.exit(USAGE if isinstance(exc, ConfigError | JobError) else FAILED)
+        bad_cursor = isinstance(exc, PermanentError) and exc.code == "BADCURSOR"  # of --after
+        sys.exit(USAGE if bad_cursor or isinstance(exc, ConfigError | JobError) else FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

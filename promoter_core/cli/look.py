@@ -158,12 +158,13 @@ def count(
             if times:
                 moments = [time.moment(stats.now_ms) for time in times]
                 counts = await q.histogram(moments)
+                outside = await q.count(due_to=moments[0]), await q.count(due_from=moments[-1])
                 labels = (edges or EDGES).split(",")
                 rows = [
                     (f"{left} – {right}", *bounds, n)
                     for (left, right), bounds, n in zip(pairwise(labels), pairwise(moments), counts, strict=True)
                 ]
-                _print_histogram(name, rows, json=json)
+                _print_histogram(name, rows, *outside, json=json)
                 continue
             bounds = await chosen.range(backend, name)
             n = await q.count(bounds.due_from, bounds.due_to)
@@ -175,10 +176,11 @@ def count(
     session.with_backend(url, go)
 
 
-def _print_histogram(name: str, rows: list[tuple[Any, ...]], *, json: bool) -> None:
+def _print_histogram(name: str, rows: list[tuple[Any, ...]], before: int, after: int, *, json: bool) -> None:
+    """`before` and `after` are jobs that are due outside of the edges."""
     if json:
         parts = [{"from": left.isoformat(), "to": right.isoformat(), "count": n} for _, left, right, n in rows]
-        output.print_json({"queue": name, "histogram": parts})
+        output.print_json({"queue": name, "before": before, "histogram": parts, "after": after})
         return
     table = Table(title=output.plain(f"Due times of {name}"), title_justify="left")
     table.add_column("due")
@@ -188,3 +190,5 @@ def _print_histogram(name: str, rows: list[tuple[Any, ...]], *, json: bool) -> N
     for label, _, _, n in rows:
         table.add_row(output.plain(label), f"{n:,}", Bar(most, 0, n, width=30))
     output.out.print(table)
+    if before or after:
+        output.note(f"outside of these times: {before:,} due earlier, {after:,} due later")

@@ -63,6 +63,21 @@ async def test_who_waits_for_a_connection_is_told_when_the_backend_is_closed(val
         assert {answer.code for answer in answers} == {"CLOSED"}
 
 
+async def test_a_cancellation_between_two_calls_is_not_lost(server):
+    """As Ctrl-C does it while the program reckons: the task is cancelled, and waits for nothing at that moment."""
+    async with connect(server.url) as backend:
+        queue = DelayedQueue(backend, "q")
+
+        async def counts():
+            await queue.count()
+            asyncio.current_task().cancel()
+            await queue.count()
+
+        (answer,) = await asyncio.gather(asyncio.create_task(counts()), return_exceptions=True)
+        assert isinstance(answer, asyncio.CancelledError)
+        assert await queue.count() == 0
+
+
 async def test_a_close_that_is_cancelled_leaves_no_connection(server):
     async with Redis(port=server.port) as client:
         backend = Registry().backend(server.url)

@@ -234,6 +234,39 @@ def test_a_job_that_has_used_up_its_runs_is_left_alone(shop):
     assert shop.ids() == []
 
 
+def test_a_histogram_tells_of_jobs_outside_of_its_times(shop):
+    for id, due in (("overdue", 0), ("soon", HOUR_S / 2), ("far", 1000 * HOUR_S), ("farther", 1001 * HOUR_S)):
+        shop.schedule(id, due)
+    code, out, _ = shop("count", "-q", "emails", "--histogram", "--json")
+    row = json.loads(out)
+    assert (code, row["before"], sum(part["count"] for part in row["histogram"]), row["after"]) == (0, 1, 1, 2)
+    assert "outside of these times: 1 due earlier, 2 due later" in shop("count", "-q", "emails", "--histogram")[2]
+    assert "outside" not in shop("count", "-q", "emails", "--edges", "2h ago,in 2000h")[2]
+
+
+def test_a_cursor_that_is_none_is_a_mistake_of_usage(shop):
+    shop.schedule("a", HOUR_S)
+    code, out, err = shop("list", "-q", "emails", "--after", "bogus")
+    assert (code, out, "'bogus' is no cursor" in err) == (2, "", True)
+
+
+@pytest.mark.parametrize("words", [("cancel", "--all"), ("reschedule", "--all", "--by", "1h")])
+def test_ctrl_c_says_how_many_jobs_were_changed(shop, monkeypatch, words):
+    for i in range(600):
+        shop.schedule(f"{i:03}", HOUR_S + i)
+    change, calls = memory.MemoryBackend.change_jobs, itertools.count(1)
+
+    async def interrupted(self, queue, changes):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return await change(self, queue, changes)
+
+    monkeypatch.setattr(memory.MemoryBackend, "change_jobs", interrupted)
+    code, out, err = shop(*words, "-q", "emails")
+    assert (code, out) == (130, "")
+    assert "500 jobs are done, and perhaps some of the next 500" in " ".join(err.split())
+
+
 def test_an_export_to_a_file_goes_on_where_it_was_ended(shop, tmp_path, monkeypatch):
     for i in range(30):
         shop.schedule(f"{i:02}", HOUR_S + i)

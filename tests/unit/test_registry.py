@@ -106,6 +106,14 @@ def test_a_missing_driver_says_how_to_get_it():
     assert registry.all()[0].missing == ("no_such_module",)
 
 
+def test_two_missing_modules_are_named_in_one_sentence():
+    spec = BackendSpec("x", ("x",), "", "x:y", requires=("no_such_module", "nor_this"), install="promoter-core[x]")
+    with pytest.raises(
+        PluginError, match="needs the modules no_such_module and nor_this, which are not installed: pip"
+    ):
+        Registry([Plugin(spec)], entry_points=False).backend("x://")
+
+
 def test_a_target_that_cannot_be_loaded_is_an_error_with_its_cause():
     registry = Registry([Plugin(BackendSpec("x", ("x",), "", "no_such_package.here:open"))], entry_points=False)
     with pytest.raises(

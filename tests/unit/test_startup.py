@@ -45,6 +45,14 @@ def process(code, *arguments, env=None):
     return done.stdout, set(done.stderr.splitlines()[-1].split())
 
 
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "promoter_core", "queues", "--url", "memory://"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_the_version_is_told_before_anything_is_imported():
     told, modules = process(MAIN, "--version")
     assert told == f"promoter {promoter_core.__version__}\n"
