@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from promoter_core.spi import (
     CHASQUIMQ,
     MAX_DUE_MS,
@@ -156,7 +158,7 @@ def _due_ms(delay_ms: int | None, due_ms: int | None, now_ms: int) -> int:
 
 
 def _position(cursor: str) -> tuple[int, int]:
-    due_ms, _, place = cursor.partition("-")
-    if not (due_ms.isdecimal() and place.isdecimal()):
-        raise PermanentError(f"{cursor!r} is no cursor of a page of jobs", code="BADCURSOR")
-    return int(due_ms), int(place)
+    found = re.fullmatch("([0-9]{1,19})-([0-9]{1,19})", cursor)
+    if found is None:
+        raise PermanentError(f"{cursor[:80]!r} is no cursor of a page of jobs", code="BADCURSOR")
+    return int(found[1]), int(found[2])

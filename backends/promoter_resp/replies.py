@@ -145,6 +145,12 @@ def integers(reply: Any, length: int) -> list[int]:
     return [_count(_at(reply, i)) for i in range(length)]
 
 
+def change_reply(reply: Any, length: int) -> tuple[bool, list[int]]:
+    """`[1 | 0, outcome, …]`: whether the head is another one, and the first outcomes of `length`, one at least."""
+    items = reply if isinstance(reply, list) and len(reply) > 1 else [0] * (length + 1)
+    return items[0] == 1, integers(items[1 : length + 1], min(len(items) - 1, length))
+
+
 def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
     """The reply of XRANGE: as pairs, or as a mapping of id to field pairs, as GLIDE gives it."""
     if isinstance(reply, Mapping):

@@ -193,12 +193,14 @@ class WaitingJobs:
         k = CHASQUIMQ.keys_of(queue)
         unsure: list[Wanted] = []
         waiting_for: set[bytes] = set()  # the ids of those
-        sized = [(one, _args(changes[one.place])) for one in wanted]
-        once = len({one.id for one in wanted}) == len(wanted)  # of two changes of one job, the first comes first
-        for chunks in chunked(
-            chunked(sized, CHUNK_JOBS, size=_size, max_size=CHUNK_BYTES), PIPELINED_CALLS if once else 1
-        ):
-            calls, lasting, some = [], False, []
+        left = [(one, _args(changes[one.place])) for one in wanted]
+        # A call may end early. Of two changes of one job the first comes first, and jobs run in the order given.
+        in_order = len({one.id for one in wanted}) < len(wanted) or any(isinstance(one, RunNow) for one in changes)
+        most = 1 if in_order else PIPELINED_CALLS
+        while left:
+            chunks = chunked(left[: most * CHUNK_JOBS], CHUNK_JOBS, size=_size, max_size=CHUNK_BYTES)[:most]
+            rest = left[sum(map(len, chunks)) :]
+            calls, lasting, some, left = [], False, [], []
             for whole in chunks:
                 chunk = [pair for pair in whole if pair[0].id not in waiting_for]
                 unsure += [one for one, _ in whole if one.id in waiting_for]
@@ -212,15 +214,17 @@ class WaitingJobs:
                 calls.append(Call(CHANGE, keys, args))
             run = self._replicas.run(self._driver, calls) if lasting else self._driver.run_scripts(calls)
             for chunk, reply in zip(some, await run, strict=True):
-                head, *answers = replies.integers(reply, len(chunk) + 1)
+                head, answers = replies.change_reply(reply, len(chunk))
                 if head:
                     self._head_changed(queue)
-                for (one, _), answer in zip(chunk, answers, strict=True):
+                for (one, _), answer in zip(chunk, answers, strict=False):
                     if answer in (UNSURE, UNSURE_DUE):
                         near = answer == UNSURE_DUE and one.how == BY_INDEX_ALONE
                         unsure.append(Wanted(one.place, one.id, AMONG_FIRST) if near else one)
                         waiting_for.add(one.id)
                     outcomes[one.place] = OUTCOMES.get(answer, JobOutcome.NOT_FOUND)
+                left += chunk[len(answers) :]
+            left += rest
         return unsure
 
     async def _find(self, queue: str, wanted: Sequence[Wanted]) -> list[Wanted]:

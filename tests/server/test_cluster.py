@@ -133,6 +133,8 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
         for call in (
             lambda: jobs.schedule(1, delay=600, job_id="new"),
             lambda: jobs.schedule(1, delay=600, job_id="j1"),
+            lambda: jobs.schedule(1, delay=600),
+            lambda: jobs.schedule(1, delay=600, traceparent=f"00-{'a' * 32}-{'b' * 16}-01", index=False),
             lambda: jobs.cancel("j0"),
             lambda: jobs.cancel("j1"),
             lambda: jobs.cancel("j2"),

@@ -89,6 +89,36 @@ async def test_a_keep_key_that_another_promoter_left_is_no_later_jobs(backend, c
         await client.delete(*[key async for key in client.scan_iter(keys.prefix + b"*")])
 
 
+@pytest.mark.parametrize("change", [Remove(job="b"), RunNow(job="b")], ids=["removed", "run"])
+async def test_what_jobs_that_have_gone_left_is_no_new_jobs_though_the_set_was_empty(
+    backend, client, name, keys, change
+):
+    """Another promoter leaves keep keys, and one that wants no traces leaves trace contexts."""
+    await backend.schedule(name, [request("a", unique=True, keep_id_ms=0, traceparent="00-old", delay_ms=0)])
+    await client.delete(keys.delayed, keys.index + b"a")
+    await backend.schedule(name, [request("b")])
+    await backend.change_jobs(name, [change])
+    assert (await backend.stats(name)).depth == 0
+    await leap(client, name, HOUR_MS + 5_000)
+    assert (await backend.schedule(name, [request("a", unique=True)]))[0].created
+    (job,) = await backend.get_jobs(name, ["a"])
+    assert (job.keep_id_ms, job.traceparent) == (HOUR_MS, "")
+
+
+@pytest.mark.parametrize("keep_data", [True, False], ids=["extend", "replace"])
+async def test_a_unique_job_is_found_after_a_retry_with_its_id_has_taken_the_index_with_it(
+    backend, client, name, keys, keep_data
+):
+    await backend.schedule(name, [request("a", unique=True)])
+    await backend.schedule(name, [request("a", delay_ms=0, name="a retry")])
+    assert (await promote(backend, name)).promoted == 1
+    change = Replace(request=request("a", unique=True, name="new"), keep_data=keep_data, search=False)
+    for _ in range(2):
+        outcomes = await backend.change_jobs(name, [change])
+        assert outcomes == [JobOutcome.MOVED if keep_data else JobOutcome.REPLACED]
+    assert (await backend.stats(name)).depth == 1
+
+
 async def test_what_a_marker_says_of_an_id_that_no_job_has(backend, client, name, keys):
     """By how it ends, and whether it is that of a promotion, of a producer or of overdue jobs."""
     markers = {

@@ -1,19 +1,22 @@
 -- Changes waiting jobs, each atomic for itself and against promotion.
 -- KEYS: delayed, and where a job is to run now: stream, events
 -- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, channel for announcements,
---       then for each change its kind, the id, how the job is found ("?" by the index, "-" so too; "!" after a look through the whole
---       set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so too, or
---       else by the index), its member or "", and for the kinds
+--       then for each change its kind, the id, how the job is found ("?" by the index, "-" so too; "!" after a look through
+--       the whole set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so
+--       too, or else by the index), its member or "", and for the kinds
 --       move: when ("+ms" from the server's clock, or absolute ms)
 --       run: max stream length, write an event (1/0), max events length
 --       remove: nothing
 --       replace: flags (1 unique, 2 index, 4 keep the data, 8 keep the name, 16 keep the due time), when, for how many ms
 --         the id stays taken after the promotion ("" for the usual time), the new member, its trace context or ""
 -- Reply: {1 when the set has another head now, or 0, what became of each: see the first lines, …}. UNSURE: look.lua has to
---        look for it, nothing was done; UNSURE_DUE: among the first jobs only.
+--        look for it, nothing was done; UNSURE_DUE: among the first jobs only. It ends early, with one at least, when the
+--        members are large: the rest is not done.
 -- While a slot moves, a key that a script only derives may be elsewhere: then the server refuses to touch it. So all
 -- keys are touched before the first write of a change. What may be refused comes first, and nothing leaves the set before
 -- its successor is there.
+local STEP_BYTES = 1024 * 1024
+local try = pcall -- Lua's own
 local REMOVED, CREATED, MOVED, RUN, REPLACED = 1, 4, 5, 6, 7
 local call, pcall, byte, sub, format = redis.call, redis.pcall, string.byte, string.sub, string.format
 local delayed, stream, events = KEYS[1], KEYS[2], KEYS[3]
@@ -21,6 +24,7 @@ local index_prefix, marker_prefix, trace_prefix, keep_prefix, channel = ARGV[1],
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- include permission
 -- include id_of
 -- include marker
 -- include waiting
@@ -56,28 +60,30 @@ local function keys_of(id, member, score)
 end
 
 local function move(id, member, score, due)
+  need('SET', index_prefix, '')
   touch(id)
   local index, keep, unique = keys_of(id, member, score)
+  local trace = id and (index == member or not index) and call('GET', trace_prefix .. id)
   call('ZADD', delayed, format('%.0f', due), member)
   if not id then return end
   if index == member and call('PTTL', index_prefix .. id) > 0 then
     call('SET', index_prefix .. id, member) -- another producer's, which would end too early
   end
   if unique then take(id, due, keep) end
-  if index == member or not index then
-    local trace = call('GET', trace_prefix .. id)
-    if trace then put_trace(id, due, trace) end
-  end
+  if trace then put_trace(id, due, trace) end
 end
 
--- The bare prefixes say that there are any such jobs.
-local function forget_prefixes()
-  if call('ZCARD', delayed) == 0 then
-    pcall('DEL', marker_prefix, trace_prefix, keep_prefix)
+-- The bare prefix of the markers says that such jobs wait. Those of trace contexts and keep keys stay: jobs that have
+-- gone may have left some, and a new job with such an id must not get them.
+local function forget_prefix()
+  if pcall('ZCARD', delayed) == 0 then
+    pcall('DEL', marker_prefix)
   end
 end
 
 local function remove(id, member, score)
+  need('ZREM', delayed, '')
+  need('DEL', index_prefix)
   local index
   if id then
     call('EXISTS', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id)
@@ -90,12 +96,15 @@ local function remove(id, member, score)
   else
     call('ZREM', delayed, member)
     if id then call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id) end
-    forget_prefixes()
+    forget_prefix()
   end
 end
 
 -- As promote.lua does it.
 local function run(id, member, score, at, cap, write_event, events_cap)
+  need('ZREM', delayed, '')
+  need('DEL', index_prefix)
+  need('SET', index_prefix, '')
   touch(id)
   local index, keep, unique = keys_of(id, member, score)
   local name = at > 5 and sub(member, 5, at - 1)
@@ -127,11 +136,15 @@ local function run(id, member, score, at, cap, write_event, events_cap)
       pcall('XTRIM', events, 'MAXLEN', '~', events_cap)
     end
   end
-  forget_prefixes()
+  forget_prefix()
 end
 
 -- `old` is the job in whose place the new one comes, if there is one.
 local function put(id, old, score, due, member, flags, keep, trace)
+  need('ZREM', delayed, '')
+  need('DEL', index_prefix)
+  need('SET', index_prefix, '')
+  need('PTTL', index_prefix)
   touch(id)
   call('ZADD', delayed, score, member)
   if old and old ~= member then call('ZREM', delayed, old) end
@@ -169,62 +182,67 @@ local function replace(id, old, score, flags, when, keep, member, trace)
 end
 
 local first = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-local reply, deferred = {0}, {}
-local i = 6
-while i <= #ARGV do
-  local kind, id, how, member, score = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], nil
-  local a, b, c, d, e = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]
-  i = i + (kind == 'remove' and 4 or kind == 'move' and 5 or kind == 'run' and 7 or 9)
-  if how == '=' or how == '#' then
-    score = call('ZSCORE', delayed, member)
-  end
-  if not score and how ~= '=' then
-    member, score = by_index(id)
-  end
-  local outcome
-  local look = deferred[id] -- after another change of this job
-  if not look and not score then
-    look = how == '?' and may_wait(id) and UNSURE or how == '-' and lost_index(id)
-  end
-  if look then
-    outcome, deferred[id] = look, look
-  elseif kind == 'replace' then
-    local flags = tonumber(a)
-    if score or flags < 16 then
-      outcome = replace(id, score and member, score, flags, b, tonumber(c), d, e)
-    else
-      outcome = missing(id, how)
+local reply, deferred, bytes = {0}, {}, 0
+local function carry_out()
+  local i = 6
+  while i <= #ARGV and bytes < STEP_BYTES do
+    local kind, id, how, member, score = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], nil
+    local a, b, c, d, e = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]
+    i = i + (kind == 'remove' and 4 or kind == 'move' and 5 or kind == 'run' and 7 or 9)
+    if how == '=' or how == '#' then
+      score = call('ZSCORE', delayed, member)
     end
-  elseif not score then
-    outcome = missing(id, how)
-    if kind == 'remove' and how ~= '=' and id ~= '' then
-      pcall('DEL', index_prefix .. id) -- somebody took the job out and left it
+    if not score and how ~= '=' then
+      member, score = by_index(id)
     end
-  else
-    local its_id = id_in(member)
-    if kind == 'move' then
-      move(its_id, member, score, due_at(a))
-      outcome = MOVED
-    elseif kind == 'remove' then
-      remove(its_id, member, score)
-      outcome = REMOVED
-    else
-      local at = envelope_at(member)
-      if at and call('XLEN', stream) < tonumber(a) then
-        run(its_id, member, score, at, a, b == '1', c)
-        outcome = RUN
+    if score then bytes = bytes + #member end
+    local outcome
+    local look = deferred[id] -- after another change of this job
+    if not look and not score then
+      look = how == '?' and may_wait(id) and UNSURE or how == '-' and lost_index(id)
+    end
+    if look then
+      outcome, deferred[id] = look, look
+    elseif kind == 'replace' then
+      local flags = tonumber(a)
+      if score or flags < 16 then
+        outcome = replace(id, score and member, score, flags, b, tonumber(c), d, e)
       else
-        if due_of(score) > now then move(its_id, member, score, now) end
+        outcome = missing(id, how)
+      end
+    elseif not score then
+      outcome = missing(id, how)
+      if kind == 'remove' and how ~= '=' and id ~= '' then
+        pcall('DEL', index_prefix .. id) -- somebody took the job out and left it
+      end
+    else
+      local its_id = id_in(member)
+      if kind == 'move' then
+        move(its_id, member, score, due_at(a))
         outcome = MOVED
+      elseif kind == 'remove' then
+        remove(its_id, member, score)
+        outcome = REMOVED
+      else
+        local at = envelope_at(member)
+        if at and call('XLEN', stream) < tonumber(a) then
+          run(its_id, member, score, at, a, b == '1', c)
+          outcome = RUN
+        else
+          if due_of(score) > now then move(its_id, member, score, now) end
+          outcome = MOVED
+        end
       end
     end
+    reply[#reply + 1] = outcome
   end
-  reply[#reply + 1] = outcome
 end
+local done, failure = try(carry_out)
 
 local last = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 if first[1] ~= last[1] or first[2] ~= last[2] then
   reply[1] = 1
   pcall('PUBLISH', channel, delayed) -- a courtesy: without permission to publish, the promoter polls
 end
+if not done then error(failure, 0) end -- the changes before it stand, so the head is announced all the same
 return reply

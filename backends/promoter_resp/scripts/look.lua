@@ -35,10 +35,10 @@ else
   total = call('ZCARD', delayed)
 end
 
--- By the last member and not by its rank: jobs before it may have gone or come.
+-- By the last member and not by its rank: jobs before it may have gone or come. One that has moved is no place any more.
 local rank = 0
 if last_score ~= '' then
-  local at = call('ZRANK', delayed, last)
+  local at = call('ZSCORE', delayed, last) == last_score and call('ZRANK', delayed, last)
   rank = at and at + 1 or call('ZCOUNT', delayed, '-inf', '(' .. last_score)
 elseif marking then
   local marked = call('GET', index_prefix)

@@ -244,7 +244,8 @@ class ManagementContract(ManagedFixtures, ContractBase):
     async def test_text_that_is_no_cursor_is_a_permanent_error(self, managed: Managed) -> None:
         await managed.schedule("a", "b")
         rule = "PermanentError when `after` is no cursor of this store."
-        for after in ("no cursor", "-", "!", "\0", "é", "1-", "-1", "x-1", "1-x", "%"):
+        long = "9" * 5_000
+        for after in ("no cursor", "-", "!", "\0", "é", "1-", "-1", "x-1", "1-x", "%", f"{long}-1", f"1-{long}"):
             for reverse in (False, True):
                 try:
                     answer: Any = await managed.backend.list_jobs(managed.queue, JobQuery(after=after, reverse=reverse))

@@ -1,0 +1,12 @@
+-- Included by scripts that have `index_prefix` as a local.
+-- Raises what the server would say, before the first write: a command that is refused after it leaves a job half changed.
+-- Servers before Redis 7 cannot be asked.
+local ask_acl, permitted = redis.acl_check_cmd, {}
+local function need(command, ...)
+  if ask_acl and not permitted[command] then
+    if not ask_acl(command, ...) then
+      error({err = "NOPERM User has no permissions to run the '" .. string.lower(command) .. "' command"}, 0)
+    end
+    permitted[command] = true
+  end
+end
