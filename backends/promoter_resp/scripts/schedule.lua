@@ -32,16 +32,20 @@ if overdue then
 end
 
 -- 0 when a job with this id waits, 3 when only its marker is left. The answer is a write, so that it is as durable as the
--- job.
+-- job. An error is returned.
 local function taken(id)
   local marker = marker_prefix .. id
-  local left, member = call('PTTL', marker), call('GET', index_prefix .. id)
+  local left, member = redis.pcall('PTTL', marker), redis.pcall('GET', index_prefix .. id)
+  if type(left) == 'table' then return left end
+  if type(member) == 'table' then return member end
   local waits = member and call('ZSCORE', delayed, member)
   local says = not waits and left > -2 and told(id, left)
   if left > 0 then
     call('PEXPIRE', marker, left)
   elseif left == -1 then
-    call('SET', marker, call('GET', marker))
+    local value = redis.pcall('GET', marker)
+    if type(value) == 'table' then return value end
+    call('SET', marker, value)
   elseif waits then
     call('SET', marker, keep_of(id) and WITH_KEEP or PLAIN, 'PX', GRACE_MS)
   else
@@ -70,80 +74,76 @@ local function forget_keep(id, unique)
 end
 
 -- The sorted set's part of jobs without more to it is written at once, but for the first one's: what is refused to it
--- is refused to the others, and then nothing of those has been written. `ready`: how much of it is of jobs whose other
--- keys are there.
-local added, n, ready, wrote = {}, 0, 0, false
+-- is refused to the others, and then nothing of those has been written.
+local added, n, wrote = {}, 0, false
 local function add()
   if n > 0 then
     call('ZADD', delayed, unpack(added, 1, n))
-    n, ready = 0, 0
+    n = 0
   end
 end
 
--- While a slot moves, a server refuses a derived key that is not there: the first job's are touched before any write.
-local function touch(id, trace)
-  need('SET', index_prefix, '')
-  need('PTTL', index_prefix)
-  call('EXISTS', index_prefix .. id)
-  if trace then call('EXISTS', trace_prefix .. id, trace_prefix) end
-end
-
-local reply = {}
-local function schedule_all()
-  local i = 6
-  local due, score, last -- of the job before; many have the same
-  while i <= #ARGV do
-    local id, when, flags, member = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-    local unique, index, trace, keep = flags % 2 == 1, flags % 4 >= 2, nil, nil
-    i = i + 4
-    if flags % 8 >= 4 then trace, i = ARGV[i], i + 1 end
-    if flags >= 8 then keep, i = tonumber(ARGV[i]), i + 1 end
-    if unique then add() end -- it may have the id of one of those
-    local was = unique and taken(id)
-    if was then
-      reply[#reply + 1] = was
-    elseif unique and overdue then
-      reply[#reply + 1] = 2
-    else
-      if when ~= last then
-        due, last = tonumber(when), when
-        if byte(when, 1) == 43 then -- '+'
-          due = now + tonumber(sub(when, 2))
-        end
-        due = math.min(math.max(due, now), MAX_DUE_MS) -- what is due already is due now
-        score = format('%.0f', due)
+local reply, failure = {}, nil
+local i = 6
+local due, score, last -- of the job before; many have the same
+while i <= #ARGV do
+  local id, when, flags, member = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local unique, index, trace, keep = flags % 2 == 1, flags % 4 >= 2, nil, nil
+  i = i + 4
+  if flags % 8 >= 4 then trace, i = ARGV[i], i + 1 end
+  if flags >= 8 then keep, i = tonumber(ARGV[i]), i + 1 end
+  if unique then add() end -- it may have the id of one of those
+  local was = unique and taken(id)
+  if type(was) == 'table' then
+    failure = was
+    break
+  elseif was then
+    reply[#reply + 1] = was
+  elseif unique and overdue then
+    reply[#reply + 1] = 2
+  else
+    if when ~= last then
+      due, last = tonumber(when), when
+      if byte(when, 1) == 43 then -- '+'
+        due = now + tonumber(sub(when, 2))
       end
-      if not wrote and (unique or index or trace) then touch(id, trace) end
-      added[n + 1], added[n + 2] = score, member
-      n = n + 2
-      if unique or trace or not wrote then
-        add()
-        wrote = true
-      end
-      if not keep then forget_keep(id, unique) end
-      if index or unique then
-        call('SET', index_prefix .. id, member)
-      end
-      if trace then
-        put_trace(id, due, trace)
-      else
-        forget_trace(id)
-      end
-      -- after the job itself: a refused write above must not leave a marker that says the job is there
-      if unique then take(id, due, keep) end
-      if not head_due or due < head_due then
-        head_due, new_head = due, true
-      end
-      reply[#reply + 1] = 1
-      ready = n
+      due = math.min(math.max(due, now), MAX_DUE_MS) -- what is due already is due now
+      score = format('%.0f', due)
     end
+    if not wrote and (unique or index or trace) then
+      -- While a slot moves, a server refuses a derived key that is not there: the first job's are touched before any write.
+      need('SET', index_prefix, '')
+      call('EXISTS', index_prefix .. id)
+      if trace then
+        need('PTTL', index_prefix)
+        call('EXISTS', trace_prefix .. id, trace_prefix)
+      end
+    end
+    added[n + 1], added[n + 2] = score, member
+    n = n + 2
+    if unique or trace or not wrote then
+      add()
+      wrote = true
+    end
+    if not keep then forget_keep(id, unique) end
+    if index or unique then
+      call('SET', index_prefix .. id, member)
+    end
+    if trace then
+      put_trace(id, due, trace)
+    else
+      forget_trace(id)
+    end
+    -- after the job itself: a refused write above must not leave a marker that says the job is there
+    if unique then take(id, due, keep) end
+    if not head_due or due < head_due then
+      head_due, new_head = due, true
+    end
+    reply[#reply + 1] = 1
   end
 end
-local done, failure = pcall(schedule_all)
-n = ready -- without the job that failed
 add()
 if new_head then
   redis.pcall('PUBLISH', channel, delayed) -- a courtesy: without permission to publish, the promoter polls
 end
-if not done then error(failure, 0) end -- the jobs before it stand, so the head is announced all the same
-return reply
+return failure or reply -- the jobs before it stand, so the head is announced all the same
