@@ -85,7 +85,7 @@ class QueueStore:
         self._push(job)
         job.number = job.place
         self.depth += 1
-        job.earlier = before = self.waiting(job.id)
+        job.earlier = before = next(self.all_waiting(job.id), None)
         while before is not None and before.earlier is not None and before.earlier.gone:
             before.earlier = before.earlier.earlier
         self._index[job.id] = job
@@ -103,8 +103,13 @@ class QueueStore:
         self._ordered = None
 
     def waiting(self, id: str) -> Pending | None:
-        """The latest job with this id that is still in the set."""
-        return next(self.all_waiting(id), None)
+        """Of the jobs with this id that are still in the set the unique one, or else the latest."""
+        latest = None
+        for job in self.all_waiting(id):
+            if job.unique:
+                return job
+            latest = latest or job
+        return latest
 
     def all_waiting(self, id: str) -> Iterator[Pending]:
         """All jobs with this id that are still in the set, the latest first."""
@@ -116,7 +121,7 @@ class QueueStore:
 
     def forget(self, id: str) -> None:
         """Drop what the index says of jobs that have gone."""
-        if (job := self.waiting(id)) is not None:
+        if (job := next(self.all_waiting(id), None)) is not None:
             self._index[id] = job
         else:
             self._index.pop(id, None)

@@ -159,7 +159,8 @@ class Backend(Protocol):
 
         REMOVED: it was there, however long it had waited, will never be promoted, and its id is free again: its index
         and its dedup marker are gone. Of several
-        jobs with this id one is removed: the one that was scheduled last, where the store can tell.
+        jobs with this id one is removed: a unique one before all others, and of those the one that was scheduled last,
+        where the store can tell.
         ALREADY_PROMOTED: it is not there, and its id is taken since its promotion.
         NOT_FOUND: it is not there, and nothing changed. A job without an index is looked for in the set itself, among
         10,000 jobs at least, the earliest first; of one beyond them it is NOT_FOUND too. Of many ids, some may have

@@ -90,9 +90,7 @@ local function remove(id, member, score)
     index = call('GET', index_prefix .. id)
   end
   if id and index and index ~= member and call('ZSCORE', delayed, index) then -- another job with this id waits
-    local _, _, unique = keys_of(id, member, score)
-    call('ZREM', delayed, member)
-    if unique then call('DEL', marker_prefix .. id, keep_prefix .. id) end
+    call('ZREM', delayed, member) -- the keys of the id are that job's
   else
     call('ZREM', delayed, member)
     if id then call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id) end

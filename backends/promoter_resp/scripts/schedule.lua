@@ -56,6 +56,16 @@ local function taken(id)
   return says == 'not due yet' and not member and head_due and 0 or 3
 end
 
+-- Whether the job that the index of an id has is another one, which waits and has taken the id.
+local function taken_by_another(id, member)
+  local other = redis.pcall('GET', index_prefix .. id)
+  local score = type(other) == 'string' and other ~= member and call('ZSCORE', delayed, other)
+  if not score then return false end
+  local value = redis.pcall('GET', marker_prefix .. id)
+  if value then return type(value) == 'string' and value ~= PROMOTED end
+  return (tonumber(score) or 0) < now - LATE_MS and redis.pcall('EXISTS', marker_prefix) == 1 -- its marker has ended
+end
+
 -- A promotion that nobody asked for traces has left those of its jobs: a new job must not get one by its id.
 local left_traces
 local function forget_trace(id)
@@ -126,12 +136,16 @@ while i <= #ARGV do
       wrote = true
     end
     if not keep then forget_keep(id, unique) end
-    if index or unique then
+    local another = false -- a waiting job has taken this id: it keeps its index and its trace context
+    if unique then
       call('SET', index_prefix .. id, member)
+    elseif index and not call('SET', index_prefix .. id, member, 'NX') then
+      another = taken_by_another(id, member)
+      if not another then call('SET', index_prefix .. id, member) end
     end
     if trace then
       put_trace(id, due, trace)
-    else
+    elseif not another then
       forget_trace(id)
     end
     -- after the job itself: a refused write above must not leave a marker that says the job is there

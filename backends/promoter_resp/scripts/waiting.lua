@@ -39,6 +39,7 @@ end
 -- Whether a waiting job has taken its id, or only has the same id as one that was promoted. `index` is the index's
 -- member, `keep` what the id's keep key holds.
 local function is_unique(id, member, due, index, keep)
+  if index and index ~= member and call('ZSCORE', delayed, index) then return false end -- that would be the one
   local marker = marker_prefix .. id
   local left, late = call('PTTL', marker), due < now - LATE_MS
   if left == -2 then -- it ended while the job waited on, or was evicted; or there has never been one

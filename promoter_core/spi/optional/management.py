@@ -103,7 +103,7 @@ class ManagementSupport(Protocol):
     """Sees and changes the jobs that wait. Optional: most methods of `DelayedQueue` need it.
 
     A job is found by its id or, as a `StoredJob` that this backend gave, by itself. By id, it is the job that
-    `Backend.cancel` would remove: of several, the one that was scheduled last where the store can tell, and one without
+    `Backend.cancel` would remove: of several, the unique one, or the last where the store can tell; and one without
     an index only among the 10,000 that are due first. A `StoredJob` finds its job wherever that has moved since, and no
     other job with its id. No call is a long one for the store: what looks at many jobs looks at some of them a step.
     """

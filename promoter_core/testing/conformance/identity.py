@@ -149,11 +149,28 @@ class IdentityContract(ContractBase):
         await self._cancelled(kit, "a", of="two")
         await self._promoted(kit, lease, 1)
         payloads = [a.envelope.payload for a in await kit.arrivals()]
-        rule = "Of several jobs with this id one is removed: the one that was scheduled last, where the store can tell."
+        rule = "of those the one that was scheduled last, where the store can tell."
         obliges("Backend.cancel", rule, len(payloads) == 1, payloads=payloads)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         rule = "NOT_FOUND: it is not there, and nothing changed."
         obliges("Backend.cancel", rule, outcome is JobOutcome.NOT_FOUND, outcome=outcome)
+
+    @pytest.mark.parametrize("last", ["plain", "unique"])
+    async def test_of_jobs_with_one_id_the_unique_one_is_cancelled(self, kit: Kit, last: str) -> None:
+        """Such as a retry of a job, and the one that its producer has scheduled since."""
+        for unique in (True, False) if last == "plain" else (False, True):
+            payload = b"unique" if unique else b"plain"
+            (answer,) = await kit.schedule("a", payload=payload, unique=unique, delay_ms=SOON_MS)
+            if not answer.created:
+                pytest.skip("needs a backend on which a unique job is no repeat of one that is not")
+        (again,) = await kit.schedule("a", unique=True)
+        obliges("Backend.schedule", REPEAT, again.created is False, answer=again)
+        rule = "a unique one before all others"
+        (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
+        obliges("Backend.cancel", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
+        await self._promoted(kit, await kit.lead(), 1)
+        payloads = [a.envelope.payload for a in await kit.arrivals()]
+        obliges("Backend.cancel", rule, payloads == [b"plain"], payloads=payloads)
 
     @pytest.mark.parametrize("ended", ["promoted", "promoted without a look at traces", "cancelled"])
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])

@@ -327,3 +327,18 @@ class AnEndedMarkerFreesAWaitingJob(MemoryBackend):
         ends = self._store.groups.setdefault(lease.queue, {})
         ends |= {job.id: answer.now_ms + HOUR_MS for job in getattr(answer, "jobs", ())}
         return answer
+
+
+class TheLastOfOneIdIsCancelled(MemoryBackend):
+    """Even when an earlier one has taken the id."""
+
+    killed_by = "test_of_jobs_with_one_id_the_unique_one_is_cancelled"
+
+    async def cancel(self, queue, ids):
+        q, _ = self._queue(queue)
+        outcomes = []
+        for id in ids:
+            if job := next(q.all_waiting(id), None):
+                q.cancel(job)
+            outcomes.append(JobOutcome.REMOVED if job else JobOutcome.NOT_FOUND)
+        return tuple(outcomes)

@@ -151,10 +151,12 @@ class TheFirstMarkersEndIsTheEnd(MemoryBackend):
 
     async def promote(self, lease, request):
         q, now_ms = self._queue(lease.queue)
-        before = {id: expiry_ms for id, expiry_ms in q._markers.items() if expiry_ms > now_ms}
+        first = self._store.groups.setdefault(f"first of {lease.queue}", {})
         answer = await super().promote(lease, request)
-        for id, expiry_ms in before.items():
-            q.remember(id, expiry_ms)
+        for id, expiry_ms in list(q._markers.items()):
+            if first.get(id, 0) <= now_ms:
+                first[id] = expiry_ms
+            q.remember(id, first[id])
         return answer
 
 

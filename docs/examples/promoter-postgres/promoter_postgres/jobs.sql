@@ -34,10 +34,10 @@ BEGIN
     RETURN outcomes;
 END $$;
 
--- A waiting job with this id: that with this number or, where none is asked for, the one that was scheduled last.
+-- A waiting job with this id: that with this number or, where none is asked for, the unique one or else the last.
 CREATE OR REPLACE FUNCTION find_job(q text, wanted bytea, number bigint) RETURNS jobs LANGUAGE sql VOLATILE AS $$
     SELECT * FROM jobs WHERE queue = q AND id = wanted AND (number IS NULL OR seq = number)
-    ORDER BY seq DESC LIMIT 1 FOR UPDATE
+    ORDER BY uniq DESC, seq DESC LIMIT 1 FOR UPDATE
 $$;
 
 -- The outcome where there is no such job.
@@ -167,8 +167,6 @@ BEGIN
             ELSIF job.seq IS NOT NULL THEN
                 DELETE FROM jobs WHERE seq = job.seq;
                 DELETE FROM markers WHERE queue = q AND id = r.id;
-                -- Of several jobs with this id the last one is replaced, and the new one is the unique one.
-                UPDATE jobs SET uniq = false WHERE queue = q AND id = r.id AND uniq AND r.uniq;
             END IF;
             INSERT INTO jobs (seq, queue, id, name, envelope, due_ms, uniq, trace, keep_ms) VALUES (
                 r.seq, q, r.id, CASE WHEN r.keep_name AND job.seq IS NOT NULL THEN job.name ELSE r.name END, r.envelope,

@@ -14,7 +14,7 @@ LARGEST = 2**63 - 1  # of a bigint
 
 BY_ID = """
     SELECT job.* FROM unnest(%b::bytea[]) WITH ORDINALITY AS asked (wanted, ord) LEFT JOIN LATERAL (
-        SELECT * FROM jobs WHERE queue = %s AND id = wanted ORDER BY seq DESC LIMIT 1
+        SELECT * FROM jobs WHERE queue = %s AND id = wanted ORDER BY uniq DESC, seq DESC LIMIT 1
     ) AS job ON true ORDER BY ord
 """
 # The rows that are looked at, and one more; with envelopes those of the page, unless they are too many or too large.

@@ -37,8 +37,8 @@ class Row(NamedTuple):
 
 
 def latest(db: sqlite3.Connection, queue: str, id: bytes) -> Row | None:
-    """Of the waiting jobs with this id, the one that was scheduled last."""
-    sql = f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND id = ? ORDER BY seq DESC LIMIT 1"
+    """Of the waiting jobs with this id, the unique one, or the one that was scheduled last."""
+    sql = f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND id = ? ORDER BY uniq DESC, seq DESC LIMIT 1"
     return _row(db.execute(sql, (queue, id)))
 
 
