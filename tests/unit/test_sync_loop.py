@@ -190,7 +190,7 @@ EXITS = {
     "never used": "",
     "an iterator is left": "import promoter_core.sync.blocking as b; it = b._iterate(backend, numbers); next(it)",
     "a call of a daemon thread": "threading.Thread(target=hang, daemon=True).start(); begun.wait()",
-    "a call in an exit handler": "atexit.register(lambda: print(queue.stats().depth))",
+    "a call in an exit handler": "queue.stats(); atexit.register(lambda: print(queue.stats().depth))",
     "sys.exit in a call": "threading.Thread(target=hang, daemon=True).start(); begun.wait(); print('end'); sys.exit(0)",
     "a close that hangs": "backend._backend.close = forever; queue.stats()",
 }
