@@ -13,6 +13,7 @@ from promoter_core.cli.data import read_data
 from promoter_core.cli.progress import bar
 from promoter_core.cli.times import due_time, parse_duration, parse_step
 
+BY_AGAIN = ": with --by a repeat moves those again, so choose what is left, as with --due-before or --due-from"
 Ids = Annotated[list[str] | None, Argument(metavar="[ID…]", help="The ids of the jobs.", show_default=False)]
 DUE = "--where, --due-from and --due-before"
 STEP = 500  # jobs, that a sweep changes at a time
@@ -74,6 +75,7 @@ def reschedule(
         chosen,
         lambda q, r, more: q.reschedule_where(**due, **r.asked(), **more),
         "reschedule",
+        again=BY_AGAIN if "by" in due else "",
         dry_run=dry_run,
         json=json,
     )
@@ -151,7 +153,7 @@ def _named(
 
 
 def _all_that_fit(
-    url: str, queue: str, chosen: jobs.Filter, sweep: Sweep, what: str, *, dry_run: bool, json: bool
+    url: str, queue: str, chosen: jobs.Filter, sweep: Sweep, what: str, *, again: str = "", dry_run: bool, json: bool
 ) -> None:
     so_far: BulkResult | None = None
 
@@ -170,13 +172,19 @@ def _all_that_fit(
             try:
                 return await sweep(q, wanted, {"dry_run": dry_run, "progress": progress})
             except BulkInterrupted as exc:
-                output.note(f"{exc.result.matched:,} jobs are done")
+                output.note(f"{_done(exc.result)}{again}")
                 raise
 
     try:
         result = session.with_backend(url, go)
     except KeyboardInterrupt:
         if so_far is not None and not dry_run:
-            output.note(f"ended by Ctrl-C: {so_far.matched:,} jobs are done, and perhaps some of the next {STEP}")
+            output.note(
+                f"ended by Ctrl-C: {so_far.matched:,} jobs are done, and perhaps some of the next {STEP}{again}"
+            )
         raise
     jobs.tell_bulk(result, dry_run=dry_run, json=json)
+
+
+def _done(result: BulkResult) -> str:
+    return f"{result.matched:,} jobs are done, and perhaps some of the next {STEP}"

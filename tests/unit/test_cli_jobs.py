@@ -13,6 +13,7 @@ import pytest
 from promoter_core import DelayedQueue
 from promoter_core.cli import launch
 from promoter_core.spi import JobRequest, StreamName, pack_envelope
+from promoter_core.testing.faults import connection_lost
 from promoter_memory import backend as memory
 from promoter_memory.store import MemoryStore
 
@@ -250,21 +251,24 @@ def test_a_cursor_that_is_none_is_a_mistake_of_usage(shop):
     assert (code, out, "'bogus' is no cursor" in err) == (2, "", True)
 
 
+@pytest.mark.parametrize(("end", "exit_code"), [(KeyboardInterrupt, 130), (connection_lost, 1)])
 @pytest.mark.parametrize("words", [("cancel", "--all"), ("reschedule", "--all", "--by", "1h")])
-def test_ctrl_c_says_how_many_jobs_were_changed(shop, monkeypatch, words):
+def test_a_sweep_that_is_ended_says_how_many_jobs_were_changed(shop, monkeypatch, words, end, exit_code):
     for i in range(600):
         shop.schedule(f"{i:03}", HOUR_S + i)
     change, calls = memory.MemoryBackend.change_jobs, itertools.count(1)
 
     async def interrupted(self, queue, changes):
         if next(calls) == 2:
-            raise KeyboardInterrupt
+            raise end()
         return await change(self, queue, changes)
 
     monkeypatch.setattr(memory.MemoryBackend, "change_jobs", interrupted)
     code, out, err = shop(*words, "-q", "emails")
-    assert (code, out) == (130, "")
-    assert "500 jobs are done, and perhaps some of the next 500" in " ".join(err.split())
+    assert (code, out) == (exit_code, "")
+    said = " ".join(err.split())
+    assert "500 jobs are done, and perhaps some of the next 500" in said
+    assert ("a repeat moves those again" in said) is ("--by" in words)
 
 
 def test_an_export_to_a_file_goes_on_where_it_was_ended(shop, tmp_path, monkeypatch):
