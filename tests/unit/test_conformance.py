@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from promoter_core.spi import (
@@ -256,3 +259,11 @@ def test_an_xfail_with_a_reason_is_allowed():
 
 def test_the_kit_has_at_least_fifty_tests():
     assert len([name for name in dir(BackendContract) if name.startswith("test_")]) >= 50
+
+
+def test_without_pytest_it_says_which_extra_is_missing():
+    code = "import sys; sys.modules['pytest'] = None; import promoter_core.testing.conformance"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.splitlines()[-1] == (
+        "ImportError: the conformance kit needs pytest: pip install 'promoter-core[testing]'"
+    )

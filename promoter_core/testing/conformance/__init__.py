@@ -47,6 +47,11 @@ An optional protocol is tested in the file of the same name as in `promoter_core
 backend does not offer it.
 """
 
+try:
+    import pytest  # noqa: F401  # of all that follows
+except ImportError as exc:
+    raise ImportError("the conformance kit needs pytest: pip install 'promoter-core[testing]'") from exc
+
 from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.cancellation import CancellationContract
