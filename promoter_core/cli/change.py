@@ -179,9 +179,7 @@ def _all_that_fit(
         result = session.with_backend(url, go)
     except KeyboardInterrupt:
         if so_far is not None and not dry_run:
-            output.note(
-                f"ended by Ctrl-C: {so_far.matched:,} jobs are done, and perhaps some of the next {STEP}{again}"
-            )
+            output.note(f"ended by Ctrl-C: {_done(so_far)}{again}")
         raise
     jobs.tell_bulk(result, dry_run=dry_run, json=json)
 
