@@ -99,6 +99,14 @@ def test_two_versions_of_the_script_answer_the_same_and_leave_the_same(
         store.delete(*store.scan_iter(k.prefix + b"*", count=10_000), k.prefix)
     (was, was_left, was_until), (now, now_left, now_until) = seen.values()
     assert now == was
+    for name in [name for name in was_left if name.startswith(b"didx:") and now_left.get(name) != was_left[name]]:
+        # Today a job that is not unique leaves the index and the trace context of a waiting one that has taken the id.
+        id = name.removeprefix(b"didx:")
+        assert b"dlid:" + id in was_left or any(due < NOW_MS - 3_540_000 for _, due in was_left[b"delayed"])
+        assert {was_left[name], now_left[name]} <= {member for member, _ in now_left[b"delayed"]}
+        for left in (was_left, now_left, was_until, now_until):
+            left.pop(name, None)
+            left.pop(b"trace:" + id, None)
     assert now_left == was_left
     for name, left in was_until.items():
         assert left == now_until[name] if left < 0 else abs(left - now_until[name]) < 30_000, name
