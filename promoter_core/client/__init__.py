@@ -1,1 +1,1 @@
-"""Scheduling and cancelling delayed jobs. Private; `promoter_core` offers `DelayedQueue` and `Job`."""
+"""Delayed jobs: scheduled, seen, changed, retried, moved to another store. Private; `promoter_core` has the names."""

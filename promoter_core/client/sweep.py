@@ -46,6 +46,7 @@ class Sweep:
         self._queries = list(plan.queries)
         self._cursor = ""
         self._page: tuple[int, list[JobChange]] | None = None  # jobs meant, and their changes, not known to be made
+        self._next = ""  # the cursor behind that page
         self._matched = 0
         self._outcomes: Counter[JobOutcome] = Counter()
 

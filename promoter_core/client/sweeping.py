@@ -72,7 +72,7 @@ class Sweeping(QueueBase):
         async def plan(_: ManagementSupport) -> Plan:
             return running(to_ms, chosen, length, write)
 
-        return await self._sweep(("run_due_before", to_ms, chosen, length), plan, dry_run, progress, resume)
+        return await self._sweep(("run_due_before", to_ms, chosen, length, write), plan, dry_run, progress, resume)
 
     async def reschedule_where(
         self,

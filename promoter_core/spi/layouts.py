@@ -34,7 +34,7 @@ class QueueKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Key names, member format, entry fields and marker lifetime."""
+    """Key names, member format and entry fields."""
 
     name: str
     start: bytes  # before the queue's name in a key
@@ -44,7 +44,6 @@ class Layout:
     members: bytes  # … and of a group's members
     envelope_field: str  # of a stream entry
     name_field: str  # of a stream entry; absent when the job has no name
-    marker_ms: int  # how long an id stays taken after its job was due or promoted, whichever is later
 
     def keys_of(self, queue: str) -> QueueKeys:
         """All keys of `queue`; remembered for the queues asked for last."""
@@ -151,5 +150,4 @@ CHASQUIMQ = Layout(
     members=b"members",
     envelope_field="d",
     name_field="n",
-    marker_ms=3_600_000,
 )

@@ -14,36 +14,19 @@ from hypothesis import strategies as st
 from promoter_core import (
     BulkResult,
     DelayedQueue,
-    Job,
     JobError,
     JobOutcome,
 )
-from promoter_core.client import sweep
 from promoter_core.spi import JobRequest, PromotionRequest, StreamName, pack_envelope
 from promoter_core.testing import FaultyBackend, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
+from tests.unit.sweeps import at, dues, fill, small_steps
+
+__all__ = ["small_steps"]  # a fixture
 
 MOVED, PROMOTED, REMOVED = JobOutcome.MOVED, JobOutcome.PROMOTED, JobOutcome.REMOVED
 NOT_FOUND, ALREADY_PROMOTED = JobOutcome.NOT_FOUND, JobOutcome.ALREADY_PROMOTED
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch):
-    monkeypatch.setattr(sweep, "STEP", 4)
-
-
-def at(clock, seconds):
-    return datetime.fromtimestamp(clock.time_ms() / 1000 + seconds, UTC)
-
-
-async def dues(queue, clock):
-    now_ms = clock.time_ms()
-    return [(job.stored.due_ms - now_ms) / 1000 async for job in queue.scan()]
-
-
-async def fill(queue, delays, **fields):
-    await queue.schedule_many([Job(data=i, delay=delay, **fields) for i, delay in enumerate(delays)])
 
 
 async def promote(backend):

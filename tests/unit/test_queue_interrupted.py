@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -10,35 +10,18 @@ from promoter_core import (
     BulkInterrupted,
     BulkResult,
     DelayedQueue,
-    Job,
     JobError,
     JobOutcome,
     PermanentError,
     TransientError,
 )
-from promoter_core.client import sweep
 from promoter_core.spi import StreamName
 from promoter_core.testing import Fault, FaultyBackend
+from tests.unit.sweeps import at, dues, fill, small_steps
+
+__all__ = ["small_steps"]  # a fixture
 
 MOVED = JobOutcome.MOVED
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch):
-    monkeypatch.setattr(sweep, "STEP", 4)
-
-
-def at(clock, seconds):
-    return datetime.fromtimestamp(clock.time_ms() / 1000 + seconds, UTC)
-
-
-async def dues(queue, clock):
-    now_ms = clock.time_ms()
-    return [(job.stored.due_ms - now_ms) / 1000 async for job in queue.scan()]
-
-
-async def fill(queue, delays, **fields):
-    await queue.schedule_many([Job(data=i, delay=delay, **fields) for i, delay in enumerate(delays)])
 
 
 @pytest.mark.parametrize("lost", [False, True])

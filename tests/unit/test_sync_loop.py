@@ -211,44 +211,6 @@ async def forever(*_):
             if sys.argv[1] != "a close that hangs":
                 raise
 
-def test_progress_is_called_in_the_thread_of_the_caller_and_its_error_ends_the_call(queue):
-    queue.schedule_many([Job(data=n, delay=60) for n in range(1200)])
-    seen = []
-    at = datetime.now(UTC) + timedelta(days=2)
-
-    def progress(result):
-        seen.append((threading.current_thread(), result.matched, queue.name, queue.stats().depth))
-
-    result = queue.reschedule_where(at=at, progress=progress)
-    assert result.matched == 1200
-    assert [matched for _, matched, *_ in seen] == sorted(matched for _, matched, *_ in seen)
-    assert seen[-1][1] == 1200
-    assert {thread for thread, *_ in seen} == {threading.current_thread()}
-
-    def failing(result):
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        queue.cancel_where(progress=failing)
-    with pytest.raises(JobError, match="plain function"):
-        queue.cancel_where(progress=asyncio.sleep)
-    assert queue.cancel_where().outcomes.keys() <= {JobOutcome.REMOVED}
-    assert queue.stats().depth == 0
-
-
-def test_jobs_are_listed_changed_and_retried(backend, queue):
-    at = datetime.now(UTC) + timedelta(hours=1)
-    job = queue.schedule({"to": "ada"}, at=at, job_id="ada-1")
-    assert [queue.get("ada-1").id, *[j.id for j in queue.scan()], *[j.id for j in queue.jobs().jobs]] == ["ada-1"] * 3
-    assert queue.histogram(at + timedelta(minutes=n) for n in (-5, 5, 15)) == (1, 0)
-    assert queue.replace(job, {"to": "bob"}) is JobOutcome.REPLACED
-    assert queue.reschedule(job, delay=60) is JobOutcome.MOVED
-    assert queue.run_now(job) is JobOutcome.PROMOTED
-    retried = queue.retry(pack_envelope("e-1", b"\x01", 0, 0), delay=60)
-    assert queue.get(retried).attempt == 1
-    assert [(info.name, info.stats.depth) for info in list_queues(backend, "q*")] == [("q", 1)]
-
-
 async def numbers(backend):
     while True:
         yield 1
