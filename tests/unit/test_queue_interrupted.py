@@ -65,6 +65,18 @@ async def test_after_a_failure_half_way_a_call_can_simply_be_made_again(backend,
     assert len(await backend.read("q", StreamName.JOBS, "", 99)) in (0, 17)
 
 
+async def test_a_position_is_good_for_the_same_events_only(backend, clock):
+    queue = DelayedQueue(FaultyBackend(backend, Fault("change_jobs")), "q", clock=clock)
+    await fill(queue, range(5))
+    with pytest.raises(BulkInterrupted) as caught:
+        await queue.run_due_before(at(clock, 9), events=False)
+    position = caught.value.position
+    with pytest.raises(JobError, match="the same arguments"):
+        await queue.run_due_before(at(clock, 9), resume=position)
+    assert (await queue.run_due_before(at(clock, 9), events=False, resume=position)).matched == 5
+    assert await backend.read("q", StreamName.EVENTS, "", 9) == ()
+
+
 async def test_a_position_is_good_for_the_same_call_only(backend, clock):
     queue = DelayedQueue(FaultyBackend(backend, Fault("change_jobs")), "q", clock=clock)
     await fill(queue, range(5))
