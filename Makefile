@@ -31,8 +31,9 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.fleet
 
-# Ten minutes of 50 queues, 5 processes (fleets and single queues) and faults; SOAK_ARGS='--seconds 60' for less.
+# Properties with new examples, then ten minutes of 50 queues, 5 processes (fleets and single queues) and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis tests/unit
 	$(BIN)/python -m tests.soak --seconds 600 $(SOAK_ARGS)
 
 # The kit on every small change of the memory backend's code: some minutes.

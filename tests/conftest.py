@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,11 @@ from tests.postgres import PostgresServer, binaries
 from tests.servers import Server, find, required, wanted
 
 # The machine may be busy: no example has to end within a time, and the caches of modules make the first ones slow.
-hypothesis.settings.register_profile("promoter", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("promoter")
+# A change is judged by the same examples each time; HYPOTHESIS_PROFILE=search looks for new ones (`make soak` does).
+UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("promoter", UNHURRIED, derandomize=True)
+hypothesis.settings.register_profile("search", UNHURRIED, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "promoter"))
 
 
 def start_or_skip(name: str) -> Iterator[Server]:
