@@ -1,14 +1,14 @@
 """Many queues in few processes: what idle queues cost, how leadership is spread and how fast it moves.
 
     python -m benchmarks.fleet [--idle 1000] [--queues 300] [--processes 3]
-    python -m benchmarks.fleet --pauses [--queues 5000]
+    python -m benchmarks.fleet --pauses [--queues 5000] [--stacks]
     python -m benchmarks.fleet --simulate [--processes 100] [--queues 10000]
 
 Idle: one `promoter run --queue 'idle-*'` on queues with one far job each; CPU seconds of it and of the server.
 Spread: processes on the same queues, of which one is stopped and one killed; the gap is the longest time for which a
 queue's lock has had no holder, looked at all the time. Every job scheduled in between is counted at the end.
-Pauses: the longest time for which the event loop of one process with thousands of queues does not turn, and how many
-locks are free at one look, while others come and go, its pages are read, it sweeps and its connections are cut.
+Pauses: the longest turn of the event loop of one process with thousands of queues, in CPU time (see turns.py), and how
+many locks are free at one look, while others come and go, its pages are read, it sweeps and its connections are cut.
 Simulated: the same on the memory backend and the virtual clock.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -26,11 +27,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from benchmarks import turns
 from benchmarks.servers import valkey
+from benchmarks.turns import Turns
 from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings, connect
 from promoter_core.engine.machine import State
 from promoter_core.runner.fleet.discovery import REST
@@ -138,20 +142,22 @@ FILL = """for i = ARGV[1], ARGV[1] + 9999 do redis.call('SET', '{chasqui:other}:
 
 
 class Turning:
-    """How long the event loop does not turn, how much of that it computes itself, and how many locks are free."""
+    """How long the turns of the event loop are, and how many locks are free."""
 
-    def __init__(self, client: Redis, queues: int) -> None:
-        self.pause_s = self.cpu_s = 0.0
+    def __init__(self, client: Redis, queues: int, *, stacks: bool) -> None:
+        self.loop = cast("Turns", asyncio.get_running_loop())
+        self.pause_s = 0.0
         self.free = 0
         self._client = client
         self._queues = queues
+        if stacks:
+            self.loop.watch()
 
     async def turn(self) -> None:
         while True:
-            began_s, cpu_s = time.perf_counter(), time.thread_time()
+            began_s = time.perf_counter()
             await asyncio.sleep(0.001)
             self.pause_s = max(self.pause_s, time.perf_counter() - began_s - 0.001)
-            self.cpu_s = max(self.cpu_s, time.thread_time() - cpu_s)
 
     async def look(self) -> None:
         while True:
@@ -162,13 +168,20 @@ class Turning:
 
     @asynccontextmanager
     async def phase(self, name: str) -> AsyncIterator[None]:
-        self.pause_s, self.cpu_s, self.free, began_s = 0.0, 0.0, 0, time.perf_counter()
+        self.loop.reset()
+        self.pause_s, self.free, began_s, cpu_s = 0.0, 0, time.perf_counter(), time.process_time()
         yield
-        took_s = time.perf_counter() - began_s
+        took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+        loop = self.loop
+        turn, process, collector = (1000 * x for x in (loop.longest_s, loop.process_s, loop.collected_s))
         print(
-            f"  {name:<34} {took_s:5.1f} s, longest pause {self.pause_s * 1000:4.0f} ms "
-            f"(CPU {self.cpu_s * 1000:3.0f} ms), {self.free} locks free at one look"
+            f"  {name:<34} {took_s:5.1f} s, CPU {100 * cpu_s / took_s:4.1f}%; longest turn {turn:4.1f} ms of CPU "
+            f"(collector {collector:4.1f}), {process:4.1f} with other threads, {1000 * self.pause_s:4.0f} by clock; "
+            f"{self.free} locks free at one look",
+            flush=True,
         )
+        for stack, seen in sorted(loop.stacks.items(), key=lambda x: -x[1])[:6]:
+            print(f"      {seen:3} × {stack}", flush=True)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -176,7 +189,7 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> None:
+async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000, *, stacks: bool = False) -> None:
     names = [f"many-{i}" for i in range(queues)]
     async with connect(url) as backend:
         for name in names:
@@ -184,8 +197,8 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> N
     for first in range(0, keys, 10_000):
         await client.eval(FILL, 0, first)  # type: ignore[misc]
     settings = PromoterSettings(lock_ttl_ms=LEASE_MS)
-    turning, port = Turning(client, queues), free_port()
-    watching = [asyncio.create_task(turning.turn()), asyncio.create_task(turning.look())]
+    turning, port = Turning(client, queues, stacks=stacks), free_port()
+    watching = [asyncio.create_task(watcher) for watcher in (turning.turn(), turning.look(), turning.loop.tick())]
     print(f"one process, {queues} queues, {keys} other keys, a lease of {LEASE_MS / 1000:g} s")
 
     def get(path: str) -> int:
@@ -201,6 +214,7 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000) -> N
             return sum(served.machine.state is State.LEADER for served in fleet._pool.queues.values())
 
         async with serving(str(port), [fleet]):
+            gc.freeze()  # as `promoter run` does
             task = asyncio.create_task(fleet.run())
             async with turning.phase("starts, until it leads all"):
                 await until(lambda: led() == queues)
@@ -291,10 +305,10 @@ async def main(queues: int, processes: int, idle_queues: int, seconds: float) ->
         await client.aclose()
 
 
-async def only_pauses(queues: int) -> None:
+async def only_pauses(queues: int, *, stacks: bool) -> None:
     with valkey() as url:
         client = Redis.from_url(url)
-        await pauses(url, client, queues)
+        await pauses(url, client, queues, stacks=stacks)
         await client.aclose()
 
 
@@ -306,10 +320,11 @@ if __name__ == "__main__":
     parser.add_argument("--processes", type=int)
     parser.add_argument("--simulate", action="store_true")
     parser.add_argument("--pauses", action="store_true")
+    parser.add_argument("--stacks", action="store_true", help="show where turns take long")
     args = parser.parse_args()
     if args.simulate:
         asyncio.run(simulate(args.queues or 10_000, args.processes or 100))
     elif args.pauses:
-        asyncio.run(only_pauses(args.queues or 5_000))
+        turns.run(only_pauses(args.queues or 5_000, stacks=args.stacks))
     else:
-        asyncio.run(main(args.queues or 300, args.processes or 3, args.idle, args.seconds))
+        turns.run(main(args.queues or 300, args.processes or 3, args.idle, args.seconds))

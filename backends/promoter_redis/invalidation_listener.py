@@ -16,7 +16,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from promoter_core.spi import CHASQUIMQ, PushChannel
+from promoter_core.spi import PushChannel
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.link import Link, next_push
@@ -32,11 +32,12 @@ REFUSED_S = 300.0  # before that is tried again for which a permission is missin
 class InvalidationListener:
     """Keeps one subscribed connection alive and hands what it hears to `changed`."""
 
-    def __init__(self, connections: Connections, changed: Changed) -> None:
+    def __init__(self, connections: Connections, channels: str, changed: Changed) -> None:
         self.client_id: int | None = None  # None while there is no connection
         self.epoch = 0  # of that connection
         self.hears = False  # subscribe to what processes announce, too; from the next connection on
         self._connections = connections
+        self._channels = channels
         self._changed = changed
         self._channel = PushChannel(
             self._listen, partial(changed, None), name="watching for changes", connect_s=None, log=log
@@ -109,7 +110,7 @@ class InvalidationListener:
 
     async def _subscribe_to_announcements(self, link: Link) -> None:
         try:
-            await link.ask("PSUBSCRIBE", CHASQUIMQ.channels)
+            await link.ask("PSUBSCRIBE", self._channels)
         except ResponseError as exc:  # an ACL does not allow it; tracking is what matters
             if not is_refused(exc):
                 raise

@@ -12,7 +12,6 @@ least three quarters of the store's work move jobs.
 
 from __future__ import annotations
 
-from collections import deque
 from statistics import median
 
 MAX_BATCH = 10_000  # what a Lua script can hold and a reply should
@@ -35,8 +34,8 @@ class BatchSize:
         self._smallest = min(start, MIN_BATCH)
         self._target_ms = max_tick_ms
         self._last: tuple[int, float] | None = None  # jobs moved and work of the tick before
-        self._fixed_ms: deque[float] = deque(maxlen=REMEMBERED)  # estimates, each of two ticks in a row
-        self._large: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # ticks that say what a job costs
+        self._fixed_ms: tuple[float, ...] = ()  # the last estimates, each of two ticks in a row
+        self._large: tuple[tuple[int, float], ...] = ()  # the last ticks that say what a job costs
         self._unknown = ASK_AFTER  # ticks since one was asked for its work
         self._alike = PROBE_AFTER  # ticks since two in a row were apart: nothing is known of the fixed cost yet
 
@@ -59,7 +58,7 @@ class BatchSize:
         allowed_ms = max(self._target_ms, PAYS * fixed_ms)
         if moved < self.limit and work_ms <= allowed_ms:
             return
-        self._large.append((moved, work_ms))
+        self._large = (*self._large, (moved, work_ms))[-REMEMBERED:]
         job_ms = median(max(work - fixed_ms, 0.0) / n for n, work in self._large)
         budget_ms = allowed_ms - fixed_ms
         fits = int(budget_ms / job_ms) if job_ms > budget_ms / MAX_BATCH else MAX_BATCH
@@ -80,4 +79,4 @@ class BatchSize:
         self._alike = 0
         job_ms = max((work_ms - last[1]) / (moved - last[0]), 0.0)
         fixed_ms = work_ms - job_ms * moved
-        self._fixed_ms.append(min(max(fixed_ms, 0.0), work_ms, last[1]))
+        self._fixed_ms = (*self._fixed_ms, min(max(fixed_ms, 0.0), work_ms, last[1]))[-REMEMBERED:]

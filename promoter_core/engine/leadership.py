@@ -9,25 +9,34 @@ state. The `Machine` hands it outcomes and gives out its steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from typing import Any
 
 from promoter_core.engine.actions import Action, Cleanup, Emit, Promote, Reason, Wait
 from promoter_core.engine.batch_size import BatchSize
-from promoter_core.engine.pacing import MIN_WAIT_S, Debounce, LeaseTimer, leader_wait
+from promoter_core.engine.pacing import MIN_WAIT_S, Debounce, LeaseTimer, leader_rest
 from promoter_core.settings import PromoterSettings
-from promoter_core.spi.model import ChangeKind, Lease, Phase, Promotion, PromotionRequest, Renewal
+from promoter_core.spi.model import ChangeKind, Lease, Phase, PromotedJob, Promotion, PromotionRequest, Renewal
 
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """The settings of every leadership of a queue."""
+    """The settings of every leadership of a queue. Those of one kind share an object, see `duties`."""
 
     phases: tuple[Phase, ...]  # that `promote` does not fuse
     want_jobs: bool
     want_traces: bool
     until_idle: bool
     renew_used: float  # the part of a lease after which a tick renews it
+
+
+@lru_cache(maxsize=64)
+def duties(**terms: Any) -> Duties:
+    """The `Duties` of these terms."""
+    return Duties(**terms)
 
 
 class End(Enum):
@@ -41,7 +50,33 @@ Step = Action | End
 
 
 class Leadership:
-    """One lease on one queue, from its grant to its loss."""
+    """One lease on one queue, from its grant to its loss.
+
+    A fleet keeps thousands that rest, and whatever is an object of its own costs each full run of the collector time.
+    So numbers are kept in place of a `Promotion`, and what is empty most of the time is a tuple, or None.
+    """
+
+    __slots__ = (
+        "_asked_s",
+        "_batch",
+        "_debounce",
+        "_drains",
+        "_due",
+        "_duties",
+        "_held_back",
+        "_jobs",
+        "_moved",
+        "_next_due_ms",
+        "_now_ms",
+        "_owed",
+        "_settings",
+        "_tick",
+        "_timer",
+        "_wants",
+        "_woken",
+        "lease",
+        "poll_s",
+    )
 
     def __init__(
         self, lease: Lease, settings: PromoterSettings, duties: Duties, batch: BatchSize, *, asked_s: float
@@ -54,11 +89,15 @@ class Leadership:
         self._batch = batch
         self._timer = LeaseTimer(lease.ttl_ms, used=duties.renew_used)
         self._timer.began(asked_s)
-        self._debounce = Debounce()
-        self._promotion = Promotion()
-        self._asked_s = asked_s  # when that promotion was asked for: the store's clock showed at most its `now_ms`
-        self._drains = False  # that promotion left due jobs which the next can move
-        self._owed: list[Phase] = []
+        self._debounce: Debounce | None = None  # after the first wake that found nothing
+        self._asked_s = asked_s  # when the last promotion, or renewal, was asked for
+        self._now_ms = 0  # the store's clock then, or later
+        self._next_due_ms: int | None = None
+        self._moved = self._held_back = 0
+        self._due = False  # the last promotion left jobs that are due
+        self._drains = False  # the next can move them
+        self._jobs: Sequence[PromotedJob] = ()  # for the phases that are owed
+        self._owed: tuple[Phase, ...] = ()
         self._tick: Promote | None = None  # the last that was asked for, and what it was asked to do
         self._wants = (0, False, False)
         self._woken = False  # the tick under way was caused by a change
@@ -74,49 +113,40 @@ class Leadership:
             return End.LEASE
         wants = (self._batch.limit, self._timer.wants_renewal(now_s), self._batch.asks)
         if self._tick is None or wants != self._wants:  # in a trickle one tick is like the other
-            self._tick, self._wants = self._ask(*wants), wants
+            self._tick, self._wants = Promote(self.lease, _request(self._settings, self._duties, *wants)), wants
         return self._tick
-
-    def _ask(self, limit: int, renew: bool, want_work: bool) -> Promote:
-        s = self._settings
-        request = PromotionRequest(
-            limit=limit,
-            max_stream_len=s.max_stream_len,
-            overflow=s.overflow,
-            events=s.events,
-            events_max_stream_len=s.events_max_stream_len,
-            renew=renew,
-            want_jobs=self._duties.want_jobs,
-            want_traces=self._duties.want_traces,
-            want_work=want_work,
-        )
-        return Promote(self.lease, request)
 
     def promoted(self, request: PromotionRequest, promotion: Promotion, asked_s: float, now_s: float) -> Step:
         """A tick asked for at `asked_s` has gone well."""
-        self._promotion, self._asked_s = promotion, asked_s
+        self._asked_s, self._now_ms, self._next_due_ms = asked_s, promotion.now_ms, promotion.next_due_ms
+        self._moved = moved = promotion.promoted + promotion.malformed
+        self._held_back, self._due = promotion.held_back, promotion.oldest_pending_lag_ms > 0
         if request.renew:
             self._timer.began(asked_s)
-        moved = promotion.promoted + promotion.malformed
-        cut_short = (
-            moved > 0 and promotion.oldest_pending_lag_ms > 0 and not promotion.held_back
-        )  # it was full in bytes
+        cut_short = moved > 0 and self._due and not promotion.held_back  # it was full in bytes
         self._drains = moved >= request.limit or cut_short
         self._batch.observe_tick(moved, promotion.work_ms)
-        self._owed = list(self._duties.phases) if promotion.jobs else []
+        if self._duties.phases and promotion.jobs:
+            self._jobs, self._owed = promotion.jobs, self._duties.phases
+        else:
+            self._jobs = self._owed = ()
         return self.next_phase(now_s)
 
     def next_phase(self, now_s: float) -> Step:
         """The next phase that the last promotion owes; then the next tick of a backlog, or rest."""
         if self._owed:
-            phase = self._owed.pop(0)
-            return (Cleanup if phase is Phase.CLEANUP else Emit)(self._promotion.jobs)
+            phase, *rest = self._owed
+            jobs, self._owed = self._jobs, tuple(rest)
+            if not rest:
+                self._jobs = ()
+            return (Cleanup if phase is Phase.CLEANUP else Emit)(jobs)
         if self._drains:
             return self.promote(now_s)
-        if self._duties.until_idle and not self._promotion.oldest_pending_lag_ms:
+        if self._duties.until_idle and not self._due:
             return End.IDLE
-        if self._woken and not self._promotion.promoted + self._promotion.malformed:
+        if self._woken and not self._moved:
             self._woken = False
+            self._debounce = self._debounce or Debounce()
             pause_s = min(self._debounce.next_s(), self._wait(now_s).seconds)
             return Wait(pause_s, Reason.DEBOUNCE, ChangeKind.JOBS)
         return self.rest(now_s)
@@ -127,7 +157,7 @@ class Leadership:
             return self.rest(now_s)
         self._woken = changed
         if not (changed and now_s - began_s < MIN_WAIT_S):
-            self._debounce.reset()
+            self._debounce = None
         return self.promote(now_s)
 
     def failed(self) -> None:
@@ -144,22 +174,52 @@ class Leadership:
     ) -> Wait | None:
         """The lease was renewed from outside at `asked_s`. The wait to go on with, when `waiting` would end too late.
 
+        A wait for the renewal goes on without an end, until a renewal shows a job that is due before the next one.
+
         What comes next is counted anew from what the renewal saw, so neither a lost push nor a local clock that drifts
         costs more than a renewal.
         """
         self._timer.began(asked_s)
         if waiting is None or began_s > asked_s:
             return None  # a step that began later knows more
-        self._promotion = replace(self._promotion, now_ms=renewal.now_ms, next_due_ms=renewal.next_due_ms)
-        self._asked_s = asked_s
-        wait = self._wait(now_s)
-        ends_s = began_s + waiting.seconds
-        return wait if waiting.interruptible and now_s + wait.seconds <= ends_s - MIN_WAIT_S else None
+        self._asked_s, self._now_ms, self._next_due_ms = asked_s, renewal.now_ms, renewal.next_due_ms
+        before = waiting.reason
+        if before is Reason.BACKOFF or before is Reason.DEBOUNCE:
+            return None
+        seconds, reason = self._rest(now_s)
+        if before is Reason.RENEW:  # nothing but this renewal ends such a wait in a fleet
+            return None if reason is Reason.RENEW else Wait(seconds, reason, ChangeKind.JOBS)
+        sooner = now_s + seconds <= began_s + waiting.seconds - MIN_WAIT_S
+        return Wait(seconds, reason, ChangeKind.JOBS) if sooner else None
 
     def wants_renewal(self, now_s: float) -> bool:
         """Whether the next tick is to renew the lease."""
         return self._timer.wants_renewal(now_s)
 
     def _wait(self, now_s: float) -> Wait:
-        ahead_s, renew_s = self._asked_s - now_s, self._timer.renew_s - now_s
-        return leader_wait(self._settings, self._promotion, ahead_s, renew_s, self.poll_s)
+        return Wait(*self._rest(now_s), ChangeKind.JOBS)
+
+    def _rest(self, now_s: float) -> tuple[float, Reason]:
+        due_ms = self._next_due_ms
+        return leader_rest(
+            self._settings,
+            held_back=self._held_back > 0,
+            next_due_s=None if due_ms is None else self._asked_s - now_s + (due_ms - self._now_ms) / 1000,
+            renew_s=self._timer.renew_s - now_s,
+            poll_s=self.poll_s,
+        )
+
+
+@lru_cache(maxsize=256)  # the queues of a fleet ask for the same
+def _request(s: PromoterSettings, duties: Duties, limit: int, renew: bool, want_work: bool) -> PromotionRequest:
+    return PromotionRequest(
+        limit=limit,
+        max_stream_len=s.max_stream_len,
+        overflow=s.overflow,
+        events=s.events,
+        events_max_stream_len=s.events_max_stream_len,
+        renew=renew,
+        want_jobs=duties.want_jobs,
+        want_traces=duties.want_traces,
+        want_work=want_work,
+    )

@@ -35,7 +35,7 @@ from promoter_core.engine.actions import (
     Waited,
 )
 from promoter_core.engine.batch_size import BatchSize
-from promoter_core.engine.leadership import Duties, End, Leadership, Step
+from promoter_core.engine.leadership import End, Leadership, Step, duties
 from promoter_core.engine.pacing import Backoff, follower_wait
 from promoter_core.settings import PromoterSettings
 from promoter_core.spi.errors import BackendError, PermanentError
@@ -87,7 +87,7 @@ class Machine:
         phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
         if not settings.events and Phase.EMIT in phases:
             phases.remove(Phase.EMIT)
-        self._duties = Duties(
+        self._duties = duties(
             phases=tuple(phases),
             want_jobs=want_jobs or bool(phases),
             want_traces=want_traces,
@@ -95,13 +95,14 @@ class Machine:
             renew_used=2 / 3 if in_fleet else 1 / 3,
         )
         self._batch = BatchSize(settings.promote_batch, settings.max_tick_ms)
-        self._backoff = Backoff(jitter)
+        self._jitter = jitter
+        self._backoff: Backoff | None = None  # while errors follow one another
         self._leadership: Leadership | None = None  # while LEADER, and RELEASING after it
         self._poll_s: float | None = None
 
         self._action: Action | None = None
         self._began_s = 0.0  # when the action was given out
-        self._reports: list[Report] = []
+        self._reports: tuple[Report, ...] = ()
         self._shutdown = False
         self._error: PermanentError | None = None
         self._reported: LockOutcome | None = None
@@ -179,8 +180,8 @@ class Machine:
                     self._may_hold = False
                     return End.LEASE
                 case Promote(request=request), Promotion():
-                    self._backoff.reset()
-                    self._reports.append(Tick(outcome, now_s - asked_s))
+                    self._backoff = None
+                    self._reports += (Tick(outcome, now_s - asked_s),)
                     return leads.promoted(request, outcome, asked_s, now_s)
                 case ((Cleanup() | Emit()), Done()):
                     return leads.next_phase(now_s)
@@ -191,7 +192,7 @@ class Machine:
     # Each of these answers one row of the table in docs/reference/state-machine.md.
 
     def _granted(self, now_s: float) -> Decision:
-        self._backoff.reset()
+        self._backoff = None
         self.state = State.LEADER
         self._report_lock(LockOutcome.ACQUIRED)
         leads = Leadership(self.lease, self._settings, self._duties, self._batch, asked_s=self._began_s)
@@ -199,7 +200,7 @@ class Machine:
         return self._lead(leads.promote(now_s), now_s)
 
     def _held(self, remaining_ms: int | None, now_s: float) -> Decision:
-        self._backoff.reset()
+        self._backoff = None
         self._may_hold = False
         self._report_lock(LockOutcome.HELD)
         if self._duties.until_idle:
@@ -223,7 +224,7 @@ class Machine:
         return self._decide(Lock(), now_s)
 
     def _failed(self, error: BackendError, now_s: float) -> Decision:
-        self._reports.append(error)
+        self._reports += (error,)
         if isinstance(error, PermanentError):
             self._error = error
             return self._finish(now_s)
@@ -235,6 +236,7 @@ class Machine:
                 )  # the jobs are in the stream: these two are best effort
             leads.failed()
             change = ChangeKind.JOBS
+        self._backoff = self._backoff or Backoff(self._jitter)
         return self._decide(Wait(self._backoff.next_s(), Reason.BACKOFF, change), now_s)
 
     def _finish(self, now_s: float) -> Decision:
@@ -249,7 +251,7 @@ class Machine:
         if isinstance(outcome, Failed):
             leads, whole_s = self._leadership, self.lease.ttl_ms / 1000
             left_s = whole_s if leads is None else max(leads.deadline_s - now_s, 0.0)
-            self._reports.append(NotReleased(outcome.error, left_s))
+            self._reports += (NotReleased(outcome.error, left_s),)
         if self._leadership is not None:
             self._report_lock(LockOutcome.RELEASED if isinstance(outcome, Done) else LockOutcome.HELD)
         return self._stop(now_s)
@@ -269,10 +271,10 @@ class Machine:
 
     def _give(self, action: Action, now_s: float) -> Decision:
         self._action, self._began_s = action, now_s
-        reports, self._reports = tuple(self._reports), []
+        reports, self._reports = self._reports, ()
         return Decision(action, reports)
 
     def _report_lock(self, outcome: LockOutcome) -> None:
         if outcome is not self._reported:
             self._reported = outcome
-            self._reports.append(outcome)
+            self._reports += (outcome,)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from promoter_core.engine.actions import Reason, Wait
 from promoter_core.settings import PromoterSettings
-from promoter_core.spi.model import ChangeKind, Promotion
+from promoter_core.spi.model import ChangeKind
 
 BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
 DEBOUNCE_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
@@ -15,6 +15,8 @@ MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again soone
 
 class LeaseTimer:
     """The lease, counted from when it was asked for: the store's own count began no earlier."""
+
+    __slots__ = ("_ttl_s", "_used", "deadline_s", "renew_s")
 
     def __init__(self, ttl_ms: int, *, used: float = 1 / 3) -> None:
         """It wants renewing when this part of it is `used`."""
@@ -64,24 +66,23 @@ class Debounce:
         return DEBOUNCE_MS[self._last] / 1000
 
 
-def leader_wait(s: PromoterSettings, last: Promotion, asked_s: float, renew_s: float, poll_s: float | None) -> Wait:
-    """Until the next due time, the lease's renewal or a change, whichever comes first.
+def leader_rest(
+    s: PromoterSettings, *, held_back: bool, next_due_s: float | None, renew_s: float, poll_s: float | None
+) -> tuple[float, Reason]:
+    """Seconds until the next due time or the lease's renewal, whichever comes first, and which it is.
 
-    `asked_s` is when `last` was asked for and `renew_s` when the lease wants renewing, in seconds from now; `poll_s` is
-    the time between looks, where the backend cannot tell of every change.
+    `next_due_s` and `renew_s` are seconds from now; `poll_s` is the time between looks, where the backend cannot tell
+    of every change.
     """
     seconds, reason = renew_s, Reason.RENEW
-    bounds = []
-    if last.held_back:
-        bounds.append((s.poll_interval_ms / 1000, Reason.FULL))
-    elif last.next_due_ms is not None:
-        bounds.append((asked_s + (last.next_due_ms - last.now_ms) / 1000, Reason.NEXT_DUE))
-    if poll_s is not None:
-        bounds.append((poll_s, Reason.POLL))
-    for bound_s, why in bounds:
-        if bound_s < seconds:
-            seconds, reason = bound_s, why
-    return Wait(max(seconds, MIN_WAIT_S), reason, ChangeKind.JOBS)
+    if held_back:
+        if s.poll_interval_ms / 1000 < seconds:
+            seconds, reason = s.poll_interval_ms / 1000, Reason.FULL
+    elif next_due_s is not None and next_due_s < seconds:
+        seconds, reason = next_due_s, Reason.NEXT_DUE
+    if poll_s is not None and poll_s < seconds:
+        seconds, reason = poll_s, Reason.POLL
+    return (seconds if seconds > MIN_WAIT_S else MIN_WAIT_S), reason
 
 
 def follower_wait(s: PromoterSettings, remaining_ms: int | None, poll_s: float | None) -> Wait:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -56,7 +56,11 @@ class Runner(ABC):
 
     def unready(self) -> list[str]:
         """Why this runner is not ready, a sentence for each reason; empty when it is ready. Any thread may ask."""
-        return [reason for health in self.health() for reason in not_served(health, self.settings)]
+        return [reason for health in self._each_health() for reason in not_served(health, self.settings)]
+
+    def _each_health(self) -> Iterator[Health]:
+        """As `health`, one at a time: thousands of objects at once have the collector run."""
+        yield from self.health()
 
     def stop(self) -> None:
         """Finish the round trip under way, release what is held and end `run`. Returns at once; any thread may call."""

@@ -90,6 +90,7 @@ class Reporter:
         """Begin to serve the event sinks. `keep`: at the end the metrics sinks keep their figures, as a result."""
         self._keep = keep
         self._unreleased = 0
+        self._metrics.on_sinks(self._sinks)
         self._sink_queues = [SinkQueue(sink, self._metrics.on_sink_failure) for sink in self._sinks]
         for sink in self._sink_queues:
             sink.start()
@@ -106,7 +107,7 @@ class Reporter:
     def outcome(self, queue: str, outcome: Outcome) -> None:
         """Before the machine handles it: after an error, the first thing that goes well ends the outage."""
         if isinstance(outcome, LeaseHeld):
-            self.seen(queue)
+            self.seen(queue, self._clock.monotonic())
             self._held(queue, outcome)
         last = self._last.get(queue)
         if last is not None and last.error is not None and not isinstance(outcome, Failed | Waited | Done):
@@ -175,9 +176,9 @@ class Reporter:
                 *(queue, lag_ms / 1000, _whose(held)),
             )
 
-    def seen(self, queue: str) -> None:
+    def seen(self, queue: str, now_s: float) -> None:
         """The queue is led, by us or by another."""
-        self._of(queue).seen_s = self._clock.monotonic()
+        self._of(queue).seen_s = now_s
 
     def stopped(self, queue: str, error: PermanentError | None) -> None:
         """The machine of a queue has stopped."""

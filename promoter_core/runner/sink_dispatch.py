@@ -18,6 +18,7 @@ from promoter_core.spi.sinks import (
     FailureReportSupport,
     MetricsSink,
     SinkFailure,
+    SinkListSupport,
     SinkMonitor,
 )
 from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
@@ -97,6 +98,11 @@ class MetricsFanout:
     def exposition(self) -> tuple[bytes, str] | None:
         """The page of the first sink that has one."""
         return next((sink.exposition() for sink, _ in self._sinks if isinstance(sink, ExpositionSupport)), None)
+
+    def on_sinks(self, events: Sequence[EventSink]) -> None:
+        """A run begins, with these event sinks beside the metrics sinks."""
+        names = tuple(dict.fromkeys(type(sink).__name__ for sink in (*(sink for sink, _ in self._sinks), *events)))
+        self._each("on_sinks", lambda sink: sink.on_sinks(names) if isinstance(sink, SinkListSupport) else None)
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
         for monitor in self._monitors:

@@ -26,7 +26,7 @@ class Pool:
 
     def lead(self, queue):
         self.led.append(queue)
-        self.queues[queue] = SimpleNamespace(handed_over=False, busy_s=self._clock.monotonic())
+        self.queues[queue] = SimpleNamespace(queue=queue, handed_over=False, busy_s=self._clock.monotonic())
 
     def retire(self, queue):
         self.retired.append(queue)
@@ -255,10 +255,10 @@ def test_a_found_queue_that_has_had_nothing_to_do_for_long_is_dropped_and_a_list
     assignment.settle()
     clock.jump(IDLE_S - 1)
     pool.queues["busy"].busy_s = clock.monotonic()
-    assignment.drop_idle()
+    assignment.drop_idle(list(pool.queues.values()))
     assert pool.retired == []
     clock.jump(2)
-    assignment.drop_idle()
+    assignment.drop_idle(list(pool.queues.values()))
     assert pool.retired == ["idle"]
     assert [assignment.knows(q) for q in ("listed", "busy", "idle")] == [True, True, False]
     assert pool.end(assignment, "idle"), "it is not led again"
@@ -272,7 +272,7 @@ def test_idle_queues_are_dropped_some_at_a_time(pool, clock):
     assignment.unsettle()
     assignment.settle()
     clock.jump(IDLE_S + 1)
-    assignment.drop_idle()
+    assignment.drop_idle(list(pool.queues.values()))
     assert len(pool.retired) == pool.room
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from promoter_core import DelayedQueue, PermanentError, Promoter, PromoterFleet, PromoterSettings, TransientError
+from promoter_core.runner.fleet import machine_pool
 from promoter_core.runner.fleet.discovery import Discovery
 from promoter_core.runner.fleet.machine_pool import RENEWED_AT_ONCE
 from promoter_core.runner.fleet.round_robin import AT_ONCE, LOCKS_AT_ONCE
@@ -108,6 +109,24 @@ async def test_a_job_is_on_time_while_everything_else_is_looked_at(backend, stor
     assert late_ms(events.batches) <= 10 * WAY_S * 1000
     assert far.largest["renew_many"] == RENEWED_AT_ONCE, "leases are renewed with ticks in between"
     assert far.largest["promote_many"] <= AT_ONCE
+
+
+async def test_a_renewal_of_all_that_takes_long_loses_no_lease_that_it_does_not_know_yet(
+    backend, store, clock, monkeypatch
+):
+    monkeypatch.setattr(machine_pool, "RENEWED_AT_ONCE", 20)
+    slow = FaultyBackend(backend, Fault("renew_many", onwards=True, error=None, delay_s=0.5), clock=clock)
+    async with fleet(slow, clock, "a", ["q*"]).running():
+        for i in range(80):
+            await DelayedQueue(backend, f"q{i}").schedule(1, delay=3_600)
+            await clock.sleep(0.0 if i < 60 else 0.13)
+        held = set()
+        for _ in range(500):
+            await clock.sleep(0.01)
+            lost = [q for q in held if store[q].holder(clock.time_ms()) is None]
+            assert not lost
+            held |= {q for q in (f"q{i}" for i in range(80)) if store[q].holder(clock.time_ms())}
+    assert len(held) == 80
 
 
 async def test_queues_that_another_leads_are_dropped_once_they_are_gone(store, backend, clock):

@@ -114,6 +114,14 @@ async def test_a_process_that_dies_is_replaced_when_its_lease_ends(processes, st
     assert set(led_by(store, clock)) == {"a", "b"}
 
 
+@pytest.mark.parametrize("after_s", [0.01, 0.2, 0.5, 0.7, 1.1])
+async def test_locks_end_together_with_the_membership_whenever_a_process_dies(processes, store, clock, after_s):
+    await clock.sleep(2 + after_s)
+    await processes[0].die()
+    assert await leaderless(store, clock, LEASE_S + 1) <= 60
+    assert "a" not in led_by(store, clock)
+
+
 async def test_no_job_is_lost_or_promoted_twice_while_processes_come_and_go(processes, store, clock):
     producer = MemoryBackend(store)
     await producer.open()

@@ -6,10 +6,16 @@
 -- error's text.
 -- All writes come before the reads of the heads, so that client tracking remembers those reads. One queue's error is
 -- that queue's alone.
+-- Locks are read by GETEX, which is no read to client tracking: the server need not remember, and at once forget again,
+-- a key that the leader alone writes. Where that is not there or not permitted, they are read by GET.
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
-local renewed = {}
+local renewed, get = {}, 'GETEX'
 for i = 1, #KEYS, 2 do
-  local holder = redis.pcall('GET', KEYS[i])
+  local holder = redis.pcall(get, KEYS[i])
+  if type(holder) == 'table' and holder.err and get ~= 'GET' and not string.find(holder.err, '^WRONGTYPE') then
+    get = 'GET'
+    holder = redis.pcall(get, KEYS[i])
+  end
   if holder == ARGV[1] then
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
     renewed[i] = 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 from promoter_core.runner.fleet.machine_pool import MachinePool
 from promoter_core.runner.fleet.membership import Membership
+from promoter_core.runner.fleet.round_robin import ServedQueue
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import PermanentError
 from promoter_core.spi.optional.fleet import FleetSupport
@@ -46,13 +47,15 @@ class Assignment:
         self._until_idle = until_idle
         self._known: set[str] = set()
         self._missed: set[str] = set()  # known queues that the last sweep did not find
-        self._unsettled: OrderedDict[str, None] = OrderedDict()  # queues that may have become ours, or another's
+        self._order: list[str] = []  # the known queues by name, for passes over all of them
+        self._passed: str | None = None  # up to which the present pass has come; None when all have been looked at
+        self._unsettled: OrderedDict[str, None] = OrderedDict()  # to be looked at before the pass goes on
         self._suspended: dict[str, tuple[PermanentError, float]] = {}  # failed queues, and when they are tried again
 
     @property
     def pending(self) -> bool:
         """Queues are still to be settled."""
-        return bool(self._unsettled)
+        return bool(self._unsettled) or self._passed is not None
 
     @property
     def errors(self) -> dict[str, PermanentError]:
@@ -65,13 +68,17 @@ class Assignment:
 
     def add(self, queue: str) -> None:
         """Know the queue from now on."""
-        self._known.add(queue)
+        if queue not in self._known:
+            self._known.add(queue)
+            insort(self._order, queue)
         if self._membership is not None:
             self._membership.add_queue(queue)
 
     def drop(self, queue: str) -> None:
         """Know the queue no longer."""
-        self._known.discard(queue)
+        if queue in self._known:
+            self._known.remove(queue)
+            del self._order[bisect_left(self._order, queue)]
         if self._membership is not None:
             self._membership.drop_queue(queue)
 
@@ -80,29 +87,43 @@ class Assignment:
         return self._membership is None or self._membership.owns(queue)
 
     def unsettle(self, queues: Iterable[str] | None = None) -> None:
-        """Have `settle` look at these, or at all known ones.
+        """Have `settle` look at these, or at all known ones, which costs nothing now.
 
         In one order in every process, so that who takes over is ahead of who hands over.
         """
-        self._unsettled.update(dict.fromkeys(sorted(self._known if queues is None else queues)))
+        if queues is not None:
+            self._unsettled.update(dict.fromkeys(sorted(queues)))
+        elif self._order:
+            self._passed = ""
 
     def settle_first(self, queues: Iterable[str]) -> None:
         """Their lock has been released, perhaps by who hands them over to us."""
-        for queue in self._unsettled.keys() & queues if self._unsettled else ():
-            self._unsettled.move_to_end(queue, last=False)
+        for queue in queues if self.pending else ():
+            ahead = self._passed is not None and queue > self._passed and queue in self._known
+            if ahead or queue in self._unsettled:
+                self._unsettled[queue] = None
+                self._unsettled.move_to_end(queue, last=False)
 
     def settle(self) -> None:
         """Lead what has become ours and hand over what has not: a slice of the queues, for ticks and renewals go on."""
         room, until_s = self._pool.room, time.perf_counter() + SLICE_S
         served = self._pool.queues
         most = len(served) + self._pool.lock_room
-        while self._unsettled and room and len(served) < most and time.perf_counter() < until_s:
-            queue, _ = self._unsettled.popitem(last=False)
-            if self._settle(queue):
+        while self.pending and room and len(served) < most and time.perf_counter() < until_s:
+            if (queue := self._next()) is not None and self._settle(queue):
                 room -= 1
                 if not self.stopping:
                     self.announcements.add(queue)  # its new leader may not know it
-        self.settled = self.settled or not self._unsettled
+        self.settled = self.settled or not self.pending
+
+    def _next(self) -> str | None:
+        """The next queue to look at."""
+        if self._unsettled:
+            return self._unsettled.popitem(last=False)[0]
+        i = bisect_right(self._order, self._passed or "")
+        queue = self._order[i] if i < len(self._order) else None
+        self._passed = queue if i + 1 < len(self._order) else None
+        return queue
 
     def _settle(self, queue: str) -> bool:
         """Lead the queue if it is ours, and hand it over if it is not: then the answer is True."""
@@ -131,13 +152,16 @@ class Assignment:
             self.drop(queue)
         self._missed = missed - self._missed
 
-    def drop_idle(self) -> None:
-        """Drop some of the found queues that have had nothing to do for IDLE_S."""
-        since_s = self._clock.monotonic() - IDLE_S
-        idle = (q for q, x in self._pool.queues.items() if x.busy_s < since_s and q not in self._listed)
-        for queue in list(islice(idle, self._pool.room)):
-            self.drop(queue)
-            self._pool.retire(queue)
+    def drop_idle(self, some: Iterable[ServedQueue]) -> None:
+        """Drop those of some found queues that have had nothing to do for IDLE_S, as many as there is room for."""
+        since_s, room = self._clock.monotonic() - IDLE_S, self._pool.room
+        for served in some:
+            if served.busy_s < since_s and served.queue not in self._listed and not served.handed_over:
+                self.drop(served.queue)
+                self._pool.retire(served.queue)
+                room -= 1
+                if not room:
+                    return
 
     def next_retry_s(self) -> float | None:
         """When the first suspended queue is tried again: each is suspended for the same time."""
@@ -152,10 +176,10 @@ class Assignment:
             self.unsettle([queue])
 
     def stop(self) -> None:
-        """Hand everything over, in the order of the pool."""
+        """Hand everything over."""
         self.stopping = True
         self._unsettled.clear()
-        self.unsettle(self._pool.queues)
+        self.unsettle()
 
 
 class Announcements:

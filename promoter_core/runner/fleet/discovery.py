@@ -45,6 +45,7 @@ class Discovery:
         self._clock = clock
         self._every_s = every_s
         self._pages = 0  # of the last sweep
+        self._before: set[str] = set()  # what the last whole sweep has found
         self._expedited = Flag()
         self._warned: set[int] = set()  # fingerprints of names
         self._refused = False
@@ -116,9 +117,10 @@ class Discovery:
         async for page in self._backend.find_queues(self._patterns):
             self._pages += 1
             for queue in page:
-                if queue not in found and self.takes(queue):
+                if queue not in found and (queue in self._before or self.takes(queue)):
                     found.add(queue)
                     self._found(queue)
             await self._clock.sleep((self._clock.monotonic() - began_s) * rest)
             began_s = self._clock.monotonic()
+        self._before = found
         self._swept(found)

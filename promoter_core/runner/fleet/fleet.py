@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -15,10 +16,12 @@ from promoter_core.runner.fleet.assignment import Assignment
 from promoter_core.runner.fleet.discovery import Discovery
 from promoter_core.runner.fleet.machine_pool import MachinePool
 from promoter_core.runner.fleet.membership import Membership, group_of
+from promoter_core.runner.fleet.round_robin import take
 from promoter_core.runner.health import Health
 from promoter_core.runner.stopping import RELEASE_S, until_stopped
 from promoter_core.settings import PromoterSettings
 from promoter_core.spi.backend import Backend, check_backend
+from promoter_core.spi.batches import chunked
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError, PermanentError, TransientError
 from promoter_core.spi.names import check_queue_name, is_pattern
@@ -29,6 +32,7 @@ from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
 log = logging.getLogger("promoter.fleet")
 
 RETRY_S = 0.4  # before a subscription that failed is tried again
+ADDED_AT_ONCE = 256  # queues, before others have a turn
 SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
 
 
@@ -81,6 +85,7 @@ class PromoterFleet(Runner):
         self._until_idle = until_idle
         self._started = False
         self._feed: ChangeFeed | None = None
+        self._news: deque[str] = deque()  # queues that have changed, of which some may not be known
         s = self.settings
         self._pool = MachinePool(
             self._backend, s, self.holder_id, self._reporter, self._clock, self._ended, until_idle=until_idle
@@ -126,10 +131,17 @@ class PromoterFleet(Runner):
 
     def health(self) -> list[Health]:
         """Of each queue that is this fleet's to lead, by name; after a run, of each listed one. Any thread may ask."""
+        return list(self._each_health())
+
+    def _each_health(self) -> Iterator[Health]:
         if not self._running:
-            return [self._reporter.health(queue, State.STOPPED) for queue in sorted(self._listed)]
-        served = sorted(self._pool.queues.copy().items())
-        return [self._reporter.health(queue, x.machine.state) for queue, x in served]
+            for queue in sorted(self._listed):
+                yield self._reporter.health(queue, State.STOPPED)
+            return
+        queues = self._pool.queues
+        for queue in sorted(queues.copy()):
+            if (served := queues.get(queue)) is not None:
+                yield self._reporter.health(queue, served.machine.state)
 
     def unready(self) -> list[str]:
         """Why this fleet is not ready: it does not run, is no member of its group, or a queue of its is not led.
@@ -173,8 +185,10 @@ class PromoterFleet(Runner):
             except TransientError as exc:
                 log.warning("changes cannot be heard of yet: %s", exc)
                 await self._clock.sleep(RETRY_S)
-        for queue in self._listed:
-            self._assignment.add(queue)
+        for some in chunked(sorted(self._listed), ADDED_AT_ONCE):
+            for queue in some:
+                self._assignment.add(queue)
+            await asyncio.sleep(0)
         await self._discovery.first_sweep()
         if self._membership is not None:
             await self._membership.heartbeat(self._clock.monotonic())
@@ -196,21 +210,26 @@ class PromoterFleet(Runner):
             pool.expire_waits()
             if pool.busy:
                 await pool.step()
+            busy = pool.busy or assignment.pending or self._news
+            timeout_s = 0.0 if busy else self._timeout_s()
+            if timeout_s <= 0:
                 await asyncio.sleep(0)  # a store that answers at once must not starve the others
-            busy = pool.busy or assignment.pending
-            self._on_changes(await self._next(feed, 0.0 if busy else self._timeout_s(), stopper))
+            self._on_changes(await self._next(feed, timeout_s, stopper))
         if not assignment.stopping and (errors := assignment.errors):
             raise next(iter(errors.values()))
 
     async def _keep_up(self) -> None:
         """Upkeep of all queues: membership, then leases, then queues that are suspended or have gone quiet."""
         now_s, assignment, member = self._clock.monotonic(), self._assignment, self._membership
-        if member is not None and not assignment.stopping and now_s >= member.next_s and await member.heartbeat(now_s):
-            assignment.unsettle()
+        if member is not None and not assignment.stopping and now_s >= member.next_s:
+            if await member.heartbeat(now_s):
+                assignment.unsettle()
+            if member.age_s(now_s) <= 0:
+                self._pool.renew_soon()
         if self._pool.renews:
-            await self._pool.renew()
+            renewed = await self._pool.renew()
             if not assignment.stopping:
-                assignment.drop_idle()
+                assignment.drop_idle(renewed)
         if not assignment.stopping:
             assignment.retry_suspended()
 
@@ -244,8 +263,10 @@ class PromoterFleet(Runner):
         self._pool.on_changes(changes)
         assignment.settle_first(changes.locks)
         if self._until_idle or assignment.stopping:
+            self._news.clear()
             return
-        for queue in changes.jobs:
+        self._news.extend(changes.jobs)
+        for queue in take(self._news, ADDED_AT_ONCE):
             if not assignment.knows(queue) and self._discovery.takes(queue):
                 assignment.add(queue)
                 assignment.unsettle([queue])

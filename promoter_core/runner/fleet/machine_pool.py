@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from promoter_core.engine.actions import Action, Done, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
+from promoter_core.engine.actions import (
+    Action,
+    Done,
+    Failed,
+    Lock,
+    Outcome,
+    Promote,
+    Reason,
+    Stop,
+    Unlock,
+    Wait,
+    Waited,
+)
 from promoter_core.engine.machine import Machine, State
 from promoter_core.runner.execute import as_backend_error, as_outcome, execute, release
 from promoter_core.runner.fleet.round_robin import AT_ONCE, RoundRobin, ServedQueue, interruptible, take
@@ -21,7 +34,11 @@ from promoter_core.spi.optional.fleet import Changes, FleetBackend
 
 log = logging.getLogger("promoter.fleet")
 
-RENEW = 0.3  # of the lease, between renewals
+RENEW = 0.4  # of the lease, between renewals
+RETRY = 0.1  # of the lease, before a renewal that failed is tried again
+LATE = 0.25  # of the lease: a renewal of all that takes longer could come too late for those it does not know yet
+APART = 0.1  # of the lease, between the beginnings of two renewals
+WOKEN_AT_ONCE = 256  # queues that are looked at after many changes, before the others have a turn
 RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
 POLLS_A_SECOND = 1_000
 RELEASED_AT_ONCE = 100  # locks, at the end
@@ -54,13 +71,27 @@ class MachinePool:
         self._woken: deque[ServedQueue] = deque()  # something changed while they waited
         self._freed: deque[ServedQueue] = deque()  # followers, whose lock may have been released
         self._renewing: deque[ServedQueue] = deque()  # whose leases are still to be renewed this time
+        self._renewal_s = float("-inf")  # when the present or last renewal of all leases began
+        self._renewal_fails = False  # so the machines are to renew their leases by themselves
+        self._unrenewed: deque[ServedQueue] = deque()  # still to be put on their machines' own time, for that reason
+        self._changed: deque[ServedQueue] = deque()  # still to be woken, after a change of everything
+        self._changed_jobs: deque[str] = deque()  # queues still to be woken, after many changes
+        self._changed_locks: deque[str] = deque()
         self.steps = 0  # that have gone well
         self.ends = False  # the locks are being released
 
     @property
     def busy(self) -> bool:
         """Somebody is to be served now."""
-        return bool(self._turns or self._woken or self._freed)
+        return bool(
+            self._turns
+            or self._woken
+            or self._freed
+            or self._changed
+            or self._changed_jobs
+            or self._changed_locks
+            or self._unrenewed
+        )
 
     @property
     def room(self) -> int:
@@ -109,18 +140,21 @@ class MachinePool:
             self._handle(served, Waited(False), self._clock.monotonic())
 
     def on_changes(self, changes: Changes) -> None:
-        """Have the waits end of the queues that have changed."""
-        for served in self._concerned(changes):
-            self._wake(served)
-        for served in self.queues.values() if changes.everything else ():
-            self._wake(served)
+        """Have the waits end of the queues that have changed: of some now, of the others with `expire_waits`."""
+        if changes.everything:
+            self._changed = deque(self.queues.values())
+        self._changed_jobs.extend(changes.jobs)
+        self._changed_locks.extend(changes.locks)
+        self._wake_changed()
 
-    def _concerned(self, changes: Changes) -> Iterable[ServedQueue]:
-        for queues, state in ((changes.jobs, State.LEADER), (changes.locks, State.FOLLOWER)):
-            for queue in queues:
+    def _wake_changed(self) -> None:
+        for queues, state in ((self._changed_locks, State.FOLLOWER), (self._changed_jobs, State.LEADER)):
+            for queue in take(queues, WOKEN_AT_ONCE):
                 served = self.queues.get(queue)
                 if served is not None and served.machine.state is state:
-                    yield served
+                    self._wake(served)
+        for served in take(self._changed, WOKEN_AT_ONCE):
+            self._wake(served)
 
     def _wake(self, served: ServedQueue) -> None:
         """Something changed: its wait ends when it is its turn or, if it is not interruptible, after it."""
@@ -131,11 +165,13 @@ class MachinePool:
 
     def expire_waits(self) -> None:
         """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
+        self._wake_changed()
         now_s = self._clock.monotonic()
+        for served in take(self._unrenewed, WOKEN_AT_ONCE):
+            self._renews_itself(served, now_s)
         for served in self._turns.due(now_s):
             if (wait := served.machine.resume_wait(now_s)) is not None:  # it was renewed with all the others
-                served.action = wait
-                self._turns.wait(served, now_s + wait.seconds)
+                self._wait(served, wait, now_s)
             else:
                 self._handle(served, Waited(False), now_s)
         for served in take(self._freed, self._turns.lock_room) + take(self._woken, self._turns.room):
@@ -185,25 +221,39 @@ class MachinePool:
         for served, answer in zip(batch, answers, strict=True):
             self._handle(served, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
 
-    async def renew(self) -> None:
-        """Renew the leases of the queues that are led, before their machines would, and act on what that shows.
+    def renew_soon(self) -> None:
+        """Membership was renewed: renew the leases too, so that they end no sooner, unless that was done just now."""
+        now_s, lease_s = self._clock.monotonic(), self._settings.lock_ttl_ms / 1000
+        if now_s - self._renewal_s > APART * lease_s:
+            self.renew_s = min(self.renew_s, now_s)
 
-        Each call renews some. A change of which no push has come is noticed here, so it waits for one renewal at most.
+    async def renew(self) -> Sequence[ServedQueue]:
+        """Renew the leases of some queues that are led, before their machines would, and act on what that shows.
+
+        A change of which no push has come is noticed here, so it waits for one renewal at most. Returns these queues.
         """
-        asked_s = self._clock.monotonic()
+        asked_s, lease_s = self._clock.monotonic(), self._settings.lock_ttl_ms / 1000
         if not self._renewing:
-            self.renew_s = asked_s + RENEW * self._settings.lock_ttl_ms / 1000
+            self._renewal_s, self.renew_s = asked_s, asked_s + RENEW * lease_s
             self._renewing.extend(self.queues.values())
-        leading = [served for served in take(self._renewing, RENEWED_AT_ONCE) if served.machine.state is State.LEADER]
+        some = take(self._renewing, RENEWED_AT_ONCE)
+        leading = [served for served in some if served.machine.state is State.LEADER]
         if not leading:
-            return
+            return some
         try:
             answers = await self._backend.renew_many([served.machine.lease for served in leading])
         except BackendError as exc:
             log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
             self._renewing.clear()
-            return
+            self._have_machines_renew()
+            self.renew_s = self._clock.monotonic() + RETRY * lease_s
+            return some
         now_s = self._clock.monotonic()
+        if now_s > self._renewal_s + LATE * lease_s:
+            if not self._renewal_fails:
+                self._have_machines_renew()
+        elif not self._renewing:
+            self._renewal_fails = False
         for served, answer in zip(leading, answers, strict=True):
             if isinstance(answer, Renewal):
                 self._renewed(served, answer, asked_s, now_s)
@@ -211,15 +261,35 @@ class MachinePool:
                 self._wake(served)  # its next tick will find that the lease is lost
             else:
                 log.debug("queue %r: the lease could not be renewed: %s", served.queue, answer)
+                self._renews_itself(served, now_s)
+        return some
+
+    def _have_machines_renew(self) -> None:
+        """Until all leases have been renewed together again in time, each machine renews its own when it must."""
+        self._renewal_fails, self._unrenewed = True, deque(self.queues.values())
 
     def _renewed(self, served: ServedQueue, renewal: Renewal, asked_s: float, now_s: float) -> None:
-        self._reporter.seen(served.queue)
+        self._reporter.seen(served.queue, now_s)
         wait = served.machine.lease_renewed(renewal, asked_s, now_s)
         if renewal.due:
             self._wake(served)
         elif wait is not None:
-            served.action = wait
+            self._wait(served, wait, now_s)
+
+    def _wait(self, served: ServedQueue, wait: Wait, now_s: float) -> None:
+        """Without an end while the leases are renewed together: then that says when there is something to do."""
+        served.action = wait
+        if wait.reason is Reason.RENEW and not self._renewal_fails:
+            self._turns.rest(served)
+        else:
             self._turns.wait(served, now_s + wait.seconds)
+
+    def _renews_itself(self, served: ServedQueue, now_s: float) -> None:
+        """The lease was not renewed with the others: end the wait when the machine wants to renew it."""
+        if served.due_s == math.inf:
+            wait = served.machine.resume_wait(now_s)
+            served.action = wait or served.action
+            self._turns.wait(served, now_s if wait is None else now_s + wait.seconds)
 
     async def release(self) -> None:
         """After a cancellation, or a round that does not end: release what may be held while that goes well."""
@@ -275,4 +345,4 @@ class MachinePool:
         elif served.changed and action.interruptible:
             self._handle(served, Waited(True), now_s)
         else:
-            self._turns.wait(served, now_s + action.seconds)
+            self._wait(served, action, now_s)

@@ -12,6 +12,7 @@ from promoter_core.spi.optional.fleet import FleetSupport
 
 log = logging.getLogger("promoter.fleet")
 
+HEARTBEAT = 0.4  # of the time to live, between heartbeats
 MIN_INTERVAL_S = 0.05  # between heartbeats, however often members come and go
 RETRY_S = 0.2  # after a heartbeat that failed
 
@@ -74,7 +75,7 @@ class Membership:
             self.next_s = now_s + RETRY_S
             return False
         self._good_s, self._warned = now_s, False
-        beat_s = self._ttl_ms / 3000
+        beat_s = HEARTBEAT * self._ttl_ms / 1000
         if members.next_expiry_ms is not None:
             beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)
         self.next_s = now_s + beat_s

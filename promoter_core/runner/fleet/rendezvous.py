@@ -7,7 +7,6 @@ had move; all others stay where they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from promoter_core.spi.wire import to_bytes
@@ -28,11 +27,9 @@ def weight(member: int, queue: int) -> int:
     return x ^ (x >> 31)
 
 
-@dataclass(slots=True)
-class _Queue:
-    fingerprint: int
-    best: tuple[int, str] = (-1, "")  # weight and name of the owner
-    generation: int = 0  # of the members that it was elected from
+# Of a queue: its fingerprint; weight and name of the owner; generation of the members that it was elected from. A plain
+# tuple of plain values is nothing that the collector has to look at again and again.
+_Queue = tuple[int, int, str, int]
 
 
 class Rendezvous:
@@ -55,12 +52,12 @@ class Rendezvous:
         q = self._queues.get(queue)
         if q is None or not self._members:
             return None
-        if q.generation != self._generation:
-            self._elect(q)
-        return q.best[1]
+        if q[3] != self._generation:
+            q = self._queues[queue] = self._elected(q)
+        return q[2]
 
     def add_queue(self, queue: str) -> None:
-        self._queues[queue] = _Queue(fingerprint(queue))
+        self._queues[queue] = (fingerprint(queue), -1, "", 0)
 
     def drop_queue(self, queue: str) -> None:
         self._queues.pop(queue, None)
@@ -78,11 +75,13 @@ class Rendezvous:
             self._members[name] = (fingerprint(name), self._generation)
         return True
 
-    def _elect(self, q: _Queue) -> None:
+    def _elected(self, q: _Queue) -> _Queue:
         """Only members that came since can take the queue from its owner; all of them, if that has gone."""
-        best, since = (q.best, q.generation) if q.best[1] in self._members else ((-1, ""), -1)
+        known, best, since = q[0], (q[1], q[2]), q[3]
+        if best[1] not in self._members:
+            best, since = (-1, ""), -1
         for name, (member, came) in reversed(self._members.items()):
             if came <= since:
                 break
-            best = max(best, (weight(member, q.fingerprint), name))
-        q.best, q.generation = best, self._generation
+            best = max(best, (weight(member, known), name))
+        return known, *best, self._generation

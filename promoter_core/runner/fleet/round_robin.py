@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from promoter_core.engine.actions import Action, Lock, Wait
 from promoter_core.engine.machine import Machine
+
+T = TypeVar("T")
 
 AT_ONCE = 32  # queues served in one round trip
 LOCKS_AT_ONCE = 128  # that is cheap for the store
@@ -24,7 +28,7 @@ class ServedQueue:
     machine: Machine
     action: Action
     changed: bool = False  # something did, since the last step that read it began
-    due_s: float | None = None  # when its wait ends; None while it does not wait
+    due_s: float | None = None  # when its wait ends; `inf` without an end; None while it does not wait
     busy_s: float = 0.0  # when it last had anything to do
     handed_over: bool = False  # it is another's, or ends: the machine is shutting down
 
@@ -64,6 +68,10 @@ class RoundRobin:
         self._sequence += 1
         heapq.heappush(self._waiting, (until_s, self._sequence, served))
 
+    def rest(self, served: ServedQueue) -> None:
+        """It waits without an end."""
+        served.due_s = math.inf
+
     def enqueue(self, served: ServedQueue, *, drains: bool = False, fresh: bool = False) -> None:
         """`fresh`: it has just been given its lock."""
         served.due_s = None
@@ -97,7 +105,7 @@ class RoundRobin:
         return served + take(self._draining, 1) + take(self._locks, LOCKS_AT_ONCE)
 
 
-def take(queues: deque[ServedQueue], most: int) -> list[ServedQueue]:
+def take(queues: deque[T], most: int) -> list[T]:
     """The first ones; they are taken out."""
     return [queues.popleft() for _ in range(min(len(queues), most))]
 

@@ -1,0 +1,47 @@
+"""`Renewals`: the calls that renew many leases. Those of a fleet that rests are the same each time, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from promoter_core.spi import Layout, Lease, chunked, to_bytes
+from promoter_resp.driver import Call, Script
+
+RENEW = Script("renew")
+
+RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
+KEPT = 64  # lists of leases whose calls are kept
+
+
+class Renewals:
+    """Remembers the calls for the lists of leases that were asked for last."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._kept: dict[str, tuple[list[Lease], bool, list[Call]]] = {}  # by the first queue of each
+
+    def calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
+        """The calls that renew these, in their order; in a cluster one for each lease."""
+        first = leases[0].queue
+        kept = self._kept.pop(first, None)
+        if kept is None or kept[0] != leases or kept[1] is not clustered:
+            kept = list(leases), clustered, _calls(leases, self._layout, clustered=clustered)
+        self._kept[first] = kept
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept[2]
+
+
+def _calls(leases: Sequence[Lease], layout: Layout, *, clustered: bool) -> list[Call]:
+    most = 1 if clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
+    calls = []
+    for _, alike in groupby(leases, key=_terms):
+        for chunk in chunked(list(alike), most):
+            keys = [key for lease in chunk for k in (layout.keys_of(lease.queue),) for key in (k.lock, k.delayed)]
+            calls.append(Call(RENEW, keys, (to_bytes(chunk[0].holder), chunk[0].ttl_ms)))
+    return calls
+
+
+def _terms(lease: Lease) -> tuple[str, int]:
+    return lease.holder, lease.ttl_ms
