@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -25,6 +25,7 @@ from promoter_core.spi import LATENESS_MS, BackendError, LockOutcome, Tick, in_b
 # Seven and five buckets a queue: each costs Prometheus a series for every queue of every process.
 LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # some of LATENESS_MS
 TICK_S = (0.001, 0.005, 0.025, 0.1, 1.0)
+OUTCOMES = tuple(outcome.value for outcome in LockOutcome)
 AT_ONCE = 100  # queues that are rendered before other threads get a turn
 
 Sample = tuple[str, str, str, float]  # suffix of the name; a second label, or none, and its text; the value
@@ -35,8 +36,8 @@ class Histogram:
 
     __slots__ = ("counts", "sum")
 
-    def __init__(self, counts: list[int], sum: float) -> None:
-        self.counts, self.sum = counts, sum
+    def __init__(self, counts: Sequence[int], sum: float) -> None:
+        self.counts, self.sum = tuple(counts), sum
 
     def samples(self, bounds: tuple[str, ...]) -> Iterator[Sample]:
         total = 0
@@ -46,18 +47,25 @@ class Histogram:
         yield "_sum", "", "", self.sum
 
 
+_NEVER_LATE = Histogram([0] * (len(LATE_MS) + 1), 0.0)  # for all queues until something is counted
+_NO_TICKS = Histogram([0] * (len(TICK_S) + 1), 0.0)
+
+
 class QueueFigures:
-    """Of one queue. A gauge is None while nothing is known."""
+    """Of one queue. A gauge is None while nothing is known; counters begin at zero, so that `increase` sees all."""
 
     __slots__ = (
         "depth",
         "errors",
+        "failed",
         "held_back",
         "label",
         "lag_ms",
+        "last_tick_s",
         "lateness_counts",
         "leads",
         "malformed",
+        "next_due_ms",
         "outcomes",
         "promoted",
         "ticks",
@@ -67,14 +75,17 @@ class QueueFigures:
         self.label = 'queue="' + escaped(queue) + '"'
         self.promoted = 0
         self.malformed = 0
+        self.failed = 0
         self.depth: int | None = None
         self.lag_ms: int | None = None
         self.held_back: int | None = None
         self.leads: int | None = None
-        self.outcomes: dict[str, int] = {}
+        self.last_tick_s: float | None = None
+        self.next_due_ms: int | None = None
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.errors: dict[str, int] = {}
-        self.lateness_counts: Histogram | None = None
-        self.ticks: Histogram | None = None
+        self.lateness_counts = _NEVER_LATE
+        self.ticks = _NO_TICKS
 
 
 def escaped(text: str) -> str:
@@ -106,10 +117,10 @@ def _by(label: str, get: Callable[[QueueFigures], dict[str, int]]) -> Callable[[
 
 
 def _histogram(
-    bounds: tuple[float, ...], get: Callable[[QueueFigures], Histogram | None]
+    bounds: tuple[float, ...], get: Callable[[QueueFigures], Histogram]
 ) -> Callable[[QueueFigures], Iterator[Sample]]:
     shown = (*map(str, bounds), "+Inf")
-    return lambda figures: iter(()) if (histogram := get(figures)) is None else histogram.samples(shown)
+    return lambda figures: get(figures).samples(shown)
 
 
 def _nothing(figures: QueueFigures) -> Iterator[Sample]:
@@ -123,6 +134,7 @@ def _seconds(ms: int | None) -> float | None:
 _FAMILIES = (
     Family("promoted", "counter", "Jobs moved from the sorted set to the stream.", _counter(lambda q: q.promoted)),
     Family("malformed", "counter", "Malformed members moved to the DLQ.", _counter(lambda q: q.malformed)),
+    Family("failed_steps", "counter", "Failed steps.", _counter(lambda q: q.failed)),
     Family("errors", "counter", "Failed steps, by error code.", _by("code", lambda q: q.errors)),
     Family("lock_outcomes", "counter", "Lock transitions.", _by("outcome", lambda q: q.outcomes)),
     Family("delayed_jobs", "gauge", "Jobs in the sorted set.", _gauge(lambda q: q.depth)),
@@ -134,6 +146,18 @@ _FAMILIES = (
     ),
     Family("held_back_jobs", "gauge", "Due jobs that wait for room in the stream.", _gauge(lambda q: q.held_back)),
     Family("leads", "gauge", "1 while this process leads the queue.", _gauge(lambda q: q.leads)),
+    Family(
+        "last_tick_timestamp_seconds",
+        "gauge",
+        "When this process, which leads, last promoted or looked, by its clock.",
+        _gauge(lambda q: q.last_tick_s),
+    ),
+    Family(
+        "next_due_timestamp_seconds",
+        "gauge",
+        "When the next job is due, as the last tick saw it, by the store's clock.",
+        _gauge(lambda q: _seconds(q.next_due_ms)),
+    ),
     Family(
         "lateness_seconds",
         "histogram",
@@ -196,9 +220,10 @@ class Figures(Collector):
         q.promoted += p.promoted
         q.malformed += p.malformed
         q.depth, q.lag_ms, q.held_back = p.depth, p.oldest_pending_lag_ms, p.held_back
-        counts, total = ([0] * (len(TICK_S) + 1), 0.0) if q.ticks is None else (q.ticks.counts.copy(), q.ticks.sum)
+        q.last_tick_s, q.next_due_ms = time.time(), p.next_due_ms
+        counts = list(q.ticks.counts)
         counts[bisect_left(TICK_S, tick.duration_s)] += 1
-        q.ticks = Histogram(counts, total + tick.duration_s)
+        q.ticks = Histogram(counts, q.ticks.sum + tick.duration_s)
         if p.promoted:
             q.lateness_counts = _later(q.lateness_counts, p.promoted, p.lateness_counts)
 
@@ -207,10 +232,12 @@ class Figures(Collector):
         q.outcomes[outcome.value] = q.outcomes.get(outcome.value, 0) + 1
         q.leads = int(won)
         if not won:  # only the leader knows these
-            q.depth = q.lag_ms = q.held_back = None
+            q.depth = q.lag_ms = q.held_back = q.last_tick_s = q.next_due_ms = None
 
     def on_error(self, queue: str, error: BackendError) -> None:
-        errors = self._of(queue).errors
+        q = self._of(queue)
+        q.failed += 1
+        errors = q.errors
         errors[error.code] = errors.get(error.code, 0) + 1
 
     def on_forget(self, queue: str) -> None:
@@ -269,10 +296,10 @@ def _head(family: Family) -> str:
     return f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n"
 
 
-def _later(had: Histogram | None, promoted: int, late: tuple[int, ...]) -> Histogram:
+def _later(had: Histogram, promoted: int, late: tuple[int, ...]) -> Histogram:
     """With jobs that a backend has counted by LATENESS_MS. For the sum each is as late as the bound above it."""
     by_bound = in_buckets(promoted, late)
-    counts, total = ([0] * (len(LATE_MS) + 1), 0.0) if had is None else (had.counts.copy(), had.sum)
+    counts, total = list(had.counts), had.sum
     for n, bound_ms in zip(by_bound, LATENESS_MS, strict=False):
         if n:
             counts[bisect_left(LATE_MS, bound_ms)] += n

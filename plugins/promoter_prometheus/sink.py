@@ -6,9 +6,11 @@ Sinks of one registry share their figures, so a process may run many promoters.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
 from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sink_options
 from promoter_prometheus.figures import COMPAT, Figures, families, hidden
@@ -32,9 +34,12 @@ class Shared:
         if namespace not in self.sinks:
             name, labels = f"{namespace}_sink_failures", ["sink", "failure"]
             self.sinks[namespace] = Counter(name, "Failures of sinks, by kind.", labels, registry=registry)
+            # Two values in one time series are two processes: a process that restarts again and again is seen by it.
+            Gauge(f"{namespace}_start_timestamp_seconds", "When this process began.", registry=registry).set(STARTED_S)
         return self.sinks[namespace]
 
 
+STARTED_S = time.time()
 _shared: WeakKeyDictionary[CollectorRegistry, Shared] = WeakKeyDictionary()
 _served: set[tuple[str, int]] = set()  # addresses on which this process answers
 
@@ -85,6 +90,11 @@ class PrometheusMetrics:
         """Its series go. Should the queue come back, its counters begin at zero, which Prometheus takes as a reset."""
         for figures in self._figures:
             figures.on_forget(queue)
+
+    def on_sinks(self, sinks: Sequence[str]) -> None:
+        for sink in sinks:
+            for failure in SinkFailure:
+                self._failures.labels(sink, failure.value)  # begins at zero
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
         self._failures.labels(sink, failure.value).inc()

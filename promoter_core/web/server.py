@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from promoter_core import ConfigError, Health, PluginError, Runner
+from promoter_core.monitor import CONTENT_TYPE, Sampler, render
 from promoter_core.spi import sink_options
 
 LOOPBACK = "127.0.0.1"
@@ -34,23 +35,28 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def serving(address: str, runners: Sequence[Runner]) -> AsyncIterator[None]:
-    """Answer on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp."""
+async def serving(address: str, runners: Sequence[Runner], *, sampler: Sampler | None = None) -> AsyncIterator[None]:
+    """Answer on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp.
+
+    With a `sampler`, /metrics shows what it has read from the store as well. Without runners /readyz is about the
+    sampler, and there is no /status.
+    """
     host, port = parse_address(address)
     try:
         from aiohttp import web
     except ModuleNotFoundError:
         raise PluginError("serving pages needs the module aiohttp: pip install 'promoter-core[http]'") from None
     app = web.Application()
-    metrics, reasons, status = Page(_metrics, runners), Page(_reasons, runners), Page(_status, runners)
+    metrics, reasons = Page(partial(_metrics, runners, sampler)), Page(partial(_reasons, runners, sampler))
     app.add_routes(
         [
             web.get("/metrics", partial(_answer_metrics, web, metrics)),
             web.get("/livez", partial(_live, web)),
             web.get("/readyz", partial(_answer_ready, web, reasons)),
-            web.get("/status", partial(_answer_status, web, status)),
         ]
     )
+    if runners:
+        app.add_routes([web.get("/status", partial(_answer_status, web, Page(partial(_status, runners))))])
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -68,9 +74,8 @@ class Page(Generic[T]):
     a while that grows with the time it takes. The event loop, which promotes, goes on meanwhile.
     """
 
-    def __init__(self, make: Callable[[Sequence[Runner]], T], runners: Sequence[Runner]) -> None:
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._runners = runners
         self._making: asyncio.Future[T] | None = None
         self._kept_until_s = 0.0
 
@@ -82,7 +87,7 @@ class Page(Generic[T]):
 
     async def _made(self, began_s: float) -> T:
         try:
-            return await in_thread(lambda: self._make(self._runners))
+            return await in_thread(self._make)
         finally:
             now_s = asyncio.get_running_loop().time()
             self._kept_until_s = now_s + min((now_s - began_s) * (1 / RENDERING - 1), KEPT_S)
@@ -110,25 +115,31 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await done
 
 
-def _metrics(runners: Sequence[Runner]) -> tuple[bytes, str] | None:
-    return next((page for runner in runners if (page := runner.exposition()) is not None), None)
+def _metrics(runners: Sequence[Runner], sampler: Sampler | None) -> tuple[bytes, str] | None:
+    page = next((page for runner in runners if (page := runner.exposition()) is not None), None)
+    if sampler is None:
+        return page
+    body, content_type = page or (b"", CONTENT_TYPE)
+    return body + render(sampler.state()).encode(), content_type
 
 
-def _reasons(runners: Sequence[Runner]) -> list[str]:
+def _reasons(runners: Sequence[Runner], sampler: Sampler | None) -> list[str]:
+    if sampler is not None and not runners:
+        return sampler.unready()
     return [reason for runner in runners for reason in runner.unready()]
 
 
 def _status(runners: Sequence[Runner]) -> str:
     queues = [health for runner in runners for health in runner.health()]
     names = [field.name for field in fields(Health)]
-    return json.dumps(
-        {
-            "ready": not any(runner.unready() for runner in runners),
-            "leads": sum(health.leads for health in queues),
-            "queues": [{name: getattr(health, name) for name in names} for health in queues],
-            "dropped_batches": sum(runner.dropped_batches for runner in runners),
-        }
-    )
+    rest = {
+        "ready": not any(runner.unready() for runner in runners),
+        "leads": sum(health.leads for health in queues),
+        "dropped_batches": sum(runner.dropped_batches for runner in runners),
+    }
+    # One at a time: all of them at once would hold the interpreter's lock.
+    shown = [json.dumps({name: getattr(health, name) for name in names}) for health in queues]
+    return f'{json.dumps(rest)[:-1]}, "queues": [{", ".join(shown)}]}}'
 
 
 async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None], request: Any) -> Any:

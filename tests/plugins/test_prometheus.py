@@ -154,7 +154,57 @@ def test_a_queue_has_few_series():
     page = sink.exposition()[0]
     sink.on_lock("q", LockOutcome.ACQUIRED)
     sink.on_tick("q", TICK)
-    assert sink.exposition()[0].count(b"\n") - page.count(b"\n") <= 26
+    assert sink.exposition()[0].count(b"\n") - page.count(b"\n") <= 30
+
+
+def test_counters_begin_at_zero_so_that_the_first_event_is_an_increase():
+    registry = CollectorRegistry()
+    sink = PrometheusMetrics(registry=registry)
+    sink.on_sinks(("Webhook", "PrometheusMetrics"))
+    sink.on_lock("q", LockOutcome.HELD)
+    for name in ("promoted", "malformed", "failed_steps"):
+        assert value(registry, f"promoter_{name}_total") == 0
+    assert value(registry, "promoter_lock_outcomes_total", outcome="acquired") == 0
+    assert value(registry, "promoter_lateness_seconds_bucket", le="1.0") == 0
+    assert value(registry, "promoter_tick_duration_seconds_count") == 0
+    for failure in SinkFailure:
+        labels = {"sink": "Webhook", "failure": failure.value}
+        assert registry.get_sample_value("promoter_sink_failures_total", labels) == 0
+    sink.on_error("q", TransientError("gone", code="CONNECTION"))
+    assert value(registry, "promoter_failed_steps_total") == 1
+
+
+async def test_the_failures_of_all_sinks_of_a_promoter_begin_at_zero():
+    class Slow:
+        async def emit(self, queue, jobs):
+            pass
+
+        async def close(self):
+            pass
+
+    clock, registry = VirtualClock(), CollectorRegistry()
+    backend = MemoryBackend(clock=clock)
+    await backend.open()
+    sink = PrometheusMetrics(registry=registry)
+    async with Promoter(backend, "q", metrics=[sink], events=[Slow()], clock=clock).running():
+        await clock.sleep(1)
+        for name in ("Slow", "PrometheusMetrics"):
+            labels = {"sink": name, "failure": "dropped"}
+            assert registry.get_sample_value("promoter_sink_failures_total", labels) == 0
+
+
+def test_a_leader_that_no_longer_ticks_shows_it():
+    registry = CollectorRegistry()
+    sink = PrometheusMetrics(registry=registry)
+    sink.on_lock("q", LockOutcome.ACQUIRED)
+    began_s = time.time()
+    sink.on_tick("q", TICK)
+    assert began_s <= value(registry, "promoter_last_tick_timestamp_seconds") <= time.time()
+    assert value(registry, "promoter_next_due_timestamp_seconds") == 1
+    assert registry.get_sample_value("promoter_start_timestamp_seconds") <= began_s
+    sink.on_lock("q", LockOutcome.HELD)
+    assert value(registry, "promoter_last_tick_timestamp_seconds") is None
+    assert value(registry, "promoter_next_due_timestamp_seconds") is None
 
 
 def test_thousands_of_queues_are_rendered_in_a_part_of_the_usual_time():

@@ -1,0 +1,20 @@
+"""How queues are, read from the store: whoever leads them, and where nobody does.
+
+    from promoter_core.monitor import snapshot
+
+    seen = await snapshot(backend, "mail-*")
+    for queue in seen.queues:
+        print(queue.name, queue.stats.depth, queue.overdue_s, queue.coming)
+
+`snapshot` looks once. A `Sampler` looks again and again at a bounded pace, and `render` shows what it has as metrics
+for Prometheus. `reading.py` reads one queue, `values.py` has the answers.
+"""
+
+from __future__ import annotations
+
+from promoter_core.monitor.exposition import CONTENT_TYPE, render
+from promoter_core.monitor.looking import snapshot
+from promoter_core.monitor.sampler import Sampler
+from promoter_core.monitor.values import Coming, QueueSnapshot, SamplerState, Snapshot
+
+__all__ = ["CONTENT_TYPE", "Coming", "QueueSnapshot", "Sampler", "SamplerState", "Snapshot", "render", "snapshot"]

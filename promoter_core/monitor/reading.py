@@ -1,0 +1,55 @@
+"""`read_queue`: one queue, in two calls to the backend. An error is part of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from promoter_core.monitor.values import Coming, QueueSnapshot
+from promoter_core.spi import (
+    Backend,
+    BackendError,
+    Clock,
+    ManagementSupport,
+    PermanentError,
+    TransientError,
+    run_within,
+)
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+
+
+async def read_queue(backend: Backend, had: QueueSnapshot, clock: Clock, timeout_s: float) -> QueueSnapshot:
+    """`had` with what the store says now; or as it was, with the error of this read. Raises nothing."""
+    try:
+        return await run_within(_read(backend, had, clock), timeout_s)
+    except BackendError as exc:
+        error: BackendError = exc
+    except TimeoutError:
+        error = TransientError(f"no answer in {timeout_s:g} s", code="TIMEOUT")
+    except Exception as exc:  # a backend's own mistake with this queue, such as an answer that it cannot read
+        error = PermanentError(f"the backend failed: {exc!r}", code="BACKEND")
+    return replace(had, error=error)
+
+
+async def _read(backend: Backend, had: QueueSnapshot, clock: Clock) -> QueueSnapshot:
+    stats = await backend.stats(had.name)
+    coming = None
+    if not isinstance(backend, ManagementSupport):
+        pass
+    elif not stats.depth:
+        coming = Coming(minute=0, hour=0, day=0)
+    else:
+        first_ms = stats.now_ms + 1
+        bounds_ms = [first_ms, *(first_ms + ahead for ahead in (MINUTE_MS, HOUR_MS, DAY_MS))]
+        due, minute, hour, day = await backend.count_jobs(had.name, bounds_ms)
+        coming = Coming(minute=minute - due, hour=hour - due, day=day - due)
+    before = None if had.stats is None else had.stats.holder
+    changed = had.stats is not None and stats.holder is not None and stats.holder != before
+    return replace(
+        had,
+        stats=stats,
+        coming=coming,
+        read_s=clock.monotonic(),
+        error=None,
+        leader_changes=had.leader_changes + changed,
+    )

@@ -1,0 +1,287 @@
+"""`Sampler`: reads many queues again and again, at a pace that a store does not feel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+from promoter_core.monitor.looking import (
+    AT_ONCE,
+    TIMEOUT_S,
+    can_be_read,
+    check_above,
+    check_patterns,
+    matched,
+)
+from promoter_core.monitor.reading import read_queue
+from promoter_core.monitor.values import QueueSnapshot, SamplerState
+from promoter_core.spi import (
+    Backend,
+    BackendError,
+    Clock,
+    DiscoverySupport,
+    SystemClock,
+    TransientError,
+    cancel_and_wait,
+    chunked,
+    is_pattern,
+)
+from promoter_core.spi.backend import check_backend
+
+log = logging.getLogger("promoter.monitor")
+
+EVERY_S = 5.0  # from one pass over the queues to the next
+QUEUES_PER_S = 80  # are read, at most: about 0.6 % of a Redis-protocol server
+FORGET_S = 300.0  # after it last had a job or a leader, a queue that was found goes
+STEP_PAUSE_S = 0.06  # after each step of a search for queues
+REST = 20.0  # or this many times as long as the step took: a store that is slow is asked less
+LONGEST_REST_S = 5.0
+SEARCH_EVERY_S = 10.0
+UNREADY_S = 30.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """A queue that is sampled."""
+
+    seen: QueueSnapshot
+    named: bool  # given by name: it stays
+    live_s: float  # when it last was found, or had a job or a leader
+    tried_s: float = 0.0  # when the last read ended, well or not
+
+
+class Sampler:
+    """Keeps a recent sample of each queue that matches, for whoever asks: asking never waits for the store.
+
+    A pass over the queues begins every `every_s` seconds and reads `queues_per_s` a second at most; with more queues
+    than that a pass takes longer, and the store has no more work. A search for queues goes through the whole store, 16
+    small steps a second at most. The first one hurries, so that there is something to see. What fails with a queue is
+    its error alone. A queue that was found, and has had neither jobs nor a leader for `forget_s` seconds, goes;
+    one that was named stays.
+
+        async with Sampler(backend, ["billing", "mail-*"]).running() as sampler:
+            ...
+            sampler.state().queues
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        patterns: str | Sequence[str] = "*",
+        *,
+        every_s: float = EVERY_S,
+        max_queues: int = 1_000,
+        queues_per_s: float = QUEUES_PER_S,
+        forget_s: float = FORGET_S,
+        timeout_s: float = TIMEOUT_S,
+        clock: Clock | None = None,
+    ) -> None:
+        """`max_queues` are shown each by itself, those that were named or found first; the rest by pattern.
+
+        `timeout_s` is for the answer about one queue. Raises ConfigError.
+        """
+        self._patterns = check_patterns(check_backend(backend), patterns)
+        check_above(max_queues, "max_queues", 1)
+        for what, value in (("every_s", every_s), ("queues_per_s", queues_per_s), ("timeout_s", timeout_s)):
+            check_above(value, what, 0)
+        check_above(forget_s, "forget_s", 0)
+        self.every_s = float(every_s)
+        self._backend = backend
+        self._globs = [p for p in self._patterns if is_pattern(p)]
+        self._max_queues = int(max_queues)
+        self._chunk_s = AT_ONCE / queues_per_s
+        self._forget_s = forget_s
+        self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
+        self._known: dict[str, _Known] = {}
+        self._shown: dict[str, None] = {}  # in the order in which they came
+        self._unled: dict[str, None] = {}  # with jobs that wait; those that were read longest ago first
+        self._reached = False
+        self._last_read_s: float | None = None
+        self._pass_s: float | None = None
+        self._discovery_s: float | None = None
+        self._reads = self._failed_reads = self._failed_discoveries = 0
+        self._searched_s: float | None = None  # when the last search that was completed began
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Sample in the background for the length of an `async with`."""
+        task = asyncio.create_task(self.run(), name="promoter-sampler")
+        try:
+            yield self
+        finally:
+            await cancel_and_wait(task)
+
+    async def run(self) -> None:
+        """Sample until cancelled. Errors of the store are part of the state; nothing is raised for them."""
+        for name in self._patterns:
+            if not is_pattern(name):
+                self._add(name, name, named=True)
+        searching = asyncio.create_task(self._search_on(), name="promoter-sampler-search")
+        try:
+            while True:
+                began_s = self._clock.monotonic()
+                await self._pass()
+                took_s = self._clock.monotonic() - began_s
+                await self._clock.sleep(max(self.every_s - took_s, self._chunk_s))
+        finally:
+            await cancel_and_wait(searching)
+
+    def state(self) -> SamplerState:
+        """What there is now. Any thread may ask."""
+        known = self._known.copy()
+        shown = [name for name in self._shown.copy() if name in known]
+        rest: dict[str, list[QueueSnapshot]] = {}
+        for name in known.keys() - set(shown):
+            seen = known[name].seen
+            rest.setdefault(seen.pattern, []).append(seen)
+        return SamplerState(
+            queues=tuple(known[name].seen for name in shown),
+            rest={pattern: tuple(rest[pattern]) for pattern in sorted(rest)},
+            now_s=self._clock.monotonic(),
+            reached=self._reached,
+            last_read_s=self._last_read_s,
+            pass_s=self._pass_s,
+            discovery_s=self._discovery_s,
+            reads=self._reads,
+            failed_reads=self._failed_reads,
+            failed_discoveries=self._failed_discoveries,
+        )
+
+    def unready(self) -> list[str]:
+        """Why there is no recent sample, a sentence for each reason; empty when there is one."""
+        if self._last_read_s is None:
+            return ["the store has not answered yet"]
+        age_s = self._clock.monotonic() - self._last_read_s
+        return [f"the store has not answered for {age_s:.0f} s"] if age_s > max(3 * self.every_s, UNREADY_S) else []
+
+    def _add(self, name: str, pattern: str, *, named: bool = False) -> None:
+        now_s = self._clock.monotonic()
+        if (known := self._known.get(name)) is not None:
+            known.live_s = now_s
+            return
+        self._known[name] = _Known(QueueSnapshot(name=name, pattern=pattern), named, now_s)
+        if len(self._shown) < self._max_queues:
+            self._shown[name] = None
+
+    def _drop(self, name: str) -> None:
+        del self._known[name]
+        self._unled.pop(name, None)
+        if name in self._shown:
+            del self._shown[name]
+            if (next_one := next((n for n in self._known if n not in self._shown), None)) is not None:
+                self._shown[next_one] = None
+
+    async def _pass(self) -> None:
+        """Read every queue once, those first that were not for longest: what fails does not keep others from a turn."""
+        began_s = self._clock.monotonic()
+        waiting = deque(sorted(self._known, key=lambda name: self._known[name].tried_s))
+        first = True
+        while waiting:
+            if not first:
+                await self._clock.sleep(self._chunk_s)
+            first = False
+            names = self._urgent()
+            while waiting and len(names) < AT_ONCE:
+                if (name := waiting.popleft()) in self._known and name not in names:
+                    names.append(name)
+            if not await self._read(names):
+                return  # the store is away, and the others would only wait for it one after the other
+            self._pass_s = self._clock.monotonic() - began_s if not waiting else self._pass_s
+
+    def _urgent(self) -> list[str]:
+        """Queues with jobs that nobody led, to be looked at again though the pass is long: an alert waits for it."""
+        before_s = self._clock.monotonic() - self.every_s
+        names = (name for name in self._unled if (seen := self._known[name].seen).read_s and seen.read_s <= before_s)
+        return list(islice(names, AT_ONCE // 2))
+
+    async def _read(self, names: Sequence[str]) -> bool:
+        """Read some queues together. False when the store answered about none of them."""
+        seen = await asyncio.gather(
+            *(read_queue(self._backend, self._known[name].seen, self._clock, self._timeout_s) for name in names)
+        )
+        now_s, away = self._clock.monotonic(), bool(names)
+        for queue in seen:
+            if (known := self._known.get(queue.name)) is None:  # dropped meanwhile
+                continue
+            known.seen, known.tried_s = queue, now_s
+            self._unled.pop(queue.name, None)
+            if queue.unled_jobs and queue.error is None:
+                self._unled[queue.name] = None
+            self._reads += 1
+            self._failed_reads += queue.error is not None
+            away = away and isinstance(queue.error, TransientError)
+            if queue.error is None and (queue.led or (queue.stats is not None and queue.stats.depth)):
+                known.live_s = now_s
+            if not known.named and now_s - known.live_s > self._forget_s and self._is_gone(known):
+                self._drop(queue.name)
+        if names:
+            self._answered(not away, seen[0].error)
+        return not away
+
+    def _answered(self, does: bool, error: BackendError | None = None) -> None:
+        """Keep, and log once, whether the store answers. Some queues that fail together are not yet the store."""
+        now_s = self._clock.monotonic()
+        if does:
+            self._last_read_s = now_s
+        elif self._last_read_s is not None and now_s - self._last_read_s < self.every_s:
+            return
+        if does is not self._reached:
+            self._reached = does
+            log.log(
+                logging.INFO if does else logging.WARNING,
+                "the store answers%s",
+                "" if does else f" no longer: {error}",
+            )
+
+    def _is_gone(self, known: _Known) -> bool:
+        """Nothing is there, rather than that nothing can be read."""
+        return known.seen.error is None or (self._searched_s is not None and self._searched_s > known.live_s)
+
+    async def _search_on(self) -> None:
+        rest = 1.0  # until one search has ended
+        while self._globs:
+            began_s = self._clock.monotonic()
+            try:
+                await self._search(rest)
+                self._discovery_s, self._searched_s, rest = self._clock.monotonic() - began_s, began_s, REST
+            except BackendError as exc:
+                self._failed_discoveries += 1
+                if not self._known:
+                    self._answered(False, exc)
+                log.log(
+                    logging.WARNING if self._failed_discoveries == 1 else logging.DEBUG,
+                    "queues cannot be looked for: %s",
+                    exc,
+                )
+            except Exception:
+                self._failed_discoveries += 1
+                log.exception("the search for queues failed; it begins again")
+            took_s = self._clock.monotonic() - began_s
+            await self._clock.sleep(max(SEARCH_EVERY_S - took_s, 1.0))
+
+    async def _search(self, rest: float) -> None:
+        """Go through the store once, and read at once what is new."""
+        finder: object = self._backend
+        assert isinstance(finder, DiscoverySupport)
+        pause_s = STEP_PAUSE_S if rest == REST else 0.0
+        began_s = self._clock.monotonic()
+        async for page in finder.find_queues(self._globs):
+            took_s = self._clock.monotonic() - began_s
+            if not self._known:  # otherwise reads say whether the store answers
+                self._answered(True)
+            found = [name for name in dict.fromkeys(page) if can_be_read(name)]
+            new = [name for name in found if name not in self._known]
+            for name in found:
+                self._add(name, matched(name, self._globs))
+            for some in chunked(new, AT_ONCE):
+                await self._read(some)
+                await self._clock.sleep(self._chunk_s * len(some) / AT_ONCE)
+            await self._clock.sleep(min(max(took_s * rest, pause_s), LONGEST_REST_S))
+            began_s = self._clock.monotonic()

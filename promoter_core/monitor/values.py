@@ -1,0 +1,75 @@
+"""What a look at queues gives. The values hold data, and figures that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from promoter_core.spi import BackendError, QueueStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """Jobs that become due in the time ahead. Each number has the one before it in it; what is due now is in none."""
+
+    minute: int
+    hour: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSnapshot:
+    """One queue, as it was when it was read."""
+
+    name: str
+    pattern: str  # by which it was found; its name when it was given by name
+    stats: QueueStats | None = None  # of the last good read; None before the first
+    coming: Coming | None = None  # None where the backend has no ManagementSupport
+    read_s: float | None = None  # when `stats` was read, by the reader's monotonic clock
+    error: BackendError | None = None  # of the last read; None when it was a good one
+    leader_changes: int = 0  # that a sampler has seen: another holder than the time before
+
+    @property
+    def overdue_s(self) -> float:
+        """How long the oldest waiting job has been due; 0 when none is."""
+        return 0.0 if self.stats is None else self.stats.oldest_pending_lag_ms / 1000
+
+    @property
+    def led(self) -> bool:
+        """Whether a promoter holds the lock."""
+        return self.stats is not None and self.stats.holder is not None
+
+    @property
+    def unled_jobs(self) -> int:
+        """Waiting jobs that will not be promoted, since nobody leads; parked ones are left out. 0 when it is led."""
+        return 0 if self.stats is None or self.led else self.stats.depth - self.stats.parked
+
+    @property
+    def lease_s(self) -> float | None:
+        """What is left of the leader's lease; None without a leader, or when the lock has no end."""
+        left_ms = None if self.stats is None else self.stats.lease_remaining_ms
+        return None if left_ms is None else left_ms / 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look at many queues."""
+
+    queues: Sequence[QueueSnapshot]  # by name
+    more: bool = False  # further queues match: `max_queues` was reached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerState:
+    """What a `Sampler` has at this moment."""
+
+    queues: Sequence[QueueSnapshot] = ()  # each by itself, `max_queues` at most; their order stays
+    rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by the pattern of each
+    now_s: float = 0.0  # by the sampler's monotonic clock, as `QueueSnapshot.read_s`
+    reached: bool = False  # the store answered the last read
+    last_read_s: float | None = None  # the last good read of any queue; None before it
+    pass_s: float | None = None  # how long the last pass over all queues took; None before its end
+    discovery_s: float | None = None  # how long the last search for queues took; None before its end, or without
+    reads: int = 0  # since the start
+    failed_reads: int = 0
+    failed_discoveries: int = 0
