@@ -7,7 +7,7 @@ REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. A file's tests stay together, and share its servers.
 WORKERS := 4
 
-.PHONY: demo test test-interpreters lint bench soak mutants setup clean
+.PHONY: demo test test-interpreters test-redis-py coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/promoter demo
@@ -19,12 +19,62 @@ test: $(VENV)/.ready
 test-interpreters: $(VENV)/.ready
 	tests/interpreters.sh
 
+# With one version of redis-py in the environment, as CI does for each: REDIS_PY_VERSION=5.0.8
+test-redis-py: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$(REDIS_PY_VERSION) redis==$(REDIS_PY_VERSION)
+	PYTHONPATH=$(abspath $(VENV))/redis-py/$(REDIS_PY_VERSION) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) tests/unit tests/contract tests/plugins
+
+# The suite with its coverage, which has a floor in pyproject.toml.
+coverage: $(VENV)/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/check_file_length.py
+	$(BIN)/codespell
+
+# The site, in build/site: a broken link, a page that is not listed or a public name without a docstring fails it.
+docs: $(VENV)/.ready
+	$(BIN)/python docs/reference/render_spi.py --check
+	$(BIN)/python docs/reference/render_api.py --check
+	$(BIN)/python -m sphinx -q -n -W --keep-going -d build/doctrees docs build/site
+	@echo "open build/site/index.html"
+
+# Known weaknesses of what the lock files name.
+audit: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --group release
+	$(BIN)/pip-audit --disable-pip --require-hashes -r docs/examples/deploy/requirements.lock
+	$(BIN)/pip-audit --disable-pip --require-hashes -r locks/development.txt
+
+# Both lock files anew, from the ranges of pyproject.toml; LOCK_ARGS='--upgrade' takes the newest versions.
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $(LOCK_ARGS)
+lock:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q 'uv>=0.8'
+	$(LOCK) --all-extras --group dev --group docs pyproject.toml -o locks/development.txt
+	$(LOCK) --extra redis --extra cli --extra http --extra prometheus --extra uvloop pyproject.toml -o docs/examples/deploy/requirements.lock
+
+# What a release makes, a step each; `make release` makes all of it, and the workflow `release` publishes it.
+changelog: $(VENV)/.ready
+	$(BIN)/towncrier build --yes --version $$($(BIN)/python -c 'import promoter_core; print(promoter_core.__version__)')
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	$(BIN)/python -m pip install -q --group release
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+# Of the image's lock file, in CycloneDX.
+sbom: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --group release
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements docs/examples/deploy/requirements.lock --pyproject pyproject.toml --of JSON -o build/promoter-core.cdx.json
+
+release: lint docs audit changelog dist sbom
+	@echo "Look at CHANGELOG.md and dist/, commit, and push a tag v$$($(BIN)/python -c 'import promoter_core; print(promoter_core.__version__)'): CI publishes it."
 
 # A quarter of an hour; BENCH_ARGS='--quick' for a first look, '--write' keeps the figures in docs/explanation/performance.
 bench: $(VENV)/.ready
@@ -42,12 +92,13 @@ mutants: $(VENV)/.ready
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml Makefile
+$(VENV)/.ready: pyproject.toml Makefile locks/development.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Promoter needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	@echo "Installing into $(VENV) …"
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -q -e '.[all]' --group dev
+	@$(BIN)/python -m pip install -q --require-hashes -r locks/development.txt
+	@$(BIN)/python -m pip install -q --no-deps -e .
 	@for v in $(REDIS_PY); do $(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$$v redis==$$v || exit 1; done
 	@touch $@
 

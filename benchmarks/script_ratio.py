@@ -84,7 +84,11 @@ def script_of(revision: str, name: str) -> str:
     """The text of a script in a revision of this repository, with what it includes."""
     path = f"{revision}:backends/promoter_resp/scripts/{name}.lua"
     text = subprocess.run(["git", "show", path], check=True, capture_output=True, text=True).stdout
-    return re.sub(r"(?m)^-- include (\w+)\n", lambda line: script_of(revision, line[1]), text)
+    text = re.sub(r"(?m)^-- include (\w+)\n", lambda line: script_of(revision, line[1]), text)
+    parts = {"target": "local LENGTH = 'XLEN'\n", "trim": "  pcall('XTRIM', stream, 'MAXLEN', '~', cap)\n"}
+    return re.sub(
+        r"(?m)^-- layout (\w+)\n", lambda line: parts.get(line[1]) or script_of(revision, f"chasqui_{line[1]}"), text
+    )
 
 
 def members(case: Case, number: int, *, plain: bool) -> dict[bytes, bytes]:

@@ -1,8 +1,8 @@
 """Promoter moves delayed jobs that have become due from a sorted set to a stream, under a leader lock.
 
 This module is the public API of applications, and `promoter_core.sync` its form for code that blocks;
-`promoter_core.spi` is that of backends, sinks and commands. Everything else is private, but for `promoter_core.testing`
-and `promoter_core.web.serving`. The tree, from the bottom up:
+`promoter_core.spi` is that of backends, sinks and commands; `promoter_core.monitor` shows how queues are. All else is
+private, but for `promoter_core.testing` and `promoter_core.web.serving`. The tree, from the bottom up:
 
     spi/          service provider interface: contracts, values, errors, hooks
     settings.py   `PromoterSettings`
@@ -11,6 +11,7 @@ and `promoter_core.web.serving`. The tree, from the bottom up:
     runner/       performs what the engine decides: `Promoter`, and runner/fleet/ for many queues
     client/       `DelayedQueue`: schedule, see, change and cancel jobs; `list_queues`
     sync/         the same for code that blocks: `connect`, `DelayedQueue`, `list_queues`
+    monitor/      how queues are, read from the store: `snapshot`, and a sampler with a page for Prometheus
     web/          /metrics, /livez, /readyz and /status
     cli/          the `promoter` command, a file for each command
     testing/      for tests: doubles, a virtual clock, the conformance kit

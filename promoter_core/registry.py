@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -24,14 +24,18 @@ from promoter_core.spi import hooks
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError, PluginError, PromoterError
-from promoter_core.spi.hooks import BackendSpec, CommandSpec, SerializerSpec, SinkSpec
+from promoter_core.spi.hooks import BackendSpec, CommandSpec, LayoutSpec, SerializerSpec, SinkSpec
+from promoter_core.spi.layouts import Layout
+from promoter_core.spi.optional.layouts import LayoutSupport
 from promoter_core.spi.serializers import Serializer
+from promoter_core.spi.sink_options import split
 from promoter_core.spi.sinks import EventSink, MetricsSink
+from promoter_core.spi.spec_checks import nearest, spec_problem
 from promoter_core.spi.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
-Spec = BackendSpec | SinkSpec | SerializerSpec | CommandSpec
+Spec = BackendSpec | SinkSpec | SerializerSpec | LayoutSpec | CommandSpec
 
 SCHEME = "URL scheme"
 OURS = "promoter-core"  # the distribution whose plugins are first-party
@@ -42,6 +46,7 @@ KINDS: dict[str, tuple[str, type[Spec]]] = {
     "event sink": ("promoter_register_event_sinks", SinkSpec),
     "metrics sink": ("promoter_register_metrics_sinks", SinkSpec),
     "serializer": ("promoter_register_serializers", SerializerSpec),
+    "layout": ("promoter_register_layouts", LayoutSpec),
     "command": ("promoter_register_commands", CommandSpec),
 }
 MEMBERS = {  # what the thing that a target makes must have
@@ -49,6 +54,7 @@ MEMBERS = {  # what the thing that a target makes must have
     "event sink": ("emit", "close"),
     "metrics sink": ("on_tick", "on_lock", "on_error"),
     "serializer": ("dumps", "loads"),
+    "layout": ("keys_of", "move"),
 }
 
 
@@ -100,25 +106,35 @@ class Registry:
         self._load()
         return self._broken
 
-    def backend(self, url: str, *, credentials: Credentials | None = None, clock: Clock | None = None) -> Backend:
+    def backend(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
+        layout: str | Layout | None = None,
+    ) -> Backend:
         """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (not available).
 
         `credentials` is called for user and password whenever a connection is made, instead of the URL. `clock` is a
-        test's, for a store inside this process.
+        test's, for a store inside this process. `layout` is a name with its options, or your own.
         """
-        parsed = replace(parse_url(url), credentials=credentials, clock=clock)
+        wanted = self.layout(layout) if isinstance(layout, str) else layout
+        parsed = replace(parse_url(url), credentials=credentials, clock=clock, layout=wanted)
         if credentials is not None and (parsed.username or parsed.password):
             raise ConfigError(f"{parsed}: give either credentials= or a user and password in the URL, not both")
         registered = self._named(SCHEME, parsed.scheme)
         backend: Backend = self._make(registered, parsed, secrets=[parsed.password or "", *parsed.options.values()])
+        if wanted is not None and not (isinstance(backend, LayoutSupport) and backend.layout == wanted):
+            raise ConfigError(
+                f"{parsed}: {registered.spec.name} has no layouts; they need a store that runs Lua scripts"
+            )
         return backend
 
     @asynccontextmanager
-    async def connect(
-        self, url: str, *, credentials: Credentials | None = None, clock: Clock | None = None
-    ) -> AsyncIterator[Backend]:
-        """The backend for `url`, open for the length of an `async with`. Raises as `backend` and `Backend.open`."""
-        backend = self.backend(url, credentials=credentials, clock=clock)
+    async def connect(self, url: str, **arguments: Any) -> AsyncIterator[Backend]:
+        """The backend for `url`, open for the length of an `async with`. Takes and raises what `backend` does."""
+        backend = self.backend(url, **arguments)
         try:
             await backend.open()
             yield backend
@@ -127,18 +143,23 @@ class Registry:
 
     def event_sink(self, name: str) -> EventSink:
         """A sink by `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
-        sink: EventSink = self._sink("event sink", name)
+        sink: EventSink = self._chosen("event sink", name)
         return sink
 
     def metrics_sink(self, name: str) -> MetricsSink:
         """As `event_sink`, for metrics."""
-        sink: MetricsSink = self._sink("metrics sink", name)
+        sink: MetricsSink = self._chosen("metrics sink", name)
         return sink
 
     def serializer(self, name: str) -> Serializer:
         """A serializer by name. Raises ConfigError or PluginError."""
         serializer: Serializer = self._make(self._named("serializer", name), secrets=())
         return serializer
+
+    def layout(self, name: str) -> Layout:
+        """A layout by `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
+        layout: Layout = self._chosen("layout", name)
+        return layout
 
     def load(self, registered: Registered) -> Any:
         """The object that a spec's `target` names. Raises PluginError: what is missing and how to get it."""
@@ -149,18 +170,12 @@ class Registry:
         self._load().pop((registered.kind, registered.spec.name), None)
         self._is_broken(registered.plugin, registered.source, error)
 
-    def _sink(self, kind: str, text: str) -> Any:
+    def _chosen(self, kind: str, text: str) -> Any:
+        """What `name:key=value,…` says."""
         name, _, rest = text.partition(":")
         registered = self._named(kind, name)
-        spec = registered.spec
-        assert isinstance(spec, SinkSpec)
-        options: dict[str, str] = {}
-        for pair in filter(None, rest.split(",")):
-            key, equals, value = pair.partition("=")
-            if not equals or key not in spec.options:
-                choices = ", ".join(spec.options) or "none"
-                raise ConfigError(f"{kind} {name!r}: no option {key!r} as key=value; options are: {choices}")
-            options[key] = value
+        assert isinstance(registered.spec, SinkSpec | LayoutSpec)
+        options = split(kind, name, rest, registered.spec.options)
         return self._make(registered, secrets=list(options.values()), **options)
 
     def _make(self, registered: Registered, /, *args: Any, secrets: Sequence[str], **options: str) -> Any:
@@ -209,8 +224,8 @@ class Registry:
         if (broken := next((b for b in self._broken if b.name == name), None)) is not None:
             raise PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.why}") from broken.error
         choices = sorted(n for k, n in taken if k == kind)
-        near = _nearest(name, choices)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, choices)
+        hint = f"; did you mean {near!r}?" if near else ""
         left_out = ", ".join(sorted({b.name for b in self._broken}))
         raise ConfigError(
             f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}"
@@ -257,7 +272,7 @@ class Registry:
             for impl in getattr(manager.hook, hook).get_hookimpls():
                 try:
                     specs = list(impl.function() or ())
-                    if problem := next((p for p in (_problem(s, hook, cls) for s in specs) if p), None):
+                    if problem := next((p for p in (spec_problem(s, hook, cls) for s in specs) if p), None):
                         raise PluginError(problem)
                 except FOREIGN as exc:
                     self._is_broken(name, source, exc)
@@ -296,17 +311,20 @@ def connect(
     *,
     credentials: Credentials | None = None,
     clock: Clock | None = None,
+    layout: str | Layout | None = None,
     registry: Registry | None = None,
 ) -> AbstractAsyncContextManager[Backend]:
     """`async with connect("redis://localhost:6379") as backend:` opens the backend that the URL names.
 
     `credentials` is an async callable that gives `(user or None, password)`; it is called whenever a connection is
     made, for passwords that rotate. `clock` is for tests: a store inside this process, `memory://`, lives by it.
+    `layout` says where due jobs go, when their consumers are not ChasquiMQ's: `"faststream"`, or with options
+    `"stream:key=emails,field=data"`.
 
     Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
     when the store cannot be reached, PermanentError when it refuses us.
     """
-    return (registry or Registry()).connect(url, credentials=credentials, clock=clock)
+    return (registry or Registry()).connect(url, credentials=credentials, clock=clock, layout=layout)
 
 
 @cache
@@ -339,18 +357,6 @@ def _whose(registered: Registered) -> str:
     return f"{registered.spec.name!r} of {registered.source}"
 
 
-def _problem(spec: Any, hook: str, cls: type[Spec]) -> str | None:
-    """Why a hook's result cannot be used."""
-    if not isinstance(spec, cls):
-        return f"{hook} gave {spec!r}, expected {cls.__name__}"
-    for field in fields(cls):
-        value = getattr(spec, field.name)
-        texts = [value] if field.type == "str" else value
-        if not (isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)):
-            return f"{hook} gave {cls.__name__}({field.name}={value!r}), expected {field.type}"
-    return None
-
-
 def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | None:
     """An error that names a hook of the plugin which does not exist, if there is one."""
     known = [hook for hook, _ in KINDS.values()]
@@ -360,15 +366,9 @@ def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | No
         return None
     if not found:
         return None
-    near = _nearest(found[0], known)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; hooks are: {', '.join(known)}"
+    near = nearest(found[0], known)
+    hint = f"; did you mean {near!r}?" if near else f"; hooks are: {', '.join(known)}"
     return PluginError(f"it implements an unknown hook {found[0]!r}{hint}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(name, known, 1)
 
 
 def _what(registered: Registered) -> str:

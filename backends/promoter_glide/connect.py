@@ -41,8 +41,15 @@ def open_glide(url: BackendUrl) -> RespBackend:
         settings["database_id"] = database
     glide.Logger.init(glide.LogLevel.OFF)  # it writes to stdout; what goes wrong is raised. One set up before stays
     where = ",".join(f"{host}:{port}" for host, port in addresses)
-    driver = GlideDriver(settings, cluster=cluster, where=where, timeout_ms=options.timeout_ms, login=url.credentials)
-    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
+    driver = GlideDriver(
+        settings,
+        cluster=cluster,
+        where=where,
+        timeout_ms=options.timeout_ms,
+        login=url.credentials,
+        layout=url.layout,
+    )
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
 
 
 def _tls(options: Options) -> glide.TlsAdvancedConfiguration:

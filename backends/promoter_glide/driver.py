@@ -13,7 +13,17 @@ from typing import Any
 
 import glide
 
-from promoter_core.spi import CHASQUIMQ, BackendError, Credentials, Lifecycle, QueueKeys, Wake, closed_error, run_call
+from promoter_core.spi import (
+    CHASQUIMQ,
+    BackendError,
+    Credentials,
+    Layout,
+    Lifecycle,
+    QueueKeys,
+    Wake,
+    closed_error,
+    run_call,
+)
 from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
@@ -30,10 +40,18 @@ class GlideDriver:
     clustered: bool
 
     def __init__(
-        self, settings: dict[str, Any], *, cluster: bool, where: str, timeout_ms: int, login: Credentials | None = None
+        self,
+        settings: dict[str, Any],
+        *,
+        cluster: bool,
+        where: str,
+        timeout_ms: int,
+        login: Credentials | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._settings = settings
         self._login = login
+        self._layout = layout or CHASQUIMQ
         self.clustered = cluster
         self._where = where
         self._timeout_s = timeout_ms / 1000 + GRACE_S
@@ -92,7 +110,12 @@ class GlideDriver:
             raise closed_error()
         if self._subscriber is None:
             self._subscriber = Subscriber(
-                self._subscribed, self._publish, self._clients.close_soon, changed, where=self._where
+                self._subscribed,
+                self._publish,
+                self._clients.close_soon,
+                changed,
+                where=self._where,
+                layout=self._layout,
             )
         await self._subscriber.start()
 
@@ -198,7 +221,7 @@ class GlideDriver:
 
         configuration: Any = glide.GlideClusterClientConfiguration if self.clustered else glide.GlideClientConfiguration
         modes = configuration.PubSubChannelModes
-        wanted = configuration.PubSubSubscriptions({modes.Pattern: {CHASQUIMQ.channels}}, hear, None)
+        wanted = configuration.PubSubSubscriptions({modes.Pattern: {self._layout.channels}}, hear, None)
         return await self._made(pubsub_subscriptions=wanted)
 
 

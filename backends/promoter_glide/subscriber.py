@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from promoter_core.spi import CHASQUIMQ, BackendError, PermanentError, PushChannel
+from promoter_core.spi import BackendError, Layout, PermanentError, PushChannel
 from promoter_resp.driver import Changed
 
 log = logging.getLogger("promoter.glide")
@@ -45,13 +45,15 @@ class Subscriber:
         changed: Changed,
         *,
         where: str,
+        layout: Layout,
     ) -> None:
         self._make = make
         self._publish = publish
         self._close_soon = close_soon
         self._changed = changed
         self._where = where
-        self._channel = CHASQUIMQ.probes + uuid4().hex.encode() + CHASQUIMQ.end
+        self._probes = layout.probes
+        self._channel = layout.probes + uuid4().hex.encode() + layout.end
         self._answered = asyncio.Event()
         self._warned = False
         self._push = PushChannel(
@@ -108,7 +110,7 @@ class Subscriber:
     def _heard(self, channel: bytes, message: bytes) -> None:
         if channel == self._channel:
             self._answered.set()
-        elif not channel.startswith(CHASQUIMQ.probes):
+        elif not channel.startswith(self._probes):
             self._changed(message)
 
     def _tell(self, exc: Exception, failures: int) -> None:

@@ -24,7 +24,7 @@ def open_redis(url: BackendUrl) -> RespBackend:
     `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     """
     options = read_options(url)
-    timeout_s = options.timeout_s
+    timeout_s, layout = options.timeout_s, url.layout
     kwargs = _login(url) | _tls(options)
     if url.scheme == "unix":
         if not url.path:
@@ -34,11 +34,11 @@ def open_redis(url: BackendUrl) -> RespBackend:
         pool = make_pool(
             UnixDomainSocketConnection, timeout_s, path=url.path, db=int(url.options.get("db", "0")), **kwargs
         )
-        return _backend(RedisDriver(pool, where=url.path, timeout_s=timeout_s), options)
+        return _backend(RedisDriver(pool, where=url.path, timeout_s=timeout_s, layout=layout), options, url)
     host, port = url.one_host().addresses(6379)[0]
     kwargs |= {"host": host, "port": port, "db": url.database(), "socket_keepalive": True}
     pool = make_pool(SSLConnection if options.tls else Connection, timeout_s, **kwargs)
-    return _backend(RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s), options)
+    return _backend(RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s, layout=layout), options, url)
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
@@ -47,7 +47,7 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
     `sentinel_username`, `sentinel_password` and `sentinel_tls` are for the connections to the sentinels.
     """
     options = read_options(url, sentinels=True)
-    timeout_s = options.timeout_s
+    timeout_s, layout = options.timeout_s, url.layout
     service, _, database = url.path.strip("/").partition("/")
     if not service or not (database or "0").isdigit():
         raise ConfigError(f"{url}: expected redis+sentinel://host:26379,host:26379/service, or …/service/0")
@@ -69,7 +69,9 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
     )
     sentinels = Sentinels(make_sentinel, url.addresses(26379), service, timeout_s=timeout_s)
     where = f"the primary of {service!r}"
-    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, sentinels=sentinels), options)
+    return _backend(
+        RedisDriver(pool, where=where, timeout_s=timeout_s, sentinels=sentinels, layout=layout), options, url
+    )
 
 
 def open_cluster(url: BackendUrl) -> RespBackend:
@@ -77,7 +79,7 @@ def open_cluster(url: BackendUrl) -> RespBackend:
     from promoter_redis.cluster import ClusterDriver  # here, so that nobody else waits for it at the start
 
     options = read_options(url)
-    timeout_s = options.timeout_s
+    timeout_s, layout = options.timeout_s, url.layout
     if url.database():
         raise ConfigError(f"{url}: a cluster has the database 0 only")
     seeds = url.addresses(6379)
@@ -86,10 +88,10 @@ def open_cluster(url: BackendUrl) -> RespBackend:
 
     def make_node(host: str, port: int) -> RedisDriver:
         pool = make_pool(connection_class, timeout_s, host=host, port=port, socket_keepalive=True, **kwargs)
-        return RedisDriver(pool, where=_shown(host, port), timeout_s=timeout_s)
+        return RedisDriver(pool, where=_shown(host, port), timeout_s=timeout_s, layout=layout)
 
     where = ",".join(_shown(host, port) for host, port in seeds)
-    return _backend(ClusterDriver(seeds, make_node, where=where), options)
+    return _backend(ClusterDriver(seeds, make_node, where=where), options, url)
 
 
 def _shown(host: str, port: int) -> str:
@@ -113,8 +115,8 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
     return ConnectionPool(connection_class=connection_class, **plain(timeout_s), **kwargs)
 
 
-def _backend(driver: Any, options: Options) -> RespBackend:
-    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms)
+def _backend(driver: Any, options: Options, url: BackendUrl) -> RespBackend:
+    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
 
 
 def _login(url: BackendUrl) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from promoter_core.spi import Lifecycle, QueueKeys, Wake, close_all, run_call
+from promoter_core.spi import CHASQUIMQ, Layout, Lifecycle, QueueKeys, Wake, close_all, run_call
 from promoter_redis.connections import Connections
 from promoter_redis.errors import translate
 from promoter_redis.link import Link
@@ -25,7 +25,7 @@ class RedisDriver:
     """One server, or the primary that sentinels name, through redis-py.
 
     `pool` makes connections that speak RESP2, decode nothing and retry nothing; `where` names the server in messages.
-    `tracks=False` for servers without client tracking.
+    `tracks=False` for servers without client tracking. `layout` says which channels announcements come on.
     """
 
     durable = True
@@ -33,13 +33,20 @@ class RedisDriver:
     clustered = False
 
     def __init__(
-        self, pool: Any, *, where: str, timeout_s: float, tracks: bool = True, sentinels: Sentinels | None = None
+        self,
+        pool: Any,
+        *,
+        where: str,
+        timeout_s: float,
+        tracks: bool = True,
+        sentinels: Sentinels | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._where = where
         self._connections = Connections(
             pool.make_connection, timeout_s=timeout_s, sentinels=sentinels, identifies=tracks
         )
-        self._tick_connection = TickConnection(self._connections, tracks=tracks)
+        self._tick_connection = TickConnection(self._connections, (layout or CHASQUIMQ).channels, tracks=tracks)
         self._life = Lifecycle()
         self._guard = partial(run_call, translate=partial(translate, where=where), life=self._life)
 

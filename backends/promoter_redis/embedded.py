@@ -15,7 +15,7 @@ from typing import IO
 
 from redis.asyncio import UnixDomainSocketConnection
 
-from promoter_core.spi import BackendUrl, ConfigError
+from promoter_core.spi import BackendUrl, ConfigError, Layout
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_redis.embedded_server import EmbeddedServer
@@ -36,7 +36,7 @@ class EmbeddedDriver(RedisDriver):
 
     shared = False  # one process at a time
 
-    def __init__(self, data: Path | None) -> None:
+    def __init__(self, data: Path | None, layout: Layout | None = None) -> None:
         self.durable = data is not None
         self._data = data
         # A short path, for sockets allow about 100 bytes; the server's guard makes the folder and removes it.
@@ -46,7 +46,7 @@ class EmbeddedDriver(RedisDriver):
         self._ending = threading.Event()
         timeout_s = COMMAND_TIMEOUT_MS / 1000
         pool = make_pool(UnixDomainSocketConnection, timeout_s, path=str(self._home / "s"))
-        super().__init__(pool, where=f"embedded://{data or ''}", timeout_s=timeout_s)
+        super().__init__(pool, where=f"embedded://{data or ''}", timeout_s=timeout_s, layout=layout)
 
     async def open(self) -> None:
         self._ending.clear()
@@ -128,4 +128,5 @@ def open_embedded(url: BackendUrl) -> RespBackend:
     url.take()
     if url.host:
         raise ConfigError(f"{url}: expected embedded:// or embedded:///absolute/path")
-    return RespBackend(EmbeddedDriver(Path(url.path) if url.path.strip("/") else None))
+    data = Path(url.path) if url.path.strip("/") else None
+    return RespBackend(EmbeddedDriver(data, url.layout), layout=url.layout)

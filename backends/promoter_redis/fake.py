@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from fakeredis import FakeServer, aioredis
 
-from promoter_core.spi import BackendUrl
+from promoter_core.spi import BackendUrl, Layout
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
@@ -23,11 +23,15 @@ class FakeDriver(RedisDriver):
     durable = False
     shared = False
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, layout: Layout | None = None) -> None:
         self.server = server  # held here: named servers live as long as a driver uses them
         timeout_s = COMMAND_TIMEOUT_MS / 1000
         super().__init__(
-            make_pool(_Connection, timeout_s, server=server), where="fake://", timeout_s=timeout_s, tracks=False
+            make_pool(_Connection, timeout_s, server=server),
+            where="fake://",
+            timeout_s=timeout_s,
+            tracks=False,
+            layout=layout,
         )
 
 
@@ -38,4 +42,4 @@ def open_fake(url: BackendUrl) -> RespBackend:
     """`fake://` is private to this backend; backends of `fake://NAME` share one fake server."""
     url.take()
     server = FakeServer() if not url.host else _named.setdefault(url.host, FakeServer())
-    return RespBackend(FakeDriver(server))
+    return RespBackend(FakeDriver(server, url.layout), layout=url.layout)

@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ResponseError
 
-from promoter_core.spi import Wake, cancel_and_wait
+from promoter_core.spi import CHASQUIMQ, Wake, cancel_and_wait
 from promoter_redis.connections import Connections
 from promoter_redis.errors import is_refused
 from promoter_redis.invalidation_listener import InvalidationListener
@@ -28,10 +28,11 @@ MIND_S = 0.1  # how often the idle tick connection is looked at
 
 
 class TickConnection:
-    """`tracks=False` for servers without client tracking."""
+    """`channels` is the pattern of those of announcements. `tracks=False` for servers without client tracking."""
 
-    def __init__(self, connections: Connections, *, tracks: bool = True) -> None:
+    def __init__(self, connections: Connections, channels: str = CHASQUIMQ.channels, *, tracks: bool = True) -> None:
         self._connections = connections
+        self._channels = channels
         self._tracks = tracks
         self._link: Link | None = None
         self._lock = asyncio.Lock()
@@ -58,7 +59,7 @@ class TickConnection:
         """Start to listen for changes; returns once that has succeeded or failed. Quick when it is set up."""
         if self._tracks and self._listener is None:
             self._changed = changed
-            self._listener = InvalidationListener(self._connections, changed)
+            self._listener = InvalidationListener(self._connections, self._channels, changed)
             self._listener.hears = self._hears
             self._minder = asyncio.create_task(self._mind(), name="promoter-tick-minder")
             await self._listener.start()

@@ -3,6 +3,7 @@
 Start with `scripts/promote.lua` and `backend.py`. A client offers a `Driver` (`driver.py`). `schedule_calls.py` cuts
 jobs into calls, `replies.py` reads the scripts' replies, `errors.py` the server's error codes and `url_options.py` the
 options of a URL. `waiting_jobs.py` sees and changes the jobs that wait, and `stored_replies.py` reads what the scripts
-say of them. `reclaim.py` makes room in a full stream; `diagnostics.py` is for `promoter doctor`. Keys and the
-member format are `promoter_core.spi.CHASQUIMQ`.
+say of them. `reclaim.py` makes room in a full stream; `diagnostics.py` is for `promoter doctor`. Keys, the
+member format and the move of due jobs are those of a `promoter_core.spi.Layout`, which `rendering.py` compiles into
+the scripts.
 """

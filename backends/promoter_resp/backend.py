@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import groupby, islice
+from itertools import islice
 
 from promoter_core.spi import (
     CHASQUIMQ,
+    REHEARSAL,
     BackendError,
     Capabilities,
     ChangeFeed,
     ChangeFlags,
     ChangeKind,
+    ConfigError,
     Finding,
     JobChange,
     JobOutcome,
     JobPage,
     JobQuery,
     JobRequest,
+    Layout,
     Lease,
     LeaseHeld,
     LeaseLost,
     Lifecycle,
     Members,
     Overflow,
+    PermanentError,
     Phase,
     Promotion,
     PromotionRequest,
@@ -38,22 +42,23 @@ from promoter_core.spi import (
     StreamName,
     SystemClock,
     Ties,
+    ToStream,
     chunked,
     to_bytes,
 )
 from promoter_resp import replies
-from promoter_resp.diagnostics import SCRATCH, diagnose
+from promoter_resp.diagnostics import diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.reclaim import Reclaimer
+from promoter_resp.renewals import Renewals
 from promoter_resp.schedule_calls import schedule_chunks
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
 
-UNLOCK, SCHEDULE, STATS, REQUEUE = Script("unlock"), Script("schedule"), Script("stats"), Script("requeue")
-LOCK, PROMOTE, RENEW = Script("lock"), Script("promote"), Script("renew")
+UNLOCK, SCHEDULE, REQUEUE = Script("unlock"), Script("schedule"), Script("requeue")
+LOCK = Script("lock")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
-RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
 ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
 TAKEN, CREATED, UNSURE, PROMOTED = 0, 1, 2, 3  # what schedule.lua answers
 OUTCOMES = {TAKEN: JobOutcome.KEPT, CREATED: JobOutcome.CREATED, PROMOTED: JobOutcome.ALREADY_PROMOTED}
@@ -64,19 +69,38 @@ FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomicall
 class RespBackend:
     """One backend for every client: the driver moves bytes, the scripts do the work."""
 
-    def __init__(self, driver: Driver, *, wait_replicas: int = 0, timeout_ms: int = COMMAND_TIMEOUT_MS) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        wait_replicas: int = 0,
+        timeout_ms: int = COMMAND_TIMEOUT_MS,
+        layout: Layout | None = None,
+    ) -> None:
         """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT).
 
         `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is reported as one.
+        `layout` is CHASQUIMQ by default, and that of the driver. Raises ConfigError for one that cannot work here.
         """
         self._driver = driver
+        self.layout = layout or CHASQUIMQ
+        if driver.clustered and not self.layout.one_slot:
+            raise ConfigError(
+                f"layout {self.layout.name!r}: in a cluster the target {self.layout.target!r} must be in the slot of "
+                "the queue's keys: leave key= out, so that it has the queue's name, or have {{queue}} in it"
+            )
+        self._keys = self.layout.keys_of
+        self._promote, self._stats = Script("promote", self.layout.move), Script("stats", self.layout.move)
         self._capabilities: Capabilities | None = None
         self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # of `promote`
+        self._renewals = Renewals(self.layout)
         self._flags = ChangeFlags(SystemClock())
         self._life = Lifecycle(self._flags)
-        self._reclaimer = Reclaimer(driver, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
+        self._reclaimer = Reclaimer(driver, self.layout, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
         self._replicas = Replicas(wait_replicas, timeout_ms)
-        self._waiting = WaitingJobs(driver, self._replicas, lambda queue: self._flags.set(ChangeKind.JOBS, queue))
+        self._waiting = WaitingJobs(
+            driver, self.layout, self._replicas, lambda queue: self._flags.set(ChangeKind.JOBS, queue)
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -121,7 +145,7 @@ class RespBackend:
 
     async def unlock(self, lease: Lease) -> bool:
         self._life.check()
-        k = CHASQUIMQ.keys_of(lease.queue)
+        k = self._keys(lease.queue)
         (released,) = await self._driver.run_scripts([Call(UNLOCK, (k.lock,), (to_bytes(lease.holder), k.wake))])
         self._reclaimer.forget(lease.queue)
         if released == 1:
@@ -149,7 +173,7 @@ class RespBackend:
         )
 
     async def _schedule(self, queue: str, jobs: Sequence[JobRequest]) -> list[int]:
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         created: list[int] = []
         chunks = schedule_chunks(jobs)
         while some := list(islice(chunks, PIPELINED_CALLS)):
@@ -182,29 +206,37 @@ class RespBackend:
 
     async def stats(self, queue: str) -> QueueStats:
         self._life.check()
-        k = CHASQUIMQ.keys_of(queue)
-        (reply,) = await self._driver.run_scripts([Call(STATS, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())])
+        k = self._keys(queue)
+        (reply,) = await self._driver.run_scripts(
+            [Call(self._stats, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())]
+        )
         return replies.stats_reply(reply)
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         self._life.check()
-        key = CHASQUIMQ.keys_of(queue).prefix + stream.value.encode()
+        k = self._keys(queue)
+        if stream is StreamName.JOBS and not isinstance(self.layout.move, ToStream):
+            what = f"layout {self.layout.name!r} delivers to a list, which its consumers empty: it cannot be read here"
+            raise PermanentError(what, code="NOSTREAM")
+        key = k.stream if stream is StreamName.JOBS else k.prefix + stream.value.encode()
         low = f"({after}" if after else "-"
         return replies.stream_entries(await self._driver.command(key, b"XRANGE", key, low, b"+", b"COUNT", limit))
 
     async def requeue_dead_letter(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
         self._life.check()
-        k = CHASQUIMQ.keys_of(queue)
-        (moved,) = await self._driver.run_scripts(
-            [Call(REQUEUE, (k.dlq, k.stream), (entry_id, envelope, to_bytes(name)))]
-        )
+        k = self._keys(queue)
+        try:
+            command = self.layout.move.command(envelope, name)
+        except ValueError as exc:
+            raise PermanentError(f"layout {self.layout.name!r} cannot deliver this: {exc}", code="NOPAYLOAD") from None
+        (moved,) = await self._driver.run_scripts([Call(REQUEUE, (k.dlq, k.stream), (entry_id, *command))])
         return bool(moved == 1)
 
     async def delete_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> int:
         self._life.check()
         if not entry_ids:
             return 0  # the server refuses an XDEL of nothing
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
 
     async def diagnose(self) -> Sequence[Finding]:
@@ -217,7 +249,7 @@ class RespBackend:
         self._life.check()
         calls = []
         for queue in queues:
-            k = CHASQUIMQ.keys_of(queue)
+            k = self._keys(queue)
             await self._driver.track_writes(k, self._changed)
             self._flags.clear(ChangeKind.LOCK, queue)
             calls.append(Call(LOCK, (k.lock, k.delayed), (to_bytes(holder), ttl_ms)))
@@ -244,13 +276,14 @@ class RespBackend:
         return answers
 
     def _is_full(self, lease: Lease, answer: Promotion | LeaseLost | BackendError) -> bool:
-        """Whether the queue's stream took nothing, though jobs are due."""
+        """Whether the queue's stream took nothing, though jobs are due, and room can be made."""
         if isinstance(answer, LeaseLost):
             self._reclaimer.forget(lease.queue)
-        return isinstance(answer, Promotion) and bool(answer.held_back) and not answer.promoted
+        full = isinstance(answer, Promotion) and bool(answer.held_back) and not answer.promoted
+        return full and isinstance(self.layout.move, ToStream)  # what is popped from a list leaves room by itself
 
     def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
-        k = CHASQUIMQ.keys_of(lease.queue)
+        k = self._keys(lease.queue)
         args: tuple[Arg, ...] = (
             to_bytes(lease.holder),
             lease.ttl_ms if request.renew else 0,
@@ -265,20 +298,17 @@ class RespBackend:
             k.marker,
             k.keep,
         )
-        return Call(PROMOTE, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
+        return Call(self._promote, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 
     async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
         self._life.check()
-        most = 1 if self._driver.clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
-        chunks = [chunk for _, alike in groupby(leases, key=_terms) for chunk in chunked(list(alike), most)]
-        calls = []
-        for chunk in chunks:
-            keys = [key for lease in chunk for k in (CHASQUIMQ.keys_of(lease.queue),) for key in (k.lock, k.delayed)]
-            calls.append(Call(RENEW, keys, (to_bytes(chunk[0].holder), chunk[0].ttl_ms)))
+        if not leases:
+            return []
+        calls = self._renewals.calls(leases, clustered=self._driver.clustered)
         answers: list[Renewal | LeaseLost | BackendError] = []
-        for chunk, reply in zip(chunks, await self._driver.run_tracked(calls), strict=True):
-            failed = isinstance(reply, BackendError)
-            answers += [reply] * len(chunk) if failed else replies.renew_reply(reply, len(chunk))
+        for call, reply in zip(calls, await self._driver.run_tracked(calls), strict=True):
+            count = len(call.keys) // 2
+            answers += [reply] * count if isinstance(reply, BackendError) else replies.renew_reply(reply, count)
         return answers
 
     async def subscribe(self) -> ChangeFeed:
@@ -288,28 +318,28 @@ class RespBackend:
 
     async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         self._life.check()
-        async for page in self._driver.scan(CHASQUIMQ.heads_glob(patterns)):
-            found = {queue for key in page if (queue := CHASQUIMQ.head_of(key)) is not None}
-            queues = [queue for queue in found if not queue.startswith(SCRATCH)]
+        async for page in self._driver.scan(self.layout.heads_glob(patterns)):
+            found = {queue for key in page if (queue := self.layout.head_of(key)) is not None}
+            queues = [queue for queue in found if not queue.startswith(REHEARSAL)]
             yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
 
     async def announce(self, queues: Sequence[str]) -> None:
         self._life.check()
         for some in chunked(queues, ANNOUNCED_AT_ONCE):
-            keys = [CHASQUIMQ.keys_of(queue) for queue in some]
+            keys = [self._keys(queue) for queue in some]
             messages = [part for k in keys for part in (k.wake, k.delayed)]
             # The keys of the others are not touched, only named in messages: any node of a cluster can send them.
             await self._driver.run_scripts([Call(ANNOUNCE, (keys[0].delayed,), messages)])
 
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
         self._life.check()
-        members, channel = CHASQUIMQ.group_keys(group)
+        members, channel = self.layout.group_keys(group)
         (reply,) = await self._driver.run_scripts([Call(JOIN, (members,), (to_bytes(member), ttl_ms, channel))])
         return replies.members_reply(reply)
 
     async def leave_group(self, group: str, member: str) -> None:
         self._life.check()
-        members, channel = CHASQUIMQ.group_keys(group)
+        members, channel = self.layout.group_keys(group)
         await self._driver.run_scripts([Call(LEAVE, (members,), (to_bytes(member), channel))])
 
     def _changed(self, key: bytes | None) -> None:
@@ -317,10 +347,6 @@ class RespBackend:
         if key is None:
             self._flags.set_all()
             return
-        change = CHASQUIMQ.change_of(key)  # None for a client's probe, or a key of something else
-        if change is not None and not change[1].startswith(SCRATCH):  # a fleet must not serve a doctor's queue
+        change = self.layout.change_of(key)  # None for a client's probe, or a key of something else
+        if change is not None and not change[1].startswith(REHEARSAL):  # a fleet must not serve a doctor's queue
             self._flags.set(*change)
-
-
-def _terms(lease: Lease) -> tuple[str, int]:
-    return lease.holder, lease.ttl_ms

@@ -11,12 +11,15 @@ from typing import Any, Protocol
 from ulid import ULID
 
 from promoter_core.spi import (
-    CHASQUIMQ,
+    QUEUE,
+    REHEARSAL,
     BackendError,
     Finding,
     FleetBackend,
     JobQuery,
     JobRequest,
+    Layout,
+    LayoutSupport,
     LeaseHeld,
     ManagementSupport,
     PromotionRequest,
@@ -34,22 +37,23 @@ Ask = Callable[..., Awaitable[Any]]
 LOSSY = "allkeys-"  # policies that evict keys without a time to live as well
 CLOCK_S = 1.0
 DUE_S = 0.01  # until the rehearsed job is due
-SCRATCH = "promoter-doctor-"  # begins the names of rehearsal queues: no pattern finds them
 
 
-class _Rehearsed(FleetBackend, ManagementSupport, Protocol):
+class _Rehearsed(FleetBackend, ManagementSupport, LayoutSupport, Protocol):
     """A backend whose every command is tried."""
 
 
 async def diagnose(backend: _Rehearsed, driver: Driver, *, wait_replicas: int) -> list[Finding]:
     """Look at the server, and have a job go the whole way on a queue of our own, of which nothing is left behind."""
-    queue = f"{SCRATCH}{ULID()}"
-    key = CHASQUIMQ.keys_of(queue).lock
+    queue = f"{REHEARSAL}{ULID()}"
+    key = backend.layout.keys_of(queue).lock
     findings = await look_at_server(lambda *command: driver.command(key, *command), wait_replicas=wait_replicas)
+    if backend.layout.target:
+        findings.append(delivery(backend.layout))
     try:
         return [*findings, *await _rehearse(backend, driver, queue)]
     finally:
-        await _clean(driver, queue)
+        await _clean(backend.layout, driver, queue)
 
 
 async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
@@ -68,6 +72,13 @@ async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
         if found is not None:
             findings.append(found)
     return findings
+
+
+def delivery(layout: Layout) -> Finding:
+    """Where due jobs go, and with which consumers that is tested."""
+    target = layout.target.replace(QUEUE, "<queue>")
+    tested = f", tested with {', '.join(layout.tested)}" if layout.tested else ""
+    return Finding(Severity.OK, f"layout {layout.name}: due jobs go to the key {target}{tested}")
 
 
 def woken(wake: Wake) -> Finding:
@@ -295,18 +306,18 @@ async def _rehearse_fleet(backend: _Rehearsed, driver: Driver, queue: str) -> Fi
         await backend.announce([queue])
         await backend.join_group(queue, "promoter doctor", 5_000)
         await backend.leave_group(queue, "promoter doctor")
-        await driver.command(CHASQUIMQ.keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
+        await driver.command(backend.layout.keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
     except BackendError as error:
         what = f"several queues in one process cannot be served: {error}"
         return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
     return Finding(Severity.OK, "several queues can be served in one process")
 
 
-async def _clean(driver: Driver, queue: str) -> None:
+async def _clean(layout: Layout, driver: Driver, queue: str) -> None:
     """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
-    k = CHASQUIMQ.keys_of(queue)
+    k = layout.keys_of(queue)
     ids = [prefix + id for prefix in (k.index, k.marker, k.trace, k.keep) for id in (b"", b"doctor", b"due")]
-    keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, CHASQUIMQ.group_keys(queue)[0], *ids]
+    keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, layout.group_keys(queue)[0], *ids]
     for key in keys:
         try:
             await driver.command(key, b"DEL", key)

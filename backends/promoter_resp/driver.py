@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
-from importlib import resources
 from typing import Any, NamedTuple, Protocol
 
 from promoter_core.spi import QueueKeys, Wake
+from promoter_resp.rendering import CHASQUI, Move, render
 
 SCANNED = 500  # keys that `scan` looks at in one step
 
 Arg = bytes | str | int
 Changed = Callable[[bytes | None], None]  # the key that changed; None when anything may have
 
-_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
-
-
-def _text(name: str) -> str:
-    return (resources.files("promoter_resp") / "scripts" / f"{name}.lua").read_text("utf-8")
-
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script of this package, by the name of its file. A line `-- include NAME` stands for that file's text."""
+    """A Lua script of this package, by the name of its file, as it is for layouts that move jobs in this way."""
 
     name: str
+    move: Move = CHASQUI
 
     @cached_property
     def source(self) -> str:
-        return _INCLUDE.sub(lambda line: _text(line[1]), _text(self.name))
+        return render(self.name, self.move)
 
     @cached_property
     def sha(self) -> str:

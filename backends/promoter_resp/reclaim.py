@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from promoter_core.spi import CHASQUIMQ, PermanentError, TransientError
+from promoter_core.spi import Layout, PermanentError, TransientError
 from promoter_resp.driver import Call, Driver, Script
 
 log = logging.getLogger("promoter.resp")
@@ -19,9 +19,10 @@ REFUSED_S = 60.0  # before that is tried again when it was refused
 class Reclaimer:
     """Looks at the streams of full queues. Looking costs the server time, so fruitless looks become rarer."""
 
-    def __init__(self, driver: Driver, made_room: Callable[[str], None]) -> None:
+    def __init__(self, driver: Driver, layout: Layout, made_room: Callable[[str], None]) -> None:
         """`made_room` is called with a queue whose held jobs can be promoted now."""
         self._driver = driver
+        self._layout = layout
         self._made_room = made_room
         self._pauses: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
@@ -36,7 +37,7 @@ class Reclaimer:
         if now_s < again_s:
             return
         try:
-            (trimmed,) = await self._driver.run_scripts([Call(RECLAIM, (CHASQUIMQ.keys_of(queue).stream,), ())])
+            (trimmed,) = await self._driver.run_scripts([Call(RECLAIM, (self._layout.keys_of(queue).stream,), ())])
         except TransientError:
             return  # the next tick will report it
         except PermanentError as exc:  # what is due stays held; promotion itself has not failed

@@ -69,13 +69,13 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
 def renew_reply(reply: Any, length: int) -> list[Renewal | LeaseLost | BackendError]:
     """`[now, state, next due | nil, …]`; a state is 2 due, 1 nothing due, 0 not ours, -1 with the error's text."""
     answers: list[Renewal | LeaseLost | BackendError] = []
-    for i in range(1, 2 * length, 2):
-        state, next_due = _at(reply, i), _at(reply, i + 1)
-        if state == -1:
+    now, *rest = _fields(reply, 2 * length + 1)
+    now_ms = _count(now)
+    for state, next_due in zip(rest[::2], rest[1::2], strict=True):
+        if state == 1 or state == 2:
+            answers.append(Renewal(now_ms, state == 2, next_due if isinstance(next_due, int) else None))
+        elif state == -1:
             answers.append(server_error(_text(next_due)))
-        elif state in (1, 2):
-            next_due = next_due if isinstance(next_due, int) else None
-            answers.append(Renewal(_count(_at(reply, 0)), state == 2, next_due))
         else:
             answers.append(LeaseLost())
     return answers
@@ -116,9 +116,16 @@ def _groups(reply: Any) -> tuple[ConsumerGroup, ...]:
             undelivered=group[2] if isinstance(_at(group, 2), int) else None,
             oldest_pending_id=_text(_at(group, 3)) or None,
             oldest_pending_consumer=_text(_at(group, 4)) or None,
+            oldest_pending_ms=_added_ms(_text(_at(group, 3))),
         )
         for group in (reply if isinstance(reply, list) else ())
     )
+
+
+def _added_ms(entry_id: str) -> int | None:
+    """When an entry was added; its id begins with it, where the server gave the id."""
+    text = entry_id.partition("-")[0]
+    return int(text) if text.isdecimal() and len(text) <= 15 else None
 
 
 class _Open:

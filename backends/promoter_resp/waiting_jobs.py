@@ -14,6 +14,7 @@ from promoter_core.spi import (
     JobOutcome,
     JobPage,
     JobQuery,
+    Layout,
     QueueKeys,
     Remove,
     Replace,
@@ -37,7 +38,7 @@ from promoter_resp.stored_replies import (
     stored_job,
 )
 
-LOOK, JOBS, LIST, COUNT, CHANGE = Script("look"), Script("jobs"), Script("list"), Script("count"), Script("change")
+LOOK, JOBS, LIST, COUNT = Script("look"), Script("jobs"), Script("list"), Script("count")
 
 PIPELINED_CALLS = 16
 LOOKED_AT_MOST = 10_000  # jobs that are looked at for some without an index, the earliest first
@@ -101,9 +102,11 @@ class WaitingJobs:
     A job without an index is looked for in steps, and then named by its member.
     """
 
-    def __init__(self, driver: Driver, replicas: Replicas, head_changed: Callable[[str], None]) -> None:
+    def __init__(self, driver: Driver, layout: Layout, replicas: Replicas, head_changed: Callable[[str], None]) -> None:
         """`head_changed` is called with a queue whose set has another head by a change of ours."""
         self._driver = driver
+        self._keys = layout.keys_of
+        self._change_script = Script("change", layout.move)
         self._replicas = replicas
         self._head_changed = head_changed
 
@@ -122,7 +125,7 @@ class WaitingJobs:
 
     async def _get(self, queue: str, wanted: Sequence[Wanted], jobs: list[StoredJob | None]) -> list[Wanted]:
         """Fill `jobs`, and return those that have to be looked for."""
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         left, unsure = list(wanted), list[Wanted]()
         while left:
             chunks = chunked(left, CHUNK_JOBS, size=lambda one: len(one.member), max_size=CHUNK_BYTES)[:PIPELINED_CALLS]
@@ -145,7 +148,7 @@ class WaitingJobs:
         return unsure
 
     async def page(self, queue: str, query: JobQuery) -> JobPage:
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         score, member = place_of(query.after)
         look_at = query.limit if query.name is None else max(query.limit, LISTED_AT_ONCE)
         jobs: list[StoredJob] = []
@@ -172,7 +175,7 @@ class WaitingJobs:
                 return JobPage(jobs=tuple(jobs), cursor=cursor_of(score, member), now_ms=step.now_ms)
 
     async def count(self, queue: str, bounds_ms: Sequence[int]) -> list[int]:
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         chunks = chunked([_before(bound_ms) for bound_ms in bounds_ms], COUNTED_AT_ONCE)
         counts: list[int] = []
         answers = await self._driver.run_scripts([Call(COUNT, (k.delayed,), some) for some in chunks]) if chunks else []
@@ -190,7 +193,7 @@ class WaitingJobs:
         self, queue: str, changes: Sequence[JobChange], wanted: Sequence[Wanted], outcomes: list[JobOutcome]
     ) -> list[Wanted]:
         """Fill `outcomes`, and return those whose jobs have to be looked for, with later changes of these jobs."""
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         unsure: list[Wanted] = []
         waiting_for: set[bytes] = set()  # the ids of those
         left = [(one, _args(changes[one.place])) for one in wanted]
@@ -211,7 +214,7 @@ class WaitingJobs:
                     args += (kind, one.id, one.how, one.member, *more)
                 keys = (k.delayed, k.stream, k.events) if RunNow in kinds else (k.delayed,)
                 lasting = lasting or Replace in kinds
-                calls.append(Call(CHANGE, keys, args))
+                calls.append(Call(self._change_script, keys, args))
             run = self._replicas.run(self._driver, calls) if lasting else self._driver.run_scripts(calls)
             for chunk, reply in zip(some, await run, strict=True):
                 head, answers = replies.change_reply(reply, len(chunk))
@@ -255,7 +258,7 @@ class WaitingJobs:
         return found
 
     async def _look(self, queue: str, at: LookedAt, ids: Sequence[bytes]) -> LookedAt:
-        k = CHASQUIMQ.keys_of(queue)
+        k = self._keys(queue)
         args: tuple[Arg, ...] = (k.index, k.marker, LOOKED_AT_ONCE, at.score, at.member, *ids)
         (reply,) = await self._driver.run_scripts([Call(LOOK, (k.delayed,), args)])
         return look_reply(reply)

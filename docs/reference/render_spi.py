@@ -30,6 +30,7 @@ SECTIONS = (
             "optional.management",
             "optional.dead_letters",
             "optional.diagnostics",
+            "optional.layouts",
         ],
     ),
     ("Sinks", "", ["sinks"]),

@@ -50,3 +50,8 @@ def promoter_register_serializers() -> Iterable[SerializerSpec]:
         requires=("pydantic",),
         install="promoter-core[pydantic]",
     )
+    yield SerializerSpec(
+        name="raw",
+        summary="bytes as they are, such as the message of another framework",
+        target="promoter_serializers.raw_bytes:RawSerializer",
+    )

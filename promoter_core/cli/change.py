@@ -31,16 +31,24 @@ def cancel(
     due_before: options.DueBefore = None,
     all_: options.All = False,
     dry_run: options.DryRun = False,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Cancel waiting jobs; prints what became of each, and exits with 1 when one was not found."""
     chosen = jobs.Filter(where, due_from, due_before)
     jobs.check_chosen(ids, chosen, all_, by=DUE)
     if ids:
-        _named(url, queue, ids, lambda q: q.cancel_many(ids), dry_run=dry_run, json=json)
+        _named(url, queue, ids, lambda q: q.cancel_many(ids), dry_run=dry_run, json=json, layout=layout)
         return
     _all_that_fit(
-        url, queue, chosen, lambda q, r, more: q.cancel_where(**r.asked(), **more), "cancel", dry_run=dry_run, json=json
+        url,
+        queue,
+        chosen,
+        lambda q, r, more: q.cancel_where(**r.asked(), **more),
+        "cancel",
+        dry_run=dry_run,
+        json=json,
+        layout=layout,
     )
 
 
@@ -56,6 +64,7 @@ def reschedule(
     due_before: options.DueBefore = None,
     all_: options.All = False,
     dry_run: options.DryRun = False,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Give waiting jobs another due time; exits with 1 when one was not found."""
@@ -67,7 +76,7 @@ def reschedule(
         raise JobError(f"--by goes with {DUE} or --all: give --delay or --at for jobs by their ids")
     due: dict[str, Any] = {"by": parse_step(by)} if by is not None else due_time(delay, at)
     if ids:
-        _named(url, queue, ids, lambda q: q.reschedule_many(ids, **due), dry_run=dry_run, json=json)
+        _named(url, queue, ids, lambda q: q.reschedule_many(ids, **due), dry_run=dry_run, json=json, layout=layout)
         return
     _all_that_fit(
         url,
@@ -78,6 +87,7 @@ def reschedule(
         again=BY_AGAIN if "by" in due else "",
         dry_run=dry_run,
         json=json,
+        layout=layout,
     )
 
 
@@ -95,6 +105,7 @@ def run_now(
         bool, Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write waiting events.")
     ] = True,
     dry_run: options.DryRun = False,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Promote waiting jobs at once, whether or not a promoter runs; exits with 1 when one was not found."""
@@ -103,13 +114,22 @@ def run_now(
     limits: dict[str, Any] = {"max_stream_len": max_stream_len, "events": events}
     if ids:
         said = "moved: the stream is full, or the job is malformed; it is due now, for the promoter to move"
-        _named(url, queue, ids, lambda q: q.run_now_many(ids, **limits), dry_run=dry_run, json=json, moved=said)
+        _named(
+            url,
+            queue,
+            ids,
+            lambda q: q.run_now_many(ids, **limits),
+            dry_run=dry_run,
+            json=json,
+            layout=layout,
+            moved=said,
+        )
         return
 
     async def sweep(q: DelayedQueue, r: jobs.Range, more: dict[str, Any]) -> BulkResult:
         return await q.run_due_before(r.due_to or datetime.max.replace(tzinfo=UTC), name=r.name, **limits, **more)
 
-    _all_that_fit(url, queue, chosen, sweep, "run now", dry_run=dry_run, json=json)
+    _all_that_fit(url, queue, chosen, sweep, "run now", dry_run=dry_run, json=json, layout=layout)
 
 
 def replace(
@@ -121,10 +141,11 @@ def replace(
     delay: options.Delay = None,
     at: options.At = None,
     keep_id_for: options.KeepIdFor = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Put new data in the place of a waiting job. With --delay or --at it is created where none waits."""
-    value = read_data(data)
+    value = read_data(data, as_text=session.sends_text(layout))
     more: dict[str, Any] = due_time(delay, at) if delay is not None or at is not None else {}
     if keep_id_for is not None:
         more["keep_id_for"] = parse_duration(keep_id_for)
@@ -132,11 +153,19 @@ def replace(
     async def change(q: DelayedQueue) -> Sequence[JobOutcome]:
         return [await q.replace(id, value, name=name, **more)]
 
-    _named(url, queue, [id], change, dry_run=False, json=json)
+    _named(url, queue, [id], change, dry_run=False, json=json, layout=layout)
 
 
 def _named(
-    url: str, queue: str, ids: Sequence[str], change: Named, *, dry_run: bool, json: bool, moved: str = ""
+    url: str,
+    queue: str,
+    ids: Sequence[str],
+    change: Named,
+    *,
+    dry_run: bool,
+    json: bool,
+    layout: str | None,
+    moved: str = "",
 ) -> None:
     if dry_run:
         raise ConfigError("--dry-run is for jobs that are chosen, not for ids: `promoter show` tells whether they wait")
@@ -146,14 +175,23 @@ def _named(
         await jobs.say_if_none(backend, queue, outcomes)
         return outcomes
 
-    outcomes = session.with_backend(url, go)
+    outcomes = session.with_backend(url, go, layout)
     if moved and JobOutcome.MOVED in outcomes:
         output.note(moved)
     jobs.tell(ids, outcomes, json=json)
 
 
 def _all_that_fit(
-    url: str, queue: str, chosen: jobs.Filter, sweep: Sweep, what: str, *, again: str = "", dry_run: bool, json: bool
+    url: str,
+    queue: str,
+    chosen: jobs.Filter,
+    sweep: Sweep,
+    what: str,
+    *,
+    again: str = "",
+    dry_run: bool,
+    json: bool,
+    layout: str | None,
 ) -> None:
     so_far: BulkResult | None = None
 
@@ -176,7 +214,7 @@ def _all_that_fit(
                 raise
 
     try:
-        result = session.with_backend(url, go)
+        result = session.with_backend(url, go, layout)
     except KeyboardInterrupt:
         if so_far is not None and not dry_run:
             output.note(f"ended by Ctrl-C: {_done(so_far)}{again}")

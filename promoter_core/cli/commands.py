@@ -53,6 +53,10 @@ COMMANDS = {
     ),
     "copy": ("transfer:copy", "Copy waiting jobs to another store, unless they are there; the source keeps them."),
     "inspect": ("inspect:inspect", "Show a queue: depth, due, lag, next due time, streams, and who leads."),
+    "exporter": (
+        "exporter:exporter",
+        "Serve metrics of all queues for Prometheus, read from the store. Promotes nothing.",
+    ),
     "plugins": ("plugins:plugins", "List backends, sinks, serializers and commands. Imports no driver."),
     "doctor": (
         "doctor:doctor",

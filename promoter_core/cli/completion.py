@@ -22,41 +22,47 @@ VARIABLE = "_PROMOTER_COMPLETE"
 OPTIONS = {
     "": "--debug --version --help",
     "run": (
-        "--url= *--queue/-q= --until-idle --poll-interval-ms= --batch= --max-tick-ms= --lock-ttl-ms= --holder-id= "
-        "--max-stream-len= --overflow=hold,trim --events/--no-events *--metrics= *--event-sink= --connect-timeout= "
-        "--http= --uvloop --log-format=text,json --help"
+        "--url= *--queue/-q= --layout= --until-idle --poll-interval-ms= --batch= --max-tick-ms= --lock-ttl-ms= "
+        "--holder-id= --max-stream-len= --overflow=hold,trim --events/--no-events *--metrics= *--event-sink= "
+        "--connect-timeout= --http= --store-metrics --uvloop --log-format=text,json --help"
     ),
     "schedule": (
-        "--url= --queue/-q= --delay= --at= --name= --id= --on-repeat=keep,replace,extend,error --keep-id-for= --json "
-        "--help"
+        "--url= --queue/-q= --delay= --at= --name= --id= --on-repeat=keep,replace,extend,error --keep-id-for= "
+        "--layout= --json --help"
     ),
-    "queues": "--url= --json --help",
+    "queues": "--url= --layout= --json --help",
     "list": (
-        "--url= --queue/-q= --limit/-n= --after= --all *--where= --due-from= --due-before= --reverse --json --help"
+        "--url= --queue/-q= --limit/-n= --after= --all *--where= --due-from= --due-before= --reverse "
+        "--layout= --json --help"
     ),
-    "show": "--url= --queue/-q= --json --help",
-    "count": "--url= --queue/-q= --due-from= --due-before= --histogram --edges= --json --help",
-    "cancel": "--url= --queue/-q= *--where= --due-from= --due-before= --all --dry-run --json --help",
+    "show": "--url= --queue/-q= --layout= --json --help",
+    "count": "--url= --queue/-q= --due-from= --due-before= --histogram --edges= --layout= --json --help",
+    "cancel": "--url= --queue/-q= *--where= --due-from= --due-before= --all --dry-run --layout= --json --help",
     "reschedule": (
-        "--url= --queue/-q= --delay= --at= --by= *--where= --due-from= --due-before= --all --dry-run --json --help"
+        "--url= --queue/-q= --delay= --at= --by= *--where= --due-from= --due-before= --all --dry-run "
+        "--layout= --json --help"
     ),
     "run-now": (
-        "--url= --queue/-q= *--where= --due-before= --all --max-stream-len= --events/--no-events --dry-run --json "
-        "--help"
+        "--url= --queue/-q= *--where= --due-before= --all --max-stream-len= --events/--no-events --dry-run "
+        "--layout= --json --help"
     ),
-    "replace": "--url= --queue/-q= --name= --delay= --at= --keep-id-for= --json --help",
-    "retry": "--url= --queue/-q= --from=stream,dlq --delay= --at= --json --help",
-    "export": "--url= --queue/-q= --overwrite --json --help",
-    "import": "--url= --queue/-q= --skip= --json --help",
+    "replace": "--url= --queue/-q= --name= --delay= --at= --keep-id-for= --layout= --json --help",
+    "retry": "--url= --queue/-q= --from=stream,dlq --delay= --at= --layout= --json --help",
+    "export": "--url= --queue/-q= --overwrite --layout= --json --help",
+    "import": "--url= --queue/-q= --skip= --layout= --json --help",
     "copy": "--from= --to= --queue/-q= --to-queue= --after= --json --help",
-    "inspect": "--url= --queue/-q= --json --help",
+    "exporter": (
+        "--url= *--queue/-q= --layout= --listen= --refresh= --max-queues= --queues-per-second= --forget-after= "
+        "--log-format=text,json --help"
+    ),
+    "inspect": "--url= --queue/-q= --layout= --json --help",
     "plugins": "--json --help",
-    "doctor": "--url= --queue/-q= --json --help",
+    "doctor": "--url= --queue/-q= --layout= --json --help",
     "dead-letters": "--help",
-    "dead-letters list": "--url= --queue/-q= --json --help",
-    "dead-letters show": "--url= --queue/-q= --json --help",
-    "dead-letters requeue": "--url= --queue/-q= --json --help",
-    "dead-letters delete": "--url= --queue/-q= --json --help",
+    "dead-letters list": "--url= --queue/-q= --layout= --json --help",
+    "dead-letters show": "--url= --queue/-q= --layout= --json --help",
+    "dead-letters requeue": "--url= --queue/-q= --layout= --json --help",
+    "dead-letters delete": "--url= --queue/-q= --layout= --json --help",
 }
 
 

@@ -9,9 +9,12 @@ from typing import Any
 from promoter_core import JobError
 
 
-def read_data(text: str) -> Any:
-    """Raises JobError."""
-    return _parse(sys.stdin.read() if text == "-" else text)
+def read_data(text: str, *, as_text: bool = False) -> Any:
+    """The data, or with `as_text` the bytes of the JSON. Raises JobError."""
+    if text == "-":
+        text = sys.stdin.read()
+    value = _parse(text)
+    return text.encode() if as_text else value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

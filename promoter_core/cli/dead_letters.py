@@ -21,9 +21,9 @@ PAGE = 500
 
 @app.command("list")
 @for_typer
-def list_(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+def list_(url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False) -> None:
     """List the entries: id, reason, detail and size."""
-    entries = session.with_backend(url, lambda backend: _all(backend, queue))
+    entries = session.with_backend(url, lambda backend: _all(backend, queue), layout)
     if json:
         output.print_json([_row(e) for e in entries])
         return
@@ -37,9 +37,11 @@ def list_(url: options.Url, queue: options.Queue, json: options.Json = False) ->
 
 @app.command()
 @for_typer
-def show(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+def show(
+    ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
+) -> None:
     """Show entries whole: the bytes, escaped, and the job in them where there is one."""
-    found = _found(session.with_backend(url, lambda backend: _all(backend, queue)), ids)
+    found = _found(session.with_backend(url, lambda backend: _all(backend, queue), layout), ids)
     if json:
         output.print_json([_whole(entry) for entry in found])
     else:
@@ -51,7 +53,9 @@ def show(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = 
 
 @app.command()
 @for_typer
-def requeue(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+def requeue(
+    ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
+) -> None:
     """Move entries to the stream, for those in which a job can be read."""
 
     async def go(backend: Backend) -> list[str]:
@@ -68,7 +72,7 @@ def requeue(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json
                 moved.append(entry.id)
         return moved
 
-    moved = session.with_backend(url, go)
+    moved = session.with_backend(url, go, layout)
     if json:
         output.print_json({"requeued": moved})
     else:
@@ -80,7 +84,9 @@ def requeue(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json
 
 @app.command()
 @for_typer
-def delete(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+def delete(
+    ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
+) -> None:
     """Delete entries for good."""
 
     async def go(backend: Backend) -> int:
@@ -88,7 +94,7 @@ def delete(ids: Ids, url: options.Url, queue: options.Queue, json: options.Json 
         found = [e.id for e in _found(await _all(backend, queue), ids)]
         return await letters.delete_dead_letters(queue, found) if found else 0
 
-    deleted = session.with_backend(url, go)
+    deleted = session.with_backend(url, go, layout)
     if json:
         output.print_json({"deleted": deleted})
     else:

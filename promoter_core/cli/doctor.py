@@ -25,6 +25,7 @@ def doctor(
         str | None,
         Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=options.one_queue),
     ] = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Check a server for whatever would lose jobs or stop a promoter. Exits with 1 when something would."""
@@ -36,10 +37,10 @@ def doctor(
         elif not backend.capabilities.durable:
             findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
         if queue is not None:
-            findings += _queue(await DelayedQueue(backend, queue).stats())
+            findings += _queue(await DelayedQueue(backend, queue).stats(), to_stream=session.to_stream(backend))
         return findings
 
-    findings = session.with_backend(url, go)
+    findings = session.with_backend(url, go, layout)
     if json:
         output.print_json([asdict(f) for f in findings])
     else:
@@ -48,7 +49,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _queue(s: QueueStats) -> list[Finding]:
+def _queue(s: QueueStats, *, to_stream: bool) -> list[Finding]:
     findings = []
     if s.holder is None:
         findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
@@ -56,7 +57,7 @@ def _queue(s: QueueStats) -> list[Finding]:
         findings.append(_leader(s, s.holder))
     if s.dlq_len:
         findings.append(Finding(Severity.WARNING, f"{s.dlq_len} dead letters", "see `promoter dead-letters list`"))
-    if s.stream_len and not s.groups:
+    if to_stream and s.stream_len and not s.groups:
         findings.append(
             Finding(Severity.WARNING, "the stream has no consumer group", "nothing is ever trimmed; start a consumer")
         )

@@ -11,21 +11,21 @@ from promoter_core.cli import near, options, output, session
 from promoter_core.spi import ConsumerGroup
 
 
-def inspect(url: options.Url, queue: options.Queue, json: options.Json = False) -> None:
+def inspect(url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False) -> None:
     """Show a queue: depth, due, lag, next due time, streams, and who leads."""
 
-    async def go(backend: Backend) -> QueueStats:
+    async def go(backend: Backend) -> tuple[QueueStats, str]:
         stats = await DelayedQueue(backend, queue).stats()
         if near.is_unknown(stats):
             await near.say(backend, queue)
-        return stats
+        return stats, "stream" if session.to_stream(backend) else "list"
 
-    stats = session.with_backend(url, go)
+    stats, target = session.with_backend(url, go, layout)
     if json:
         output.print_json({"queue": queue, **asdict(stats)})
         return
     table = Table(title=output.plain(f"Queue {queue}"), title_justify="left", show_header=False)
-    for label, value in _rows(stats):
+    for label, value in _rows(stats, target):
         table.add_row(output.plain(label), output.plain(value))
     output.out.print(table)
 
@@ -39,7 +39,7 @@ def _group(g: ConsumerGroup) -> str:
     return text
 
 
-def _rows(s: QueueStats) -> list[tuple[str, str]]:
+def _rows(s: QueueStats, target: str) -> list[tuple[str, str]]:
     if s.next_due_ms is None:
         next_due = "–"
     else:
@@ -55,7 +55,7 @@ def _rows(s: QueueStats) -> list[tuple[str, str]]:
         ),
         ("due now", f"{s.due:,}" + (f", the oldest for {output.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
         ("next due", next_due),
-        ("stream", f"{s.stream_len:,} entries"),
+        (target, f"{s.stream_len:,} entries"),
         ("events", f"{s.events_len:,} entries"),
         ("dead letters (DLQ)", f"{s.dlq_len:,} entries"),
         *((f"group {g.name}", _group(g)) for g in s.groups),

@@ -32,6 +32,7 @@ def list_(
     due_from: options.DueFrom = None,
     due_before: options.DueBefore = None,
     reverse: Annotated[bool, Option("--reverse", help="The latest first.")] = False,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """List waiting jobs, the earliest first. With --json, a line a page, with its jobs and its cursor."""
@@ -55,7 +56,7 @@ def list_(
         if cursor and not json:
             output.note(f"there are more: --after {shlex.quote(cursor)}")
 
-    session.with_backend(url, go)
+    session.with_backend(url, go, layout)
 
 
 def _print_page(page: Page, queue: str, *, json: bool) -> None:
@@ -90,6 +91,7 @@ def show(
     ids: Annotated[list[str], Argument(metavar="ID…", help="The ids of the jobs.")],
     url: options.Url,
     queue: options.Queue,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Show waiting jobs whole; exits with 1 when one is not there."""
@@ -100,7 +102,7 @@ def show(
         await jobs.say_if_none(backend, queue, found)
         return found, await q.jobs(limit=1)
 
-    found, page = session.with_backend(url, go)
+    found, page = session.with_backend(url, go, layout)
     if json:
         output.print_json([jobs.json_of(job) for job in found if job is not None])
     for id, job in zip(ids, found, strict=True):
@@ -141,6 +143,7 @@ def count(
     edges: Annotated[
         str | None, Option("--edges", metavar="TIME,TIME…", help="For a histogram between other times.")
     ] = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Count waiting jobs by their due times; parked jobs are left out."""
@@ -173,7 +176,7 @@ def count(
             else:
                 typer.echo(f"{n}" if name == queue else f"{output.shown(name)}\t{n}")
 
-    session.with_backend(url, go)
+    session.with_backend(url, go, layout)
 
 
 def _print_histogram(name: str, rows: list[tuple[Any, ...]], before: int, after: int, *, json: bool) -> None:

@@ -30,6 +30,16 @@ Queues = Annotated[
         "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue, or a pattern such as 'mail-*'.", show_default=False
     ),
 ]
+Layout = Annotated[
+    str | None,
+    Option(
+        "--layout",
+        envvar="PROMOTER_LAYOUT",
+        metavar="NAME[:k=v,…]",
+        help="Where due jobs go, when their consumers are another framework's.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
 Delay = Annotated[str | None, Option("--delay", help="From now: 500ms, 5s, 1h30m, 2d.")]
 At = Annotated[str | None, Option("--at", help="A time: 2030-01-31T09:00:00Z, 'in 1h30m', 'tomorrow 09:00'.")]

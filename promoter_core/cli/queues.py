@@ -19,6 +19,7 @@ def queues(
         list[str] | None,
         Argument(metavar="PATTERN…", help="Globs over their names, such as 'mail-*'.", show_default="*"),
     ] = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """List queues with delayed jobs or a leader: depth, due, next due time, stream, dead letters, leader."""
@@ -32,7 +33,7 @@ def queues(
             found |= some
         return [found[name] for name in sorted(found)]
 
-    found = session.with_backend(url, go)
+    found = session.with_backend(url, go, layout)
     if json:
         output.print_json([{"queue": info.name, **asdict(info.stats)} for info in found])
         return

@@ -32,6 +32,7 @@ def retry(
     from_: Annotated[Source, Option("--from", help="Where they are.")] = Source.STREAM,
     delay: options.Delay = None,
     at: options.At = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Schedule jobs again that have run and failed: the same envelope, with one attempt more."""
@@ -54,7 +55,7 @@ def retry(
             rows.append({"entry": entry.id, "id": scheduled.id, "outcome": scheduled.outcome})
         return rows, good
 
-    rows, good = session.with_backend(url, go)
+    rows, good = session.with_backend(url, go, layout)
     if json:
         output.print_json(rows)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def run(
             show_default=False,
         ),
     ],
+    layout: options.Layout = None,
     until_idle: Annotated[bool, Option("--until-idle", help="End when nothing is due any more.")] = False,
     poll_interval_ms: Annotated[
         int,
@@ -107,6 +109,14 @@ def run(
             help="Answer /metrics, /livez, /readyz and /status there.",
         ),
     ] = None,
+    store_metrics: Annotated[
+        bool,
+        Option(
+            "--store-metrics",
+            envvar="PROMOTER_STORE_METRICS",
+            help="Have /metrics show the queues as the store has them, too, as `promoter exporter` does.",
+        ),
+    ] = False,
     uvloop: Annotated[bool, Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")] = False,
     log_format: Annotated[
         LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
@@ -120,6 +130,8 @@ def run(
         from promoter_core.web import parse_address
 
         parse_address(http)
+    elif store_metrics:
+        raise ConfigError("--store-metrics is about the page /metrics: give --http HOST:PORT as well")
     if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
         raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
     settings = PromoterSettings(
@@ -135,7 +147,7 @@ def run(
         check_queue_name(name)
     patterns = any(map(is_pattern, queue))
     registry = session.registry()
-    backend = registry.backend(url)
+    backend = registry.backend(url, layout=layout)
 
     async def go() -> None:
         common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
@@ -147,7 +159,7 @@ def run(
             runners = [PromoterFleet(backend, queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
-        await _run(backend, runners, queue, connect_timeout, until_idle, http)
+        await _run(backend, runners, queue, connect_timeout, until_idle, http, store_metrics)
 
     with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
         runner.run(go())
@@ -179,18 +191,24 @@ async def _run(
     connect_timeout_s: float,
     until_idle: bool,
     http: str | None,
+    store_metrics: bool,
 ) -> None:
-    stop = asyncio.Event()
+    stop, sampler = asyncio.Event(), None
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         stack.callback(lambda: leave_what_hangs(THREADS_S, 0) if stop.is_set() else None)
         stack.push_async_callback(_close, backend)
         if http is not None:
+            from promoter_core.monitor import Sampler
             from promoter_core.web import serving
 
-            await stack.enter_async_context(serving(http, runners))
+            sampler = Sampler(backend, queues) if store_metrics else None
+            await stack.enter_async_context(serving(http, runners, sampler=sampler))
         if not await _open(backend, connect_timeout_s, stop):
             return
+        if sampler is not None:
+            await stack.enter_async_context(sampler.running())
+        gc.freeze()  # what is loaded by now stays: the collector's runs are shorter without it
         log.info("promoting %s", ", ".join(map(repr, queues)))
         try:
             # An error that lasts ends the process, with exit code 1, so that its supervisor sees it.

@@ -38,6 +38,7 @@ def schedule(
     id: Annotated[str | None, Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
     on_repeat: Annotated[OnRepeat, Option("--on-repeat", help="Where a job with this id waits.")] = OnRepeat.KEEP,
     keep_id_for: options.KeepIdFor = None,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Schedule a job; prints its id."""
@@ -46,7 +47,7 @@ def schedule(
     more: dict[str, Any] = due_time(delay, at)
     if keep_id_for is not None:
         more["keep_id_for"] = parse_duration(keep_id_for)
-    value = read_data(data)
+    value = read_data(data, as_text=session.sends_text(layout))
 
     async def go(backend: Backend) -> Scheduled:
         scheduled = await DelayedQueue(backend, queue).schedule(
@@ -56,7 +57,7 @@ def schedule(
         return scheduled
 
     try:
-        scheduled = session.with_backend(url, go)
+        scheduled = session.with_backend(url, go, layout)
     except JobExistsError as exc:
         output.fail(str(exc))
         raise typer.Exit(1) from None

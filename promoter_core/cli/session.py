@@ -28,13 +28,25 @@ def registry() -> Registry:
     return found
 
 
-def with_backend(url: str, use: Callable[[Backend], Awaitable[T]]) -> T:
-    """Run `use` against the backend of `url`, opened and closed around it."""
+def to_stream(backend: Backend) -> bool:
+    """Due jobs go to a stream; with some layouts it is a list."""
+    from promoter_core.spi import LayoutSupport, ToStream
+
+    return not isinstance(backend, LayoutSupport) or isinstance(backend.layout.move, ToStream)
+
+
+def sends_text(layout: str | None) -> bool:
+    """A job's data is bytes by this layout, so the text that was given is sent as it is."""
+    return layout is not None and registry().layout(layout).serializer == "raw"
+
+
+def with_backend(url: str, use: Callable[[Backend], Awaitable[T]], layout: str | None = None) -> T:
+    """Run `use` against the backend of `url`, by that layout, opened and closed around it."""
 
     import asyncio  # takes long, and a list of commands needs none of it
 
     async def go() -> T:
-        async with registry().connect(url) as backend:
+        async with registry().connect(url, layout=layout) as backend:
             return await use(backend)
 
     return asyncio.run(go())

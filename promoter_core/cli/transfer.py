@@ -32,6 +32,7 @@ def export(
     queue: options.Queue,
     file: Annotated[str, Argument(metavar="FILE", help="Where to; .gz compresses; - is stdout.")] = STREAM,
     overwrite: Annotated[bool, Option("--overwrite", help="Begin anew where FILE exists.")] = False,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Write the waiting jobs of a queue to a file of JSON lines; the queue keeps them. Goes on where it was ended."""
@@ -58,7 +59,7 @@ def export(
             out.close()
 
     try:
-        session.with_backend(url, go)
+        session.with_backend(url, go, layout)
     except (BackendError, KeyboardInterrupt):
         if jobs and file != STREAM:
             output.note(f"{jobs:,} jobs are in {file}: run it again to go on")
@@ -83,6 +84,7 @@ def import_(
         ),
     ] = None,
     skip: Annotated[int, Option("--skip", help="Lines that are done already.")] = 0,
+    layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
     """Schedule the jobs of a file, unless they are there. Goes on where it was ended."""
@@ -112,7 +114,7 @@ def import_(
             source.close()
 
     try:
-        session.with_backend(url, go)
+        session.with_backend(url, go, layout)
     except (BackendError, TransferError, KeyboardInterrupt) as exc:
         if result.lines:
             _tell(result, json=json)

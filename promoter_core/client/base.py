@@ -15,8 +15,9 @@ from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import ConfigError, JobError
 from promoter_core.spi.model import MAX_DUE_MS, Scheduled
 from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name
+from promoter_core.spi.optional.layouts import LayoutSupport
 from promoter_core.spi.optional.management import ManagementSupport, StoredJob
-from promoter_core.spi.serializers import Serializer, find_serializer
+from promoter_core.spi.serializers import MSGPACK, Serializer, find_serializer
 
 STEP = 500  # jobs, of one call to the backend
 
@@ -30,12 +31,13 @@ class QueueBase:
         queue: str,
         *,
         index: bool = True,
-        serializer: str | Serializer = "msgpack",
+        serializer: str | Serializer | None = None,
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
         """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
-        of one in `registry`, or your own; consumers read with the same. `clock` stamps `created_at_ms`; due times are
+        of one in `registry`, or your own; consumers read with the same. By default it is that of the backend's layout:
+        msgpack, or what the consumers of another framework need. `clock` stamps `created_at_ms`; due times are
         by the store's.
 
         Raises ConfigError; PluginError for a serializer that is not available.
@@ -46,6 +48,8 @@ class QueueBase:
         self._backend = check_backend(backend)
         self._management = backend if isinstance(backend, ManagementSupport) else None
         self._index = index
+        if serializer is None:
+            serializer = backend.layout.serializer if isinstance(backend, LayoutSupport) else MSGPACK
         self._serializer = find_serializer(serializer, registry)
         self._clock = clock or SystemClock()
 

@@ -58,6 +58,7 @@ class Transferred:
 
     @property
     def jobs(self) -> int:
+        """How many jobs and malformed members are done with."""
         return self.created + self.waiting + self.promoted + self.taken + self.malformed
 
 

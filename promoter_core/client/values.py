@@ -37,6 +37,7 @@ class DelayedJob:
 
     @property
     def name(self) -> str:
+        """The name that tells consumers what to run; "" when it has none."""
         return self.stored.name
 
     @property

@@ -40,9 +40,21 @@ if TYPE_CHECKING:
         PromoterError,
         TransientError,
     )
-    from promoter_core.spi.hooks import BackendSpec, CommandSpec, SerializerSpec, SinkSpec, hookimpl
+    from promoter_core.spi.hooks import BackendSpec, CommandSpec, LayoutSpec, SerializerSpec, SinkSpec, hookimpl
     from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
-    from promoter_core.spi.layouts import CHASQUIMQ, Layout, QueueKeys
+    from promoter_core.spi.layouts import (
+        CHASQUIMQ,
+        QUEUE,
+        REHEARSAL,
+        Layout,
+        Part,
+        QueueKeys,
+        Side,
+        ToList,
+        ToStream,
+        outward,
+        part_of,
+    )
     from promoter_core.spi.lifecycle import Lifecycle, closed_error
     from promoter_core.spi.model import (
         KEEP_ID_MS,
@@ -75,6 +87,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.optional.diagnostics import DiagnosticsSupport, Finding, Severity
     from promoter_core.spi.optional.discovery import DiscoverySupport
     from promoter_core.spi.optional.fleet import ChangeFeed, Changes, FleetBackend, FleetSupport, Members
+    from promoter_core.spi.optional.layouts import LayoutSupport
     from promoter_core.spi.optional.management import (
         JobChange,
         JobPage,
@@ -95,6 +108,7 @@ if TYPE_CHECKING:
         FailureReportSupport,
         MetricsSink,
         SinkFailure,
+        SinkListSupport,
         SinkMonitor,
     )
     from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
@@ -106,6 +120,8 @@ __all__ = [
     "KEEP_ID_MS",
     "LATENESS_MS",
     "MAX_DUE_MS",
+    "QUEUE",
+    "REHEARSAL",
     "Backend",
     "BackendError",
     "BackendSpec",
@@ -138,6 +154,8 @@ __all__ = [
     "JobQuery",
     "JobRequest",
     "Layout",
+    "LayoutSpec",
+    "LayoutSupport",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
@@ -148,6 +166,7 @@ __all__ = [
     "MetricsSink",
     "MsgpackSerializer",
     "Overflow",
+    "Part",
     "PermanentError",
     "Phase",
     "PluginError",
@@ -170,7 +189,9 @@ __all__ = [
     "Serializer",
     "SerializerSpec",
     "Severity",
+    "Side",
     "SinkFailure",
+    "SinkListSupport",
     "SinkMonitor",
     "SinkSpec",
     "StoredJob",
@@ -179,6 +200,8 @@ __all__ = [
     "SystemClock",
     "Tick",
     "Ties",
+    "ToList",
+    "ToStream",
     "TransientError",
     "Wake",
     "being_cancelled",
@@ -193,8 +216,10 @@ __all__ = [
     "in_buckets",
     "is_pattern",
     "later_than",
+    "outward",
     "pack_envelope",
     "parse_url",
+    "part_of",
     "run_call",
     "run_within",
     "sample_ms",
@@ -236,6 +261,7 @@ _HOMES = {  # the same imports, made when a name is first used
     "hooks": (
         "BackendSpec",
         "CommandSpec",
+        "LayoutSpec",
         "SerializerSpec",
         "SinkSpec",
         "hookimpl",
@@ -248,8 +274,16 @@ _HOMES = {  # the same imports, made when a name is first used
     ),
     "layouts": (
         "CHASQUIMQ",
+        "QUEUE",
+        "REHEARSAL",
         "Layout",
+        "Part",
         "QueueKeys",
+        "Side",
+        "ToList",
+        "ToStream",
+        "outward",
+        "part_of",
     ),
     "model": (
         "KEEP_ID_MS",
@@ -297,6 +331,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "FleetSupport",
         "Members",
     ),
+    "optional.layouts": ("LayoutSupport",),
     "optional.management": (
         "JobChange",
         "JobPage",
@@ -322,6 +357,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "FailureReportSupport",
         "MetricsSink",
         "SinkFailure",
+        "SinkListSupport",
         "SinkMonitor",
     ),
     "tasks": (

@@ -75,6 +75,22 @@ class SerializerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LayoutSpec:
+    """A layout of the keys of Redis-protocol stores, chosen by name.
+
+    `target` is `"package.module:attribute"`, a callable that takes its options as keyword arguments of type str and
+    returns a `Layout`. It raises ConfigError for a value that cannot work.
+    """
+
+    name: str
+    summary: str
+    target: str
+    options: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CommandSpec:
     """A further command of the `promoter` command line.
 
@@ -142,6 +158,22 @@ def promoter_register_serializers() -> Iterable[SerializerSpec]:
             name="upper",
             summary="text, shouted",
             target="my_serializers.upper:UpperSerializer",
+        )
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_layouts() -> Iterable[LayoutSpec]:
+    """Layouts that `connect(url, layout="name:key=value")` and `promoter run --layout name:key=value` can use.
+
+    @hookimpl
+    def promoter_register_layouts():
+        yield LayoutSpec(
+            name="mail",
+            summary="the list that our mailer reads",
+            target="my_layouts.mail:mail_layout",
+            options=("key",),
         )
     """
     return ()

@@ -1,4 +1,7 @@
-"""`Layout`: under which keys, and in which form, a Redis-protocol store keeps a queue. `CHASQUIMQ` is the one there is.
+"""`Layout`: under which keys, and in which form, a Redis-protocol store keeps a queue, and where due jobs go.
+
+`CHASQUIMQ` is the default. Others deliver to the consumers of another framework: a plugin registers them with
+`promoter_register_layouts`, and `connect(url, layout="name:key=value,…")` chooses one.
 
 All keys of a queue share one hash tag, so that they live in one cluster slot. Source: docs/reference/wire-format.md.
 """
@@ -8,11 +11,96 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from itertools import takewhile
 
+from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import ChangeKind
 from promoter_core.spi.wire import to_bytes, to_text
+
+QUEUE = "{queue}"  # stands for the queue's name in `Layout.target`
+REHEARSAL = "promoter-doctor-"  # begins the names of queues on which a diagnosis tries all commands
+
+# What a server's user may do at least, whatever the layout.
+COMMANDS = (
+    *("ping", "select", "evalsha", "eval", "script|load", "time", "get", "getdel", "set", "del", "exists", "pexpire"),
+    *("pttl", "publish", "subscribe", "xinfo|groups", "xpending", "wait", "zadd", "zrem", "zcard", "zcount", "zscore"),
+    *("zrank", "zrange", "zrangebyscore", "zremrangebyrank", "xadd", "xlen", "xrange", "xtrim"),
+    *("client|id", "client|tracking", "client|setinfo", "client|setname", "info"),
+)
+
+
+class Part(StrEnum):
+    """A part of a job that a field of a stream entry holds."""
+
+    ENVELOPE = "envelope"  # the whole msgpack envelope
+    PAYLOAD = "payload"  # the bytes that the producer's serializer made
+    ID = "id"
+    NAME = "name"  # the field is absent when the job has no name
+
+
+class Side(StrEnum):
+    """The end of a list to which jobs are pushed. Consumers pop from the other one."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+@dataclass(frozen=True, slots=True)
+class ToStream:
+    """Due jobs become entries of a stream: the fields of each, in order."""
+
+    fields: tuple[tuple[str, Part], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            fields = tuple((name, Part(part)) for name, part in self.fields)
+        except ValueError:
+            raise ConfigError(f"a field of a stream entry holds {', '.join(Part)}, not {self.fields!r}") from None
+        object.__setattr__(self, "fields", fields)
+        names = [name for name, _ in fields]
+        if not names or "" in names or len(set(names)) < len(names):
+            raise ConfigError(f"a stream entry needs fields with different names, not {', '.join(names) or 'none'}")
+        if all(part is Part.NAME for _, part in self.fields):
+            raise ConfigError("a stream entry needs a field other than the job's name, which may be empty")
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The server's commands that the target gets."""
+        return ("xadd", "xlen", "xtrim", "xinfo|groups", "xpending", "xrange")
+
+    def command(self, envelope: bytes, name: str) -> tuple[bytes | str, ...]:
+        """The command that adds a job, with all but the key. Raises ValueError when the envelope lacks a part."""
+        fields: list[bytes | str] = []
+        for field, part in self.fields:
+            if part is not Part.NAME or name:
+                fields += (field, part_of(part, envelope, name))
+        return ("XADD", "*", *fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ToList:
+    """Due jobs become elements of a list: their payloads, pushed one by one in the order of promotion."""
+
+    side: Side = Side.RIGHT
+
+    def __post_init__(self) -> None:
+        if self.side not in tuple(Side):
+            raise ConfigError(f"side must be left or right, not {self.side!r}")
+        object.__setattr__(self, "side", Side(self.side))
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The server's commands that the target gets."""
+        return ("lpush" if self.side is Side.LEFT else "rpush", "llen", "ltrim")
+
+    def command(self, envelope: bytes, name: str) -> tuple[bytes | str, ...]:
+        """As `ToStream.command`."""
+        return ("LPUSH" if self.side is Side.LEFT else "RPUSH", part_of(Part.PAYLOAD, envelope, name))
+
+
+Move = ToStream | ToList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +109,7 @@ class QueueKeys:
 
     prefix: bytes
     delayed: bytes  # sorted set: member by due time
-    stream: bytes
+    stream: bytes  # where due jobs go: a stream, or with some layouts a list
     lock: bytes
     events: bytes
     dlq: bytes
@@ -34,7 +122,10 @@ class QueueKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Key names, member format and entry fields."""
+    """Key names, member format, the move of due jobs, and marker lifetime.
+
+    Raises ConfigError for data that cannot work together.
+    """
 
     name: str
     start: bytes  # before the queue's name in a key
@@ -42,8 +133,35 @@ class Layout:
     delayed: bytes  # what follows the prefix in the key of the sorted set …
     lock: bytes  # … of the lock …
     members: bytes  # … and of a group's members
-    envelope_field: str  # of a stream entry
-    name_field: str  # of a stream entry; absent when the job has no name
+    move: Move  # how a due job is added to the target
+    target: str = ""  # the key that due jobs go to, with QUEUE for the queue's name; "": a stream beside the other keys
+    serializer: str = "msgpack"  # of producers that do not give one: what makes the payloads
+    tested: tuple[str, ...] = ()  # the consumers that it is tested with, such as "celery 5.7"
+
+    def __post_init__(self) -> None:
+        if not self.start or not self.end:
+            raise ConfigError(f"layout {self.name!r}: a key needs something before and after the queue's name")
+        if self.target and self.target.encode().startswith(self.start):
+            raise ConfigError(f"layout {self.name!r}: the target {self.target!r} is among its own keys")
+
+    @property
+    def one_slot(self) -> bool:
+        """The target is in the slot of the queue's other keys, as a cluster demands it."""
+        k = self.keys_of("q")
+        return _hash_tag(k.stream) == _hash_tag(k.delayed)
+
+    def acl(self, queue: str = "*") -> tuple[str, ...]:
+        """The words of ACL SETUSER that let a user promote, and schedule for, `queue`; by default any."""
+        p = self.start.decode()
+        name = _glob(queue) if queue != "*" else queue
+        keys = [f"~{p}{name}{self.end.decode()}*"] if queue != "*" else [f"~{p}*"]
+        if self.target:
+            keys.append("~" + name.join(map(_glob, self.target.split(QUEUE))))
+        if queue != "*":
+            keys.append(f"~{p}{REHEARSAL}*")
+        commands = dict.fromkeys((*COMMANDS, *self.move.commands))
+        channels = (f"&{self.channels}", "&__redis__:invalidate")
+        return (*keys, "resetchannels", *channels, "-@all", *(f"+{command}" for command in commands))
 
     def keys_of(self, queue: str) -> QueueKeys:
         """All keys of `queue`; remembered for the queues asked for last."""
@@ -110,10 +228,58 @@ class Layout:
         return to_text(member[4:start]), member[start:]
 
     def entry_fields(self, envelope: bytes, name: str) -> dict[str, bytes]:
-        """The fields of a job's stream entry."""
-        if not name:
-            return {self.envelope_field: envelope}
-        return {self.envelope_field: envelope, self.name_field: to_bytes(name)}
+        """The fields of a job's stream entry, where jobs go to a stream. Raises ValueError when a part is missing."""
+        fields = self.move.fields if isinstance(self.move, ToStream) else ()
+        return {field: part_of(part, envelope, name) for field, part in fields if part is not Part.NAME or name}
+
+
+def part_of(part: Part, envelope: bytes, name: str) -> bytes:
+    """A part of a job, byte for byte. Raises ValueError when it cannot be read, by the rules of the scripts."""
+    if part is Part.ENVELOPE:
+        return envelope
+    if part is Part.NAME:
+        return to_bytes(name)
+    id, payload = _id_and_payload(envelope)
+    return id if part is Part.ID else payload
+
+
+def _id_and_payload(envelope: bytes) -> tuple[bytes, bytes]:
+    array = envelope[0] if envelope else 0
+    at = 1 if 0x91 <= array <= 0x9F else {0xDC: 3, 0xDD: 5}.get(array, 0)
+    if not at:
+        raise ValueError("no envelope")
+    id, at = _sized(envelope, at, 0xD9)
+    payload, at = _sized(envelope, at, 0xC4)
+    if at >= len(envelope):
+        raise ValueError("the envelope ends with its payload")
+    return id, payload
+
+
+def _sized(envelope: bytes, at: int, first_tag: int) -> tuple[bytes, int]:
+    """A msgpack str (`first_tag` 0xD9) or bin (0xC4) at `at`, and where it ends."""
+    tag = envelope[at] if at < len(envelope) else 0
+    if first_tag == 0xD9 and 0xA0 <= tag <= 0xBF:
+        size, start = tag - 0xA0, at + 1
+    elif first_tag <= tag <= first_tag + 2:
+        width = 1 << (tag - first_tag)
+        size, start = int.from_bytes(envelope[at + 1 : at + 1 + width], "big"), at + 1 + width
+    else:
+        raise ValueError("no id" if first_tag == 0xD9 else "no payload of bytes")
+    if start + size > len(envelope):
+        raise ValueError("the envelope ends too early")
+    return envelope[start : start + size], start + size
+
+
+def _hash_tag(key: bytes) -> bytes:
+    """What a cluster hashes of a key."""
+    _, brace, rest = key.partition(b"{")
+    tag, closed, _ = rest.partition(b"}")
+    return tag if brace and closed and tag else key
+
+
+def _glob(text: str) -> str:
+    """For an ACL: the text itself, as a pattern."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 @lru_cache(maxsize=1_024)
@@ -125,10 +291,13 @@ def _member_head(name: str) -> bytes:
 @lru_cache(maxsize=16_384)
 def _keys(layout: Layout, queue: str) -> QueueKeys:
     p = layout.start + queue.encode() + layout.end
+    target = layout.target.replace(QUEUE, queue).encode()
+    if not target or queue.startswith(REHEARSAL):  # a rehearsal must not reach a consumer
+        target = p + b"stream"
     return QueueKeys(
         prefix=p,
         delayed=p + layout.delayed,
-        stream=p + b"stream",
+        stream=target,
         lock=p + layout.lock,
         events=p + b"events",
         dlq=p + b"dlq",
@@ -142,12 +311,35 @@ def _keys(layout: Layout, queue: str) -> QueueKeys:
 
 # The layout of ChasquiMQ 1.x, which its consumers read.
 CHASQUIMQ = Layout(
-    name="chasquimq",
+    name="chasqui",
     start=b"{chasqui:",
     end=b"}:",
     delayed=b"delayed",
     lock=b"promoter:lock",
     members=b"members",
-    envelope_field="d",
-    name_field="n",
+    move=ToStream((("d", Part.ENVELOPE), ("n", Part.NAME))),
 )
+
+
+def outward(
+    name: str, move: Move, *, key: str = QUEUE, serializer: str = "raw", tested: tuple[str, ...] = ()
+) -> Layout:
+    """A layout whose due jobs go to the key of another framework's consumers.
+
+    Its own keys are `promoter-NAME:{QUEUE}:…`. A target that is the queue's name, or has it as its hash tag, is in the
+    slot of these. Raises ConfigError.
+    """
+    if not key.strip() or any(c in key for c in "\0\t\r\n"):
+        raise ConfigError(f"layout {name!r}: key must be the name of the target, such as {QUEUE}, not {key!r}")
+    return Layout(
+        name=name,
+        start=b"promoter-" + name.encode() + b":{",
+        end=b"}:",
+        delayed=b"delayed",
+        lock=b"promoter:lock",
+        members=b"members",
+        move=move,
+        target=key,
+        serializer=serializer,
+        tested=tested,
+    )

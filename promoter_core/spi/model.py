@@ -220,6 +220,7 @@ class ConsumerGroup:
     undelivered: int | None  # not delivered yet; None when the server cannot tell
     oldest_pending_id: str | None
     oldest_pending_consumer: str | None
+    oldest_pending_ms: int | None = None  # when that entry was added, by the store's clock; None when nothing tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,25 @@
-"""Options of sinks come as text, `name:key=value,…`. These read them, and say what cannot work."""
+"""Options of sinks and layouts come as text, `name:key=value,…`. These read them, and say what cannot work."""
 
 from __future__ import annotations
 
 from promoter_core.spi.errors import ConfigError
+from promoter_core.spi.spec_checks import nearest
 
-__all__ = ["number", "port", "port_number"]
+__all__ = ["number", "port", "port_number", "split"]
+
+
+def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+    """The options in `key=value,key=value`. Raises ConfigError for one that is not among `known`."""
+    options: dict[str, str] = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in known:
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}? " if near and near != key else ""
+            choices = ", ".join(known) or "none"
+            raise ConfigError(f"{kind} {name!r}: no option {key!r} as key=value; {hint}options are: {choices}")
+        options[key] = value
+    return options
 
 
 def port_number(text: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -90,6 +90,15 @@ class SinkMonitor(Protocol):
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
         """Whenever a sink, named by its class, raised, blocked, or lost a batch."""
+        ...
+
+
+@runtime_checkable
+class SinkListSupport(Protocol):
+    """A metrics sink that wants the names of all sinks before any of them fails, to count from zero. Optional."""
+
+    def on_sinks(self, sinks: Sequence[str]) -> None:
+        """At the start of each run, with the names that `SinkMonitor.on_sink_failure` uses."""
         ...
 
 

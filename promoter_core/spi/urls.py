@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError
+from promoter_core.spi.layouts import Layout
 
 _HIDDEN = "***"
 
@@ -29,6 +30,7 @@ class BackendUrl:
     options: dict[str, str] = field(default_factory=dict)  # may hold secrets
     credentials: Credentials | None = None  # instead of username and password
     clock: Clock | None = None  # a test's, for a store inside this process
+    layout: Layout | None = None  # that was asked for; a backend that takes it offers `LayoutSupport`
 
     @property
     def host(self) -> str | None:

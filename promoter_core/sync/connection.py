@@ -12,6 +12,7 @@ from promoter_core.registry import Registry
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import TransientError
+from promoter_core.spi.layouts import Layout
 from promoter_core.spi.urls import Credentials
 from promoter_core.sync import loop as loops
 from promoter_core.sync.loop import BackgroundLoop, Inbox, check_caller, current_loop
@@ -20,7 +21,12 @@ T = TypeVar("T")
 
 
 def connect(
-    url: str, *, credentials: Credentials | None = None, clock: Clock | None = None, registry: Registry | None = None
+    url: str,
+    *,
+    credentials: Credentials | None = None,
+    clock: Clock | None = None,
+    layout: str | Layout | None = None,
+    registry: Registry | None = None,
 ) -> Connection:
     """A connection to the store at `url`: for a `with`, or to keep.
 
@@ -36,7 +42,7 @@ def connect(
     """
     check_caller()
     make = (registry or Registry()).backend
-    return Connection(partial(make, url, credentials=credentials, clock=clock))
+    return Connection(partial(make, url, credentials=credentials, clock=clock, layout=layout))
 
 
 class Connection:

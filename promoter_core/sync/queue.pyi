@@ -25,12 +25,13 @@ class DelayedQueue:
         queue: str,
         *,
         index: bool = True,
-        serializer: str | Serializer = "msgpack",
+        serializer: str | Serializer | None = None,
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
         """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
-        of one in `registry`, or your own; consumers read with the same. `clock` stamps `created_at_ms`; due times are
+        of one in `registry`, or your own; consumers read with the same. By default it is that of the backend's layout:
+        msgpack, or what the consumers of another framework need. `clock` stamps `created_at_ms`; due times are
         by the store's.
 
         Raises ConfigError; PluginError for a serializer that is not available.

@@ -14,10 +14,12 @@ class RecordingEvents:
 
     @property
     def jobs(self) -> list[PromotedJob]:
+        """The jobs of all batches, in order."""
         return [job for _, batch in self.batches for job in batch]
 
     @property
     def ids(self) -> list[str | None]:
+        """The ids of `jobs`; None for one that cannot be read."""
         return [job.id for job in self.jobs]
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
@@ -39,6 +41,7 @@ class RecordingMetrics:
 
     @property
     def promoted(self) -> int:
+        """How many jobs all ticks have promoted."""
         return sum(tick.promotion.promoted for _, tick in self.ticks)
 
     def on_tick(self, queue: str, tick: Tick) -> None:

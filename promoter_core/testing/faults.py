@@ -55,6 +55,7 @@ class Fault:
     delay_s: float = 0.0
 
     def hits(self, method: str, call: int) -> bool:
+        """Whether it happens to this call of this method; calls count from 1."""
         return method == self.method and (call == self.nth or (self.onwards and call > self.nth))
 
 

@@ -10,6 +10,7 @@ from promoter_core.spi import (
     DiagnosticsSupport,
     DiscoverySupport,
     FleetSupport,
+    LayoutSupport,
     ManagementSupport,
     SeparateCleanup,
     SeparateEmit,
@@ -23,6 +24,7 @@ OPTIONAL: tuple[type, ...] = (
     ManagementSupport,
     DeadLetterSupport,
     DiagnosticsSupport,
+    LayoutSupport,
 )
 
 

@@ -16,7 +16,10 @@ from promoter_core.spi import (
     CHASQUIMQ,
     JobQuery,
     JobRequest,
+    Lease,
+    LeaseLost,
     Remove,
+    Renewal,
     Replace,
     Reschedule,
     RunNow,
@@ -160,3 +163,24 @@ async def test_a_permission_that_is_granted_later_ends_the_polling(any_server, a
             await until(lambda: backend.capabilities.wake == "any-write")
     await admin.execute_command("ACL", "DELUSER", "promoter")
     await admin.execute_command("ACL", "LOG", "RESET")
+
+
+@pytest.mark.parametrize("more", [["+getex"], []])
+async def test_many_leases_are_renewed_with_getex_and_without(any_server, admin, more):
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), *more)
+    ours, other_keys, odd = (f"q-{ULID()}" for _ in range(3))
+    await admin.set(CHASQUIMQ.keys_of(other_keys).lock, "another", px=90_000)
+    await admin.hset(CHASQUIMQ.keys_of(odd).lock, "a", "b")
+    async with connect(f"redis://promoter:password@{any_server.address}/0") as backend:
+        await backend.lock(ours, "me", 5_000)
+        leases = [Lease(queue, "me", 60_000) for queue in (ours, other_keys, odd)]
+        before = (await admin.info("commandstats")).get("cmdstat_getex", {"calls": 0})["calls"]
+        for _ in range(2):
+            answers = await backend.renew_many(leases)
+            assert [type(answer) for answer in answers] == [Renewal, LeaseLost, PermanentError]
+        after = (await admin.info("commandstats")).get("cmdstat_getex", {"calls": 0})["calls"]
+    assert after - before == (6 if more else 0)
+    left = [await admin.pttl(CHASQUIMQ.keys_of(queue).lock) for queue in (ours, other_keys, odd)]
+    assert left[0] > 50_000
+    assert 80_000 < left[1] <= 90_000
+    assert left[2] == -1

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
+from promoter_core import ConfigError, DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
 from promoter_core.spi import (
     CHASQUIMQ,
     JobRequest,
@@ -181,3 +181,22 @@ async def test_a_primary_is_failed_over(scheme):
             assert len(there) == len(set(there)) == 60
     finally:
         await asyncio.to_thread(cluster.stop)
+
+
+async def test_a_layout_delivers_on_every_node(cluster, scheme):
+    url = cluster.urls(scheme)
+    async with connect(url, layout="list") as lists, connect(url, layout="stream:key=jobs:{{queue}}") as streams:
+        for node in range(3):
+            name = queue_on(cluster, node, f"layout-{scheme}")
+            for backend in (lists, streams):
+                queue = DelayedQueue(backend, name)
+                async with Promoter(backend, name).running():
+                    await queue.schedule(b"x", delay=0.05)
+
+                    async def delivered(queue=queue):
+                        return (await queue.stats()).stream_len == 1
+
+                    await until(delivered)
+    with pytest.raises(ConfigError, match="in a cluster the target 'tasks' must be in the slot of the queue's keys"):
+        async with connect(url, layout="list:key=tasks"):
+            pass

@@ -1,4 +1,4 @@
-"""The public surface as text: all that `promoter_core`, its `spi` and its `sync` list in `__all__`, with its members.
+"""The public surface as text: all that `promoter_core`, its `spi`, `sync` and `monitor` list in `__all__`.
 
 python -m tests.unit.surface            # print it
 python -m tests.unit.surface --write    # write public_api.txt, which a test compares it with
@@ -20,7 +20,7 @@ import textwrap
 from pathlib import Path
 
 import promoter_core
-from promoter_core import spi, sync
+from promoter_core import monitor, spi, sync
 
 COMMITTED = Path(__file__).with_name("public_api.txt")
 COMMAND = "python -m tests.unit.surface --write"
@@ -46,6 +46,9 @@ def render():
     lines += ["", f"# promoter_core.sync: {len(sync.__all__)} names"]
     for name in listed(sync):
         lines += entry(f"promoter_core.sync.{name}", getattr(sync, name))
+    lines += ["", f"# promoter_core.monitor: {len(monitor.__all__)} names"]
+    for name in listed(monitor):
+        lines += entry(f"promoter_core.monitor.{name}", getattr(monitor, name))
     return "\n".join(lines) + "\n"
 
 

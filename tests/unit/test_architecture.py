@@ -28,7 +28,7 @@ CONTRACTS = {contract["id"]: contract for contract in PYPROJECT["tool"]["importl
 COMMANDS = {"promoter_demo", "promoter_bench"}  # their plugins are applications
 
 SPI = {"promoter_core.spi"}
-API = SPI | {"promoter_core", "promoter_core.web"}
+API = SPI | {"promoter_core", "promoter_core.monitor", "promoter_core.web"}
 TESTING = {"promoter_core.testing", "promoter_core.testing.conformance", "promoter_core.testing.conformance.by_url"}
 
 PLANTS = [  # contract, file, line

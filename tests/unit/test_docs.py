@@ -29,6 +29,7 @@ from promoter_core.registry import KINDS
 from promoter_core.spi import hooks
 from promoter_core.testing.conformance import ContractBase
 from promoter_core.testing.forward import OPTIONAL
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 TOPS = ("promoter_core", "backends", "plugins", "tests", "docs", "benchmarks")
@@ -48,7 +49,9 @@ def test_every_hook_is_documented_with_its_exact_arguments():
         assert f"def {name}" in function.__doc__, "its docstring carries an example"
 
 
-@pytest.mark.parametrize("spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.SerializerSpec, hooks.CommandSpec])
+@pytest.mark.parametrize(
+    "spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.SerializerSpec, hooks.LayoutSpec, hooks.CommandSpec]
+)
 def test_every_spec_is_documented_with_its_fields(spec):
     arguments = ", ".join(
         f.name if f.default is dataclasses.MISSING else f"{f.name}={'()' if f.default == () else chr(34) * 2}"
@@ -125,6 +128,11 @@ def test_every_scheme_and_every_sink_is_documented():
                     assert f"`{scheme}://" in (ROOT / name).read_text(), f"{name}: {scheme}"
             if registered.kind == "serializer":
                 assert f"| `{registered.spec.name}` |" in page("how-to/serialize-data.md"), registered.spec.name
+            if registered.kind == "layout" and registered.spec.name != "chasqui":
+                row = rf"^\| `{registered.spec.name}` \| (.*?) \| .* \|$"
+                options = re.search(row, page("reference/wire-format.md"), re.M)
+                assert options, registered.spec.name
+                assert set(registered.spec.options) <= set(re.findall(r"`(\w+)`", options[1]))
             if "sink" in registered.kind:
                 assert f"`{registered.spec.name}`" in page("reference/command-line.md"), registered.spec.name
 
@@ -277,7 +285,7 @@ def test_the_docs_use_no_name_that_is_gone():
         assert not (found := RETIRED.search(source.read_text())), f"{source.name}: {found[0]}"
 
 
-PUBLIC = ["", ".spi", ".sync", ".web", ".testing", ".testing.conformance"]
+PUBLIC = ["", ".spi", ".sync", ".monitor", ".web", ".testing", ".testing.conformance"]
 
 
 def test_examples_import_public_modules_only():
@@ -337,8 +345,11 @@ def execute(code, **options):
 def test_an_example_runs_and_prints_what_it_says(code, output, valkey, tmp_path):
     if "import psycopg" in code:
         pytest.importorskip("psycopg")
+    valkey.ask("FLUSHALL")  # it prints what a new server answers
     code = code.replace("redis://localhost:6379", valkey.url).replace(").run()", ").run(until_idle=True)")
-    code = code.replace("embedded:///tmp/first-queue", "memory://")
+    code = code.replace("embedded:///tmp/first-queue", "memory://").replace(
+        "127.0.0.1:9464", f"127.0.0.1:{free_port()}"
+    )
     run = execute(code, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     if "memory://" not in code or "first-queue" not in code:

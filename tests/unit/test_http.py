@@ -9,8 +9,10 @@ import time
 
 import pytest
 
-from promoter_core import Health
+from promoter_core import DelayedQueue, Health
+from promoter_core.monitor import Sampler
 from promoter_core.web.server import serving
+from promoter_memory.backend import MemoryBackend
 
 aiohttp = pytest.importorskip("aiohttp")
 LONG_S = 0.5
@@ -131,3 +133,30 @@ async def test_a_sink_that_fails_is_an_error_of_its_page_alone(served, caplog):
     status = json.loads((await get("/status"))[1])
     assert [q["queue"] for q in status["queues"]] == ["q0", "q1", "q2"]
     assert status["leads"] == 3
+
+
+@pytest.mark.parametrize("runners", [[], [Runner(0)]])
+async def test_a_samplers_figures_are_on_the_page_too(runners, unused_port):
+    backend = MemoryBackend()
+    await backend.open()
+    await DelayedQueue(backend, "emails").schedule("x", delay=60)
+    sampler = Sampler(backend)
+    async with (
+        serving(f"127.0.0.1:{unused_port}", runners, sampler=sampler),
+        aiohttp.ClientSession(f"http://127.0.0.1:{unused_port}") as session,
+    ):
+        async with session.get("/readyz") as answer:
+            assert answer.status == (200 if runners else 503)
+        async with session.get("/status") as answer:
+            assert answer.status == (200 if runners else 404)
+        async with sampler.running():
+            while sampler.state().last_read_s is None:
+                await asyncio.sleep(0.01)
+            async with session.get("/metrics") as answer:
+                page = await answer.text()
+            assert 'promoter_store_delayed_jobs{queue="emails"} 1.0' in page
+            assert page.startswith("page ") is bool(runners)
+            status = 0
+            while status != 200:  # the answer of before may be kept for a while
+                async with session.get("/readyz") as answer:
+                    status = answer.status

@@ -102,6 +102,16 @@ def test_renew_replies():
     assert replies.renew_reply(None, 2) == [LeaseLost(), LeaseLost()]
 
 
+@pytest.mark.parametrize(
+    ("entry", "added_ms"),
+    [(b"1700000000123-4", 1_700_000_000_123), (None, None), (b"x-1", None), (b"9" * 20 + b"-0", None)],
+)
+def test_the_id_of_an_entry_says_when_it_was_added(entry, added_ms):
+    group = [b"workers", 1, 2, entry, b"one"]
+    (seen,) = replies.stats_reply([1, 0, 0, None, 1, 0, 0, None, -2, [group], 0]).groups
+    assert (seen.pending, seen.undelivered, seen.oldest_pending_ms) == (1, 2, added_ms)
+
+
 def test_stream_entries_of_both_clients():
     expected = [("1-0", {"d": b"x", "n": b"y"})]
     for reply in (

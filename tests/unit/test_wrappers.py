@@ -64,7 +64,8 @@ def test_the_wrappers_know_every_optional_protocol():
 def test_a_wrapper_offers_the_protocol_that_the_wrapped_backend_offers_and_no_other(wrapper, protocol):
     wrapped = wrapper(plain(protocol))
     for one in PROTOCOLS:
-        assert isinstance(wrapped, one) == offers(wrapped, one) == issubclass(protocol, one), one
+        expected = members_of(one).keys() <= members_of(protocol).keys()
+        assert isinstance(wrapped, one) == offers(wrapped, one) == expected, one
     assert isinstance(wrapped, Backend)
     assert offers(wrapped, Backend)
 

@@ -1,11 +1,11 @@
 -- Changes waiting jobs, each atomic for itself and against promotion.
--- KEYS: delayed, and where a job is to run now: stream, events
+-- KEYS: delayed, and where a job is to run now: target, events
 -- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, channel for announcements,
 --       then for each change its kind, the id, how the job is found ("?" by the index, "-" so too; "!" after a look through
 --       the whole set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so
 --       too, or else by the index), its member or "", and for the kinds
 --       move: when ("+ms" from the server's clock, or absolute ms)
---       run: max stream length, write an event (1/0), max events length
+--       run: max length of the target, write an event (1/0), max events length
 --       remove: nothing
 --       replace: flags (1 unique, 2 index, 4 keep the data, 8 keep the name, 16 keep the due time), when, for how many ms
 --         the id stays taken after the promotion ("" for the usual time), the new member, its trace context or ""
@@ -28,6 +28,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- include id_of
 -- include marker
 -- include waiting
+-- layout target
+-- layout deliver
 
 local function due_at(when)
   local due = tonumber(when)
@@ -99,18 +101,14 @@ local function remove(id, member, score)
 end
 
 -- As promote.lua does it.
-local function run(id, member, score, at, cap, write_event, events_cap)
+local function run(id, member, score, at, write_event, events_cap)
   need('ZREM', delayed, '')
   need('DEL', index_prefix)
   need('SET', index_prefix, '')
   touch(id)
   local index, keep, unique = keys_of(id, member, score)
   local name = at > 5 and sub(member, 5, at - 1)
-  if name then
-    call('XADD', stream, '*', 'd', sub(member, at), 'n', name)
-  else
-    call('XADD', stream, '*', 'd', sub(member, at))
-  end
+  deliver(member, at, name)
   call('ZREM', delayed, member)
   if id then
     if index == member or not index then
@@ -223,8 +221,8 @@ local function carry_out()
         outcome = REMOVED
       else
         local at = envelope_at(member)
-        if at and call('XLEN', stream) < tonumber(a) then
-          run(its_id, member, score, at, a, b == '1', c)
+        if at and can_deliver(member, at) and call(LENGTH, stream) < tonumber(a) then
+          run(its_id, member, score, at, b == '1', c)
           outcome = RUN
         else
           if due_of(score) > now then move(its_id, member, score, now) end

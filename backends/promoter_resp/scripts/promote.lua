@@ -1,6 +1,7 @@
--- Moves due jobs from the sorted set to the stream, if the lock is still ours: one atomic, fenced step a tick.
--- KEYS: lock, delayed, stream, events, dlq
--- ARGV: holder, lease in ms to renew (0: leave it), limit, max stream length, hold when full (1) or trim (0),
+-- Moves due jobs from the sorted set to the target, if the lock is still ours: one atomic, fenced step a tick.
+-- A skeleton: lines `-- layout NAME` stand for the layout's part, see rendering.py.
+-- KEYS: lock, delayed, target, events, dlq
+-- ARGV: holder, lease in ms to renew (0: leave it), limit, max length of the target, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
 --       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers and of the keep keys
 -- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, due, stream id, …},
@@ -9,6 +10,7 @@
 -- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
 local call, pcall = redis.call, redis.pcall
 local byte, sub, format, floor, min = string.byte, string.sub, string.format, math.floor, math.min
+-- layout target
 local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
@@ -32,7 +34,7 @@ local now_text = format('%.0f', now)
 
 local room = limit
 if hold then
-  room = min(limit, cap - call('XLEN', stream))
+  room = min(limit, cap - call(LENGTH, stream))
 end
 local full = room < limit
 
@@ -46,10 +48,10 @@ local want_ids = want_traces or write_events or want_jobs -- even of jobs withou
 -- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
 -- What cannot be a job goes to the DLQ.
 -- Functions are few: to make one costs a small tick more than to call it.
--- A reply of XADD is a string and an error a table; to ask either for `err` costs less than to ask for its type.
+-- `added` is a string or an error, which is a table; to ask either for `err` costs less than to ask for its type.
 local promoted, malformed, told, failure = 0, 0, 0, nil
 local index, jobs, trace_keys, traces, late = {}, {}, {}, {}, nil
-local last_name, last_end, head, head_size, head_plain, name_end, id_end
+-- layout before
 local chunk, bytes, largest = 4, 0, 1
 local to_extend, to_mark, keeps = 0, 0, nil
 while room > 0 and bytes < BATCH_BYTES and not failure do
@@ -97,60 +99,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     local size = #member
     local added, id, name, dead
     local plain = false -- without an index, and with an id whose length is written as only `pack_envelope` writes it
-    if head and sub(member, 1, head_size) == head then -- the name of the two before, and an id as long as theirs
-      name, plain = last_name, head_plain
-      added = pcall('XADD', stream, '*', 'd', sub(member, name_end), 'n', name)
-      id = (want_ids or not plain) and id_end < size and sub(member, head_size + 1, id_end) or nil
-    else
-      local b1, b2, b3, b4, array, tag = byte(member, 1, 6)
-      head = nil
-      if tag and b1 + b2 + b3 + b4 == 0 then -- nearly every job: no name, an array of up to 15, an id of up to 31 bytes
-        added, last_name = pcall('XADD', stream, '*', 'd', sub(member, 5)), nil
-        if array < 0x91 or array > 0x9f then
-          id = id_of(member, 5)
-        elseif tag >= 0xa0 and tag <= 0xbf then
-          id = tag < size + 0x9a and sub(member, 7, tag - 0x9a) or nil -- tag - 0xa0 bytes from the 7th, and more behind
-        else
-          local short = tag == 0xd9 and byte(member, 7)
-          plain = short and short < 32
-          if not plain then
-            id = id_of(member, 5)
-          elseif want_ids and short + 7 < size then
-            id = sub(member, 8, short + 7)
-          end
-        end
-      else
-        local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
-        if not start or start > size then
-          dead = not start and 'shorter than its header'
-            or start == size + 1 and 'empty payload' or 'the name runs past the end'
-          added = pcall('XADD', dlq, '*', 'source_id', 'delayed', 'reason', 'malformed', 'detail', dead, 'd', member)
-        elseif start == 5 then
-          added, id = pcall('XADD', stream, '*', 'd', sub(member, 5)), id_of(member, 5)
-        else
-          name = sub(member, 5, start - 1)
-          added = pcall('XADD', stream, '*', 'd', sub(member, start), 'n', name)
-          local from, last, short
-          array, tag, short = byte(member, start, start + 2)
-          if not tag or array < 0x91 or array > 0x9f then
-            id = id_of(member, start)
-          elseif tag >= 0xa0 and tag <= 0xbf then
-            from, last = start + 2, start + tag - 0x9f
-          elseif tag == 0xd9 and short and short < 32 then
-            from, last, plain = start + 3, start + 2 + short, true
-          else
-            id = id_of(member, start)
-          end
-          if from then
-            id = last < size and sub(member, from, last) or nil
-            if name == last_name and last == last_end and start < 512 then
-              head, head_size, head_plain, name_end, id_end = sub(member, 1, from - 1), from - 1, plain, start, last
-            end
-          end
-          last_name, last_end = name, last
-        end
-      end
-    end
+-- layout move
     if added.err then failure = added break end
     moved, bytes = moved + 1, bytes + size
     if size > largest then largest = size end
@@ -244,7 +193,7 @@ if failure and promoted + malformed == 0 then
   return failure
 end
 if promoted > 0 and not hold then
-  pcall('XTRIM', stream, 'MAXLEN', '~', cap)
+-- layout trim
 end
 if write_events and promoted > 0 then
   pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])

@@ -1,12 +1,14 @@
 -- A consistent look at a queue; changes nothing.
--- KEYS: lock, delayed, stream, events, dlq
--- Reply: {now, depth, due, next due or nil, stream length, events length, dlq length, holder or nil, PTTL,
+-- KEYS: lock, delayed, target, events, dlq
+-- Reply: {now, depth, due, next due or nil, target's length, events length, dlq length, holder or nil, PTTL,
 --         {{group, pending, undelivered or nil, oldest pending id or nil, its consumer or nil}, …}, parked}
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked, and never the next due
 
+-- layout target
+
 local function groups()
   local found = {}
-  if redis.call('EXISTS', KEYS[3]) == 0 then return found end
+  if LENGTH ~= 'XLEN' or redis.call('EXISTS', KEYS[3]) == 0 then return found end
   for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[3])) do
     local group = {}
     for i = 1, #fields, 2 do
@@ -33,7 +35,7 @@ return {
   redis.call('ZCARD', KEYS[2]),
   redis.call('ZCOUNT', KEYS[2], '-inf', string.format('%.0f', now)),
   next_due,
-  redis.call('XLEN', KEYS[3]),
+  redis.call(LENGTH, KEYS[3]),
   redis.call('XLEN', KEYS[4]),
   redis.call('XLEN', KEYS[5]),
   redis.call('GET', KEYS[1]),

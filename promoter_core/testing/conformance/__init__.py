@@ -26,11 +26,13 @@ races.py            ManagementSupport: changes in two processes, and changes tha
 kept_ids.py         how long ids stay taken, and what a repeat or a cancellation answers
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
 diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
+layouts.py          LayoutSupport: the keys are those of the layout
 atomicity.py        what is atomic among processes
 cancellation.py     calls that are cancelled, or lose their connection, half way
 instants.py         what happens in which millisecond, on a clock that the test sets
 particulars.py      what is wrong only now and then
 random_programs.py  random programs, side by side with the memory backend
+layout_moves.py     LayoutContract
 sinks.py            EventSinkContract, MetricsSinkContract
 
 What they are made of:
@@ -66,6 +68,8 @@ from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.kept_ids import KeptIdsContract
+from promoter_core.testing.conformance.layout_moves import LayoutContract
+from promoter_core.testing.conformance.layouts import LayoutsContract
 from promoter_core.testing.conformance.lock import LockContract
 from promoter_core.testing.conformance.management import ManagementContract
 from promoter_core.testing.conformance.members import MembersContract
@@ -114,6 +118,7 @@ class BackendContract(
     RacesContract,
     DeadLettersContract,
     DiagnosticsContract,
+    LayoutsContract,
     AtomicityContract,
     CancellationContract,
     InstantsContract,
@@ -123,4 +128,4 @@ class BackendContract(
     """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""
 
 
-__all__ = ["BackendContract", "ContractBase", "EventSinkContract", "MetricsSinkContract"]
+__all__ = ["BackendContract", "ContractBase", "EventSinkContract", "LayoutContract", "MetricsSinkContract"]

@@ -18,6 +18,7 @@ from promoter_core.spi import (
     PromotedJob,
     Promotion,
     SinkFailure,
+    SinkListSupport,
     SinkMonitor,
     Tick,
     TransientError,
@@ -143,6 +144,8 @@ class MetricsSinkContract(Guarded):
             sink.on_error(queue, PermanentError("no", code="NOPERM"))
             sink.on_lock(queue, LockOutcome.HELD)
             sink.on_lock(queue, LockOutcome.RELEASED)
+        if isinstance(sink, SinkListSupport):
+            sink.on_sinks(("SomeSink",))
         if isinstance(sink, SinkMonitor):
             for trouble in SinkFailure:
                 sink.on_sink_failure("SomeSink", trouble)

@@ -1,0 +1,86 @@
+"""Renders the scripts: a line `-- layout PART` stands for a layout's Lua, a line `-- include NAME` for another file.
+
+A layout's parts are compiled into the skeletons when it is chosen: looking at its data in the loop would take nearly
+three times as long. The parts are
+
+    before        in promote.lua, once before the jobs
+    move          adds one job to the target, sets what promote.lua goes on with; never raises
+    trim          cuts the target, when it may not hold jobs back
+    target        how the target's length is asked for
+    deliver       in change.lua, functions that add one job
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib import resources
+
+from promoter_core.spi import CHASQUIMQ, Part, Side, ToList, ToStream
+
+Move = ToStream | ToList
+
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+_LAYOUT = re.compile(r"^-- layout (\w+)\n", re.MULTILINE)
+_PLAIN = re.compile(r"[\w .:/-]", re.ASCII)
+
+CHASQUI = CHASQUIMQ.move  # whose parts are written by hand, for they are the ones that most jobs go through
+LUA = {Part.PAYLOAD: "sub(member, from, last)", Part.ID: "sub(member, id_from, id_end)", Part.NAME: "name"}
+LUA[Part.ENVELOPE] = "sub(member, at)"
+
+
+@lru_cache(maxsize=256)
+def render(name: str, move: Move = CHASQUI) -> str:
+    """The text of a script, for layouts that move jobs so."""
+    text = _INCLUDE.sub(lambda line: _file(line[1]), _file(name))
+    return _LAYOUT.sub(lambda line: _part(line[1], move), text)
+
+
+def _file(name: str) -> str:
+    return (resources.files("promoter_resp") / "scripts" / f"{name}.lua").read_text("utf-8")
+
+
+def _part(part: str, move: Move) -> str:
+    if part == "target":
+        return f"local LENGTH = '{'XLEN' if isinstance(move, ToStream) else 'LLEN'}'\n"
+    if part == "add":
+        return _add(move, "pcall")
+    if part == "add_or_raise":
+        return _add(move, "call")
+    if part == "trim":
+        return _trim(move)
+    return render(f"{'chasqui' if move == CHASQUI else 'payload'}_{part}", move)
+
+
+def _trim(move: Move) -> str:
+    """Lua that drops the oldest jobs of the target beyond `cap`."""
+    if isinstance(move, ToStream):
+        return "  pcall('XTRIM', stream, 'MAXLEN', '~', cap)\n"
+    kept = "0, cap - 1" if move.side is Side.LEFT else "-cap, -1"
+    return f"  pcall('LTRIM', stream, {kept})\n"
+
+
+def _add(move: Move, call: str) -> str:
+    """Lua that adds the job of which `member`, `at`, `from`, `last`, `name` and the place of the id are known."""
+    added = "added = " if call == "pcall" else ""
+    if isinstance(move, ToList):
+        push = f"{call}('{'LPUSH' if move.side is Side.LEFT else 'RPUSH'}', stream, {LUA[Part.PAYLOAD]})"
+        if not added:
+            return f"  {push}\n"
+        # A list's entries have no id. Its length is as expected, but for the first push.
+        known = "  if added == length or type(added) == 'number' then length, added = added + 1, '' end\n"
+        return f"  added = {push}\n{known}"
+    named, nameless = (_xadd(move, call, named=named) for named in (True, False))
+    if named == nameless:
+        return f"  {added}{named}\n"
+    return f"  if name then {added}{named} else {added}{nameless} end\n"
+
+
+def _xadd(move: ToStream, call: str, *, named: bool) -> str:
+    fields = [f"{_quoted(field)}, {LUA[part]}" for field, part in move.fields if named or part is not Part.NAME]
+    return f"{call}('XADD', stream, '*', {', '.join(fields)})"
+
+
+def _quoted(text: str) -> str:
+    """A Lua string of these bytes, whatever they are."""
+    return "'" + "".join(c if _PLAIN.fullmatch(c) else "".join(f"\\{b:03d}" for b in c.encode()) for c in text) + "'"

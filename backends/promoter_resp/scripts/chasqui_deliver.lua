@@ -1,0 +1,12 @@
+-- Rendered into change.lua. Adds one job, whose envelope begins at `at`, as promote.lua does it.
+local function can_deliver()
+  return true
+end
+
+local function deliver(member, at, name)
+  if name then
+    call('XADD', stream, '*', 'd', sub(member, at), 'n', name)
+  else
+    call('XADD', stream, '*', 'd', sub(member, at))
+  end
+end

@@ -1,0 +1,2 @@
+local length
+-- include payload_of

@@ -1,0 +1,56 @@
+"""Registers the layouts, that of the core among them."""
+
+from collections.abc import Iterable
+
+from promoter_core.spi import LayoutSpec, hookimpl
+
+
+@hookimpl
+def promoter_register_layouts() -> Iterable[LayoutSpec]:
+    yield LayoutSpec(
+        name="chasqui",
+        summary="a stream for ChasquiMQ's consumers, and those of this library: the default",
+        target="promoter_layouts.outward:chasqui",
+    )
+    yield LayoutSpec(
+        name="stream",
+        summary="a stream with fields of your choice",
+        target="promoter_layouts.outward:stream",
+        options=("key", "field", "id_field", "name_field"),
+    )
+    yield LayoutSpec(
+        name="list",
+        summary="a list, pushed to on the right or the left",
+        target="promoter_layouts.outward:to_list",
+        options=("key", "side"),
+    )
+    yield LayoutSpec(
+        name="faststream",
+        summary="a stream that a FastStream subscriber reads",
+        target="promoter_layouts.outward:faststream",
+        options=("key",),
+    )
+    yield LayoutSpec(
+        name="faststream-list",
+        summary="a list that a FastStream subscriber reads",
+        target="promoter_layouts.outward:faststream_list",
+        options=("key",),
+    )
+    yield LayoutSpec(
+        name="taskiq",
+        summary="the stream of taskiq-redis' RedisStreamBroker",
+        target="promoter_layouts.outward:taskiq",
+        options=("key",),
+    )
+    yield LayoutSpec(
+        name="taskiq-list",
+        summary="the list of taskiq-redis' ListQueueBroker",
+        target="promoter_layouts.outward:taskiq_list",
+        options=("key",),
+    )
+    yield LayoutSpec(
+        name="celery",
+        summary="the list that a Celery worker reads",
+        target="promoter_layouts.outward:celery",
+        options=("key",),
+    )

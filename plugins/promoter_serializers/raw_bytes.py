@@ -1,0 +1,24 @@
+"""`RawSerializer`: bytes as they are, for consumers whose own framework has made them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promoter_core.spi import ConfigError
+
+
+class RawSerializer:
+    """bytes, bytearray and memoryview; the payload is these bytes and nothing else."""
+
+    name = "raw"
+
+    def dumps(self, data: Any) -> bytes:
+        """Raises TypeError for anything but bytes."""
+        if isinstance(data, bytes | bytearray | memoryview):
+            return bytes(data)
+        raise TypeError("not bytes")
+
+    def loads(self, payload: bytes, type: Any = None) -> Any:
+        if type is not None:
+            raise ConfigError("raw gives bytes and takes no type=: use json or msgspec to read objects")
+        return payload

@@ -1,0 +1,28 @@
+"""What is wrong with what a plugin's hook gave, and which known name is near an unknown one. For the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+__all__ = ["nearest", "spec_problem"]
+
+
+def spec_problem(spec: Any, hook: str, cls: type[Any]) -> str | None:
+    """Why a hook's result cannot be used."""
+    if not isinstance(spec, cls):
+        return f"{hook} gave {spec!r}, expected {cls.__name__}"
+    for field in fields(cls):
+        value = getattr(spec, field.name)
+        texts = [value] if field.type == "str" else value
+        if not (isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)):
+            return f"{hook} gave {cls.__name__}({field.name}={value!r}), expected {field.type}"
+    return None
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, if one is."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)

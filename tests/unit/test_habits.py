@@ -1,0 +1,119 @@
+"""The workflows, hooks and templates are valid, and run what is here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.servers import BINARIES
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MISSPELT = "t" + "eh"
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def jobs(name):
+    return yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
+
+
+def matrix(job):
+    return jobs("ci")[job]["strategy"]["matrix"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("github-workflows", WORKFLOWS),
+        ("dependabot", [ROOT / ".github/dependabot.yml"]),
+        ("readthedocs", [ROOT / ".readthedocs.yaml"]),
+    ],
+    ids=["workflows", "dependabot", "readthedocs"],
+)
+def test_settings_of_services_are_valid(schema, files, tmp_path):
+    pytest.importorskip("check_jsonschema")
+
+    def check(*files):
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (done := check(*files)).returncode == 0, done.stdout
+    broken = tmp_path / "broken.yml"
+    broken.write_text(files[0].read_text() + "\nunheard-of: 1\n")
+    assert check(broken).returncode == 1
+
+
+def test_templates_and_hooks_are_yaml():
+    for path in [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]:
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+def test_workflows_run_make_targets_that_exist():
+    targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.M))
+    variables = set(re.findall(r"^(\w+) [:?]?= ", MAKEFILE, re.M)) | set(re.findall(r"\$\((\w+)\)", MAKEFILE))
+    for workflow in WORKFLOWS:
+        runs = re.findall(r"- run: make (.+)", workflow.read_text())
+        assert runs, workflow.name
+        for run in runs:
+            words = re.sub(r"\$\{\{.*?\}\}|\".*?\"", "x", run).split()
+            assert {word for word in words if "=" not in word} <= targets, run
+            assert {word.split("=")[0] for word in words if "=" in word} <= variables, run
+
+
+def test_the_matrix_has_every_python_client_and_server_that_is_supported():
+    pythons = {
+        found[1]
+        for classifier in PROJECT["project"]["classifiers"]
+        if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", classifier))
+    }
+    assert pythons <= set(matrix("test")["python"])
+    oldest, newest = min(pythons, key=int_parts), max(matrix("test")["python"], key=int_parts)
+    for job in ("redis-py", "servers"):
+        assert set(matrix(job)["python"]) == {oldest, newest}
+    assert set(matrix("servers")["server"]) == set(BINARIES)
+    (named,) = re.findall(r"^REDIS_PY := (.*)$", MAKEFILE, re.M)
+    assert set(named.split()) <= set(matrix("redis-py")["redis"])
+    assert {version.split(".")[0] for version in matrix("redis-py")["redis"]} == {"5", "6", "7", "8"}
+
+
+def int_parts(version):
+    return [int(part) for part in version.split(".")]
+
+
+def test_the_hooks_run_programs_of_the_environment_that_the_makefile_runs():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in repository["hooks"]:
+        program = re.search(r"\.venv/bin/([\w-]+)", hook["entry"])[1]
+        assert f"$(BIN)/{program}" in MAKEFILE
+        for path in re.findall(r"\b[\w/]+\.py\b", hook["entry"]):
+            assert (ROOT / path).is_file(), path
+
+
+def test_only_the_publishing_job_may_ask_for_an_identity():
+    publish = jobs("release")["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["environment"] == "pypi"
+    for workflow in WORKFLOWS:
+        parsed = yaml.safe_load(workflow.read_text())
+        assert parsed["permissions"] == {"contents": "read"}
+        for name, job in parsed["jobs"].items():
+            assert "permissions" not in job or name == "publish"
+            assert all("persist-credentials" in str(s) for s in job["steps"] if "actions/checkout" in s.get("uses", ""))
+            assert "timeout-minutes" in job, name
+
+
+def test_a_misspelt_word_fails_lint(tmp_path):
+    pytest.importorskip("codespell_lib")
+    assert "$(BIN)/codespell" in MAKEFILE
+    (tmp_path / "page.md").write_text(f"It is {MISSPELT} promoter.\n")
+    command = [sys.executable, "-m", "codespell_lib", "--toml", ROOT / "pyproject.toml", tmp_path / "page.md"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode != 0
+    assert f"{MISSPELT} ==> the" in run.stdout
