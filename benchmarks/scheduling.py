@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks.servers import valkey
@@ -53,6 +54,42 @@ def measure(process: subprocess.Popen[str]) -> tuple[float, float]:
     return took, used
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Rates in jobs a second, and medians of the ratios of each round: today's time to another's is rate over rate."""
+
+    then: float
+    now: float
+    bare: float
+    now_then: float
+    now_bare: float
+    cpu_now_then: float
+    cpu_now_bare: float
+
+
+def compare(then: Path, name: str, kind: str, rounds: int, jobs: int = 20_000, batch: int = 1_000) -> Compared:
+    """`name` is a client's, `kind` is "made" for Jobs that are made before, "new" for Jobs that are made as well."""
+    with valkey() as url, ExitStack() as stack:
+        ours = url.replace("redis", CLIENTS[name])
+        run = [
+            stack.enter_context(worker(root, where, url, kind_, jobs, batch))
+            for root, where, kind_ in ((then, ours, kind), (ROOT, ours, kind), (ROOT, url, "bare"))
+        ]
+        found: list[list[tuple[float, float]]] = [[], [], []]
+        for number in range(rounds + 1):
+            for i in random.sample(range(3), 3):
+                figures = measure(run[i])
+                if number:  # the first round warms up
+                    found[i].append(figures)
+        rates = [jobs / statistics.median(took for took, _ in figures) for figures in found]
+        ratios = [
+            statistics.median(a[what] / b[what] for a, b in zip(found[i], found[1], strict=True))
+            for what in (0, 1)
+            for i in (0, 2)
+        ]
+        return Compared(*rates, *ratios)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
@@ -65,28 +102,10 @@ def main() -> None:
     print(f"{'jobs/s':<28}" + "".join(f"{title:>13}" for title in head))
     with tree(args.revision) as then:
         for name in args.only.split(","):
-            with valkey() as url, ExitStack() as stack:
-                ours = url.replace("redis", CLIENTS[name])
-                for kind in ("made", "new"):
-                    run = [
-                        stack.enter_context(worker(root, where, url, kind_, args.jobs, args.batch))
-                        for root, where, kind_ in ((then, ours, kind), (ROOT, ours, kind), (ROOT, url, "bare"))
-                    ]
-                    found: list[list[tuple[float, float]]] = [[], [], []]
-                    for number in range(args.rounds + 1):
-                        for i in random.sample(range(3), 3):
-                            figures = measure(run[i])
-                            if number:  # the first round warms up
-                                found[i].append(figures)
-                    rates = [args.jobs / statistics.median(took for took, _ in figures) for figures in found]
-                    ratios = [
-                        statistics.median(a[what] / b[what] for a, b in zip(found[i], found[1], strict=True))
-                        for what in (0, 1)
-                        for i in (0, 2)
-                    ]
-                    label = f"{name}, {'Jobs made before' if kind == 'made' else 'Jobs made as well'}"
-                    shown = [f"{rate:>13,.0f}" for rate in rates] + [f"{ratio:>13.2f}" for ratio in ratios]
-                    print(f"{label:<28}" + "".join(shown), flush=True)
+            for kind, what in (("made", "Jobs made before"), ("new", "Jobs made as well")):
+                found = astuple(compare(then, name, kind, args.rounds, args.jobs, args.batch))
+                shown = [f"{rate:>13,.0f}" for rate in found[:3]] + [f"{ratio:>13.2f}" for ratio in found[3:]]
+                print(f"{f'{name}, {what}':<28}" + "".join(shown), flush=True)
 
 
 if __name__ == "__main__":

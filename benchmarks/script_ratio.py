@@ -15,7 +15,7 @@ import random
 import re
 import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,20 +126,24 @@ def round_us(client: Any, case: Case, number: int, sha: str, load: str, which: s
     return total
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("revision")
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    args = parser.parse_args()
-    scripts = {"then": script_of(args.revision, "promote"), "now": Script("promote").source, "floor": FLOOR}
+@dataclass(frozen=True)
+class Compared:
+    """The server's microseconds, and medians of the ratios of each round."""
+
+    then_us: float
+    now_us: float
+    speed: float  # how many times as fast as then
+    floor: float  # the share of today's time that adding alone takes
+
+
+def compare(revision: str, chosen: Iterable[Case], rounds: int) -> Iterator[tuple[Case, Compared]]:
+    """Each case with what was seen."""
+    scripts = {"then": script_of(revision, "promote"), "now": Script("promote").source, "floor": FLOOR}
     with valkey() as url, Redis.from_url(url) as client:
         shas, load = {name: client.script_load(text) for name, text in scripts.items()}, client.script_load(LOAD)
-        for case in cases():
-            if args.only not in case.name:
-                continue
+        for case in chosen:
             times: dict[str, list[int]] = {name: [] for name in shas}
-            for number in range(args.rounds):
+            for number in range(rounds):
                 for name in random.sample(list(shas), len(shas)):
                     times[name].append(round_us(client, case, number, shas[name], load, name))
             then, now = (statistics.median(times[name]) for name in ("then", "now"))
@@ -147,10 +151,22 @@ def main() -> None:
                 statistics.median(a / b for a, b in zip(times[name], times["now"], strict=True))
                 for name in ("then", "floor")
             )
-            print(
-                f"{case.name:<48} then {then:>5.0f} us, now {now:>5.0f} us, speed {speed:.3f}, floor {share:.2f}",
-                flush=True,
-            )
+            yield case, Compared(then, now, speed, share)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revision")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    args = parser.parse_args()
+    chosen = [case for case in cases() if args.only in case.name]
+    for case, found in compare(args.revision, chosen, args.rounds):
+        print(
+            f"{case.name:<48} then {found.then_us:>5.0f} us, now {found.now_us:>5.0f} us, speed {found.speed:.3f}, "
+            f"floor {found.floor:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

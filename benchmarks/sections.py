@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
-from benchmarks import fleet, reference, storm, takeover
+from benchmarks import faster, fleet, reference, storm, takeover
 from benchmarks.peers import run as peers
 from benchmarks.report import Report
 from benchmarks.servers import redis_server, valkey
@@ -230,6 +230,12 @@ async def others(report: Report, scale: Scale) -> None:
 
 
 Measure = Callable[[Report, Scale], Awaitable[None]]
+
+
+async def faster_than_before(report: Report, scale: Scale) -> None:
+    await faster.measure(report, 3 if scale.rounds == 1 else 12)
+
+
 SECTIONS: dict[str, Measure] = {
     "drain": drain,
     "limits": limits,
@@ -239,4 +245,5 @@ SECTIONS: dict[str, Measure] = {
     "growth": growth,
     "takeover": failover,
     "peers": others,
+    "faster": faster_than_before,
 }

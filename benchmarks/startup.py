@@ -84,6 +84,22 @@ def measure(root: Path, case: Case) -> tuple[float, float]:
     return (used.ru_utime + used.ru_stime) * 1000, took_ms
 
 
+def compare(then: Path, url: str, name: str, rounds: int) -> tuple[float, float, float, float]:
+    """Milliseconds of CPU and of the clock: then, and now."""
+    arguments, more = cases(url)[name]
+    trees = {"then": then, "now": ROOT}
+    found: dict[str, list[tuple[float, float]]] = {which: [] for which in trees}
+    for number in range(rounds + 1):
+        for which in random.sample(list(trees), 2):
+            # A queue for each, so that no lock of one that was killed is in the way.
+            own = [f"{which}-{number}" if word == "startup" else word for word in arguments]
+            figures = measure(trees[which], (own, more))
+            if number:  # the first round compiles
+                found[which].append(figures)
+    (cpu, took), (cpu_now, took_now) = (map(statistics.median, zip(*found[which], strict=True)) for which in trees)
+    return cpu, took, cpu_now, took_now
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
@@ -91,21 +107,9 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(cases("")))
     args = parser.parse_args()
     with valkey() as url, tree(args.revision) as then:
-        trees = {"then": then, "now": ROOT}
         print(f"{'':<10}{'CPU then':>10}{'now':>8}{'ratio':>8}{'ms then':>11}{'now':>8}{'ratio':>8}")
         for name in args.only.split(","):
-            arguments, more = cases(url)[name]
-            found: dict[str, list[tuple[float, float]]] = {which: [] for which in trees}
-            for number in range(args.rounds + 1):
-                for which in random.sample(list(trees), 2):
-                    # A queue for each, so that no lock of one that was killed is in the way.
-                    own = [f"{which}-{number}" if word == "startup" else word for word in arguments]
-                    figures = measure(trees[which], (own, more))
-                    if number:  # the first round compiles
-                        found[which].append(figures)
-            (cpu, took), (cpu_now, took_now) = (
-                map(statistics.median, zip(*found[which], strict=True)) for which in trees
-            )
+            cpu, took, cpu_now, took_now = compare(then, url, name, args.rounds)
             print(
                 f"{name:<10}{cpu:>10.1f}{cpu_now:>8.1f}{cpu_now / cpu:>8.3f}"
                 f"{took:>11.1f}{took_now:>8.1f}{took_now / took:>8.3f}",

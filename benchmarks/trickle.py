@@ -102,7 +102,8 @@ def feed(client: Any, queue: str, rate: float, *, ahead: bool) -> None:
     time.sleep(0.05)
 
 
-def measure(then: Path, case: str, url: str, rounds: int, rate: float) -> None:
+def measure(then: Path, case: str, url: str, rounds: int, rate: float = 500.0) -> tuple[float, float, float]:
+    """CPU microseconds a tick, then and now, and jobs a tick."""
     from redis import Redis
 
     kind, _, more = case.partition("-")
@@ -127,12 +128,7 @@ def measure(then: Path, case: str, url: str, rounds: int, rate: float) -> None:
         finally:
             for child in children.values():
                 child.close()
-    then_us, now_us = (statistics.median(times[name]) for name in ("then", "now"))
-    print(
-        f"{case:<14} then {then_us:>4.0f} us a tick, now {now_us:>4.0f} us, ratio {now_us / then_us:.3f}, "
-        f"jobs a tick {statistics.mean(shares):.2f}",
-        flush=True,
-    )
+    return statistics.median(times["then"]), statistics.median(times["now"]), statistics.mean(shares)
 
 
 def main() -> None:
@@ -147,7 +143,12 @@ def main() -> None:
     args = parser.parse_args()
     with valkey() as url, tree(args.revision) as then:
         for case in args.only.split(",") if args.only else CASES:
-            measure(then, case, url, args.rounds, args.rate)
+            then_us, now_us, jobs = measure(then, case, url, args.rounds, args.rate)
+            print(
+                f"{case:<14} then {then_us:>4.0f} us a tick, now {now_us:>4.0f} us, ratio {now_us / then_us:.3f}, "
+                f"jobs a tick {jobs:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
