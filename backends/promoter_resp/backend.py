@@ -52,6 +52,7 @@ from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.reclaim import Reclaimer
 from promoter_resp.renewals import Renewals
 from promoter_resp.schedule_calls import schedule_chunks
+from promoter_resp.targets import Targets
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
 
@@ -90,6 +91,7 @@ class RespBackend:
                 "the queue's keys: leave key= out, so that it has the queue's name, or have {{queue}} in it"
             )
         self._keys = self.layout.keys_of
+        self._targets = Targets(driver, self.layout)
         self._promote, self._stats = Script("promote", self.layout.move), Script("stats", self.layout.move)
         self._capabilities: Capabilities | None = None
         self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # of `promote`
@@ -159,6 +161,7 @@ class RespBackend:
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         self._life.check()
+        await self._targets.note([queue])
         created = await self._schedule(queue, jobs)
         while UNSURE in created:
             unsure = [i for i, answer in enumerate(created) if answer == UNSURE]
@@ -241,7 +244,8 @@ class RespBackend:
 
     async def diagnose(self) -> Sequence[Finding]:
         self._life.check()
-        return await diagnose(self, self._driver, wait_replicas=self._replicas.count)
+        findings = await diagnose(self, self._driver, wait_replicas=self._replicas.count)
+        return [*findings, *await self._targets.findings()]
 
     async def lock_many(
         self, queues: Sequence[str], holder: str, ttl_ms: int
@@ -253,10 +257,15 @@ class RespBackend:
             await self._driver.track_writes(k, self._changed)
             self._flags.clear(ChangeKind.LOCK, queue)
             calls.append(Call(LOCK, (k.lock, k.delayed), (to_bytes(holder), ttl_ms)))
-        return [
+        answers = [
             reply if isinstance(reply, BackendError) else replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
             for queue, reply in zip(queues, await self._driver.run_tracked(calls), strict=True)
         ]
+        await self._targets.note([answer.queue for answer in answers if isinstance(answer, Lease)], leading=True)
+        await self._targets.note(
+            [queue for queue, answer in zip(queues, answers, strict=True) if isinstance(answer, LeaseHeld)]
+        )
+        return answers
 
     async def promote_many(
         self, requests: Sequence[tuple[Lease, PromotionRequest]]

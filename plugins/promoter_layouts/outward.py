@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from promoter_core.spi import CHASQUIMQ, ConfigError, Layout, Part, Side, ToList, ToStream, outward
 
 KEY = "{queue}"
+STEPS, SEPARATOR = (0, 3, 6, 9), "\x06\x16"  # of the lists that kombu keeps for priorities
 FASTSTREAM, TASKIQ, CELERY = "faststream 0.7", "taskiq-redis 1.1", "celery 5.7"
 
 
@@ -29,11 +32,11 @@ def to_list(key: str = KEY, side: str = "right") -> Layout:
 
 def faststream(key: str = KEY) -> Layout:
     move = ToStream((("__data__", Part.PAYLOAD),))
-    return outward("faststream", move, key=key, serializer="json", tested=(FASTSTREAM,))
+    return outward("faststream", move, key=key, serializer="faststream", tested=(FASTSTREAM,))
 
 
 def faststream_list(key: str = KEY) -> Layout:
-    return outward("faststream-list", ToList(Side.RIGHT), key=key, serializer="json", tested=(FASTSTREAM,))
+    return outward("faststream-list", ToList(Side.RIGHT), key=key, serializer="faststream", tested=(FASTSTREAM,))
 
 
 def taskiq(key: str = KEY) -> Layout:
@@ -44,5 +47,17 @@ def taskiq_list(key: str = KEY) -> Layout:
     return outward("taskiq-list", ToList(Side.LEFT), key=key, tested=(TASKIQ,))
 
 
-def celery(key: str = KEY) -> Layout:
-    return outward("celery", ToList(Side.LEFT), key=key, tested=(CELERY,))
+def celery(key: str = "", priority: str = "0") -> Layout:
+    """The list of a Celery queue, or of one of its priorities, whose jobs wait at keys that have it in their names.
+
+    Lists are those of kombu's Redis transport with its own `priority_steps` and `sep`; `key` is for all others.
+    """
+    if priority not in (*"0123456789",):
+        raise ConfigError(f"layout 'celery': priority must be a number from 0 to 9, not {priority!r}")
+    step = max(step for step in STEPS if step <= int(priority))
+    if key and step:
+        raise ConfigError("layout 'celery': give either key= or priority=, for a priority has a list of its own")
+    layout = outward("celery", ToList(Side.LEFT), key=key or KEY, tested=(CELERY,))
+    if not step:
+        return layout
+    return replace(layout, start=b"promoter-celery-%d:{" % step, target=f"{KEY}{SEPARATOR}{step}")

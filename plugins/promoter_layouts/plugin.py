@@ -52,5 +52,5 @@ def promoter_register_layouts() -> Iterable[LayoutSpec]:
         name="celery",
         summary="the list that a Celery worker reads",
         target="promoter_layouts.outward:celery",
-        options=("key",),
+        options=("key", "priority"),
     )

@@ -55,3 +55,8 @@ def promoter_register_serializers() -> Iterable[SerializerSpec]:
         summary="bytes as they are, such as the message of another framework",
         target="promoter_serializers.raw_bytes:RawSerializer",
     )
+    yield SerializerSpec(
+        name="faststream",
+        summary="bytes as they are, all other data as JSON text, as FastStream reads them",
+        target="promoter_serializers.faststream_body:FastStreamSerializer",
+    )

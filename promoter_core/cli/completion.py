@@ -50,7 +50,7 @@ OPTIONS = {
     "retry": "--url= --queue/-q= --from=stream,dlq --delay= --at= --layout= --json --help",
     "export": "--url= --queue/-q= --overwrite --layout= --json --help",
     "import": "--url= --queue/-q= --skip= --layout= --json --help",
-    "copy": "--from= --to= --queue/-q= --to-queue= --after= --json --help",
+    "copy": "--from= --to= --queue/-q= --to-queue= --after= --from-layout= --to-layout= --json --help",
     "exporter": (
         "--url= *--queue/-q= --layout= --listen= --refresh= --max-queues= --queues-per-second= --forget-after= "
         "--log-format=text,json --help"

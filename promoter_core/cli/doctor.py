@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from promoter_core import Backend, DelayedQueue, QueueStats
-from promoter_core.cli import options, output, session
+from promoter_core.cli import near, options, output, session
 from promoter_core.cli.arguments import Option
 from promoter_core.spi import DiagnosticsSupport, Finding, Severity
 
@@ -37,7 +37,10 @@ def doctor(
         elif not backend.capabilities.durable:
             findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
         if queue is not None:
-            findings += _queue(await DelayedQueue(backend, queue).stats(), to_stream=session.to_stream(backend))
+            stats = await DelayedQueue(backend, queue).stats()
+            if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
+                findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
+            findings += _queue(stats, to_stream=session.to_stream(backend))
         return findings
 
     findings = session.with_backend(url, go, layout)

@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from promoter_core import Backend, ConfigError, QueueStats
-from promoter_core.cli import output
-from promoter_core.spi import DiscoverySupport, check_queue_name, is_pattern
+from promoter_core import Backend, ConfigError, PromoterError, QueueStats
+from promoter_core.cli import output, session
+from promoter_core.spi import CHASQUIMQ, DiscoverySupport, LayoutSupport, check_queue_name, is_pattern
+
+log = logging.getLogger("promoter")
 
 SUGGEST_S = 1.0  # for finding the name that was meant
+SHOWN = 5  # names
 
 
 def is_unknown(s: QueueStats) -> bool:
     """Whether the store holds nothing of the queue."""
-    return not (s.depth or s.stream_len or s.events_len or s.dlq_len or s.groups) and s.holder is None
+    return is_empty(s) and s.holder is None
+
+
+def is_empty(s: QueueStats) -> bool:
+    """Whether no job of the queue waits, and none has left a trace."""
+    return not (s.depth or s.stream_len or s.events_len or s.dlq_len or s.groups)
 
 
 async def say(backend: Backend, queue: str) -> None:
     """Tell that the store holds nothing of this queue, with the nearest name that it has."""
-    near = difflib.get_close_matches(queue, await _others(backend), 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    output.note(f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{hint}")
+    output.note(
+        f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{await hint(backend, queue)}"
+    )
+
+
+async def hint(backend: Backend, queue: str) -> str:
+    """Suggest what was meant where a queue is not there: another layout, or another name. May be empty."""
+    if elsewhere := await _by_other_layouts(backend, queue):
+        return f"; {elsewhere}"
+    near = difflib.get_close_matches(queue, [name for name in await _others(backend) if name != queue], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) -> None:
+    """For a promoter that has run so long: tell that the store has nothing of a queue, and what it has."""
+    with suppress(PromoterError):
+        for queue in queues:
+            if is_pattern(queue):
+                if isinstance(backend, DiscoverySupport) and not await _found(backend, queue):
+                    known = await _others(backend)
+                    there = f"the store has {_listed(known)}" if known else "the store has none"
+                    there = await _by_other_layouts(backend, queue) or there
+                    log.warning("no queue matches %r after %g s; %s", queue, after_s, there)
+            elif is_empty(await backend.stats(queue)):
+                said = await hint(backend, queue)
+                log.warning(
+                    "nothing has come to queue %r in %g s, and the store has no job of it%s", queue, after_s, said
+                )
 
 
 async def say_if_unknown(backend: Backend, queue: str) -> None:
@@ -38,12 +72,40 @@ async def matching(backend: Backend, queue: str) -> Sequence[str]:
         return [queue]
     if not isinstance(backend, DiscoverySupport):
         raise ConfigError(f"the backend {type(backend).__name__} cannot find queues by a pattern: name one")
-    found: set[str] = set()
-    async for page in backend.find_queues([queue]):
-        found.update(page)
+    found = await _found(backend, queue)
     if not found:
         output.note(f"no queue matches {queue!r}")
     return sorted(found)
+
+
+async def _found(backend: DiscoverySupport, pattern: str) -> set[str]:
+    found: set[str] = set()
+    async for page in backend.find_queues([pattern]):
+        found.update(page)
+    return found
+
+
+async def _by_other_layouts(backend: Backend, queue: str) -> str:
+    """Name another layout that has jobs of the queue, or of queues that match the pattern; empty when none has."""
+    url = session.opened[0]
+    if not isinstance(backend, LayoutSupport) or not backend.capabilities.shared or not url:
+        return ""
+    mine = backend.layout.keys_of("q").delayed
+    for name in [r.spec.name for r in session.registry().all() if r.kind == "layout"]:
+        with suppress(PromoterError, TimeoutError):
+            if session.registry().layout(name).keys_of("q").delayed == mine:
+                continue
+            async with asyncio.timeout(SUGGEST_S), session.registry().connect(url, layout=name) as other:
+                how = "give no --layout" if name == CHASQUIMQ.name else f"give --layout {name}"
+                if is_pattern(queue) and isinstance(other, DiscoverySupport) and (found := await _found(other, queue)):
+                    return f"by the layout {name!r} there are {_listed(sorted(found))}: {how}"
+                if not is_pattern(queue) and (depth := (await other.stats(queue)).depth):
+                    return f"{depth:,} of its jobs wait by the layout {name!r}: {how}, with its options"
+    return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 async def _others(backend: Backend) -> list[str]:

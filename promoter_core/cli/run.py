@@ -30,6 +30,7 @@ log = logging.getLogger("promoter")
 
 CONNECT_RETRY_S = 0.25
 THREADS_S = 2.0  # after a signal, for what hangs in threads once everything else has ended
+QUIET_S = 30.0  # without a job, until it is said what the store has
 CLOSE_S = 2.0  # for a backend to close; ours take half of that at most
 
 
@@ -148,6 +149,7 @@ def run(
     patterns = any(map(is_pattern, queue))
     registry = session.registry()
     backend = registry.backend(url, layout=layout)
+    session.opened = url, layout
 
     async def go() -> None:
         common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
@@ -214,12 +216,21 @@ async def _run(
             # An error that lasts ends the process, with exit code 1, so that its supervisor sees it.
             async with asyncio.TaskGroup() as group:
                 stopper = group.create_task(_stop_all(stop, runners))
+                quiet = group.create_task(_say_if_quiet(backend, queues))
                 runs = [group.create_task(p.run(until_idle=until_idle)) for p in runners]
                 await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
                 stopper.cancel()
+                quiet.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
     log.info("stopped")
+
+
+async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
+    await asyncio.sleep(QUIET_S)
+    from promoter_core.cli import near  # few runs need it
+
+    await near.say_if_quiet(backend, queues, QUIET_S)
 
 
 async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 debug = False  # set by the --debug option
+opened: tuple[str, str | None] = "", None  # the URL and the layout of this command
 
 
 @cache
@@ -44,6 +45,9 @@ def with_backend(url: str, use: Callable[[Backend], Awaitable[T]], layout: str |
     """Run `use` against the backend of `url`, by that layout, opened and closed around it."""
 
     import asyncio  # takes long, and a list of commands needs none of it
+
+    global opened
+    opened = url, layout
 
     async def go() -> T:
         async with registry().connect(url, layout=layout) as backend:

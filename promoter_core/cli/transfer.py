@@ -24,7 +24,7 @@ from promoter_core.cli import near, options, output, session
 from promoter_core.cli.arguments import Argument, Option
 from promoter_core.cli.job_files import STREAM, ExportFile, ImportFile
 from promoter_core.cli.progress import bar
-from promoter_core.spi import is_pattern, parse_url
+from promoter_core.spi import CHASQUIMQ, is_pattern, parse_url
 
 
 def export(
@@ -135,21 +135,36 @@ def copy(
     ],
     to_queue: Annotated[str | None, Option("--to-queue", help="Its name there, when it is another.")] = None,
     after: Annotated[str, Option("--after", help="The cursor that a copy told when it was ended.")] = "",
+    from_layout: Annotated[
+        str | None, Option("--from-layout", metavar="NAME[:k=v,…]", help="The layout by which the jobs wait.")
+    ] = None,
+    to_layout: Annotated[
+        str | None, Option("--to-layout", metavar="NAME[:k=v,…]", help="The layout by which the copies wait.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Copy waiting jobs to another store, unless they are there; the source keeps them."""
     if is_pattern(queue) and (to_queue is not None or after):
         raise ConfigError("--to-queue and --after belong to one queue, and --queue is a pattern")
-    if (str(parse_url(from_)), queue) == (str(parse_url(to)), to_queue or queue):
+    if (str(parse_url(from_)), _set_of(from_layout, queue)) == (
+        str(parse_url(to)),
+        _set_of(to_layout, to_queue or queue),
+    ):
         raise ConfigError("--from and --to are the same queue of the same store")
 
     async def go(source: Backend) -> None:
-        async with session.registry().connect(to) as target:
+        async with session.registry().connect(to, layout=to_layout) as target:
             session.check_lasting(target, to)
             for name in await near.matching(source, queue):
                 await _copy(source, name, target, to_queue, after, json=json)
 
-    session.with_backend(from_, go)
+    session.with_backend(from_, go, from_layout)
+
+
+def _set_of(layout: str | None, queue: str) -> bytes:
+    """The sorted set in which jobs wait; options of a layout may leave it the same. Raises ConfigError."""
+    chosen = session.registry().layout(layout) if layout is not None else CHASQUIMQ
+    return chosen.keys_of(queue).delayed
 
 
 async def _copy(source: Backend, name: str, target: Backend, to_queue: str | None, after: str, *, json: bool) -> None:

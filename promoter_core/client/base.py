@@ -13,6 +13,7 @@ from promoter_core.registry import Registry
 from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.errors import ConfigError, JobError
+from promoter_core.spi.layouts import Layout
 from promoter_core.spi.model import MAX_DUE_MS, Scheduled
 from promoter_core.spi.names import check_job_id, check_job_name, check_queue_name
 from promoter_core.spi.optional.layouts import LayoutSupport
@@ -52,6 +53,11 @@ class QueueBase:
             serializer = backend.layout.serializer if isinstance(backend, LayoutSupport) else MSGPACK
         self._serializer = find_serializer(serializer, registry)
         self._clock = clock or SystemClock()
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where due jobs go, and how they wait. None for a backend without layouts."""
+        return self._backend.layout if isinstance(self._backend, LayoutSupport) else None
 
     def _maker(self, *, foreign: bool = False) -> RequestMaker:
         return RequestMaker(self._clock.time_ms(), index=self._index, foreign=foreign, serializer=self._serializer)

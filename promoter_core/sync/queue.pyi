@@ -10,6 +10,7 @@ from promoter_core.client.requests import Delay, Job, OnRepeat
 from promoter_core.client.values import BulkResult, DelayedJob, JobRef, Page, Progress, QueueInfo
 from promoter_core.registry import Registry
 from promoter_core.spi.clock import Clock
+from promoter_core.spi.layouts import Layout
 from promoter_core.spi.model import JobOutcome, QueueStats, Scheduled, StreamEntry
 from promoter_core.spi.serializers import Serializer
 from promoter_core.spi.wire import Envelope
@@ -36,6 +37,9 @@ class DelayedQueue:
 
         Raises ConfigError; PluginError for a serializer that is not available.
         """
+    @property
+    def layout(self) -> Layout | None:
+        """Where due jobs go, and how they wait. None for a backend without layouts."""
     def retry(
         self,
         job: Envelope | StreamEntry | bytes,

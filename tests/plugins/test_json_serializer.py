@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import pytest
 
-from promoter_core import Envelope, JobError, Registry
+from promoter_core import ConfigError, Envelope, JobError, Registry
 from promoter_core.spi.wire import EnvelopePacker, unpack_envelope
 
 
@@ -38,3 +38,12 @@ def test_json_refuses_constants_that_are_none():
     for text in (b"NaN", b"[Infinity]", b"-Infinity"):
         with pytest.raises(JobError, match="is no JSON"):
             Envelope("j", text, created_at_ms=0, attempt=0).data("json")
+
+
+def test_faststream_takes_bytes_as_they_are_and_all_else_as_json():
+    faststream = Registry().serializer("faststream")
+    for data, payload in ((b"\x89BIN", b"\x89BIN"), ({"a": [1]}, b'{"a":[1]}'), ("text", b'"text"')):
+        assert faststream.dumps(data) == payload
+        assert faststream.loads(payload) == data
+    with pytest.raises(ConfigError, match="takes no type="):
+        faststream.loads(b"{}", dict)

@@ -166,7 +166,7 @@ def test_a_celery_message_has_no_delay_and_goes_to_one_queue():
     assert b'"routing_key": "other"' in message(note, [1], queue="other")
     app.conf.task_always_eager = True
     try:
-        with pytest.raises(ConfigError, match="no task_always_eager"):
+        with pytest.raises(ConfigError, match="with task_always_eager"):
             message(note)
     finally:
         app.conf.task_always_eager = False

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import DelayedQueue, Promoter, PromoterFleet, PromoterSettings, connect
-from promoter_core.spi import pack_envelope
+from promoter_core.cli import near, session
+from promoter_core.spi import Lease, pack_envelope
 from tests.server.bench import promote, until
 from tests.server.test_cli import promoter
 
@@ -137,3 +138,46 @@ async def test_fields_of_a_stream_are_those_of_the_layout(valkey, how):
         entries = [entry for _, entry in await client.xrange(k.stream)]
         it, its_name = b"it's", "näme".encode()
         assert entries == [{b"body": b"\0", it: b"i-"}, {b"body": b"\0", it: b"i-send", its_name: b"send"}]
+
+
+async def test_jobs_that_wait_by_another_layout_are_found(valkey, caplog):
+    name, where = f"q-{ULID()}", ["--url", valkey.url, "--queue"]
+    async with connect(valkey.url, layout="celery") as backend, connect(valkey.url, layout="list") as other:
+        for i in range(3):
+            await DelayedQueue(backend, name).schedule(b"%d" % i, delay=60)
+        expected = "3 of its jobs wait by the layout 'celery': give --layout celery"
+        session.opened = valkey.url, "list"
+        await near.say_if_quiet(other, [name, f"{name[:-1]}*", "nothing-of-it-*"], 30)
+        one, pattern, none = (record.getMessage() for record in caplog.records)
+        assert one.startswith(f"nothing has come to queue {name!r} in 30 s")
+        assert expected in one
+        assert f"by the layout 'celery' there are {name!r}: give --layout celery" in pattern
+        assert "no queue matches 'nothing-of-it-*' after 30 s; the store has" in none
+        session.opened = "", None
+        lease = await other.lock(name, "h", 5_000)
+        assert isinstance(lease, Lease)
+        assert f"did you mean {name!r}" not in await near.hint(other, name), "a name that its own lock has put there"
+        await other.unlock(lease)
+        caplog.clear()
+        session.opened = valkey.url, "celery"
+        await near.say_if_quiet(backend, [name, f"{name[:-1]}*"], 30)
+        assert not caplog.records, "its jobs wait"
+    for command in ("inspect", "doctor"):
+        answer = await asyncio.to_thread(promoter, command, *where, name, "--layout", "list")
+        assert expected in answer.stdout + answer.stderr
+    answer = await asyncio.to_thread(promoter, "inspect", *where, name)
+    assert expected in answer.stderr
+
+
+async def test_waiting_jobs_are_copied_from_one_layout_to_another(valkey):
+    name = f"q-{ULID()}"
+    async with connect(valkey.url, layout="celery") as backend, connect(valkey.url, layout="list") as other:
+        await DelayedQueue(backend, name).schedule(b"payload", delay=60, job_id="a")
+        both = ["copy", "--from", valkey.url, "--to", valkey.url, "--queue", name, "--from-layout", "celery"]
+        done = await asyncio.to_thread(promoter, *both, "--to-layout", "list:key=elsewhere")
+        assert "1 jobs: 1 new" in done.stdout, done.stderr
+        assert (await DelayedQueue(other, name).get("a")).data() == b"payload"
+        same = await asyncio.to_thread(promoter, *both, "--to-layout", "celery:key=elsewhere")
+        assert (same.returncode, "the same queue of the same store" in same.stderr) == (2, True)
+        wrong = await asyncio.to_thread(promoter, *both, "--to-layout", "lst")
+        assert "did you mean 'list'?" in wrong.stderr

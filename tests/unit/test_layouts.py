@@ -40,6 +40,9 @@ OUR_ACL = Path(__file__).parents[2] / "docs/reference/wire-format.md"
         ("stream:key=promoter-stream:{q}:delayed", "is among its own keys"),
         ("list:side=up", "side must be left or right, not 'up'"),
         ("celery:key=a,side=left", "no option 'side'"),
+        ("celery:priority=high", "priority must be a number from 0 to 9, not 'high'"),
+        ("celery:priority=10", "priority must be a number from 0 to 9, not '10'"),
+        ("celery:priority=3,key=a", "give either key= or priority="),
     ],
 )
 async def test_what_cannot_work_is_said_in_one_line(text, message):
@@ -108,6 +111,13 @@ def test_a_cluster_needs_the_target_in_the_slot_of_the_queue(key, fits):
     else:
         with pytest.raises(ConfigError, match="in a cluster the target .* must be in the slot of the queue's keys"):
             RespBackend(Clustered(), layout=layout)
+
+
+@pytest.mark.parametrize("name", ["stream", "list", "faststream", "faststream-list", "taskiq", "taskiq-list", "celery"])
+def test_every_outward_layout_fits_a_cluster_by_default_and_refuses_a_target_in_another_slot(name):
+    assert Registry().layout(name).one_slot
+    assert not Registry().layout(f"{name}:key=elsewhere").one_slot
+    assert Registry().layout(f"{name}:key=prefix:{{{{queue}}}}").one_slot
 
 
 def test_keys_of_layouts_differ_so_that_no_promoter_takes_jobs_of_another_layout():

@@ -83,7 +83,10 @@ async def test_a_queue_takes_a_serializer_by_its_name_in_a_registry(backend):
 @pytest.mark.parametrize(
     ("serializer", "message"),
     [
-        ("msgpak", r"unknown serializer 'msgpak'; did you mean 'msgpack'\? Choices: json, msgpack, msgspec, pyd"),
+        (
+            "msgpak",
+            r"unknown serializer 'msgpak'; did you mean 'msgpack'\? Choices: faststream, json, msgpack, msgspec, pyd",
+        ),
         (Shouting, "Shouting is a class; pass an object of it"),
         (5, "must be a name or an object with dumps and loads, not a int"),
     ],

@@ -1,0 +1,172 @@
+"""`promoter demo --layout`: a framework's own delay and Promoter's, at once, with its real consumers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from promoter_core import ConfigError, DelayedQueue, PluginError, connect
+from promoter_demo.servers import embedded, promoters
+
+JOBS, SECONDS = 60, 12.0
+LEAD_S = 6.0  # until the first job is due, for schedulers to start
+LATE_S = 20.0  # after the last one was
+
+# By layout: the class, and what installs the modules that it needs.
+FRAMEWORKS = {
+    "celery": ("promoter_layouts.demos.celery:CeleryDemo", "celery"),
+    "faststream": ("promoter_layouts.demos.faststream:FastStreamDemo", "faststream[redis]"),
+    "taskiq": ("promoter_layouts.demos.taskiq:TaskiqDemo", "taskiq-redis"),
+}
+
+
+class Framework(Protocol):
+    """A framework to compare with; an object is for one database of the server."""
+
+    title: str  # with the version
+    queue: str  # of the framework, and of Promoter
+    own: str  # what delays a job in the framework itself; empty when nothing does
+    note: str  # what a reader should know, below the table
+
+    def consuming(self, arrived: Callable[[int, float], None]) -> AbstractAsyncContextManager[None]:
+        """Run a consumer that calls `arrived` with a job's number and the time; ready at the entry."""
+        ...
+
+    async def delay(self, number: int, due: datetime) -> None:
+        """Schedule a job by the framework's own means."""
+        ...
+
+    async def begin(self) -> None:
+        """All jobs are scheduled: start the framework's scheduler, where it runs apart from the consumer."""
+        ...
+
+    async def hand_over(self, queue: DelayedQueue, number: int, due: datetime) -> None:
+        """Schedule a job for Promoter. In place, that is `delay`, and the queue is not used."""
+        ...
+
+
+@dataclass
+class Run:
+    """One way to schedule, and what arrived."""
+
+    by: str
+    due_s: dict[int, float] = field(default_factory=dict)
+    late_ms: dict[int, float] = field(default_factory=dict)
+    seen: Counter[int] = field(default_factory=Counter)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def arrived(self, number: int, at_s: float) -> None:
+        self.seen[number] += 1
+        self.late_ms.setdefault(number, (at_s - self.due_s.get(number, at_s)) * 1_000)
+        if not self.lost:
+            self.complete.set()
+
+    @property
+    def lost(self) -> int:
+        return len(self.due_s.keys() - self.seen.keys())
+
+    @property
+    def twice(self) -> int:
+        return sum(1 for n in self.seen.values() if n > 1)
+
+    @property
+    def early(self) -> int:
+        return sum(1 for ms in self.late_ms.values() if ms < -1)  # two clocks' reading of one machine's time
+
+    @property
+    def good(self) -> bool:
+        return bool(self.due_s) and not (self.lost or self.twice or self.early)
+
+
+def framework(layout: str) -> Callable[[str], Framework]:
+    """The class for a layout. Raises ConfigError for a layout without a demo, PluginError for missing modules."""
+    if layout not in FRAMEWORKS:
+        near = get_close_matches(layout, FRAMEWORKS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"there is no demo of a layout {layout!r}{hint} Choices: {', '.join(sorted(FRAMEWORKS))}")
+    target, install = FRAMEWORKS[layout]
+    module, _, name = target.partition(":")
+    try:
+        found: Callable[[str], Framework] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as exc:
+        raise PluginError(f"the demo of {layout} needs the module {exc.name}: pip install '{install}'") from None
+    return found
+
+
+async def side_by_side(layout: str, jobs: int, seconds: float, console: Console) -> bool:
+    """Run it, and print the table. False when Promoter's jobs did not all arrive once and in time."""
+    make = framework(layout)
+    with embedded() as url:
+        theirs, ours = make(f"{url}/0"), make(f"{url}/1")
+        runs = [Run(theirs.own), Run("Promoter")] if theirs.own else [Run("Promoter")]
+        async with AsyncExitStack() as stack:
+            if theirs.own:
+                await stack.enter_async_context(theirs.consuming(runs[0].arrived))
+            await stack.enter_async_context(ours.consuming(runs[-1].arrived))
+            await stack.enter_async_context(_promoting(f"{url}/1", layout, ours.queue))
+            backend = await stack.enter_async_context(connect(f"{url}/1", layout=layout))
+            queue = DelayedQueue(backend, ours.queue)
+            console.print(f"{jobs} jobs, due over {seconds:g} s, for each of: {', '.join(run.by for run in runs)}")
+            chance, start_s = random.Random(1), time.time() + LEAD_S + jobs / 100  # noqa: S311  # traffic, not secrets
+            for number in range(jobs):
+                due_s = round(start_s + chance.random() * seconds, 3)
+                due = datetime.fromtimestamp(due_s, UTC)
+                for run in runs:
+                    run.due_s[number] = due_s
+                await ours.hand_over(queue, number, due)
+                if theirs.own:
+                    await theirs.delay(number, due)
+            if theirs.own:
+                await theirs.begin()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(start_s + seconds + LATE_S - time.time()):
+                    await asyncio.gather(*(run.complete.wait() for run in runs))
+            await asyncio.sleep(1.0)  # anything that should not be there
+    _show(console, ours, runs)
+    return runs[-1].good
+
+
+@contextlib.asynccontextmanager
+async def _promoting(url: str, layout: str, queue: str) -> AsyncIterator[None]:
+    async with promoters(url, queue, ("promoter-1",), "--layout", layout):
+        yield
+
+
+def _show(console: Console, demo: Framework, runs: list[Run]) -> None:
+    table = Table(title=f"{demo.title}: from the due time to the consumer", title_justify="left")
+    for name, justify in (("scheduled by", "left"), *((n, "right") for n in _cells(runs[0]))):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for run in runs:
+        table.add_row(run.by, *_cells(run).values())
+    console.print(table)
+    if len(runs) > 1 and (theirs := _at(runs[0], 0.5)) > 0 < _at(runs[1], 0.5):
+        times = theirs / _at(runs[1], 0.5)
+        if times > 1.5:
+            console.print(f"At the median, jobs run {times:.3g} times as late without Promoter.")
+    if demo.note:
+        console.print(demo.note, style="dim")
+
+
+def _cells(run: Run) -> dict[str, str]:
+    counts: dict[str, Any] = {"lost": run.lost, "twice": run.twice, "early": run.early}
+    cells = {"ran": f"{len(run.seen):,}"}
+    cells |= {name: f"[{'red' if n else 'green'}]{n}[/]" for name, n in counts.items()}
+    return cells | {name: f"{_at(run, at):,.1f} ms" for name, at in (("p50", 0.5), ("p90", 0.9), ("max", 1.0))}
+
+
+def _at(run: Run, quantile: float) -> float:
+    late = sorted(run.late_ms.values())
+    return late[min(int(len(late) * quantile), len(late) - 1)] if late else 0.0

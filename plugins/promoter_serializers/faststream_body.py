@@ -1,0 +1,30 @@
+"""`FastStreamSerializer`: bodies as a FastStream subscriber reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promoter_core.spi import ConfigError
+from promoter_serializers.json_text import JsonSerializer
+from promoter_serializers.raw_bytes import RawSerializer
+
+_JSON, _RAW = JsonSerializer(), RawSerializer()
+
+
+class FastStreamSerializer:
+    """Bytes as they are, among them messages that FastStream has made; all other data as JSON text."""
+
+    name = "faststream"
+
+    def dumps(self, data: Any) -> bytes:
+        """Raises as `JsonSerializer.dumps` does."""
+        return (_RAW if isinstance(data, bytes | bytearray | memoryview) else _JSON).dumps(data)
+
+    def loads(self, payload: bytes, type: Any = None) -> Any:
+        """Read JSON text; bytes that are none stay as they are."""
+        if type is not None:
+            raise ConfigError("faststream gives plain data or bytes and takes no type=: read bytes with FastStream")
+        try:
+            return _JSON.loads(payload)
+        except ValueError:
+            return payload
