@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Old and new versions of redis-py that `make test` runs against, beside the one in the environment.
 REDIS_PY := 5.0.8 8.1.0
-# The tests wait more than they work. A file's tests stay together, and share its servers.
-WORKERS := 4
+# The tests wait more than they work. tests/spread.py says which stay together on one worker and share its servers.
+WORKERS := 6
 
 .PHONY: demo test test-interpreters test-redis-py coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
 
@@ -13,7 +13,7 @@ demo: $(VENV)/.ready
 	$(BIN)/promoter demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 # On the other supported versions of Python that are installed here.
 test-interpreters: $(VENV)/.ready
@@ -22,16 +22,19 @@ test-interpreters: $(VENV)/.ready
 # With one version of redis-py in the environment, as CI does for each: REDIS_PY_VERSION=5.0.8
 test-redis-py: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$(REDIS_PY_VERSION) redis==$(REDIS_PY_VERSION)
-	PYTHONPATH=$(abspath $(VENV))/redis-py/$(REDIS_PY_VERSION) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) tests/unit tests/contract tests/plugins
+	PYTHONPATH=$(abspath $(VENV))/redis-py/$(REDIS_PY_VERSION) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(PYTEST_ARGS) tests/unit tests/contract tests/plugins
 
 # The suite with its coverage, which has a floor in pyproject.toml.
 coverage: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+TYPED_TESTS := tests/*.py tests/contract/*.py tests/packaging tests/plugins/receivers.py tests/plugins/alert_series.py tests/apps/conftest.py tests/server/bench.py tests/server/conftest.py tests/unit/conftest.py tests/unit/distributions.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(TYPED_TESTS)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/check_file_length.py
 	$(BIN)/codespell

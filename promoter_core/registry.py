@@ -324,12 +324,12 @@ def connect(
     Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
     when the store cannot be reached, PermanentError when it refuses us.
     """
-    return (registry or Registry()).connect(url, credentials=credentials, clock=clock, layout=layout)
+    return (registry or installed()).connect(url, credentials=credentials, clock=clock, layout=layout)
 
 
 @cache
 def installed() -> Registry:
-    """The registry of this process, for names that are given where no registry can be."""
+    """The registry of this process: installed plugins are looked for once."""
     return Registry()
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.postgres import PostgresServer, binaries
 from tests.servers import Server, find, required, wanted
 
+pytest_plugins = ["tests.spread"]
+
 # The machine may be busy: no example has to end within a time, and the caches of modules make the first ones slow.
 # A change is judged by the same examples each time; HYPOTHESIS_PROFILE=search looks for new ones (`make soak` does).
 UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -85,17 +87,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if backend is not None:
         callspec = getattr(item, "callspec", None)
         server = callspec.params.get("any_server") if callspec else None
-        server = server or getattr(item.cls, "matrix_server", "–")
+        server = server or getattr(getattr(item, "cls", None), "matrix_server", "–")
         outcome.get_result().user_properties.append((MATRIX, [backend, server]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    cell = next((tuple(value) for name, value in report.user_properties if name == MATRIX), None)
+    cell: Any = next((value for name, value in report.user_properties if name == MATRIX), None)
     if cell is None or (report.when != "call" and report.passed):
         return
+    cell = tuple(cell)
     _results[cell][report.outcome] += 1
     if report.skipped:
-        _skips[cell][str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+        reason: Any = report.longrepr
+        _skips[cell][str(reason[2]).removeprefix("Skipped: ")] += 1
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 
 class Link:
@@ -108,7 +109,7 @@ class Proxy:
         """The connections that there are die without a word: all, or those from these ports of ours. New ones pass."""
         for writer in self._writers:
             if not ports or writer.get_extra_info("sockname")[1] in ports:
-                writer.transport.pause_reading()
+                cast("asyncio.Transport", writer.transport).pause_reading()
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ BINARIES: dict[str, Callable[[], str]] = {
     "redis-8.2": _falkordb,
     "redis-7.0": _debian,
 }
+OLDEST_FIRST = ("redis-7.0", "valkey-8.1", "redis-8.2")
 
 
 def required() -> set[str]:
@@ -50,9 +51,17 @@ def required() -> set[str]:
 
 
 def wanted() -> list[str]:
-    """The servers that the kit runs against: all, or PROMOTER_SERVERS=valkey-9.1,redis-8.2"""
-    named = os.environ.get("PROMOTER_SERVERS")
-    return list(BINARIES) if named is None else named.split(",")
+    """The servers that the kit runs against: PROMOTER_SERVERS=valkey-9.1,redis-8.2, or `all`.
+
+    Without it those are the newest and the oldest that is installed; CI runs all.
+    """
+    named = os.environ.get("PROMOTER_SERVERS", "")
+    if named == "all":
+        return list(BINARIES)
+    if named:
+        return named.split(",")
+    newest, *others = BINARIES
+    return [newest, next((name for name in OLDEST_FIRST if find(name)), others[-1])]
 
 
 def find(name: str) -> str | None:

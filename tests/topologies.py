@@ -69,7 +69,7 @@ class Cluster:
         self.servers = []
         for _ in range(count):
             own = {key: value() if callable(value) else value for key, value in more.items()}
-            self.servers.append(Server(name, cluster_port=str(free_port()), **options | own))
+            self.servers.append(Server(name, port=None, cluster_port=str(free_port()), **options | own))
         self.clients = [Redis(port=s.port) for s in self.servers]
         try:
             self._start(replicas, count)

@@ -71,7 +71,7 @@ async def _chasquimq(
                 producer.add(
                     chance.choice(NAMES[:-1]),
                     _body(chance),
-                    delay_ms=int((start_s + chance.random() * seconds - time.time()) * 1000),
+                    delay_ms=max(int((start_s + chance.random() * seconds - time.time()) * 1000), 0),
                     **({"job_id": f"theirs-{i}"} if i % 2 else {}),
                 )
                 for i in some

@@ -11,7 +11,7 @@ from typing import Any
 
 from promoter_core.engine.actions import Decision, Done, Failed, NotReleased, Outcome, Waited
 from promoter_core.engine.machine import State
-from promoter_core.registry import Registry
+from promoter_core.registry import Registry, installed
 from promoter_core.runner.health import Health, served_within_s
 from promoter_core.runner.sink_dispatch import MetricsFanout, SinkQueue
 from promoter_core.settings import PromoterSettings
@@ -57,7 +57,7 @@ class Reporter:
         """`settings` holds for every queue. Raises ConfigError or PluginError when a named sink cannot be made."""
         self._settings = settings
         self._holder_id = holder_id
-        registry = registry or Registry()  # loads nothing before it is asked
+        registry = registry or installed()  # loads nothing before it is asked
         self._clock = clock
         self._metrics = MetricsFanout(
             _sinks("metrics", metrics, registry.metrics_sink, ("on_tick", "on_lock", "on_error"))

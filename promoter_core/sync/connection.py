@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
-from promoter_core.registry import Registry
+from promoter_core.registry import Registry, installed
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import TransientError
@@ -41,7 +41,7 @@ def connect(
     PluginError.
     """
     check_caller()
-    make = (registry or Registry()).backend
+    make = (registry or installed()).backend
     return Connection(partial(make, url, credentials=credentials, clock=clock, layout=layout))
 
 

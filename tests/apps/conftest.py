@@ -20,6 +20,8 @@ def load(name, url, monkeypatch):
     """The module of an application, as for the store at `url`."""
     monkeypatch.setenv("PROMOTER_URL", url)
     spec = importlib.util.spec_from_file_location(name, APPS / f"{name}.py")
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)  # as Django and pydantic look it up
     spec.loader.exec_module(module)

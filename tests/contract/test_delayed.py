@@ -92,11 +92,6 @@ class TestMemory2(VirtuallyDelayed, BackendContract):
     latency_ms = (2.0, 2.0)
 
 
-class TestMemory10(VirtuallyDelayed, BackendContract):
-    matrix_server = "+ 10 ms"
-    latency_ms = (10.0, 10.0)
-
-
 class TestMemory50(VirtuallyDelayed, BackendContract):
     matrix_server = "+ 50 ms"
     latency_ms = (50.0, 50.0)

@@ -7,11 +7,10 @@ import re
 import signal
 import subprocess
 import time
-import venv
 
 import pytest
 
-from tests.packaging.conftest import ROOT, run
+from tests.packaging.conftest import ROOT, environment, run
 
 EXAMPLE = ROOT / "docs/examples/promoter-sqlite"
 pytestmark = pytest.mark.timeout(300)
@@ -19,10 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def bin_(tmp_path_factory, wheel, sqlite_wheel):
-    folder = tmp_path_factory.mktemp("sqlite")
-    venv.create(folder, with_pip=True)
-    run(folder / "bin" / "pip", "install", "-q", f"{wheel}[cli,testing]", sqlite_wheel, cwd=folder)
-    return folder / "bin"
+    return environment(tmp_path_factory.mktemp("sqlite"), f"{wheel}[cli,testing]", sqlite_wheel)
 
 
 @pytest.fixture
@@ -37,9 +33,13 @@ def test_it_is_listed_with_its_own_distribution(bin_, tmp_path):
 
 
 def test_it_passes_the_kit_by_its_url(bin_, tmp_path, url):
+    """A part of the kit: its own tests below run all of it, on the same database."""
     kit = ["-m", "pytest", "-q", "--pyargs", "promoter_core.testing.conformance.by_url", "--promoter-url", url]
-    done = run(bin_ / "python", *kit, cwd=tmp_path)
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 100
+    part = ["kit_lock", "kit_scheduling", "kit_promotion", "kit_cancellation", "kit_identity", "kit_management"]
+    done = run(bin_ / "python", *kit, "-k", " or ".join(part), cwd=tmp_path)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed
+    assert int(passed[1]) >= 100
     assert "failed" not in done.stdout
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import venv
 import zipfile
 
 import pytest
 
-from tests.packaging.conftest import ROOT, run
+from tests.packaging.conftest import ROOT, environment, run
 
 
 def test_the_wheel_holds_each_package_under_its_import_name(wheel):
@@ -58,9 +57,7 @@ def test_without_extras_a_missing_driver_or_command_line_says_how_to_get_it(empt
 
 @pytest.mark.timeout(300)
 def test_with_the_cli_extra_plugins_lists_everything_and_what_is_missing(wheel, tmp_path):
-    venv.create(tmp_path / "env", with_pip=True)
-    bin_ = tmp_path / "env" / "bin"
-    run(bin_ / "pip", "install", "-q", f"{wheel}[cli]", cwd=tmp_path)
+    bin_ = environment(tmp_path / "env", f"{wheel}[cli]")
     listed = " ".join(run("env", "COLUMNS=250", bin_ / "promoter", "plugins", cwd=tmp_path).stdout.split())
     for url in ("memory://", "redis://", "embedded://", "fake://"):
         assert url in listed

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.server
 def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
     files = (*(f"server/test_{name}.py" for name in WHOLE), "server/test_cluster_faults.py", "contract/test_redis.py")
     here = [str(ROOT / "tests" / f) for f in files]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", *here]
-    command += ["--dist", "loadfile"]  # they wait more than they work
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *here]
+    command += ["--dist", "loadscope"]  # they wait more than they work
     chosen = (*(f"test_{name}" for name in WHOLE), "(whole_cluster and not glide)", "(RedisPy and valkey-9.1)")
     command += ["-k", " or ".join(chosen)]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"PROMOTER_SERVERS": "valkey-9.1"}
     path = (FOLDER / version, ROOT, ROOT / "backends", ROOT / "plugins")  # of this tree, whichever is installed
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path))}
     shown = subprocess.run(

@@ -186,13 +186,13 @@ def run_alone(*arguments, code="", **options):
 
 
 def test_a_signal_during_the_start_ends_it_quietly(server):
-    """At any moment of the imports: nothing is held yet."""
+    """At any moment of the imports, however long they take: nothing is held yet."""
     codes = []
-    for i in range(12):
+    while len(codes) < 12 or (codes[-1] != 0 and len(codes) < 60):
         with contextlib.ExitStack() as stack:
             process = run_alone("--url", server.url, "-q", "q")
             stack.callback(process.stderr.close)
-            time.sleep(0.1 + i * 0.05)
+            time.sleep(0.1 + len(codes) * 0.05)
             codes.append(ends_in_time(process))
             assert "Traceback" not in process.stderr.read()
     assert set(codes) <= {0, -signal.SIGTERM}, "by the signal itself while Python starts"

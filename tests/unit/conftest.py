@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from promoter_core import DelayedQueue
+from promoter_core.registry import installed
 from promoter_core.testing import VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
@@ -37,9 +38,11 @@ def queue(backend, clock):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder on sys.path in which distributions can be installed."""
+    installed.cache_clear()
     monkeypatch.syspath_prepend(str(tmp_path))
     modules = set(sys.modules)
     yield tmp_path
+    installed.cache_clear()
     for name in set(sys.modules) - modules:
         if name.startswith("plug_"):
             del sys.modules[name]

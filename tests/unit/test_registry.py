@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import types
+from importlib import metadata
 
 import pytest
 
-from promoter_core import ConfigError, PluginError, Registry
+from promoter_core import ConfigError, PluginError, Registry, connect, sync
 from promoter_core.spi import BackendSpec
 from tests.unit.distributions import GOOD, Plugin, install
 
@@ -26,6 +28,17 @@ def test_a_third_partys_plugin_is_found_the_same_way(site):
     assert registry.backend("toy://host/path").path == "/path"
     sink = registry.event_sink("box:size=3,colour=blue")
     assert (sink.size, sink.colour) == ("3", "blue")
+
+
+async def test_a_process_looks_for_plugins_once_however_often_it_connects(site, monkeypatch):
+    looks = []
+    entry_points = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda **given: looks.append(given) or entry_points(**given))
+    for _ in range(3):
+        async with connect("memory://"):
+            pass
+        await asyncio.to_thread(lambda: sync.connect("memory://").close())
+    assert looks == [{"group": "promoter"}]
 
 
 def test_a_plugin_that_fails_to_import_is_a_warning(site, caplog):

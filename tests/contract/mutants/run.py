@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ MODULES = (
     replacing,
     races,
 )
-MUTANTS = {
+MUTANTS: dict[str, Any] = {
     name: cls
     for module in MODULES
     for name, cls in inspect.getmembers(module, inspect.isclass)
