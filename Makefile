@@ -43,6 +43,7 @@ lint: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(BIN)/python docs/reference/render_spi.py --check
 	$(BIN)/python docs/reference/render_api.py --check
+	$(BIN)/python docs/reference/render_configuration.py --check
 	$(BIN)/python -m sphinx -q -n -W --keep-going -d build/doctrees docs build/site
 	@echo "open build/site/index.html"
 

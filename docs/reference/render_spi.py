@@ -92,7 +92,7 @@ def render() -> str:
 
 
 def defined(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    """What a module defines, in order."""
+    """Yield what a module defines, in order."""
     for node in tree.body:
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):

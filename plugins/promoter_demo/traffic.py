@@ -71,7 +71,8 @@ async def _chasquimq(
                 producer.add(
                     chance.choice(NAMES[:-1]),
                     _body(chance),
-                    delay_ms=max(int((start_s + chance.random() * seconds - time.time()) * 1000), 0),
+                    # On a slow machine the time may have passed; with 0 it would go past the set of delayed jobs.
+                    delay_ms=max(int((start_s + chance.random() * seconds - time.time()) * 1000), 1),
                     **({"job_id": f"theirs-{i}"} if i % 2 else {}),
                 )
                 for i in some

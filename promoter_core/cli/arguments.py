@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
+from promoter_core import ConfigError
+from promoter_core.cli import session
+
 Function = Callable[..., Any]
 
 PLAIN = {"envvar", "help", "metavar", "show_default"}  # arguments of an option that change nothing of its values
@@ -33,6 +36,18 @@ class Option(Declared):
     """An option of a command."""
 
 
+class ConfigFile(Option):
+    """An option that names a file. `read(path, known)` returns its values by the names of options."""
+
+    def __init__(self, *names: str, read: Callable[[str, Mapping[str, Known]], dict[str, Any]], **more: Any) -> None:
+        super().__init__(*names, **more)
+        self.read = read
+
+
+class TyperOnly(Option):
+    """A flag for which the command line is left to typer."""
+
+
 class Argument(Declared):
     """An argument of a command, by its place."""
 
@@ -46,7 +61,10 @@ def for_typer(function: Function) -> Function:
         kind, declared = _declared(hint)
         if declared is not None:
             make: Any = typer.Option if isinstance(declared, Option) else typer.Argument
-            hints[name] = Annotated[kind, make(*declared.names, **declared.more)]
+            more = dict(declared.more)
+            if isinstance(declared, ConfigFile):  # eager: it is read before defaults are looked up
+                more |= {"callback": _from_file(declared, function), "is_eager": True}
+            hints[name] = Annotated[kind, make(*declared.names, **more)]
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
@@ -57,6 +75,24 @@ def for_typer(function: Function) -> Function:
     command.__annotations__ = hints
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _from_file(declared: ConfigFile, function: Function) -> Function:
+    """Put the file's values between the environment and the defaults, where typer looks for them."""
+
+    def use(ctx: Any, path: Any) -> Any:
+        session.source_of = ctx.get_parameter_source
+        if path is not None and not ctx.resilient_parsing:
+            ctx.default_map = declared.read(path, options_of(function))
+        return path
+
+    return use
+
+
+def options_of(function: Function) -> dict[str, Known]:
+    """The options of a command's function, by the names of its parameters."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {name: Known(hints[name]) for name in inspect.signature(function).parameters}
 
 
 def parse_plain(function: Function, words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any] | None:
@@ -72,10 +108,10 @@ class _NotPlain(Exception):
 
 
 def _parse(function: Function, words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    hints = typing.get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters
-    known = {name: _Known(hints[name]) for name in parameters}
+    known = options_of(function)
     flags, texts = _read(words, known)
+    stored = _stored(texts, known, environ)
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         option = known[name]
@@ -84,13 +120,28 @@ def _parse(function: Function, words: Sequence[str], environ: Mapping[str, str])
             values[name] = flags[name]
         elif name in texts or in_environment:
             values[name] = option.value(texts.get(name) or option.split(in_environment or ""))
+        elif name in stored:
+            value = stored[name]
+            values[name] = option.kind(value) if issubclass(option.kind, Enum) else value
         else:
             values[name] = parameter.default
             _sure(parameter.default is not inspect.Parameter.empty)
     return values
 
 
-def _read(words: Sequence[str], known: Mapping[str, _Known]) -> tuple[dict[str, bool], dict[str, list[str]]]:
+def _stored(texts: Mapping[str, list[str]], known: Mapping[str, Known], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The values of the file that is named, if one is. Typer repeats the error of one that cannot be used."""
+    for name, option in known.items():
+        path = texts.get(name, [environ.get(option.variable, "")])[0]
+        if isinstance(option.declared, ConfigFile) and (path or name in texts):
+            try:
+                return option.declared.read(path, known)
+            except ConfigError:
+                raise _NotPlain from None
+    return {}
+
+
+def _read(words: Sequence[str], known: Mapping[str, Known]) -> tuple[dict[str, bool], dict[str, list[str]]]:
     """The flags that the words set, and the texts they give to the other options."""
     meant = {word: (name, on) for name, option in known.items() for word, on in option.words.items()}
     flags: dict[str, bool] = {}
@@ -100,6 +151,7 @@ def _read(words: Sequence[str], known: Mapping[str, _Known]) -> tuple[dict[str, 
         start, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
         _sure(start in meant)
         name, on = meant[start]
+        _sure(not isinstance(known[name].declared, TyperOnly))
         if known[name].kind is bool:
             _sure(not equals and name not in flags)
             flags[name] = on
@@ -112,11 +164,12 @@ def _read(words: Sequence[str], known: Mapping[str, _Known]) -> tuple[dict[str, 
     return flags, texts
 
 
-class _Known:
+class Known:
     """An option: its words, and how its values are read."""
 
     def __init__(self, hint: Any) -> None:
         kind, option = _declared(hint)
+        self.declared = option
         self.words: dict[str, bool] = {}  # False for that which turns a flag off
         self.variable = ""
         if isinstance(option, Option):

@@ -22,9 +22,10 @@ VARIABLE = "_PROMOTER_COMPLETE"
 OPTIONS = {
     "": "--debug --version --help",
     "run": (
-        "--url= *--queue/-q= --layout= --until-idle --poll-interval-ms= --batch= --max-tick-ms= --lock-ttl-ms= "
-        "--holder-id= --max-stream-len= --overflow=hold,trim --events/--no-events *--metrics= *--event-sink= "
-        "--connect-timeout= --http= --store-metrics --uvloop --log-format=text,json --help"
+        "--url= *--queue/-q= --layout= --config= --print-config --until-idle --poll-interval-ms= --batch= "
+        "--max-tick-ms= --lock-ttl-ms= --follower-poll-ms= --holder-id= --max-stream-len= --overflow=hold,trim "
+        "--events/--no-events --events-max-stream-len= *--metrics= *--event-sink= --connect-timeout= --http= "
+        "--store-metrics --uvloop --log-format=text,json --help"
     ),
     "schedule": (
         "--url= --queue/-q= --delay= --at= --name= --id= --on-repeat=keep,replace,extend,error --keep-id-for= "

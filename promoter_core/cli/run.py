@@ -21,8 +21,8 @@ from promoter_core import (
     Runner,
     TransientError,
 )
-from promoter_core.cli import logs, options, session
-from promoter_core.cli.arguments import Option
+from promoter_core.cli import config_file, logs, options, session
+from promoter_core.cli.arguments import ConfigFile, Option, TyperOnly
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
 from promoter_core.spi import FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
 
@@ -52,7 +52,23 @@ def run(
         ),
     ],
     layout: options.Layout = None,
-    until_idle: Annotated[bool, Option("--until-idle", help="End when nothing is due any more.")] = False,
+    config: Annotated[
+        str | None,
+        ConfigFile(
+            "--config",
+            read=config_file.read,
+            envvar="PROMOTER_CONFIG",
+            metavar="FILE",
+            help="A TOML file of these options, for those that neither the command line nor the environment gives.",
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        TyperOnly("--print-config", help="Print all options as TOML, with where each is from, and end."),
+    ] = False,
+    until_idle: Annotated[
+        bool, Option("--until-idle", envvar="PROMOTER_UNTIL_IDLE", help="End when nothing is due any more.")
+    ] = False,
     poll_interval_ms: Annotated[
         int,
         Option(
@@ -73,6 +89,14 @@ def run(
     lock_ttl_ms: Annotated[
         int, Option("--lock-ttl-ms", envvar="PROMOTER_LOCK_TTL_MS", help="The leader's lease.")
     ] = 5_000,
+    follower_poll_ms: Annotated[
+        int,
+        Option(
+            "--follower-poll-ms",
+            envvar="PROMOTER_FOLLOWER_POLL_MS",
+            help="A follower looks at the lock at least this often.",
+        ),
+    ] = 2_000,
     holder_id: Annotated[
         str | None,
         Option(
@@ -89,13 +113,31 @@ def run(
     events: Annotated[
         bool, Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write `waiting` events.")
     ] = True,
+    events_max_stream_len: Annotated[
+        int,
+        Option(
+            "--events-max-stream-len",
+            envvar="PROMOTER_EVENTS_MAX_STREAM_LEN",
+            help="Entries in the events stream; the oldest are trimmed.",
+        ),
+    ] = 100_000,
     metrics: Annotated[
         list[str] | None,
-        Option("--metrics", metavar="NAME[:k=v,…]", help="A metrics sink; give it again for more."),
+        Option(
+            "--metrics",
+            envvar="PROMOTER_METRICS",
+            metavar="NAME[:k=v,…]",
+            help="A metrics sink; give it again for more.",
+        ),
     ] = None,
     event_sink: Annotated[
         list[str] | None,
-        Option("--event-sink", metavar="NAME[:k=v,…]", help="An event sink; give it again for more."),
+        Option(
+            "--event-sink",
+            envvar="PROMOTER_EVENT_SINK",
+            metavar="NAME[:k=v,…]",
+            help="An event sink; give it again for more.",
+        ),
     ] = None,
     connect_timeout: Annotated[
         float,
@@ -124,6 +166,7 @@ def run(
     ] = LogFormat.TEXT,
 ) -> None:
     """Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."""
+    given = dict(locals())
     logs.set_up_logging(log_format)
     if len(set(queue)) < len(queue):
         raise ConfigError("the same --queue is given twice")
@@ -142,7 +185,9 @@ def run(
         max_stream_len=max_stream_len,
         overflow=overflow,
         lock_ttl_ms=lock_ttl_ms,
+        follower_poll_ms=follower_poll_ms,
         events=events,
+        events_max_stream_len=events_max_stream_len,
     )
     for name in queue:
         check_queue_name(name)
@@ -150,6 +195,9 @@ def run(
     registry = session.registry()
     backend = registry.backend(url, layout=layout)
     session.opened = url, layout
+    if print_config:
+        config_file.show(given)
+        return
 
     async def go() -> None:
         common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}

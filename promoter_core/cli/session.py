@@ -9,7 +9,7 @@ from promoter_core.cli import commands
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from promoter_core import Backend, Registry
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 debug = False  # set by the --debug option
 opened: tuple[str, str | None] = "", None  # the URL and the layout of this command
+source_of: Callable[[str], Any] | None = None  # where typer found the value of an option
 
 
 @cache

@@ -72,7 +72,7 @@ def test_every_setting_is_documented_with_its_default_and_range():
 
 
 def test_every_option_of_run_is_documented():
-    text = page("reference/command-line.md") + page("reference/settings.md")
+    text = page("reference/command-line.md") + page("reference/settings.md") + page("reference/configuration.md")
     from promoter_core.cli import run
 
     for name, parameter in inspect.signature(run.run).parameters.items():
@@ -305,9 +305,16 @@ def test_an_obligation_that_the_contracts_do_not_state_cannot_be_demanded():
         obliges("Backend.cancel", "its id is free again", False, seen=7)
 
 
-@pytest.mark.parametrize("name", ["use-with-fastapi", "use-with-django", "use-with-flask", "use-in-a-script"])
+APPLICATIONS = [
+    *(f"how-to/use-{name}" for name in ("with-fastapi", "with-django", "with-flask", "in-a-script")),
+    "tutorial/own-consumer",
+    "tutorial/taskiq-application",
+]
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_page_on_an_application_quotes_it_word_for_word(name):
-    text = page(f"how-to/{name}.md")
+    text = page(f"{name}.md")
     (file,) = set(re.findall(r"\(\.\./examples/(apps/\w+\.py)\)", text))
     code = (ROOT / "docs/examples" / file).read_text()
     quoted = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "import " not in block]

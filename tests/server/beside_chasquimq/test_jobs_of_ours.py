@@ -6,11 +6,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from redis.asyncio import Redis
 
-from promoter_core import unpack_envelope
+from promoter_core import DelayedQueue, connect, unpack_envelope
 from promoter_core.spi import CHASQUIMQ
 from tests.leap import leap
-from tests.server.bench import promote
+from tests.server.bench import promote, until
 from tests.server.beside_chasquimq.common import (
     ALREADY_PROMOTED,
     CREATED,
@@ -26,8 +27,10 @@ from tests.server.beside_chasquimq.common import (
     fields_of,
     left_of,
     promoted_by_them,
+    their_promoter,
     waiting,
 )
+from tests.servers import Server, find
 
 pytestmark = pytest.mark.server
 
@@ -175,3 +178,26 @@ async def test_a_job_whose_index_their_promoter_took_is_no_second_one(client, qu
     await client.delete(CHASQUIMQ.keys_of(name).index + b"a")
     assert (await queue.get("a")).data() == unpack_envelope(envelope).data()
     assert await queue.cancel("a") is REMOVED
+
+
+@pytest.mark.parametrize("version", ["valkey-9.1", "redis-8.2"])
+async def test_their_worker_takes_no_job_before_redis_8_6_and_inspect_shows_it(version, name):
+    """As docs/tutorial/chasquimq-worker.md says."""
+    if find(version) is None:
+        pytest.skip(f"{version} is not installed")
+    with Server(version) as server:
+        async with connect(server.url) as backend, Redis.from_url(server.url) as client:
+            queue = DelayedQueue(backend, name)
+            await queue.schedule(1, name="task")
+            async with their_promoter(server, client, name):
+
+                async def tried():
+                    return (await client.info("commandstats")).get("cmdstat_xreadgroup", {}).get("failed_calls", 0) > 2
+
+                await until(tried)
+                stats = await queue.stats()
+                (group,) = stats.groups
+                assert (group.name, group.pending, group.undelivered) == ("default", 0, 1)
+                assert stats.holder.startswith("c-") or stats.holder == "theirs"
+                calls = (await client.info("commandstats"))["cmdstat_xreadgroup"]
+                assert calls["calls"] == calls["failed_calls"]

@@ -1,4 +1,4 @@
-"""What waits: jobs by id, pages of jobs, and counts. Each statement reads ranges of an index."""
+"""Waiting jobs by id, pages of jobs, and counts. Each statement reads ranges of an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits in the file: jobs by id, pages of jobs, counts, and the names of queues. Nothing here changes anything."""
+"""Waiting jobs of the file: by id, pages of jobs, counts, and the names of queues. Nothing here changes anything."""
 
 from __future__ import annotations
 

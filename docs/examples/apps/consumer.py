@@ -1,0 +1,230 @@
+"""Bill orders from the queue `orders`, with redis-py alone: `python consumer.py`. It may be killed at any moment."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from redis import exceptions
+from redis.asyncio import Redis
+from ulid import ULID
+
+from promoter_core import Backoff, DelayedQueue, Envelope, PromoterError, RetriesExhausted, connect, unpack_envelope
+from promoter_core.spi import CHASQUIMQ
+
+URL = os.environ.get("PROMOTER_URL", "redis://localhost:6379")
+DATABASE = os.environ.get("DATABASE", "bills.db")
+QUEUE, GROUP = "orders", "billing"
+STREAM, DLQ = (key.decode() for key in (CHASQUIMQ.keys_of(QUEUE).stream, CHASQUIMQ.keys_of(QUEUE).dlq))
+ME = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"  # never that of a consumer before
+
+JOBS = 8  # at the same time
+IDLE_S = 30.0  # an entry that its consumer has not renewed for so long goes to another one
+DELIVERIES = 5  # of an entry that no consumer has finished: then it is taken for one that kills them
+GRACE_S = 10.0  # for jobs under way, after SIGTERM
+FORGET_S = 3600.0  # a consumer with nothing pending that has been silent for so long leaves the group
+BACKOFF = Backoff.exponential(1, factor=2, max=300, jitter=1, max_attempts=5)
+
+AWAY = (exceptions.ConnectionError, exceptions.TimeoutError)
+log = logging.getLogger("consumer")
+tracer = trace.get_tracer("consumer")
+propagator = TraceContextTextMapPropagator()
+
+
+class Hopeless(Exception):
+    """A job that fails the same way however often it runs."""
+
+
+async def work(job: Envelope, order: dict[str, Any]) -> None:
+    """Yours. It may run twice for one job, so it must be harmless to repeat."""
+    if order["total"] <= 0:
+        raise Hopeless(f"order {order['order']} has nothing to pay")
+    await asyncio.to_thread(bill, job.id, order)
+
+
+def bill(job_id: str, order: dict[str, Any]) -> None:
+    """The effect and the job's id are written in one transaction: a second run finds the id, and writes nothing."""
+    with contextlib.closing(sqlite3.connect(DATABASE, timeout=30)) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS bills (job_id TEXT PRIMARY KEY, number INTEGER, total INTEGER)")
+        database.execute("INSERT OR IGNORE INTO bills VALUES (?, ?, ?)", (job_id, order["order"], order["total"]))
+
+
+class Consumer:
+    def __init__(self, client: Redis, orders: DelayedQueue) -> None:
+        self.client, self.orders = client, orders
+        self.running: set[asyncio.Task[None]] = set()
+        self.cursor, self.look_at = "0-0", 0.0  # for entries that other consumers have left
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop`; then finish the jobs under way, and leave the rest to other consumers."""
+        reading, stopping = asyncio.create_task(self.read(stop)), asyncio.create_task(stop.wait())
+        await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await asyncio.wait((reading,), timeout=2)
+        if self.running:
+            await asyncio.wait(self.running, timeout=GRACE_S)
+        for task in (reading, *self.running):
+            task.cancel()  # what is not acknowledged, another consumer gets
+        await asyncio.gather(reading, *self.running, return_exceptions=True)
+        if not await self.client.xpending_range(STREAM, GROUP, "-", "+", 1, consumername=ME):
+            await self.client.xgroup_delconsumer(STREAM, GROUP, ME)  # with entries pending, it would lose them
+        if not reading.cancelled():
+            reading.result()  # raises what ended it
+
+    async def read(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self.step()
+            except AWAY as error:
+                log.warning("the server is away: %s", error)
+                await asyncio.sleep(1)
+            except exceptions.ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                await self.make_group()  # at the start, and after the server lost its data
+
+    async def make_group(self) -> None:
+        with contextlib.suppress(exceptions.ResponseError):  # BUSYGROUP: it is there
+            await self.client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)  # "0": jobs from before, too
+
+    async def step(self) -> None:
+        if time.monotonic() >= self.look_at:
+            await self.take_over()
+        while len(self.running) >= JOBS:
+            await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
+        read = await self.client.xreadgroup(GROUP, ME, {STREAM: ">"}, count=JOBS - len(self.running), block=1000)
+        for entry_id, fields in entries_of(read):
+            self.start(entry_id, fields)
+
+    def start(self, entry_id: bytes, fields: dict[bytes, bytes]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self.deliver(entry_id, fields))
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        return task
+
+    async def take_over(self) -> None:
+        """An entry whose consumer died. It may be what killed it, so it runs alone and takes no other job along."""
+        self.cursor, entries, *_ = await self.client.xautoclaim(
+            STREAM, GROUP, ME, int(IDLE_S * 1000), self.cursor, count=1
+        )
+        for entry_id, fields in entries:
+            if self.running:
+                await asyncio.wait(self.running)
+            pending = await self.client.xpending_range(STREAM, GROUP, entry_id, entry_id, 1)
+            if pending and pending[0]["times_delivered"] > DELIVERIES:
+                await self.dead_letter(entry_id, fields, "poison", f"delivered {DELIVERIES} times, never finished")
+            else:
+                await asyncio.wait((self.start(entry_id, fields),))
+        if not entries and self.cursor in (b"0-0", "0-0"):  # all have been looked at
+            self.look_at = time.monotonic() + IDLE_S / 4
+            await self.forget_the_dead()
+
+    async def forget_the_dead(self) -> None:
+        """Each process has a name that is new, so the group would list them all."""
+        for consumer in await self.client.xinfo_consumers(STREAM, GROUP):
+            if not consumer["pending"] and consumer["idle"] > FORGET_S * 1000:
+                await self.client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
+
+    async def deliver(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        """Run the job of an entry; whatever becomes of it, the entry goes, or stays for another consumer."""
+        try:
+            async with self.kept(entry_id):
+                try:
+                    job = unpack_envelope(fields[b"d"])
+                    order = job.data()
+                    if not isinstance(order, dict):
+                        raise ValueError(f"an order is a mapping, not {type(order).__name__}")
+                except (KeyError, ValueError) as error:
+                    await self.dead_letter(entry_id, fields, "malformed", str(error))
+                    return
+                await self.perform(entry_id, fields, job, order)
+        except Exception:
+            log.exception("entry %s stays pending, and comes again in %g s", entry_id.decode(), IDLE_S)
+
+    async def perform(self, entry_id: bytes, fields: dict[bytes, bytes], job: Envelope, order: dict[str, Any]) -> None:
+        caller = propagator.extract({"traceparent": str(order.get("traceparent", ""))})
+        with tracer.start_as_current_span(f"process {QUEUE}", caller, kind=trace.SpanKind.CONSUMER) as span:
+            try:
+                await work(job, order)
+            except Hopeless as error:
+                span.record_exception(error)
+                await self.dead_letter(entry_id, fields, "hopeless", str(error))
+            except Exception as error:
+                span.record_exception(error)
+                await self.retry(entry_id, fields, job, error)
+            else:
+                await self.done(entry_id)
+
+    async def retry(self, entry_id: bytes, fields: dict[bytes, bytes], job: Envelope, error: Exception) -> None:
+        """Schedule it again, then acknowledge: dying in between leaves both, and neither order loses the job."""
+        here: dict[str, str] = {}
+        propagator.inject(here)
+        name = fields.get(b"n", b"").decode()
+        try:
+            await self.orders.retry(job, name=name, backoff=BACKOFF, traceparent=here.get("traceparent"))
+        except RetriesExhausted as exhausted:
+            await self.dead_letter(entry_id, fields, "retries_exhausted", f"{exhausted}: {error}")
+        else:
+            log.warning("job %s failed, and comes again: %s", job.id, error)
+            await self.done(entry_id)
+
+    async def dead_letter(self, entry_id: bytes, fields: dict[bytes, bytes], reason: str, detail: str) -> None:
+        log.error("entry %s goes to the dead letters: %s: %s", entry_id.decode(), reason, detail)
+        letter = {b"source_id": entry_id, b"reason": reason.encode(), b"detail": detail.encode(), **fields}
+        async with self.client.pipeline(transaction=True) as pipe:
+            await pipe.xadd(DLQ, letter).xack(STREAM, GROUP, entry_id).xdel(STREAM, entry_id).execute()
+
+    async def done(self, entry_id: bytes) -> None:
+        async with self.client.pipeline(transaction=True) as pipe:
+            await pipe.xack(STREAM, GROUP, entry_id).xdel(STREAM, entry_id).execute()
+
+    @contextlib.asynccontextmanager
+    async def kept(self, entry_id: bytes) -> AsyncIterator[None]:
+        """Keep an entry ours while its job runs, however long that takes."""
+        beat = asyncio.create_task(self.keep(entry_id))
+        try:
+            yield
+        finally:
+            beat.cancel()
+
+    async def keep(self, entry_id: bytes) -> None:
+        while True:
+            await asyncio.sleep(IDLE_S / 3)
+            with contextlib.suppress(*AWAY):
+                pending = await self.client.xpending_range(STREAM, GROUP, entry_id, entry_id, 1)
+                if not pending or pending[0]["consumer"] != ME.encode():
+                    return  # we stood still for too long, and another one has it
+                await self.client.xclaim(STREAM, GROUP, ME, 0, [entry_id], justid=True)  # counts as no delivery
+
+
+def entries_of(read: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """A reply of XREADGROUP: a list by RESP2, a dict by RESP3."""
+    for _, entries in read.items() if isinstance(read, dict) else read or ():
+        for entry in entries[0] if entries and isinstance(entries[0], list) else entries:
+            yield entry[0], entry[1]
+
+
+async def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with connect(URL) as backend, Redis.from_url(URL, socket_timeout=10) as client:
+        log.info("consuming %s as %s", QUEUE, ME)
+        await Consumer(client, DelayedQueue(backend, QUEUE)).run(stop)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except (PromoterError, exceptions.RedisError) as error:
+        sys.exit(f"consumer: {error}")
