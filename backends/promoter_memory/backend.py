@@ -190,6 +190,7 @@ class MemoryBackend:
             dlq_len=len(q.streams[StreamName.DLQ].entries),
             holder=held[0] if held else None,
             lease_remaining_ms=held[1] - now_ms if held else None,
+            stream_added=q.streams[StreamName.JOBS].added,
         )
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:

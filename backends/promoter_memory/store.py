@@ -46,6 +46,7 @@ class Stream:
 
     entries: list[StreamEntry] = field(default_factory=list)
     last: tuple[int, int] = (0, 0)
+    added: int = 0  # ever
 
     def add(self, now_ms: int, fields: Mapping[str, bytes]) -> str:
         """Append an entry that keeps `fields`, and return its id."""
@@ -53,6 +54,7 @@ class Stream:
         self.last = ms, sequence = (now_ms, 0) if now_ms > ms else (ms, sequence + 1)
         id = f"{ms}-{sequence}"
         self.entries.append(StreamEntry(id, fields))
+        self.added += 1
         return id
 
     def trim(self, length: int) -> None:

@@ -89,7 +89,7 @@ def members_reply(reply: Any) -> Members:
 
 
 def stats_reply(reply: Any) -> QueueStats:
-    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups, parked]`."""
+    """`[now, depth, due, next due | nil, stream, events, dlq, holder | nil, PTTL, groups, parked, added | nil]`."""
     now_ms, next_due, holder, remaining = _count(_at(reply, 0)), _at(reply, 3), _at(reply, 7), _at(reply, 8)
     next_due = next_due if isinstance(next_due, int) else None
     return QueueStats(
@@ -105,6 +105,7 @@ def stats_reply(reply: Any) -> QueueStats:
         lease_remaining_ms=remaining if isinstance(remaining, int) and remaining >= 0 else None,
         groups=_groups(_at(reply, 9)),
         parked=_count(_at(reply, 10)),
+        stream_added=added if isinstance(added := _at(reply, 11), int) else None,
     )
 
 

@@ -52,6 +52,10 @@ COMMANDS = {
         "Schedule the jobs of a file, unless they are there. Goes on where it was ended.",
     ),
     "copy": ("transfer:copy", "Copy waiting jobs to another store, unless they are there; the source keeps them."),
+    "watch": (
+        "watch:watch",
+        "Watch queues live: depth, lateness, leaders, groups, and what comes; open one to see and change its jobs.",
+    ),
     "inspect": ("inspect:inspect", "Show a queue: depth, due, lag, next due time, streams, and who leads."),
     "exporter": (
         "exporter:exporter",

@@ -56,6 +56,7 @@ OPTIONS = {
         "--url= *--queue/-q= --layout= --listen= --refresh= --max-queues= --queues-per-second= --forget-after= "
         "--log-format=text,json --help"
     ),
+    "watch": "--url= *--queue/-q= --layout= --refresh= --read-only --once --json --help",
     "inspect": "--url= --queue/-q= --layout= --json --help",
     "plugins": "--json --help",
     "doctor": "--url= --queue/-q= --layout= --json --help",

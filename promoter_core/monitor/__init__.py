@@ -7,14 +7,30 @@
         print(queue.name, queue.stats.depth, queue.overdue_s, queue.coming)
 
 `snapshot` looks once. A `Sampler` looks again and again at a bounded pace, and `render` shows what it has as metrics
-for Prometheus. `reading.py` reads one queue, `values.py` has the answers.
+for Prometheus. `future` counts when jobs become due, and a `LatenessProbe` sees how late they are promoted.
+`reading.py` reads one queue, `values.py` has the answers.
 """
 
 from __future__ import annotations
 
 from promoter_core.monitor.exposition import CONTENT_TYPE, render
+from promoter_core.monitor.horizon import Future, future
+from promoter_core.monitor.lateness import Lateness, LatenessProbe
 from promoter_core.monitor.looking import snapshot
 from promoter_core.monitor.sampler import Sampler
 from promoter_core.monitor.values import Coming, QueueSnapshot, SamplerState, Snapshot
 
-__all__ = ["CONTENT_TYPE", "Coming", "QueueSnapshot", "Sampler", "SamplerState", "Snapshot", "render", "snapshot"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Coming",
+    "Future",
+    "Lateness",
+    "LatenessProbe",
+    "QueueSnapshot",
+    "Sampler",
+    "SamplerState",
+    "Snapshot",
+    "future",
+    "render",
+    "snapshot",
+]

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from promoter_core.monitor.values import Coming, QueueSnapshot
 from promoter_core.spi import (
+    MAX_DUE_MS,
     Backend,
     BackendError,
     Clock,
     ManagementSupport,
     PermanentError,
+    QueueStats,
     TransientError,
     run_within,
 )
@@ -18,10 +20,15 @@ from promoter_core.spi import (
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
-async def read_queue(backend: Backend, had: QueueSnapshot, clock: Clock, timeout_s: float) -> QueueSnapshot:
-    """`had` with what the store says now; or as it was, with the error of this read. Raises nothing."""
+async def read_queue(
+    backend: Backend, had: QueueSnapshot, clock: Clock, timeout_s: float, *, count: bool = True
+) -> QueueSnapshot:
+    """`had` with what the store says now; or as it was, with the error of this read. Raises nothing.
+
+    Without `count`, what comes stays as it was, where it was counted before.
+    """
     try:
-        return await run_within(_read(backend, had, clock), timeout_s)
+        return await run_within(_read(backend, had, clock, count), timeout_s)
     except BackendError as exc:
         error: BackendError = exc
     except TimeoutError:
@@ -31,13 +38,15 @@ async def read_queue(backend: Backend, had: QueueSnapshot, clock: Clock, timeout
     return replace(had, error=error)
 
 
-async def _read(backend: Backend, had: QueueSnapshot, clock: Clock) -> QueueSnapshot:
+async def _read(backend: Backend, had: QueueSnapshot, clock: Clock, count: bool) -> QueueSnapshot:
     stats = await backend.stats(had.name)
     coming = None
     if not isinstance(backend, ManagementSupport):
         pass
-    elif not stats.depth:
+    elif not stats.depth or (stats.next_due_ms or MAX_DUE_MS) > stats.now_ms + DAY_MS:
         coming = Coming(minute=0, hour=0, day=0)
+    elif not count and had.coming is not None:
+        coming = had.coming
     else:
         first_ms = stats.now_ms + 1
         bounds_ms = [first_ms, *(first_ms + ahead for ahead in (MINUTE_MS, HOUR_MS, DAY_MS))]
@@ -52,4 +61,12 @@ async def _read(backend: Backend, had: QueueSnapshot, clock: Clock) -> QueueSnap
         read_s=clock.monotonic(),
         error=None,
         leader_changes=had.leader_changes + changed,
+        added_per_s=None if had.stats is None else _rate(had.stats, stats),
     )
+
+
+def _rate(before: QueueStats, now: QueueStats) -> float | None:
+    if before.stream_added is None or now.stream_added is None:
+        return None
+    passed_ms, added = now.now_ms - before.now_ms, now.stream_added - before.stream_added
+    return added / passed_ms * 1000 if passed_ms > 0 and added >= 0 else None

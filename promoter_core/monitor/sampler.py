@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -40,6 +40,11 @@ EVERY_S = 5.0  # from one pass over the queues to the next
 QUEUES_PER_S = 80  # are read, at most: about 0.6 % of a Redis-protocol server
 FORGET_S = 300.0  # after it last had a job or a leader, a queue that was found goes
 STEP_PAUSE_S = 0.06  # after each step of a search for queues
+LONG_SEARCH = 200  # steps; a search that takes more of them
+LONG_PAUSE_S = 0.2  # pauses longer
+LONG_PASS, LONGER_PASS = 400, 1_600  # queues; with more, what comes is counted in every second read, or every fourth
+SLOWER = 1.25  # times as long between the reads of a longer pass: what no cache holds costs more
+FOCUS = 12  # queues that are read again though the pass is long
 REST = 20.0  # or this many times as long as the step took: a store that is slow is asked less
 LONGEST_REST_S = 5.0
 SEARCH_EVERY_S = 10.0
@@ -54,16 +59,18 @@ class _Known:
     named: bool  # given by name: it stays
     live_s: float  # when it last was found, or had a job or a leader
     tried_s: float = 0.0  # when the last read ended, well or not
+    reads: int = 0
 
 
 class Sampler:
     """Keeps a recent sample of each queue that matches, for whoever asks: asking never waits for the store.
 
     A pass over the queues begins every `every_s` seconds and reads `queues_per_s` a second at most; with more queues
-    than that a pass takes longer, and the store has no more work. A search for queues goes through the whole store, 16
-    small steps a second at most. The first one hurries, so that there is something to see. What fails with a queue is
-    its error alone. A queue that was found, and has had neither jobs nor a leader for `forget_s` seconds, goes;
-    one that was named stays.
+    than that a pass takes longer, and the store has no more work. With more than 400 queues, what comes is counted in
+    every second pass; with more than 1,600 in every fourth, and a fifth fewer are read a second. A search for queues
+    goes through the whole store, 16 small steps a second at most, and 5 where a search takes more than 200 of them. The
+    first one hurries, so that there is something to see. What fails with a queue is its error alone. A queue that was
+    found, and has had neither jobs nor a leader for `forget_s` seconds, goes; one that was named stays.
 
         async with Sampler(backend, ["billing", "mail-*"]).running() as sampler:
             ...
@@ -102,7 +109,10 @@ class Sampler:
         self._known: dict[str, _Known] = {}
         self._shown: dict[str, None] = {}  # in the order in which they came
         self._unled: dict[str, None] = {}  # with jobs that wait; those that were read longest ago first
+        self._focus: tuple[str, ...] = ()
+        self._steps = 0  # of the search before
         self._reached = False
+        self._error: BackendError | None = None
         self._last_read_s: float | None = None
         self._pass_s: float | None = None
         self._discovery_s: float | None = None
@@ -146,6 +156,7 @@ class Sampler:
             rest={pattern: tuple(rest[pattern]) for pattern in sorted(rest)},
             now_s=self._clock.monotonic(),
             reached=self._reached,
+            error=self._error,
             last_read_s=self._last_read_s,
             pass_s=self._pass_s,
             discovery_s=self._discovery_s,
@@ -153,6 +164,13 @@ class Sampler:
             failed_reads=self._failed_reads,
             failed_discoveries=self._failed_discoveries,
         )
+
+    def focus(self, names: Iterable[str]) -> None:
+        """Read these queues every `every_s` seconds, 12 at most, though a pass over all takes longer.
+
+        They take the place of others, so the store has no more work. Queues that are not known do not count.
+        """
+        self._focus = tuple(islice(dict.fromkeys(names), FOCUS))
 
     def unready(self) -> list[str]:
         """Why there is no recent sample, a sentence for each reason; empty when there is one."""
@@ -185,7 +203,7 @@ class Sampler:
         first = True
         while waiting:
             if not first:
-                await self._clock.sleep(self._chunk_s)
+                await self._clock.sleep(self._chunk_s * (SLOWER if len(self._known) > LONGER_PASS else 1))
             first = False
             names = self._urgent()
             while waiting and len(names) < AT_ONCE:
@@ -196,16 +214,21 @@ class Sampler:
             self._pass_s = self._clock.monotonic() - began_s if not waiting else self._pass_s
 
     def _urgent(self) -> list[str]:
-        """Queues with jobs that nobody led, to be looked at again though the pass is long: an alert waits for it."""
+        """Queues to be looked at again though the pass is long: somebody looks at them, or an alert waits for those
+        with jobs that nobody led. Some turns are left for the others.
+        """
         before_s = self._clock.monotonic() - self.every_s
-        names = (name for name in self._unled if (seen := self._known[name].seen).read_s and seen.read_s <= before_s)
-        return list(islice(names, AT_ONCE // 2))
+
+        def old(names: Iterable[str]) -> Iterator[str]:
+            known = (name for name in names if name in self._known)
+            return (name for name in known if (at_s := self._known[name].seen.read_s) and at_s <= before_s)
+
+        names = [*old(self._focus), *islice(old(self._unled), AT_ONCE // 2)]
+        return list(dict.fromkeys(names))[: AT_ONCE - 2]
 
     async def _read(self, names: Sequence[str]) -> bool:
         """Read some queues together. False when the store answered about none of them."""
-        seen = await asyncio.gather(
-            *(read_queue(self._backend, self._known[name].seen, self._clock, self._timeout_s) for name in names)
-        )
+        seen = await asyncio.gather(*(self._read_one(self._known[name]) for name in names))
         now_s, away = self._clock.monotonic(), bool(names)
         for queue in seen:
             if (known := self._known.get(queue.name)) is None:  # dropped meanwhile
@@ -225,6 +248,12 @@ class Sampler:
             self._answered(not away, seen[0].error)
         return not away
 
+    async def _read_one(self, known: _Known) -> QueueSnapshot:
+        known.reads += 1
+        every = 1 if len(self._known) <= LONG_PASS else 2 if len(self._known) <= LONGER_PASS else 4
+        count = known.reads % every == 1 % every or known.seen.name in self._focus
+        return await read_queue(self._backend, known.seen, self._clock, self._timeout_s, count=count)
+
     def _answered(self, does: bool, error: BackendError | None = None) -> None:
         """Keep, and log once, whether the store answers. Some queues that fail together are not yet the store."""
         now_s = self._clock.monotonic()
@@ -232,6 +261,7 @@ class Sampler:
             self._last_read_s = now_s
         elif self._last_read_s is not None and now_s - self._last_read_s < self.every_s:
             return
+        self._error = None if does else error
         if does is not self._reached:
             self._reached = does
             log.log(
@@ -270,10 +300,11 @@ class Sampler:
         """Go through the store once, and read at once what is new."""
         finder: object = self._backend
         assert isinstance(finder, DiscoverySupport)
-        pause_s = STEP_PAUSE_S if rest == REST else 0.0
-        began_s = self._clock.monotonic()
+        longer = self._steps > LONG_SEARCH
+        pause_s = 0.0 if rest != REST else LONG_PAUSE_S if longer else STEP_PAUSE_S
+        began_s, steps = self._clock.monotonic(), 0
         async for page in finder.find_queues(self._globs):
-            took_s = self._clock.monotonic() - began_s
+            took_s, steps = self._clock.monotonic() - began_s, steps + 1
             if not self._known:  # otherwise reads say whether the store answers
                 self._answered(True)
             found = [name for name in dict.fromkeys(page) if can_be_read(name)]
@@ -285,3 +316,4 @@ class Sampler:
                 await self._clock.sleep(self._chunk_s * len(some) / AT_ONCE)
             await self._clock.sleep(min(max(took_s * rest, pause_s), LONGEST_REST_S))
             began_s = self._clock.monotonic()
+        self._steps = steps

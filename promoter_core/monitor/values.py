@@ -28,6 +28,7 @@ class QueueSnapshot:
     read_s: float | None = None  # when `stats` was read, by the reader's monotonic clock
     error: BackendError | None = None  # of the last read; None when it was a good one
     leader_changes: int = 0  # that a sampler has seen: another holder than the time before
+    added_per_s: float | None = None  # entries of the stream, from the read before to this one; None when nothing tells
 
     @property
     def overdue_s(self) -> float:
@@ -67,6 +68,7 @@ class SamplerState:
     rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by the pattern of each
     now_s: float = 0.0  # by the sampler's monotonic clock, as `QueueSnapshot.read_s`
     reached: bool = False  # the store answered the last read
+    error: BackendError | None = None  # why it did not
     last_read_s: float | None = None  # the last good read of any queue; None before it
     pass_s: float | None = None  # how long the last pass over all queues took; None before its end
     discovery_s: float | None = None  # how long the last search for queues took; None before its end, or without

@@ -239,6 +239,7 @@ class QueueStats:
     lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
     groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
     parked: int = 0  # jobs of `depth` that are due after the year 9999, and so never
+    stream_added: int | None = None  # entries that the stream ever had, with those that were trimmed; None: unknown
 
 
 @dataclass(frozen=True, slots=True)

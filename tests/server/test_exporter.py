@@ -13,8 +13,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from promoter_core.monitor import Sampler, snapshot
-from promoter_core.spi import CHASQUIMQ
+from promoter_core.monitor import QueueSnapshot, Sampler, snapshot
+from promoter_core.monitor.reading import read_queue
+from promoter_core.spi import CHASQUIMQ, SystemClock
 from tests.server.test_cli import promoter, running, until
 from tests.server.test_http import get
 from tests.servers import Server, free_port
@@ -78,6 +79,24 @@ async def test_groups_show_what_they_owe(backend, client, keys, name):
     assert (group.name, group.pending, group.undelivered) == ("workers", 1, 1)
     assert abs(seen.stats.now_ms - group.oldest_pending_ms) < 60_000
     assert (seen.stats.stream_len, seen.stats.dlq_len) == (2, 1)
+
+
+@pytest.mark.parametrize("groups", [("workers",), ()])
+async def test_the_rate_of_a_stream_is_known_though_it_is_trimmed(groups, backend, client, keys, name):
+    await client.xadd(keys.stream, {"d": "x"})
+    for group in groups:
+        await client.xgroup_create(keys.stream, group, "0")
+    clock, had = SystemClock(), QueueSnapshot(name=name, pattern=name)
+    before = await read_queue(backend, had, clock, 5)
+    for _ in range(20):
+        await client.xadd(keys.stream, {"d": "x"}, maxlen=5, approximate=False)
+    for group in groups:
+        await client.xreadgroup(group, "one", {keys.stream: ">"}, count=3)
+    await asyncio.sleep(0.2)
+    after = await read_queue(backend, before, clock, 5)
+    passed_s = (after.stats.now_ms - before.stats.now_ms) / 1000
+    assert after.added_per_s == pytest.approx(20 / passed_s)
+    assert after.stats.stream_len == 5
 
 
 async def test_a_key_of_the_wrong_type_is_that_queues_trouble_alone(backend, client, keys, name):

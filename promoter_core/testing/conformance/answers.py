@@ -198,7 +198,7 @@ def _check_stats(s: QueueStats) -> None:
     for field in ("now_ms", "depth", "due", "oldest_pending_lag_ms", "stream_len", "events_len", "dlq_len", "parked"):
         if not _is_count(getattr(s, field)):
             raise AssertionError(f"QueueStats.{field} must be a whole number from 0, not {getattr(s, field)!r}")
-    for field in ("next_due_ms", "lease_remaining_ms"):
+    for field in ("next_due_ms", "lease_remaining_ms", "stream_added"):
         if not _is_int_or_none(getattr(s, field)):
             raise AssertionError(f"QueueStats.{field} must be int or None, not {getattr(s, field)!r}")
     if not isinstance(s.holder, str | None):

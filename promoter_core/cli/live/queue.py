@@ -1,0 +1,305 @@
+"""`QueueScreen`: one queue, its waiting jobs and its dead letters, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Static
+
+from promoter_core import DelayedJob, DelayedQueue, JobError, JobOutcome, PromoterError
+from promoter_core.cli import jobs as jobs_of_cli
+from promoter_core.cli import output
+from promoter_core.cli.live import details, dialogs, frame
+from promoter_core.cli.live.frame import Column
+from promoter_core.cli.live.letters import Letters
+from promoter_core.cli.live.rows import Rows
+from promoter_core.cli.live.source import Source
+from promoter_core.cli.times import parse_when
+from promoter_core.spi import StreamEntry
+
+PAGE = 100  # jobs
+LOOKS = 5  # pages that are read for jobs of a name, until one has some
+JOBS = (
+    Column("due", 16),
+    Column("id", 26),
+    Column("name", 12),
+    Column("tries", 5, True, since=90),
+    Column("data", 0),
+)
+OUTCOMES = {
+    JobOutcome.PROMOTED: "is in the stream now",
+    JobOutcome.REMOVED: "is cancelled",
+    JobOutcome.MOVED: "has another due time",
+    JobOutcome.NOT_FOUND: "waits no more: it was promoted, cancelled or changed meanwhile",
+    JobOutcome.ALREADY_PROMOTED: "waits no more: it was promoted",
+}
+
+
+class QueueScreen(Screen[None]):
+    """An action is for the job that was under the cursor when its key was pressed, wherever that job is since."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,backspace", "back", "back"),
+        Binding("slash", "find", "find"),
+        Binding("d", "letters", "dead letters"),
+        Binding("right_square_bracket", "page(1)", "next page"),
+        Binding("left_square_bracket", "page(-1)", "page before"),
+        Binding("p", "pause", "hold"),
+        Binding("n", "run_now", "run now"),
+        Binding("t", "reschedule", "another time"),
+        Binding("r", "requeue", "put back"),
+        Binding("x", "remove", "cancel"),
+    ]
+
+    def __init__(self, source: Source, queue: str, *, read_only: bool) -> None:
+        super().__init__()
+        self._source, self._read_only = source, read_only
+        self._queue = DelayedQueue(source.backend, queue)
+        self._letters = Letters(source.backend, queue)
+        self._jobs: dict[str, DelayedJob] = {}
+        self._entries: dict[str, StreamEntry] = {}
+        self._now = datetime.now(UTC)
+        self._cursors = [""]  # of the pages up to this one
+        self._more = False
+        self._only: str | None = None  # the id that was asked for
+        self._name: str | None = None
+        self._dead = self._paused = False
+        self._said = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title", classes="bar")
+        yield Static(id="figures")
+        yield Static(id="tabs", classes="line")
+        yield Rows(id="jobs", empty="")
+        yield Static(id="status", classes="line")
+        yield Static(id="keys", classes="bar")
+
+    def on_mount(self) -> None:
+        self.query_one(Rows).focus()
+        self._source.show([self._queue.name])
+        self.set_interval(self._source.refresh_s, self._again)
+        self.reload()
+        self._draw()
+
+    def _again(self) -> None:
+        if self.is_current and not self._paused:
+            self.reload()
+            self._draw()
+
+    @work(exclusive=True, group="reload")
+    async def reload(self) -> None:
+        """Read the page that is shown once more."""
+        try:
+            if self._dead:
+                entries = await self._letters.page(self._cursors[-1])
+                self._entries = {entry.id: entry for entry in entries}
+                self._more = len(entries) == self._letters.PAGE
+            elif self._only is not None:
+                found = await self._queue.get(self._only)
+                self._jobs, self._more = self._keyed([] if found is None else [found]), False
+            else:
+                await self._load_jobs()
+        except PromoterError as exc:
+            self._said = output.shown(str(exc))
+        else:
+            self._said = self._said if self._said.startswith(">") else ""
+        self._draw()
+
+    async def _load_jobs(self) -> None:
+        cursor = self._cursors[-1]
+        for _ in range(LOOKS):
+            page = await self._queue.jobs(limit=PAGE, after=cursor, name=self._name)
+            cursor, self._now = page.cursor, page.now
+            if page.jobs or not cursor:
+                break
+        self._jobs, self._more, self._next = self._keyed(page.jobs), bool(cursor), cursor
+
+    def _keyed(self, jobs: Sequence[DelayedJob]) -> dict[str, DelayedJob]:
+        return {job.stored.handle.hex() or str(job.id): job for job in jobs}
+
+    def _draw(self) -> None:
+        if not self.is_mounted:
+            return
+        rows = self.query_one(Rows)
+        seen = next((queue for queue in self._source.state().queues if queue.name == self._queue.name), None)
+        name = output.shown(self._queue.name)
+        title = f" {name}   {'' if seen is None else details.leader(seen)}"
+        self._put("#title", frame.fit(title, self.size.width))
+        figures = details.figures(seen, self._source.probe(self._queue.name), self.size.width - 2)
+        self._put("#figures", "\n".join(f" {line}" for line in figures))
+        self._put("#tabs", frame.ruled(self._tab(), self.size.width))
+        if self._dead:
+            rows.empty = "no dead letters" if len(self._cursors) == 1 else "no more dead letters"
+            rows.show(Letters.COLUMNS, [(id, False) for id in self._entries], self._letter_cells)
+        else:
+            rows.empty = "no job waits" if self._only is None and self._name is None else "no waiting job matches"
+            rows.show(
+                frame.columns(self.size.width, JOBS),
+                [(key, job.malformed) for key, job in self._jobs.items()],
+                self._job_cells,
+            )
+        trouble = output.shown(self._source.trouble())
+        held = "the picture is held: p goes on" if self._paused else ""
+        self._put(
+            "#status", " " + "   ".join(word for word in (held, trouble, self._said.lstrip("> ")) if word), "bold"
+        )
+        self._put("#keys", frame.fit(self._keys(), self.size.width))
+
+    def _tab(self) -> str:
+        page = f", page {len(self._cursors):,}" if len(self._cursors) > 1 or self._more else ""
+        if self._dead:
+            return f"dead letters{page}"
+        if self._only is not None:
+            return f"the job {output.shown(self._only)} · / and enter: all jobs"
+        if self._name is not None:
+            return f"waiting jobs with the name {output.shown(self._name)}{page} · / and enter: all jobs"
+        return f"waiting jobs, the earliest first{page}"
+
+    def _keys(self) -> str:
+        words = ["↵ look", "d jobs"] if self._dead else ["↵ look", "/ find", "d dead letters"]
+        words += (
+            [] if self._read_only else ["r put back", "x delete"] if self._dead else ["n run now", "t time", "x cancel"]
+        )
+        words += ["] next"] if self._more else []
+        words += ["[ before"] if len(self._cursors) > 1 else []
+        return " " + "  ".join([*words, "esc back"])
+
+    def _put(self, where: str, text: str, style: str = "") -> None:
+        self.query_one(where, Static).update(Text(text, style=style, no_wrap=True, overflow="ellipsis", end=""))
+
+    def _job_cells(self, key: str) -> tuple[str, ...]:
+        job = self._jobs[key]
+        id = "malformed" if job.malformed else "cannot be read" if job.id is None else output.shown(job.id)
+        data = output.shown(jobs_of_cli.data_of(job)[:300])
+        tries = [str(job.attempt)] if self.size.width >= JOBS[3].since else []
+        return (jobs_of_cli.due_of(job, self._now), id, output.shown(job.name), *tries, data)
+
+    def _letter_cells(self, id: str) -> tuple[str, ...]:
+        return self._letters.cells(self._entries[id])
+
+    def on_rows_opened(self, event: Rows.Opened) -> None:
+        if self._dead:
+            entry = self._entries[event.key]
+            self.app.push_screen(dialogs.Show(f"Dead letter {output.shown(entry.id)}", self._letters.text(entry)))
+        else:
+            self._open(self._jobs[event.key])
+
+    @work(exclusive=True, group="ask")
+    async def _open(self, job: DelayedJob) -> None:
+        gone = False
+        if job.id is not None:
+            try:
+                found = await self._queue.get(job.id)  # with all details
+                gone = found is None
+            except PromoterError:
+                found = None
+            job = found if found is not None and found.stored.handle == job.stored.handle else job
+        text = "It waits no more. As it was last seen:\n\n" if gone else ""
+        title = f"Job of {output.shown(self._queue.name)}"
+        await self.app.push_screen_wait(dialogs.Show(title, text + details.job(job, self._now)))
+
+    def action_back(self) -> None:
+        self.app.pop_screen()
+
+    def action_pause(self) -> None:
+        self._paused = not self._paused
+        self._draw()
+
+    def action_letters(self) -> None:
+        self._dead = not self._dead
+        self._to_first_page()
+
+    def action_page(self, by: int) -> None:
+        if by > 0 and self._more:
+            self._cursors.append(list(self._entries)[-1] if self._dead else self._next)
+        elif by < 0 and len(self._cursors) > 1:
+            self._cursors.pop()
+        else:
+            return
+        self._said = ""
+        self.reload()
+
+    def _to_first_page(self) -> None:
+        self._cursors, self._said, self._more = [""], "", False
+        self.reload()
+
+    @work(exclusive=True, group="ask")
+    async def action_find(self) -> None:
+        if self._dead:
+            return
+        asked = dialogs.Ask("A job's id, or name=… for jobs with that name; empty: all jobs")
+        if (text := await self.app.push_screen_wait(asked)) is None:
+            return
+        by_name = text.startswith("name=")
+        self._name = text.removeprefix("name=") if by_name else None
+        self._only = text if text and not by_name else None
+        self._to_first_page()
+
+    def action_run_now(self) -> None:
+        self._act("Run now", self._queue.run_now)
+
+    @work(exclusive=True, group="ask")
+    async def action_reschedule(self) -> None:
+        if (job := self._under_cursor()) is None:
+            return
+        question = f"Another due time for {details.short(job, self._now)}: 5m, 1h30m, 2030-01-31T09:00:00Z"
+        text = await self.app.push_screen_wait(dialogs.Ask(question, check=lambda text: parse_when(text).due()))
+        if text is not None:
+            due = parse_when(text).due()
+            await self._confirmed(f"Due {text}", job, lambda job: self._queue.reschedule(job, **due))
+
+    def action_remove(self) -> None:
+        if self._dead:
+            self._act_on_letter("Delete for good", self._letters.delete)
+        else:
+            self._act("Cancel", self._queue.cancel)
+
+    def action_requeue(self) -> None:
+        if self._dead:
+            self._act_on_letter("Put back into the stream", self._letters.requeue)
+
+    def _under_cursor(self) -> DelayedJob | None:
+        """The job that an action is for; None where none may be done."""
+        key = self.query_one(Rows).key
+        return None if self._read_only or self._dead or key is None else self._jobs.get(key)
+
+    @work(exclusive=True, group="ask")
+    async def _act(self, what: str, do: Callable[[DelayedJob], Awaitable[JobOutcome]]) -> None:
+        if (job := self._under_cursor()) is not None:
+            await self._confirmed(what, job, do)
+
+    async def _confirmed(self, what: str, job: DelayedJob, do: Callable[[DelayedJob], Awaitable[JobOutcome]]) -> None:
+        text = details.short(job, self._now)
+        if not await self.app.push_screen_wait(dialogs.Confirm(f"{what}: {text}?")):
+            return
+        try:
+            outcome = await do(job)
+        except (PromoterError, JobError) as exc:
+            self._said = f"> {output.shown(str(exc))}"
+        else:
+            words = OUTCOMES[outcome]
+            if outcome is JobOutcome.MOVED and what == "Run now":
+                words = "is due now: the stream is full, or it is malformed"
+            self._said = f"> {text} {words}"
+        self.reload()
+
+    @work(exclusive=True, group="ask")
+    async def _act_on_letter(self, what: str, do: Callable[[StreamEntry], Awaitable[str]]) -> None:
+        entry = self._entries.get(self.query_one(Rows).key or "")
+        if entry is None or self._read_only:
+            return
+        if not await self.app.push_screen_wait(dialogs.Confirm(f"{what}: dead letter {output.shown(entry.id)}?")):
+            return
+        try:
+            said = await do(entry)
+        except PromoterError as exc:
+            said = str(exc)
+        self._said = f"> {output.shown(said)}"
+        self.reload()

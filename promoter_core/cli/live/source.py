@@ -1,0 +1,155 @@
+"""`Source`: what the live view shows, read at a bounded pace by one sampler; and whether the store answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from promoter_core import Backend, BackendError, ConfigError, PermanentError, TransientError
+from promoter_core.cli.live.chart import Zoom
+from promoter_core.monitor import Future, LatenessProbe, QueueSnapshot, Sampler, SamplerState, future
+from promoter_core.spi import ManagementSupport, cancel_and_wait, run_within
+
+RETRY_S = 1.0  # between tries to open the store
+CLOSE_S = 2.0
+SHOWN = 12  # queues that are kept fresh and whose lateness is seen
+SUMMED = 50  # queues whose futures are summed up
+MOST = 10_000  # queues
+
+
+class Source:
+    """Reads the store in the background of an `async with`; asking never waits for the store."""
+
+    def __init__(self, backend: Backend, patterns: Sequence[str], *, refresh_s: float) -> None:
+        """Raises ConfigError."""
+        self.backend = backend
+        self.refresh_s = refresh_s
+        self._sampler = Sampler(backend, patterns, every_s=refresh_s, max_queues=MOST)
+        self._probes: dict[str, LatenessProbe] = {}
+        self._shown: tuple[str, ...] = ()
+        self._wanted: tuple[tuple[str, ...], Zoom] | None = None
+        self._future: tuple[tuple[tuple[str, ...], Zoom], Future] | None = None
+        self._asked = asyncio.Event()
+        self._opening: BackendError | None = None
+        self.opened = False
+        self.failed: asyncio.Future[BackendError] | None = None  # done when the store can never be used
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Source]:
+        self.failed = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._run(), name="promoter-watch")
+        try:
+            yield self
+        finally:
+            await cancel_and_wait(task)
+            with suppress(TimeoutError, BackendError):
+                await run_within(self.backend.close(), CLOSE_S)
+
+    def state(self) -> SamplerState:
+        return self._sampler.state()
+
+    def probe(self, queue: str) -> LatenessProbe | None:
+        """Of a queue that is shown."""
+        return self._probes.get(queue)
+
+    def trouble(self) -> str:
+        """Why the figures are old, in one line; empty when they are not."""
+        if self._opening is not None:
+            return f"trying again: {self._opening}"
+        state = self._sampler.state()
+        if state.reached:
+            return ""
+        if state.error is None:
+            return "" if self.opened and state.last_read_s is not None else "asking the store"
+        if state.last_read_s is None:
+            return f"trying again: {state.error}"
+        return f"no answer for {state.now_s - state.last_read_s:.0f} s, trying again: {state.error}"
+
+    def show(self, queues: Sequence[str]) -> None:
+        """Keep these queues fresh, and see how late their jobs are; 12 at most."""
+        names = tuple(queues[:SHOWN])
+        if names == self._shown:
+            return
+        self._shown = names
+        self._sampler.focus(names)
+        for name in names:
+            if name not in self._probes:
+                self._probes[name] = LatenessProbe(self.backend, name)
+
+    def want_future(self, queues: Sequence[QueueSnapshot], zoom: Zoom) -> tuple[Future | None, int]:
+        """The future of these queues, of the 50 with most jobs, and of how many it is. None before it was read."""
+        by_depth = sorted(queues, key=lambda queue: -(queue.stats.depth if queue.stats is not None else 0))
+        names = tuple(queue.name for queue in by_depth[:SUMMED])
+        if names and self._wanted != (names, zoom):
+            same = self._wanted is not None and set(self._wanted[0]) == set(names) and self._wanted[1] is zoom
+            self._wanted = (names, zoom)
+            if not same:
+                self._asked.set()
+        had = self._future
+        if had is None or self._wanted is None or had[0][1] is not zoom or set(had[0][0]) != set(names):
+            return None, len(names)
+        return had[1], len(names)
+
+    async def _run(self) -> None:
+        if not await self._open():
+            return
+        tasks = [
+            asyncio.create_task(self._sampler.run(), name="promoter-watch-sampler"),
+            asyncio.create_task(self._look_ahead(), name="promoter-watch-future"),
+            asyncio.create_task(self._look_back(), name="promoter-watch-lateness"),
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        except Exception as exc:  # a mistake of ours, or of the backend: the picture would stand still
+            self._fail(PermanentError(f"the view failed: {exc!r}", code="BACKEND"))
+        finally:
+            for task in tasks:
+                await cancel_and_wait(task)
+
+    async def _open(self) -> bool:
+        while not self.opened:
+            try:
+                await self.backend.open()
+                self.opened, self._opening = True, None
+            except TransientError as exc:
+                self._opening = exc
+                await asyncio.sleep(RETRY_S)
+            except BackendError as exc:
+                self._fail(exc)
+                return False
+        return True
+
+    def _fail(self, error: BackendError) -> None:
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_result(error)
+
+    async def _look_ahead(self) -> None:
+        """Read the future that is wanted; of many queues less often."""
+        while isinstance(self.backend, ManagementSupport):
+            pause_s = self.refresh_s
+            if (wanted := self._wanted) is not None:
+                names, zoom = wanted
+                pause_s = max(pause_s, len(names) / 10)
+                with suppress(BackendError, ConfigError):
+                    self._future = wanted, await future(self.backend, names, ahead_s=zoom.ahead_s, bars=zoom.bars)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._asked.wait()
+            self._asked.clear()
+
+    async def _look_back(self) -> None:
+        """See how late the jobs of the queues on the screen were."""
+        while True:
+            if len(self._probes) > 4 * SHOWN:
+                self._probes = {name: probe for name, probe in self._probes.items() if name in self._shown}
+            for name in self._shown:
+                with suppress(BackendError):
+                    await self._probes[name].look()
+            await asyncio.sleep(self.refresh_s)
+
+
+def silence_logs() -> None:
+    """Logs would be written over the screen; what they say is shown there."""
+    logging.basicConfig(handlers=[logging.NullHandler()], force=True)

@@ -1,0 +1,122 @@
+"""`LatenessProbe`: how late a queue's jobs are promoted, seen from outside of the process that promotes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promoter_core.monitor.looking import TIMEOUT_S
+from promoter_core.spi import (
+    Backend,
+    JobQuery,
+    ManagementSupport,
+    PermanentError,
+    StreamName,
+    TransientError,
+    check_queue_name,
+    run_within,
+    to_text,
+)
+
+AT_ONCE = 50  # jobs that are followed at a time
+EVENTS, PAGES = 200, 3  # events of a call, and calls of a look at most
+KEEP = 500  # promotions that are remembered
+SLACK_MS = 10_000  # by which the clock of events may differ
+FORGET_MS = 60_000  # a job whose event has not come so long after its due time was cancelled, moved, or has none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lateness:
+    """Of jobs that were followed: milliseconds from the due time to the promotion."""
+
+    jobs: int  # how many were seen
+    p50_ms: int
+    p99_ms: int
+
+
+class LatenessProbe:
+    """Follows the jobs of one queue that are due next, and finds their `waiting` events.
+
+    A look costs a page of 50 waiting jobs and 600 events at most. So it is a sample where more jobs than that are
+    promoted between two looks, and it is empty for a queue whose promoter writes no events, or whose jobs
+    are due sooner than the next look.
+    """
+
+    def __init__(self, backend: Backend, queue: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Raises ConfigError."""
+        self.queue = check_queue_name(queue)
+        self._backend = backend
+        self._timeout_s = timeout_s
+        self._due_ms: dict[str, int] = {}  # by id: jobs that are followed
+        self._after = ""  # the last event that was read
+        self._by_time = True  # ids of events are times, as those of Redis streams, so that old ones can be passed over
+        self._skipped_ms = 0  # when they were, and nothing has been read since
+        self._seen: deque[int] = deque(maxlen=KEEP)
+
+    async def look(self) -> Lateness | None:
+        """What has been seen so far; None when nothing has. Raises TransientError, PermanentError."""
+        if isinstance(self._backend, ManagementSupport):
+            try:
+                await run_within(self._look(self._backend), self._timeout_s)
+            except TimeoutError:
+                raise TransientError(f"no answer in {self._timeout_s:g} s", code="TIMEOUT") from None
+        return self.lateness
+
+    @property
+    def lateness(self) -> Lateness | None:
+        """As `look`, without one."""
+        if not self._seen:
+            return None
+        ordered = sorted(self._seen)
+        return Lateness(jobs=len(ordered), p50_ms=_at(ordered, 0.5), p99_ms=_at(ordered, 0.99))
+
+    @property
+    def recent_ms(self) -> Sequence[int]:
+        """Those that were seen, the latest last; 500 at most."""
+        return tuple(self._seen)
+
+    async def _look(self, management: ManagementSupport) -> None:
+        pages, more = 0, bool(self._due_ms)
+        while more and self._due_ms:
+            if (pages := pages + 1) > PAGES:
+                return  # the events that wait to be read may be those of the jobs that are followed
+            more = await self._read_events()
+        page = await management.list_jobs(self.queue, JobQuery(limit=AT_ONCE))
+        followed = {id: due_ms for id, due_ms in self._due_ms.items() if due_ms > page.now_ms - FORGET_MS}
+        if not followed and self._by_time:
+            self._after, self._skipped_ms = f"{page.now_ms - 1}-0", page.now_ms  # older ones say nothing
+        for job in page.jobs:
+            if job.id is not None and job.due_ms is not None and not job.malformed and len(followed) < 2 * AT_ONCE:
+                followed[job.id] = job.due_ms
+        self._due_ms = followed
+
+    async def _read_events(self) -> bool:
+        """Read some events. True when there may be more."""
+        try:
+            entries = await self._backend.read(self.queue, StreamName.EVENTS, self._after, EVENTS)
+        except PermanentError:
+            if not (self._by_time and self._skipped_ms):
+                raise
+            self._by_time, self._after, self._skipped_ms = False, "", 0  # ids are opaque: here they are no times
+            return True
+        for entry in entries:
+            at_ms = _number(entry.fields.get("ts", b""))
+            if at_ms and at_ms < self._skipped_ms - SLACK_MS:
+                self._by_time = False
+            self._skipped_ms = 0
+            self._after = entry.id
+            if entry.fields.get("e") != b"waiting":
+                continue
+            due_ms = self._due_ms.pop(to_text(entry.fields.get("id", b"")), None)
+            if due_ms is not None and at_ms >= due_ms:  # earlier: somebody ran it now
+                self._seen.append(at_ms - due_ms)
+        return len(entries) == EVENTS
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.isdigit() and len(text) <= 15 else 0
+
+
+def _at(ordered: Sequence[int], quantile: float) -> int:
+    return ordered[min(int(len(ordered) * quantile), len(ordered) - 1)]
