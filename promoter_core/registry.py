@@ -24,7 +24,7 @@ from promoter_core.spi import hooks
 from promoter_core.spi.backend import Backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError, PluginError, PromoterError
-from promoter_core.spi.hooks import BackendSpec, CommandSpec, LayoutSpec, SerializerSpec, SinkSpec
+from promoter_core.spi.hooks import BackendSpec, CommandSpec, LayoutSpec, PageSpec, SerializerSpec, SinkSpec
 from promoter_core.spi.layouts import Layout
 from promoter_core.spi.optional.layouts import LayoutSupport
 from promoter_core.spi.serializers import Serializer
@@ -35,7 +35,7 @@ from promoter_core.spi.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
 
-Spec = BackendSpec | SinkSpec | SerializerSpec | LayoutSpec | CommandSpec
+Spec = BackendSpec | SinkSpec | SerializerSpec | LayoutSpec | CommandSpec | PageSpec
 
 SCHEME = "URL scheme"
 OURS = "promoter-core"  # the distribution whose plugins are first-party
@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[str, type[Spec]]] = {
     "serializer": ("promoter_register_serializers", SerializerSpec),
     "layout": ("promoter_register_layouts", LayoutSpec),
     "command": ("promoter_register_commands", CommandSpec),
+    "page": ("promoter_register_pages", PageSpec),
 }
 MEMBERS = {  # what the thing that a target makes must have
     "backend": tuple(name for name in vars(Backend) if not name.startswith("_")),

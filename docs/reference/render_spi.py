@@ -37,7 +37,7 @@ SECTIONS = (
     ("Serializers", inspect.getdoc(import_module("promoter_core.spi.serializers")), ["serializers"]),
     ("Values", inspect.getdoc(import_module("promoter_core.spi.model")), ["model"]),
     ("Errors", inspect.getdoc(import_module("promoter_core.spi.errors")), ["errors"]),
-    ("Specs", "A plugin's hooks yield these; [hooks](hooks.md) has the hooks.", ["hooks"]),
+    ("Specs", "A plugin's hooks yield these; [hooks](hooks.md) has the hooks.", ["hooks", "pages"]),
     ("Layout", inspect.getdoc(import_module("promoter_core.spi.layouts")), ["layouts"]),
     ("Time", inspect.getdoc(import_module("promoter_core.spi.clock")), ["clock"]),
     (

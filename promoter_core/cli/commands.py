@@ -61,6 +61,7 @@ COMMANDS = {
         "exporter:exporter",
         "Serve metrics of all queues for Prometheus, read from the store. Promotes nothing.",
     ),
+    "ui": ("ui:ui", "Serve a web page of all queues, their jobs and their leaders. Promotes nothing."),
     "plugins": ("plugins:plugins", "List backends, sinks, serializers and commands. Imports no driver."),
     "doctor": (
         "doctor:doctor",

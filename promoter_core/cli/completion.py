@@ -25,7 +25,7 @@ OPTIONS = {
         "--url= *--queue/-q= --layout= --config= --print-config --until-idle --poll-interval-ms= --batch= "
         "--max-tick-ms= --lock-ttl-ms= --follower-poll-ms= --holder-id= --max-stream-len= --overflow=hold,trim "
         "--events/--no-events --events-max-stream-len= *--metrics= *--event-sink= --connect-timeout= --http= "
-        "--store-metrics --uvloop --log-format=text,json --help"
+        "--store-metrics *--page= --uvloop --log-format=text,json --help"
     ),
     "schedule": (
         "--url= --queue/-q= --delay= --at= --name= --id= --on-repeat=keep,replace,extend,error --keep-id-for= "
@@ -57,6 +57,10 @@ OPTIONS = {
         "--log-format=text,json --help"
     ),
     "watch": "--url= *--queue/-q= --layout= --refresh= --read-only --once --json --help",
+    "ui": (
+        "--url= *--queue/-q= --layout= --host= --port= --token= --allow-actions --public *--allow-host= --hide-data "
+        "--log-format=text,json --help"
+    ),
     "inspect": "--url= --queue/-q= --layout= --json --help",
     "plugins": "--json --help",
     "doctor": "--url= --queue/-q= --layout= --json --help",

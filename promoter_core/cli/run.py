@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Annotated, Any
@@ -160,6 +160,15 @@ def run(
             help="Have /metrics show the queues as the store has them, too, as `promoter exporter` does.",
         ),
     ] = False,
+    page: Annotated[
+        list[str] | None,
+        Option(
+            "--page",
+            envvar="PROMOTER_PAGE",
+            metavar="NAME[:k=v,…]",
+            help="Serve the pages of a plugin there, too: `ui` at /ui; give it again for more.",
+        ),
+    ] = None,
     uvloop: Annotated[bool, Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")] = False,
     log_format: Annotated[
         LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
@@ -176,6 +185,8 @@ def run(
         parse_address(http)
     elif store_metrics:
         raise ConfigError("--store-metrics is about the page /metrics: give --http HOST:PORT as well")
+    elif page:
+        raise ConfigError("--page is about the pages of --http: give --http HOST:PORT as well")
     if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
         raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
     settings = PromoterSettings(
@@ -198,6 +209,7 @@ def run(
     if print_config:
         config_file.show(given)
         return
+    pages = _pages(page, backend, queue, http)
 
     async def go() -> None:
         common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}
@@ -209,7 +221,7 @@ def run(
             runners = [PromoterFleet(backend, queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
-        await _run(backend, runners, queue, connect_timeout, until_idle, http, store_metrics)
+        await _run(backend, runners, queue, connect_timeout, until_idle, http, store_metrics, pages)
 
     with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
         runner.run(go())
@@ -234,6 +246,14 @@ def _metrics(names: list[str], http: str | None) -> list[str]:
     return [*names, "prometheus"] if found else names
 
 
+def _pages(wanted: list[str] | None, backend: Backend, queues: list[str], http: str | None) -> dict[str, Any]:
+    if not wanted or http is None:
+        return {}
+    from promoter_core.cli.run_pages import made
+
+    return made(wanted, backend, queues, http)
+
+
 async def _run(
     backend: Backend,
     runners: list[Runner],
@@ -242,6 +262,7 @@ async def _run(
     until_idle: bool,
     http: str | None,
     store_metrics: bool,
+    pages: Mapping[str, Any],
 ) -> None:
     stop, sampler = asyncio.Event(), None
     stop_on_signals(stop)
@@ -253,9 +274,13 @@ async def _run(
             from promoter_core.web import serving
 
             sampler = Sampler(backend, queues) if store_metrics else None
-            await stack.enter_async_context(serving(http, runners, sampler=sampler))
+            await stack.enter_async_context(serving(http, runners, sampler=sampler, pages=pages))
         if not await _open(backend, connect_timeout_s, stop):
             return
+        if pages:
+            from promoter_core.cli.run_pages import begin
+
+            await begin(pages.values())
         if sampler is not None:
             await stack.enter_async_context(sampler.running())
         gc.freeze()  # what is loaded by now stays: the collector's runs are shorter without it

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
         PromoterError,
         TransientError,
     )
-    from promoter_core.spi.hooks import BackendSpec, CommandSpec, LayoutSpec, SerializerSpec, SinkSpec, hookimpl
+    from promoter_core.spi.hooks import (
+        BackendSpec,
+        CommandSpec,
+        LayoutSpec,
+        PageSpec,
+        SerializerSpec,
+        SinkSpec,
+        hookimpl,
+    )
     from promoter_core.spi.lateness import LATENESS_MS, in_buckets, later_than, sample_ms
     from promoter_core.spi.layouts import (
         CHASQUIMQ,
@@ -100,6 +108,7 @@ if TYPE_CHECKING:
         StoredJob,
     )
     from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
+    from promoter_core.spi.pages import PageContext
     from promoter_core.spi.push import PushChannel
     from promoter_core.spi.serializers import MsgpackSerializer, Serializer
     from promoter_core.spi.sinks import (
@@ -166,6 +175,8 @@ __all__ = [
     "MetricsSink",
     "MsgpackSerializer",
     "Overflow",
+    "PageContext",
+    "PageSpec",
     "Part",
     "PermanentError",
     "Phase",
@@ -243,6 +254,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "Lifecycle",
         "closed_error",
     ),
+    "pages": ("PageContext",),
     "push": ("PushChannel",),
     "change_flags": ("ChangeFlags",),
     "clock": (
@@ -262,6 +274,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "BackendSpec",
         "CommandSpec",
         "LayoutSpec",
+        "PageSpec",
         "SerializerSpec",
         "SinkSpec",
         "hookimpl",

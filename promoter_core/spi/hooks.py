@@ -105,6 +105,23 @@ class CommandSpec:
     install: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PageSpec:
+    """Pages of `promoter run --http`, chosen by name, at `/` and that name.
+
+    `target` is `"package.module:attribute"`, a callable that takes a `PageContext`, and its options as keyword
+    arguments of type str. It returns an ASGI application. Where it has them, its `aopen()` is awaited when the backend
+    is open, and its `aclose()` at the end. The target raises ConfigError for a value that cannot work.
+    """
+
+    name: str
+    summary: str
+    target: str
+    options: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
 @hookspec
 def promoter_register_backends() -> Iterable[BackendSpec]:
     """Backends that `connect(url)` can open.
@@ -186,5 +203,16 @@ def promoter_register_commands() -> Iterable[CommandSpec]:
     @hookimpl
     def promoter_register_commands():
         yield CommandSpec(name="vacuum", summary="compact the file", target="promoter_sqlite.commands:vacuum")
+    """
+    return ()
+
+
+@hookspec
+def promoter_register_pages() -> Iterable[PageSpec]:
+    """Pages that `promoter run --http HOST:PORT --page name:key=value` can serve.
+
+    @hookimpl
+    def promoter_register_pages():
+        yield PageSpec(name="wall", summary="one number, large", target="my_pages.wall:page", options=("color",))
     """
     return ()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from promoter_core import ConfigError, Health, PluginError, Runner
 from promoter_core.monitor import CONTENT_TYPE, Sampler, render
 from promoter_core.spi import sink_options
+from promoter_core.web.mounted import AsgiApp, mount
 
 LOOPBACK = "127.0.0.1"
 RENDERING = 0.25  # of the time, at most, is spent on making a page
@@ -35,11 +36,17 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def serving(address: str, runners: Sequence[Runner], *, sampler: Sampler | None = None) -> AsyncIterator[None]:
+async def serving(
+    address: str,
+    runners: Sequence[Runner],
+    *,
+    sampler: Sampler | None = None,
+    pages: Mapping[str, AsgiApp] | None = None,
+) -> AsyncIterator[None]:
     """Answer on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp.
 
     With a `sampler`, /metrics shows what it has read from the store as well. Without runners /readyz is about the
-    sampler, and there is no /status.
+    sampler, and there is no /status. `pages` are ASGI applications: one named `ui` answers at /ui/.
     """
     host, port = parse_address(address)
     try:
@@ -57,6 +64,10 @@ async def serving(address: str, runners: Sequence[Runner], *, sampler: Sampler |
     )
     if runners:
         app.add_routes([web.get("/status", partial(_answer_status, web, Page(partial(_status, runners))))])
+    for name, page in (pages or {}).items():
+        mount(web, app, name, page)
+    if pages and not runners:
+        app.add_routes([web.get("/", partial(_to_page, web, next(iter(pages))))])
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -165,3 +176,7 @@ async def _answer_ready(web: Any, page: Page[list[str]], request: Any) -> Any:
 
 async def _answer_status(web: Any, page: Page[str], request: Any) -> Any:
     return web.json_response(text=await page.get())
+
+
+async def _to_page(web: Any, name: str, request: Any) -> Any:
+    return web.Response(status=307, headers={"location": f"{name}/"})

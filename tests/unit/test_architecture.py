@@ -25,7 +25,7 @@ FOLDERS = {
 }
 OUTSIDE = set(FOLDERS) - {"promoter_core"}
 CONTRACTS = {contract["id"]: contract for contract in PYPROJECT["tool"]["importlinter"]["contracts"]}
-COMMANDS = {"promoter_demo", "promoter_bench"}  # their plugins are applications
+COMMANDS = {"promoter_demo", "promoter_bench", "promoter_ui"}  # their plugins are applications
 
 SPI = {"promoter_core.spi"}
 API = SPI | {"promoter_core", "promoter_core.monitor", "promoter_core.web"}

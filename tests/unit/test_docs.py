@@ -50,7 +50,8 @@ def test_every_hook_is_documented_with_its_exact_arguments():
 
 
 @pytest.mark.parametrize(
-    "spec", [hooks.BackendSpec, hooks.SinkSpec, hooks.SerializerSpec, hooks.LayoutSpec, hooks.CommandSpec]
+    "spec",
+    [hooks.BackendSpec, hooks.SinkSpec, hooks.SerializerSpec, hooks.LayoutSpec, hooks.CommandSpec, hooks.PageSpec],
 )
 def test_every_spec_is_documented_with_its_fields(spec):
     arguments = ", ".join(

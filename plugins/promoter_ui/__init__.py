@@ -1,0 +1,23 @@
+"""The web page of queues: `promoter ui`, `promoter run --page ui`, and `asgi_app` for applications.
+
+`app.py` has the pages, `views.py` what each shows, `board.py` all queues, `jobs.py` the jobs of one, `charts.py` the
+drawings, `guard.py` who may see and change anything, `text.py` how foreign text is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promoter_ui.app import Ui, asgi_app
+
+__all__ = ["Ui", "asgi_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what an application asks for: listing plugins must not import starlette."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from promoter_ui import app
+
+    return getattr(app, name)

@@ -1,0 +1,163 @@
+"""Who may see the pages and change anything: hosts, the token, sessions, and where a form comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+from promoter_core import ConfigError
+from promoter_ui import text
+
+SESSION_S = 12 * 3600
+SHORTEST_TOKEN = 16  # characters
+MOST_BODY = 64 * 1024
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+PLACES = re.compile(r"(?:queue|job|dead|leaders)?(?:\?[\x21-\x7e]*)?")  # where a login may lead
+
+
+class Refused(Exception):
+    """A request that is not answered. `status` is the HTTP status."""
+
+    def __init__(self, message: str, status: int = 403) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Guard:
+    """Decides by the request alone, so that any number of processes can answer one visitor."""
+
+    def __init__(
+        self,
+        *,
+        token: str | None,
+        allow_actions: bool,
+        trusted: bool,
+        hosts: Sequence[str],
+        public: bool,
+    ) -> None:
+        """Raises ConfigError."""
+        if token is not None and (len(token) < SHORTEST_TOKEN or not token.isprintable() or not token.isascii()):
+            raise ConfigError(f"the token must have at least {SHORTEST_TOKEN} ASCII characters, none of them a control")
+        if allow_actions and token is None and not trusted:
+            raise ConfigError("actions need a token")
+        self.allow_actions = allow_actions
+        self._key = None if token is None else token.encode()
+        self._any_host = trusted or public or token is not None
+        self._hosts = {host.lower().strip("[]") for host in hosts}
+        mark = "" if self._key is None else "_" + self._sign("cookie")[:8]  # cookies know no ports
+        self.session_cookie, self.form_cookie = f"promoter_ui{mark}", f"promoter_ui_form{mark}"
+
+    @property
+    def has_token(self) -> bool:
+        return self._key is not None
+
+    def check_host(self, request: Request) -> None:
+        """Against DNS rebinding: a name that leads here must be one that is expected. Raises Refused."""
+        given = request.headers.get("host", "")
+        host = re.sub(r":\d*$", "", given).strip("[]").rstrip(".").lower()
+        if self._any_host or host == "localhost" or host.endswith(".localhost") or host in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            name = text.shown(given)[:100]
+            raise Refused(
+                f"the host {name!r} is not expected here: allow it (--allow-host, or allowed_hosts=), or set a token"
+            ) from None
+
+    def knows(self, request: Request) -> bool:
+        """Whether the request has the token, or a session that was opened with it."""
+        return self._key is None or self._has_token(request) or self._has_session(request)
+
+    def is_token(self, given: str) -> bool:
+        return self._key is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._key)
+
+    def session(self, request: Request) -> str:
+        """A cookie that opens the pages for some hours."""
+        until = f"{int(time.time()) + SESSION_S}"
+        return self._cookie(request, self.session_cookie, f"{until}.{self._sign('session', until)}", SESSION_S)
+
+    def no_session(self, request: Request) -> str:
+        """A cookie that ends it."""
+        return self._cookie(request, self.session_cookie, "", 0)
+
+    def form_token(self, request: Request) -> tuple[str, str | None]:
+        """What each form carries; and the cookie that goes with it, where the browser has none yet."""
+        nonce = _cookies(request).get(self.form_cookie, "")
+        if re.fullmatch(r"[\w-]{20,64}", nonce):
+            return self._form(nonce), None
+        nonce = secrets.token_urlsafe(24)
+        return self._form(nonce), self._cookie(request, self.form_cookie, nonce, None)
+
+    async def form(self, request: Request) -> dict[str, str]:
+        """The fields of a form that came from one of our pages, or from a program with the token. Raises Refused."""
+        fields = await self._body(request)
+        if self._has_token(request):
+            return fields
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise Refused("this form was sent by another site")
+        nonce = _cookies(request).get(self.form_cookie, "")
+        if not nonce or not hmac.compare_digest(fields.get("form", "").encode(), self._form(nonce).encode()):
+            raise Refused("this form is not of this page, or too old: go back, reload and send it again")
+        return fields
+
+    async def _body(self, request: Request) -> dict[str, str]:
+        if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            raise Refused("expected a form (application/x-www-form-urlencoded)", 415)
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BODY:
+                raise Refused("this form is too large", 413)
+        try:
+            return text.query(body)
+        except ValueError:
+            raise Refused("this form cannot be read", 400) from None
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.is_token(given.strip())
+
+    def _has_session(self, request: Request) -> bool:
+        until, _, signature = _cookies(request).get(self.session_cookie, "").partition(".")
+        good = hmac.compare_digest(signature.encode(), self._sign("session", until).encode())
+        return good and until.isdigit() and int(until) > time.time()
+
+    def _form(self, nonce: str) -> str:
+        return nonce if self._key is None else self._sign("form", nonce)
+
+    def _sign(self, *words: str) -> str:
+        return hmac.new(self._key or b"", "\0".join(words).encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def _cookie(self, request: Request, name: str, value: str, seconds: int | None) -> str:
+        """Without a path, so that it is for where the browser sees the page, whatever a proxy makes of that."""
+        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+        age = "" if seconds is None else f"; Max-Age={seconds}"
+        return f"{name}={quote(value)}; HttpOnly; SameSite=Lax{age}{'; Secure' if secure else ''}"
+
+
+def _cookies(request: Request) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header in request.headers.getlist("cookie"):
+        for part in header.split(";"):
+            name, _, value = part.strip().partition("=")
+            found.setdefault(name, value)
+    return found

@@ -1,0 +1,30 @@
+"""What may be listened on: without a token, this machine alone."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from promoter_core import ConfigError
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach an address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposed(host: str, token: str | None, *, public: bool, allow_actions: bool) -> None:
+    """Raises ConfigError for pages that others could see or use without a token."""
+    if token is not None:
+        return
+    if allow_actions:
+        raise ConfigError("actions need a token: set PROMOTER_UI_TOKEN")
+    if not public and not is_loopback(host):
+        raise ConfigError(
+            f"{host} is reached from other machines, and the pages show jobs: set PROMOTER_UI_TOKEN, "
+            "or say that they are public (--public, or ui:public=yes)"
+        )

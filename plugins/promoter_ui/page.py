@@ -1,0 +1,48 @@
+"""The pages for `promoter ui` and `promoter run --page ui`: options as text."""
+
+from __future__ import annotations
+
+import os
+
+from promoter_core import ConfigError
+from promoter_core.spi import PageContext
+from promoter_ui.app import Ui, asgi_app
+from promoter_ui.board import IDLE_S
+from promoter_ui.listen import check_exposed
+
+WORDS = {"yes": True, "no": False}
+
+
+def page(
+    context: PageContext,
+    token: str = "",
+    actions: str = "no",
+    public: str = "no",
+    data: str = "yes",
+    host: str = "",
+    always: str = "no",
+) -> Ui:
+    """`token` is $PROMOTER_UI_TOKEN unless given. `host` has further names to answer to, joined by `+`. `always`: read
+    the store whether or not somebody looks. Raises ConfigError.
+    """
+    known = token or os.environ.get("PROMOTER_UI_TOKEN", "") or None
+    allow_actions, is_public, is_always = _word("actions", actions), _word("public", public), _word("always", always)
+    check_exposed(context.host, known, public=is_public, allow_actions=allow_actions)
+    app = asgi_app(
+        context.backend,
+        context.queues,
+        allow_actions=allow_actions,
+        token=known,
+        public=is_public,
+        allowed_hosts=[name for name in host.split("+") if name],
+        show_data=_word("data", data),
+        idle_s=float("inf") if is_always else IDLE_S,
+    )
+    app.wait_for_store()
+    return app
+
+
+def _word(option: str, text: str) -> bool:
+    if text not in WORDS:
+        raise ConfigError(f"page 'ui': {option} must be yes or no, not {text!r}")
+    return WORDS[text]

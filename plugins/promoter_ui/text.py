@@ -1,0 +1,111 @@
+"""How foreign text, times and numbers are shown, and how names travel in links."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+MOST_DATA = 20_000  # characters of a job's data that are shown
+MOST_FIELDS = 40  # of a query or a form
+
+
+def shown(text: object) -> str:
+    """What cannot be printed, or turns the direction of the text around it, as an escape sequence in letters."""
+    return "".join(c if c.isprintable() else _escape(c) for c in str(text))
+
+
+def block(text: str) -> str:
+    """As `shown`, over several lines."""
+    return "\n".join(shown(line) for line in text.split("\n"))
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def link(place: str, /, **params: object) -> str:
+    """A relative link: so it works at whatever address a proxy shows the page. Values of None and "" are left out."""
+    pairs = [f"{_quoted(key)}={_quoted(value)}" for key, value in params.items() if value is not None and value != ""]
+    return place + ("?" + "&".join(pairs) if pairs else "")
+
+
+def _quoted(value: object) -> str:
+    return quote(str(value), safe="", errors="surrogateescape")
+
+
+def query(text: bytes) -> dict[str, str]:
+    """The fields of a query or a form. Bytes that are not UTF-8 come as surrogate escapes. Raises ValueError."""
+    pairs = parse_qsl(
+        text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape", max_num_fields=MOST_FIELDS
+    )
+    return dict(pairs)
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def rate(per_s: float | None) -> str:
+    """A number a second: `0`, `0.25`, `1,200`."""
+    if per_s is None:
+        return "–"
+    return f"{per_s:,.0f}" if per_s >= 10 or not per_s else f"{per_s:.2f}"
+
+
+def interval(seconds: float | None) -> str:
+    """`0 ms`, `1.5 s`, `30 s`, `3 min`, `2 d 3 h`."""
+    if seconds is None or math.isnan(seconds):
+        return "–"
+    seconds = max(seconds, 0.0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
+    return " ".join(f"{n:,} {unit}" for n, unit in parts if n)
+
+
+def due_in(due_ms: int | None, now_ms: int) -> str:
+    """`in 3 min`, `overdue by 2.0 s`; "" where nothing is due."""
+    if due_ms is None:
+        return ""
+    ahead_s = (due_ms - now_ms) / 1000
+    return f"in {interval(ahead_s)}" if ahead_s > 0 else f"overdue by {interval(-ahead_s)}"
+
+
+def moment(ms: int | None) -> str:
+    """UTC, to the second; `–` for None."""
+    if ms is None:
+        return "–"
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"
+
+
+def data(value: Any) -> str:
+    """A job's data for people: as JSON where it is, otherwise as Python shows it. Cut when it is long."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        try:
+            text = repr(value)
+        except RecursionError:
+            return "(nested too deep to be shown)"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    left = len(text) - MOST_DATA
+    return block(text if left <= 0 else text[:MOST_DATA]) + (f"\n… and {left:,} characters more" if left > 0 else "")
+
+
+def whole_number(params: Mapping[str, str], name: str) -> int | None:
+    """None when it is left out, or is none."""
+    text = params.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else None

@@ -1,0 +1,17 @@
+"""`PageContext`: what pages of `promoter run --http` are about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promoter_core.spi.backend import Backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageContext:
+    """The argument of a `PageSpec`'s target."""
+
+    backend: Backend  # open when the first request comes
+    queues: Sequence[str]  # that the process promotes: names and patterns
+    host: str  # that it listens on
