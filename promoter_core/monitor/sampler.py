@@ -42,7 +42,7 @@ FORGET_S = 300.0  # after it last had a job or a leader, a queue that was found 
 STEP_PAUSE_S = 0.06  # after each step of a search for queues
 LONG_SEARCH = 200  # steps; a search that takes more of them
 LONG_PAUSE_S = 0.2  # pauses longer
-LONG_PASS, LONGER_PASS = 400, 1_600  # queues; with more, what comes is counted in every second read, or every fourth
+LONG_PASS, LONGER_PASS = 400, 800  # queues; with more, what comes is counted in every second read, or every fourth
 SLOWER = 1.25  # times as long between the reads of a longer pass: what no cache holds costs more
 FOCUS = 12  # queues that are read again though the pass is long
 REST = 20.0  # or this many times as long as the step took: a store that is slow is asked less
@@ -67,7 +67,7 @@ class Sampler:
 
     A pass over the queues begins every `every_s` seconds and reads `queues_per_s` a second at most; with more queues
     than that a pass takes longer, and the store has no more work. With more than 400 queues, what comes is counted in
-    every second pass; with more than 1,600 in every fourth, and a fifth fewer are read a second. A search for queues
+    every second pass; with more than 800 in every fourth, and a fifth fewer are read a second. A search for queues
     goes through the whole store, 16 small steps a second at most, and 5 where a search takes more than 200 of them. The
     first one hurries, so that there is something to see. What fails with a queue is its error alone. A queue that was
     found, and has had neither jobs nor a leader for `forget_s` seconds, goes; one that was named stays.

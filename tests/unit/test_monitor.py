@@ -202,8 +202,8 @@ async def test_the_pace_is_bounded_however_many_queues_there_are(watched, store,
     sampler, task = await sampled(watched, clock, 10, queues_per_s=100, every_s=1)
     watched.read.clear()
     await clock.sleep(60)
-    assert 0.8 * 60 * 100 < len(watched.read) <= 61 * 100
-    assert 9 < sampler.state().pass_s < 21, "nobody leads them, so half of the reads may be second looks"
+    assert 0.7 * 60 * 100 < len(watched.read) <= 61 * 80, "a fifth fewer than with few queues"
+    assert 9 < sampler.state().pass_s < 26, "nobody leads them, so half of the reads may be second looks"
     assert len(set(watched.read)) == 1_000
     await ended(task)
 
