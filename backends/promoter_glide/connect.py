@@ -10,6 +10,7 @@ import glide
 from promoter_core.spi import BackendUrl, ConfigError
 from promoter_glide.driver import GlideDriver
 from promoter_resp.backend import RespBackend
+from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import Options, read_options
 
 CONNECT_MS = 2_000  # GLIDE's own bound
@@ -49,7 +50,7 @@ def open_glide(url: BackendUrl) -> RespBackend:
         login=url.credentials,
         layout=url.layout,
     )
-    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
+    return resp_backend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
 
 
 def _tls(options: Options) -> glide.TlsAdvancedConfiguration:

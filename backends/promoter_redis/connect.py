@@ -13,6 +13,7 @@ from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
 from promoter_redis.sentinel import Sentinels
 from promoter_resp.backend import RespBackend
+from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import Options, read_options
 
 PEM = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
@@ -116,7 +117,7 @@ def make_pool(connection_class: Any, timeout_s: float, **kwargs: Any) -> Any:
 
 
 def _backend(driver: Any, options: Options, url: BackendUrl) -> RespBackend:
-    return RespBackend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
+    return resp_backend(driver, wait_replicas=options.wait_replicas, timeout_ms=options.timeout_ms, layout=url.layout)
 
 
 def _login(url: BackendUrl) -> dict[str, Any]:

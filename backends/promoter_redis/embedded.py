@@ -20,6 +20,7 @@ from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_redis.embedded_server import EmbeddedServer
 from promoter_resp.backend import RespBackend
+from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 try:
@@ -129,4 +130,4 @@ def open_embedded(url: BackendUrl) -> RespBackend:
     if url.host:
         raise ConfigError(f"{url}: expected embedded:// or embedded:///absolute/path")
     data = Path(url.path) if url.path.strip("/") else None
-    return RespBackend(EmbeddedDriver(data, url.layout), layout=url.layout)
+    return resp_backend(EmbeddedDriver(data, url.layout), layout=url.layout)

@@ -11,6 +11,7 @@ from promoter_core.spi import BackendUrl, Layout
 from promoter_redis.connect import make_pool
 from promoter_redis.driver import RedisDriver
 from promoter_resp.backend import RespBackend
+from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 # Renamed in fakeredis 2.30; the old name warns there.
@@ -42,4 +43,4 @@ def open_fake(url: BackendUrl) -> RespBackend:
     """`fake://` is private to this backend; backends of `fake://NAME` share one fake server."""
     url.take()
     server = FakeServer() if not url.host else _named.setdefault(url.host, FakeServer())
-    return RespBackend(FakeDriver(server, url.layout), layout=url.layout)
+    return resp_backend(FakeDriver(server, url.layout), layout=url.layout)

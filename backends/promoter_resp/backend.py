@@ -50,6 +50,7 @@ from promoter_resp import replies
 from promoter_resp.diagnostics import diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
 from promoter_resp.reclaim import Reclaimer
+from promoter_resp.rendering import form_of
 from promoter_resp.renewals import Renewals
 from promoter_resp.schedule_calls import schedule_chunks
 from promoter_resp.targets import Targets
@@ -57,7 +58,6 @@ from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
 
 UNLOCK, SCHEDULE, REQUEUE = Script("unlock"), Script("schedule"), Script("requeue")
-LOCK = Script("lock")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
 ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
@@ -69,6 +69,8 @@ FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomicall
 
 class RespBackend:
     """One backend for every client: the driver moves bytes, the scripts do the work."""
+
+    _move = "promote"  # the script that moves due jobs
 
     def __init__(
         self,
@@ -92,7 +94,9 @@ class RespBackend:
             )
         self._keys = self.layout.keys_of
         self._targets = Targets(driver, self.layout)
-        self._promote, self._stats = Script("promote", self.layout.move), Script("stats", self.layout.move)
+        self._lock, self._promote, self._stats = (
+            Script(n, form_of(self.layout)) for n in ("lock", self._move, "stats")
+        )
         self._capabilities: Capabilities | None = None
         self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # of `promote`
         self._renewals = Renewals(self.layout)
@@ -218,7 +222,7 @@ class RespBackend:
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         self._life.check()
         k = self._keys(queue)
-        if stream is StreamName.JOBS and not isinstance(self.layout.move, ToStream):
+        if stream is StreamName.JOBS and not self.layout.to_stream:
             what = f"layout {self.layout.name!r} delivers to a list, which its consumers empty: it cannot be read here"
             raise PermanentError(what, code="NOSTREAM")
         key = k.stream if stream is StreamName.JOBS else k.prefix + stream.value.encode()
@@ -256,7 +260,7 @@ class RespBackend:
             k = self._keys(queue)
             await self._driver.track_writes(k, self._changed)
             self._flags.clear(ChangeKind.LOCK, queue)
-            calls.append(Call(LOCK, (k.lock, k.delayed), (to_bytes(holder), ttl_ms)))
+            calls.append(Call(self._lock, (k.lock, k.delayed), (to_bytes(holder), ttl_ms)))
         answers = [
             reply if isinstance(reply, BackendError) else replies.lock_reply(reply, Lease(queue, holder, ttl_ms))
             for queue, reply in zip(queues, await self._driver.run_tracked(calls), strict=True)
@@ -327,10 +331,11 @@ class RespBackend:
 
     async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         self._life.check()
-        async for page in self._driver.scan(self.layout.heads_glob(patterns)):
-            found = {queue for key in page if (queue := self.layout.head_of(key)) is not None}
-            queues = [queue for queue in found if not queue.startswith(REHEARSAL)]
-            yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
+        for glob in self.layout.heads_globs(patterns):
+            async for page in self._driver.scan(glob):
+                found = {queue for key in page if (queue := self.layout.head_of(key)) is not None}
+                queues = [queue for queue in found if not queue.startswith(REHEARSAL)]
+                yield [queue for queue in queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
 
     async def announce(self, queues: Sequence[str]) -> None:
         self._life.check()

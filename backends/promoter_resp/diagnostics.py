@@ -39,7 +39,11 @@ CLOCK_S = 1.0
 DUE_S = 0.01  # until the rehearsed job is due
 
 
-class _Rehearsed(FleetBackend, ManagementSupport, LayoutSupport, Protocol):
+class FleetOfLayout(FleetBackend, LayoutSupport, Protocol):
+    """A backend that serves several queues."""
+
+
+class _Rehearsed(FleetOfLayout, ManagementSupport, Protocol):
     """A backend whose every command is tried."""
 
 
@@ -282,7 +286,7 @@ async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Fin
         Finding(Severity.OK, "scripts and all their commands are permitted"),
         woken(wake),
         *([] if again.created else [_ids_stay_taken()]),
-        await _rehearse_fleet(backend, driver, queue),
+        await rehearse_fleet(backend, driver, queue),
     ]
 
 
@@ -300,7 +304,7 @@ def _ids_stay_taken() -> Finding:
     return Finding(Severity.WARNING, what, "allow GETDEL, if producers use keep_id_for")
 
 
-async def _rehearse_fleet(backend: _Rehearsed, driver: Driver, queue: str) -> Finding:
+async def rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) -> Finding:
     """Rehearse what only a fleet needs."""
     try:
         await backend.announce([queue])

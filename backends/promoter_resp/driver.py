@@ -9,7 +9,7 @@ from hashlib import sha1
 from typing import Any, NamedTuple, Protocol
 
 from promoter_core.spi import QueueKeys, Wake
-from promoter_resp.rendering import CHASQUI, Move, render
+from promoter_resp.rendering import CHASQUI, Form, render
 
 SCANNED = 500  # keys that `scan` looks at in one step
 
@@ -19,14 +19,14 @@ Changed = Callable[[bytes | None], None]  # the key that changed; None when anyt
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script of this package, by the name of its file, as it is for layouts that move jobs in this way."""
+    """A Lua script of this package, by the name of its file, as it is for layouts of this form."""
 
     name: str
-    move: Move = CHASQUI
+    form: Form = CHASQUI
 
     @cached_property
     def source(self) -> str:
-        return render(self.name, self.move)
+        return render(self.name, self.form)
 
     @cached_property
     def sha(self) -> str:

@@ -7,7 +7,11 @@ three times as long. The parts are
     move          adds one job to the target, sets what promote.lua goes on with; never raises
     trim          cuts the target, when it may not hold jobs back
     target        how the target's length is asked for
+    scores        the head of the set, a score's due time, and the bound of what is due
+    length        in stats.lua, asks for the target's length
     deliver       in change.lua, functions that add one job
+
+Those of a layout in place are in `in_place_rendering.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ import re
 from functools import lru_cache
 from importlib import resources
 
-from promoter_core.spi import CHASQUIMQ, Part, Side, ToList, ToStream
+from promoter_core.spi import CHASQUIMQ, Layout, Part, Side, ToList, ToStream, in_place
+from promoter_resp import in_place_rendering
 
-Move = ToStream | ToList
+Form = ToStream | ToList | in_place.InPlace  # by which scripts differ
 
 _INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 _LAYOUT = re.compile(r"^-- layout (\w+)\n", re.MULTILINE)
@@ -29,18 +34,29 @@ LUA = {Part.PAYLOAD: "sub(member, from, last)", Part.ID: "sub(member, id_from, i
 LUA[Part.ENVELOPE] = "sub(member, at)"
 
 
+def form_of(layout: Layout) -> Form:
+    """What the scripts of a layout depend on."""
+    return layout if isinstance(layout, in_place.InPlace) else layout.move
+
+
 @lru_cache(maxsize=256)
-def render(name: str, move: Move = CHASQUI) -> str:
+def render(name: str, form: Form = CHASQUI) -> str:
     """The text of a script, for layouts that move jobs so."""
     text = _INCLUDE.sub(lambda line: _file(line[1]), _file(name))
-    return _LAYOUT.sub(lambda line: _part(line[1], move), text)
+    return _LAYOUT.sub(lambda line: _part(line[1], form), text)
 
 
 def _file(name: str) -> str:
     return (resources.files("promoter_resp") / "scripts" / f"{name}.lua").read_text("utf-8")
 
 
-def _part(part: str, move: Move) -> str:
+def _part(part: str, move: Form) -> str:
+    if isinstance(move, in_place.InPlace):
+        return in_place_rendering.part(part, move, _file, _quoted)
+    if part == "scores":
+        return _file("chasqui_scores")
+    if part == "length":
+        return "local length = redis.call(LENGTH, KEYS[3])\n"
     if part == "target":
         return f"local LENGTH = '{'XLEN' if isinstance(move, ToStream) else 'LLEN'}'\n"
     if part == "add":
@@ -52,7 +68,7 @@ def _part(part: str, move: Move) -> str:
     return render(f"{'chasqui' if move == CHASQUI else 'payload'}_{part}", move)
 
 
-def _trim(move: Move) -> str:
+def _trim(move: ToStream | ToList) -> str:
     """Lua that drops the oldest jobs of the target beyond `cap`."""
     if isinstance(move, ToStream):
         return "  pcall('XTRIM', stream, 'MAXLEN', '~', cap)\n"
@@ -60,7 +76,7 @@ def _trim(move: Move) -> str:
     return f"  pcall('LTRIM', stream, {kept})\n"
 
 
-def _add(move: Move, call: str) -> str:
+def _add(move: ToStream | ToList, call: str) -> str:
     """Lua that adds the job of which `member`, `at`, `from`, `last`, `name` and the place of the id are known."""
     added = "added = " if call == "pcall" else ""
     if isinstance(move, ToList):

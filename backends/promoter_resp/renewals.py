@@ -7,8 +7,7 @@ from itertools import groupby
 
 from promoter_core.spi import Layout, Lease, chunked, to_bytes
 from promoter_resp.driver import Call, Script
-
-RENEW = Script("renew")
+from promoter_resp.rendering import form_of
 
 RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
 KEPT = 64  # lists of leases whose calls are kept
@@ -19,6 +18,7 @@ class Renewals:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._script = Script("renew", form_of(layout))
         self._kept: dict[str, tuple[list[Lease], bool, list[Call]]] = {}  # by the first queue of each
 
     def calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
@@ -26,21 +26,20 @@ class Renewals:
         first = leases[0].queue
         kept = self._kept.pop(first, None)
         if kept is None or kept[0] != leases or kept[1] is not clustered:
-            kept = list(leases), clustered, _calls(leases, self._layout, clustered=clustered)
+            kept = list(leases), clustered, self._calls(leases, clustered=clustered)
         self._kept[first] = kept
         if len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return kept[2]
 
-
-def _calls(leases: Sequence[Lease], layout: Layout, *, clustered: bool) -> list[Call]:
-    most = 1 if clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
-    calls = []
-    for _, alike in groupby(leases, key=_terms):
-        for chunk in chunked(list(alike), most):
-            keys = [key for lease in chunk for k in (layout.keys_of(lease.queue),) for key in (k.lock, k.delayed)]
-            calls.append(Call(RENEW, keys, (to_bytes(chunk[0].holder), chunk[0].ttl_ms)))
-    return calls
+    def _calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
+        most = 1 if clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
+        calls = []
+        for _, alike in groupby(leases, key=_terms):
+            for chunk in chunked(list(alike), most):
+                keys = [key for one in chunk for k in (self._layout.keys_of(one.queue),) for key in (k.lock, k.delayed)]
+                calls.append(Call(self._script, keys, (to_bytes(chunk[0].holder), chunk[0].ttl_ms)))
+        return calls
 
 
 def _terms(lease: Lease) -> tuple[str, int]:

@@ -97,7 +97,7 @@ class Targets:
         found: list[Finding] = []
         with suppress(TimeoutError, BackendError):
             async with asyncio.timeout(LOOKED_AT_S):
-                glob = self._layout.heads_glob([]).partition(b"*")[0] + b"*" + self._layout.end + RECORD
+                glob = self._layout.start + b"*" + self._layout.end + RECORD
                 async for page in self._driver.scan(glob):
                     found += [finding for key in page if (finding := await self._compare(key)) is not None]
         return found

@@ -39,6 +39,7 @@ SECTIONS = (
     ("Errors", inspect.getdoc(import_module("promoter_core.spi.errors")), ["errors"]),
     ("Specs", "A plugin's hooks yield these; [hooks](hooks.md) has the hooks.", ["hooks", "pages"]),
     ("Layout", inspect.getdoc(import_module("promoter_core.spi.layouts")), ["layouts"]),
+    ("Layouts in place", inspect.getdoc(import_module("promoter_core.spi.in_place")), ["in_place"]),
     ("Time", inspect.getdoc(import_module("promoter_core.spi.clock")), ["clock"]),
     (
         "Helpers",

@@ -54,3 +54,15 @@ def promoter_register_layouts() -> Iterable[LayoutSpec]:
         target="promoter_layouts.outward:celery",
         options=("key", "priority"),
     )
+    yield LayoutSpec(
+        name="sidekiq",
+        summary="in place: the sets schedule and retry of Sidekiq",
+        target="promoter_layouts.sidekiq:sidekiq",
+        options=("prefix",),
+    )
+    yield LayoutSpec(
+        name="laravel",
+        summary="in place: the delayed jobs of Laravel's queues",
+        target="promoter_layouts.laravel:laravel",
+        options=("prefix", "cluster", "early"),
+    )

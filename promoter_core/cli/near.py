@@ -116,4 +116,4 @@ async def _others(backend: Backend) -> list[str]:
             async with asyncio.timeout(SUGGEST_S):
                 async for page in backend.find_queues("*"):
                     found.update(page)
-    return sorted(found)
+    return sorted(found - {queue})

@@ -24,7 +24,7 @@ from promoter_core import (
 from promoter_core.cli import config_file, logs, options, session
 from promoter_core.cli.arguments import ConfigFile, Option, TyperOnly
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.spi import FleetSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
+from promoter_core.spi import FleetSupport, LayoutSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
 
 log = logging.getLogger("promoter")
 
@@ -210,6 +210,9 @@ def run(
         config_file.show(given)
         return
     pages = _pages(page, backend, queue, http)
+    if isinstance(backend, LayoutSupport):
+        for name in queue:
+            backend.layout.check_queue(name)
 
     async def go() -> None:
         common: dict[str, Any] = {"metrics": _metrics(metrics or [], http), "events": event_sink or ()}

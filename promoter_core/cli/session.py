@@ -32,9 +32,9 @@ def registry() -> Registry:
 
 def to_stream(backend: Backend) -> bool:
     """Due jobs go to a stream; with some layouts it is a list."""
-    from promoter_core.spi import LayoutSupport, ToStream
+    from promoter_core.spi import LayoutSupport
 
-    return not isinstance(backend, LayoutSupport) or isinstance(backend.layout.move, ToStream)
+    return not isinstance(backend, LayoutSupport) or backend.layout.to_stream
 
 
 def sends_text(layout: str | None) -> bool:

@@ -13,7 +13,7 @@ is the place to look when a sentence here leaves a doubt.
     hooks.py       hook specifications, and what a plugin yields
     names.py       rules and limits for queue names, job ids and job names
     urls.py        a backend's URL; url_options.py, its options; sink_options.py, a sink's options
-    wire.py        the job envelope; layouts.py, keys and member format
+    wire.py        the job envelope; layouts.py, keys and member format; in_place.py, sets of other frameworks
     lifecycle.py, calls.py, push.py, batches.py, change_flags.py   to build backends with
     tasks.py, lateness.py   to build backends and sinks with
 """
@@ -25,7 +25,7 @@ from promoter_core.spi.lazy import lazy_names
 TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
 
 if TYPE_CHECKING:
-    from promoter_core.spi import sink_options, url_options
+    from promoter_core.spi import in_place, sink_options, url_options
     from promoter_core.spi.backend import Backend
     from promoter_core.spi.batches import chunked
     from promoter_core.spi.calls import ErrorTable, run_call
@@ -225,6 +225,7 @@ __all__ = [
     "closed_error",
     "hookimpl",
     "in_buckets",
+    "in_place",
     "is_pattern",
     "later_than",
     "outward",
@@ -242,6 +243,7 @@ __all__ = [
 ]
 
 _HOMES = {  # the same imports, made when a name is first used
+    "in_place": ("in_place",),
     "sink_options": ("sink_options",),
     "url_options": ("url_options",),
     "backend": ("Backend",),

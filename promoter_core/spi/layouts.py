@@ -145,23 +145,31 @@ class Layout:
             raise ConfigError(f"layout {self.name!r}: the target {self.target!r} is among its own keys")
 
     @property
+    def to_stream(self) -> bool:
+        """Due jobs go to a stream, and not to a list."""
+        return isinstance(self.move, ToStream)
+
+    @property
     def one_slot(self) -> bool:
         """The target is in the slot of the queue's other keys, as a cluster demands it."""
         k = self.keys_of("q")
-        return _hash_tag(k.stream) == _hash_tag(k.delayed)
+        return hash_tag(k.stream) == hash_tag(k.delayed)
 
     def acl(self, queue: str = "*") -> tuple[str, ...]:
         """The words of ACL SETUSER that let a user promote, and schedule for, `queue`; by default any."""
         p = self.start.decode()
-        name = _glob(queue) if queue != "*" else queue
+        name = glob(queue) if queue != "*" else queue
         keys = [f"~{p}{name}{self.end.decode()}*"] if queue != "*" else [f"~{p}*"]
         if self.target:
-            keys.append("~" + name.join(map(_glob, self.target.split(QUEUE))))
+            keys.append("~" + name.join(map(glob, self.target.split(QUEUE))))
         if queue != "*":
             keys.append(f"~{p}{REHEARSAL}*")
         commands = dict.fromkeys((*COMMANDS, *self.move.commands))
         channels = (f"&{self.channels}", "&__redis__:invalidate")
         return (*keys, "resetchannels", *channels, "-@all", *(f"+{command}" for command in commands))
+
+    def check_queue(self, queue: str) -> None:
+        """Raise ConfigError for a queue, or a pattern of queues, that cannot be."""
 
     def keys_of(self, queue: str) -> QueueKeys:
         """All keys of `queue`; remembered for the queues asked for last."""
@@ -202,15 +210,12 @@ class Layout:
         found = self.queue_of(key)
         return found[0] if found is not None and found[1] in (self.delayed, self.lock) else None
 
-    def heads_glob(self, patterns: Sequence[str]) -> bytes:
+    def heads_globs(self, patterns: Sequence[str]) -> tuple[bytes, ...]:
         """For SCAN: the sorted sets and the locks of all queues that can match one of the patterns, and little else.
 
         The server's globs differ from `fnmatch`'s, so it gets what the patterns begin with and no more of them.
         """
-        starts = [re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in patterns] or [""]
-        both = takewhile(lambda pair: pair[0] == pair[1], zip(min(starts), max(starts), strict=False))
-        start = "".join(c for c, _ in both)
-        return self.start + start.encode().replace(b"\\", b"\\\\") + b"*" + self.end + b"[dp][er]*[dk]"
+        return (self.start + beginning(patterns).encode() + b"*" + self.end + b"[dp][er]*[dk]",)
 
     def encode_member(self, name: str, envelope: bytes) -> bytes:
         """The sorted set's member: a little-endian u32 with the name's length, the name, the envelope."""
@@ -270,14 +275,21 @@ def _sized(envelope: bytes, at: int, first_tag: int) -> tuple[bytes, int]:
     return envelope[start : start + size], start + size
 
 
-def _hash_tag(key: bytes) -> bytes:
+def hash_tag(key: bytes) -> bytes:
     """What a cluster hashes of a key."""
     _, brace, rest = key.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return tag if brace and closed and tag else key
 
 
-def _glob(text: str) -> str:
+def beginning(patterns: Sequence[str]) -> str:
+    """The text that all of these patterns begin with, as a glob of the server's."""
+    starts = [re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in patterns] or [""]
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(min(starts), max(starts), strict=False))
+    return "".join(c for c, _ in both).replace("\\", "\\\\")
+
+
+def glob(text: str) -> str:
     """For an ACL: the text itself, as a pattern."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 

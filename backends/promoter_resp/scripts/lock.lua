@@ -3,6 +3,7 @@
 -- ARGV: holder, ttl in ms
 -- Reply: {1} when it is the holder's now, {0, PTTL, whose it is, how late the oldest job is in ms} when it is another's.
 -- That path only reads, so client tracking remembers the lock and a follower is told when it goes.
+-- layout scores
 local holder = redis.call('GET', KEYS[1])
 if not holder then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -13,10 +14,10 @@ if holder == ARGV[1] then
   return {1}
 end
 local lag = 0
-local head = redis.pcall('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES') -- another type of data is the leader's to report
+local head = head_of(KEYS[2]) -- another type of data is the leader's to report
 if head[2] then
   local time = redis.call('TIME')
-  local late = time[1] * 1000 + math.floor(time[2] / 1000) - math.ceil(tonumber(head[2]))
+  local late = time[1] * 1000 + math.floor(time[2] / 1000) - math.ceil(due_of(head[2]))
   lag = math.min(math.max(late, 0), 2 ^ 53)
 end
 return {0, redis.call('PTTL', KEYS[1]), holder, lag}

@@ -8,7 +8,7 @@
 -- that queue's alone.
 -- Locks are read by GETEX, which is no read to client tracking: the server need not remember, and at once forget again,
 -- a key that the leader alone writes. Where that is not there or not permitted, they are read by GET.
-local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
+-- layout scores
 local renewed, get = {}, 'GETEX'
 for i = 1, #KEYS, 2 do
   local holder = redis.pcall(get, KEYS[i])
@@ -29,11 +29,11 @@ local reply = {now}
 for i = 1, #KEYS, 2 do
   local state, next_due = renewed[i] or 0, false
   if state == 1 then
-    local head = redis.pcall('ZRANGE', KEYS[i + 1], 0, 0, 'WITHSCORES')
+    local head = head_of(KEYS[i + 1])
     if head.err then
       state = head
     elseif head[2] then
-      local score = head[2] == '-inf' and 0 or tonumber(head[2]) or math.huge
+      local score = due_of(head[2])
       state = score <= now and 2 or 1
       next_due = score <= MAX_DUE_MS and math.ceil(math.max(score, 0)) or false
     end

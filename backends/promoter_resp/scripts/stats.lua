@@ -3,8 +3,7 @@
 -- Reply: {now, depth, due, next due or nil, target's length, events length, dlq length, holder or nil, PTTL,
 --         {{group, pending, undelivered or nil, oldest pending id or nil, its consumer or nil}, …}, parked,
 --         entries that the target ever had, or nil}
-local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked, and never the next due
-
+-- layout scores
 -- layout target
 
 local function groups()
@@ -32,24 +31,26 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found, added = groups()
-local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-local next_due = head[2] and (head[2] == '-inf' and 0 or tonumber(head[2]))
+local head = head_of(KEYS[2])
+if head.err then return head end
+local next_due = head[2] and due_of(head[2])
 if next_due and next_due <= MAX_DUE_MS then
   next_due = math.max(0, math.ceil(next_due))
 else
   next_due = false
 end
+-- layout length
 return {
   now,
-  redis.call('ZCARD', KEYS[2]),
-  redis.call('ZCOUNT', KEYS[2], '-inf', string.format('%.0f', now)),
+  redis.call('ZCOUNT', KEYS[2], LOW, '+inf'),
+  redis.call('ZCOUNT', KEYS[2], LOW, due_text(time)),
   next_due,
-  redis.call(LENGTH, KEYS[3]),
+  length,
   redis.call('XLEN', KEYS[4]),
   redis.call('XLEN', KEYS[5]),
   redis.call('GET', KEYS[1]),
   redis.call('PTTL', KEYS[1]),
   found,
-  redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', MAX_DUE_MS), '+inf'),
+  redis.call('ZCOUNT', KEYS[2], PARKED, '+inf'),
   added or false,
 }

@@ -14,6 +14,9 @@ class LayoutSupport(Protocol):
     Its target takes `BackendUrl.layout`, and works by that. All that `Backend` and the other protocols promise holds
     for every layout, with the target in the place of the stream. Where that is a list, `read` of StreamName.JOBS raises
     PermanentError, and `PromotedJob.stream_id` is empty.
+
+    With an `in_place.InPlace`, jobs are those of another framework: what makes, lists or changes them raises
+    PermanentError with `sentence()`. Nothing of theirs is trimmed: `overflow="trim"` raises PermanentError.
     """
 
     @property

@@ -33,6 +33,7 @@ instants.py         what happens in which millisecond, on a clock that the test 
 particulars.py      what is wrong only now and then
 random_programs.py  random programs, side by side with the memory backend
 layout_moves.py     LayoutContract
+layout_in_place.py  InPlaceContract
 sinks.py            EventSinkContract, MetricsSinkContract
 
 What they are made of:
@@ -68,6 +69,7 @@ from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.identity import IdentityContract
 from promoter_core.testing.conformance.instants import InstantsContract
 from promoter_core.testing.conformance.kept_ids import KeptIdsContract
+from promoter_core.testing.conformance.layout_in_place import InPlaceContract
 from promoter_core.testing.conformance.layout_moves import LayoutContract
 from promoter_core.testing.conformance.layouts import LayoutsContract
 from promoter_core.testing.conformance.lock import LockContract
@@ -128,4 +130,11 @@ class BackendContract(
     """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""
 
 
-__all__ = ["BackendContract", "ContractBase", "EventSinkContract", "LayoutContract", "MetricsSinkContract"]
+__all__ = [
+    "BackendContract",
+    "ContractBase",
+    "EventSinkContract",
+    "InPlaceContract",
+    "LayoutContract",
+    "MetricsSinkContract",
+]

@@ -1,0 +1,193 @@
+"""`InPlaceBackend`: `RespBackend` on another framework's sorted set, whose jobs are that framework's to schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any, NoReturn
+
+from promoter_core.spi import (
+    MAX_DUE_MS,
+    REHEARSAL,
+    BackendError,
+    Capabilities,
+    ConfigError,
+    Finding,
+    JobChange,
+    JobOutcome,
+    JobPage,
+    JobQuery,
+    JobRequest,
+    Lease,
+    LeaseHeld,
+    LeaseLost,
+    Overflow,
+    PermanentError,
+    Promotion,
+    PromotionRequest,
+    QueueStats,
+    Scheduled,
+    StoredJob,
+    chunked,
+    in_place,
+)
+from promoter_resp import in_place_checks, replies
+from promoter_resp.backend import RespBackend
+from promoter_resp.driver import Call, Driver, Script
+from promoter_resp.waiting_jobs import COUNTED_AT_ONCE
+
+log = logging.getLogger("promoter")
+
+ABSENT_S = 30.0  # until it is said that nothing of the framework is there
+REMEMBERED = 100_000  # queues
+
+
+class InPlaceBackend(RespBackend):
+    """Promotes, counts and diagnoses. Whatever makes, lists or changes jobs is refused in one sentence."""
+
+    _move = "in_place"
+
+    def __init__(self, driver: Driver, *, layout: in_place.InPlace, **more: Any) -> None:
+        """Raises ConfigError where the keys of the layout are not in one slot of a cluster."""
+        if driver.clustered and not layout.one_slot:
+            raise ConfigError(
+                f"layout {layout.name!r}: in a cluster the keys of {layout.owner} must be in one slot, and "
+                f"{in_place_checks.sets(layout)} is not in that of the keys that its jobs go to"
+            )
+        super().__init__(driver, layout=layout, **more)
+        self._in_place, self._count = layout, Script("in_place_count", layout)
+        self._sets: set[str] = set()  # queues whose keys are of the type that they should be
+        self._looked_at_versions = False
+        self._absent_since_s: float | None = None  # since when nothing of the framework was there
+        self._is_there = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        found = super().capabilities
+        return replace(found, traces=False) if found.traces else found
+
+    async def diagnose(self) -> Sequence[Finding]:
+        self._life.check()
+        return await in_place_checks.diagnose(self, self._driver, self._in_place, wait_replicas=self._replicas.count)
+
+    async def lock_many(
+        self, queues: Sequence[str], holder: str, ttl_ms: int
+    ) -> Sequence[Lease | LeaseHeld | BackendError]:
+        if not self._looked_at_versions and not queues[0].startswith(REHEARSAL):
+            self._looked_at_versions = True
+            running = await in_place_checks.versions(self._driver, self._in_place)
+            if (text := in_place_checks.unknown(self._in_place, running)) is not None:
+                log.warning("%s: jobs may arrive otherwise than its own scheduler moves them", text)
+        return await super().lock_many(queues, holder, ttl_ms)
+
+    async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
+        answer = await super().promote(lease, request)
+        await self._notice(isinstance(answer, LeaseLost) or answer.depth + answer.promoted > 0)
+        return answer
+
+    async def promote_many(
+        self, requests: Sequence[tuple[Lease, PromotionRequest]]
+    ) -> Sequence[Promotion | LeaseLost | BackendError]:
+        answers = await super().promote_many(requests)
+        if not self._is_there:
+            await self._notice(any(not isinstance(a, Promotion) or a.depth + a.promoted > 0 for a in answers))
+        return answers
+
+    async def _notice(self, there: bool) -> None:
+        """Say once that nothing of the framework has been there for a while, and what is there instead."""
+        if there or self._is_there:
+            self._is_there = True
+            return
+        now_s = time.monotonic()
+        if self._absent_since_s is None:
+            self._absent_since_s = now_s
+        elif now_s - self._absent_since_s > ABSENT_S:
+            self._is_there = True  # as far as this goes
+            log.warning("%s; %s", *await in_place_checks.missing(self._driver, self._in_place))
+
+    def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
+        if request.overflow is Overflow.TRIM:
+            raise PermanentError(
+                f"layout {self.layout.name!r}: overflow=trim would drop jobs of {self._in_place.owner}; use hold",
+                code="TRIM",
+            )
+        call = super()._promotion(lease, request)
+        return replace(call, keys=(*call.keys, *self._in_place.keys_for_script(lease.queue)))
+
+    async def stats(self, queue: str) -> QueueStats:
+        self._life.check()
+        k = self._keys(queue)
+        keys = (k.lock, k.delayed, k.stream, k.events, k.dlq, *self._in_place.keys_for_script(queue))
+        (reply,) = await self._driver.run_scripts([Call(self._stats, keys, ())])
+        return replies.stats_reply(reply)
+
+    async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        if self._in_place.queues:
+            self._life.check()
+            yield [queue for queue in self._in_place.queues if any(fnmatchcase(queue, pattern) for pattern in patterns)]
+            return
+        found = False
+        async for page in super().find_queues(patterns):
+            good = await asyncio.gather(*map(self._is_set, page))
+            queues = [queue for queue, is_set in zip(page, good, strict=True) if is_set]
+            found = found or bool(queues)
+            yield queues
+        await self._notice(found)
+
+    async def _is_set(self, queue: str) -> bool:
+        """Whether the queue's key holds a sorted set, or nothing: others may have keys of that form, too."""
+        if queue not in self._sets:
+            key = self._keys(queue).delayed
+            kind = await self._driver.command(key, b"TYPE", key)
+            if kind not in (b"zset", b"none", "zset", "none"):
+                return False
+            if len(self._sets) < REMEMBERED:
+                self._sets.add(queue)
+        return True
+
+    async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
+        self._refuse()
+
+    async def cancel(self, queue: str, ids: Sequence[str]) -> tuple[JobOutcome, ...]:
+        self._refuse()
+
+    async def get_jobs(self, queue: str, ids: Sequence[str]) -> Sequence[StoredJob | None]:
+        self._refuse()
+
+    async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
+        self._refuse()
+
+    async def count_jobs(self, queue: str, bounds_ms: Sequence[int]) -> Sequence[int]:
+        self._life.check()
+        key, counts = self._keys(queue).delayed, list[int]()
+        for some in chunked([self._before(bound_ms) for bound_ms in bounds_ms], COUNTED_AT_ONCE):
+            (reply,) = await self._driver.run_scripts([Call(self._count, (key,), some)])
+            counts += replies.integers(reply, len(some))
+        return counts
+
+    def _before(self, due_ms: int) -> bytes:
+        """The bound of ZCOUNT for members that are due before a time, in the unit of the scores."""
+        layout, due_ms = self._in_place, min(due_ms, MAX_DUE_MS + 1)
+        if layout.score is in_place.Score.S:
+            return b"(%.3f" % (due_ms / 1_000 - layout.offset_s - layout.whole)
+        return b"(%d" % (due_ms - layout.offset_s * 1_000 - layout.whole)
+
+    async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
+        self._refuse()
+
+    async def requeue_dead_letter(self, queue: str, entry_id: str, envelope: bytes, name: str) -> bool:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        self._life.check()
+        raise PermanentError(self._in_place.sentence(), code="INPLACE")
+
+
+def resp_backend(driver: Driver, **more: Any) -> RespBackend:
+    """The backend for a layout: `InPlaceBackend` for one in place."""
+    make = InPlaceBackend if isinstance(more.get("layout"), in_place.InPlace) else RespBackend
+    return make(driver, **more)

@@ -1,0 +1,23 @@
+"""Reads the options of layouts, which come as text."""
+
+from __future__ import annotations
+
+from promoter_core.spi import ConfigError
+
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def flag(layout: str, name: str, text: str) -> bool:
+    """An option that is true or false. Raises ConfigError."""
+    if (value := TRUTH.get(text.lower())) is None:
+        raise ConfigError(f"layout {layout!r}: {name} must be true or false, not {text!r}")
+    return value
+
+
+def prefix(layout: str, text: str, name: str = "prefix") -> str:
+    """The beginning of a framework's keys. Raises ConfigError."""
+    if any(c in text for c in "{}\0\t\r\n "):
+        raise ConfigError(
+            f"layout {layout!r}: {name} must be the beginning of keys, without braces and spaces, not {text!r}"
+        )
+    return text

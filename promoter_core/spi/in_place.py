@@ -1,0 +1,337 @@
+"""`InPlace`: a layout of a sorted set that belongs to another framework, whose due members are moved as it moves them.
+
+The framework's producers and workers stay as they are. A plugin registers such layouts by the hook of all layouts,
+`promoter_register_layouts`. It is data: what is due, how it moves, and what that writes. Templates of keys hold QUEUE,
+which stands for the queue's name. Times are those of the server.
+
+Keys of our own (lock, events, dead letters) begin with the name of the set, so that promoters of two layouts of one set
+exclude each other, and two sets of one name and different prefixes do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
+
+from promoter_core.spi.errors import ConfigError, PermanentError
+from promoter_core.spi.layouts import (
+    COMMANDS,
+    QUEUE,
+    REHEARSAL,
+    Layout,
+    Move,
+    QueueKeys,
+    Side,
+    ToList,
+    beginning,
+    glob,
+    hash_tag,
+)
+from promoter_core.spi.spec_checks import nearest
+from promoter_core.spi.wire import to_text
+
+__all__ = ["OWN", "Beside", "Entry", "Held", "InPlace", "Lua", "Push", "Pushes", "Score", "Take", "Writes"]
+
+OWN = b"promoter-in-place:"  # begins our own keys
+_QUEUE_NAME = r"[^{}\x00-\x1f]+"
+
+
+class Score(StrEnum):
+    """The unit of a sorted set's scores, which are Unix times."""
+
+    MS = "ms"
+    S = "s"
+
+
+class Take(StrEnum):
+    """How a member leaves the delayed part of its set."""
+
+    REMOVE = "remove"
+    RESCORE = "rescore"  # it stays, with the score 0, which is below the floor
+
+
+class Beside(StrEnum):
+    """Whether the framework's own scheduler may run beside a promoter."""
+
+    SAFE = "safe"  # it takes each member in one atomic step, so each has one mover
+    SHARED_LOCK = "shared lock"  # it may: one lock excludes the two from each other
+    NEVER = "never"  # it would move members twice
+
+
+class Held(StrEnum):
+    """The value of a stream entry's field."""
+
+    MEMBER = "member"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push to the list `key`: of the member, or of a fixed text."""
+
+    key: str
+    side: Side = Side.RIGHT
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushes:
+    """Each due member is pushed to the first list. The other pushes follow, and their errors are passed over."""
+
+    pushes: tuple[Push, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Each due member becomes an entry of the stream `key`."""
+
+    key: str
+    fields: tuple[tuple[str, Held], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lua:
+    """A move in Lua, for whatever needs to look into members.
+
+    `setup` runs once a batch, `body` for each member, both inline in the promote script. They see these locals: `call`
+    and `pcall` of the server, `try` (Lua's `pcall`), `sub`, `find`, `format`, `floor`, `min`, `source`, `target`,
+    `hold`, `cap`, `time` (the reply of TIME), `now` (ms), `now_text`, and `key1`, `key2`, … for `keys`. The body sees
+    `member` and, with `scores`, the text `score`. It sets one of
+
+    - `added`: the reply of its first write, made by `pcall`. An error ends the batch, and the member stays.
+    - `dead`: why the member is no job. It goes to our dead letters, byte for byte, and the batch goes on.
+    - `skip = true`: the member stays for now. It counts as held back.
+
+    The body never raises: it checks all that it uses before the first write, and makes later writes by `pcall`, for a
+    member that was added leaves the set.
+    """
+
+    body: str
+    setup: str = ""
+    target: str = ""  # the key whose length `max_stream_len` bounds; "": the body sees to `hold` and `cap`
+    to_stream: bool = False  # the target is a stream
+    keys: tuple[str, ...] = ()  # further keys, or prefixes of keys
+    length: str = "0"  # without a target: an expression for how many jobs are at their targets
+    scores: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writes:
+    """The commands that a move needs on a key, or on a glob of the server's for keys."""
+
+    key: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InPlace(Layout):
+    """Another framework's sorted set, and the move of its due members.
+
+    Raises ConfigError for data that cannot work together.
+    """
+
+    source: str  # the key of the sorted set, with QUEUE
+    moves: Pushes | Entry | Lua
+    writes: tuple[Writes, ...] = ()  # of Lua; pushes and entries say it themselves
+    framework: str = ""  # as its users write it: "Sidekiq"; "" is the name
+    score: Score = Score.MS
+    whole: bool = False  # scores are cut to whole units: a member is due one unit later, so that it is never early
+    offset_s: int = 0  # what to add to scores that are not in UTC
+    floor: str = ""  # members with scores below it are not delayed
+    take: Take = Take.REMOVE
+    their_lock: str = ""  # the key of their lock, where it is taken and released as ours is
+    job_id: str = "member"  # a Lua expression, behind the body; nil where there is none
+    beside: Beside = Beside.SAFE
+    queues: tuple[str, ...] = ()  # the only names of queues, where the framework fixes them
+    versions: tuple[str, str] = ("", "")  # that it is made for: from the first, and below the second
+    seen: str = ""  # Lua that returns a list of the versions that run, where the store has a trace of them
+    alike: str = ""  # a glob of the server's for its sets, whatever the options are: to show what is there
+
+    start: bytes = field(default=OWN, init=False)
+    end: bytes = field(default=b":", init=False)
+    delayed: bytes = field(default=b"", init=False)
+    lock: bytes = field(default=b"lock", init=False)
+    members: bytes = field(default=b"members", init=False)
+    move: Move = field(default=ToList(), init=False, repr=False)  # of jobs of ours, which this set never holds
+    target: str = field(default="", init=False)
+    serializer: str = field(default="raw", init=False)
+
+    def __post_init__(self) -> None:
+        what = f"layout {self.name!r}"
+        if self.queues and QUEUE not in self.source and len(self.queues) > 1:
+            raise ConfigError(f"{what}: source {self.source!r} is one key for all of its queues; have {QUEUE} in it")
+        if not self.queues and self.source.count(QUEUE) != 1:
+            raise ConfigError(f"{what}: source must be a key with {QUEUE} in it, once, not {self.source!r}")
+        if isinstance(self.moves, Pushes) and not (self.moves.pushes and self.moves.pushes[0].value is None):
+            raise ConfigError(f"{what}: the first push must be that of the member")
+        if isinstance(self.moves, Entry) and Held.MEMBER not in (held for _, held in self.moves.fields):
+            raise ConfigError(f"{what}: a field of the entry must hold the member")
+        if isinstance(self.moves, Lua) and not self.writes:
+            raise ConfigError(f"{what}: writes must name the keys and the commands of the move")
+        if self.take is Take.RESCORE and not self.floor:
+            raise ConfigError(f"{what}: members that stay with the score 0 need a floor above it")
+        if bool(self.their_lock) is not (self.beside is Beside.SHARED_LOCK):
+            raise ConfigError(f"{what}: their_lock and beside=Beside.SHARED_LOCK belong together")
+        target = self.moves.target if isinstance(self.moves, Lua) else self._keys_of_move()[0]
+        object.__setattr__(self, "target", target)
+
+    @property
+    def to_stream(self) -> bool:
+        return isinstance(self.moves, Entry) or (isinstance(self.moves, Lua) and self.moves.to_stream)
+
+    @property
+    def owner(self) -> str:
+        """The framework's name."""
+        return self.framework or self.name
+
+    @property
+    def more_keys(self) -> tuple[str, ...]:
+        """The templates of the keys that the script gets behind those of all layouts."""
+        if isinstance(self.moves, Lua):
+            return self.moves.keys
+        return self._keys_of_move()[1:]
+
+    @property
+    def all_writes(self) -> tuple[Writes, ...]:
+        """Each key, or glob of keys, that a promotion writes to, apart from the source and our own keys."""
+        if isinstance(self.moves, Lua):
+            return self.writes
+        if isinstance(self.moves, Entry):
+            return (Writes(key=self.moves.key, commands=("xadd", "xlen")),)
+        found: dict[str, list[str]] = {}
+        for push in self.moves.pushes:
+            found.setdefault(push.key, ["llen"]).append("lpush" if push.side is Side.LEFT else "rpush")
+        return tuple(Writes(key=key, commands=tuple(commands)) for key, commands in found.items())
+
+    @property
+    def one_slot(self) -> bool:
+        queue = self.queues[0] if self.queues else "q"
+        keys = [self.source, self.their_lock, *self._keys_of_move(), *(w.key for w in self.all_writes)]
+        tags = {hash_tag(_filled(key, queue)) for key in keys if key}
+        return tags == {hash_tag(self.keys_of(queue).prefix)}
+
+    def sentence(self) -> str:
+        """Why our own producers cannot write here."""
+        return f"this set belongs to {self.owner}; schedule with {self.owner}"
+
+    def acl(self, queue: str = "*") -> tuple[str, ...]:
+        names = [glob(queue)] if queue != "*" else self.queues or [queue]
+        templates = [template for template in (self.source, self.their_lock, *self._keys_of_move()) if template]
+        keys = [f"~{_pattern(template, name)}" for template in templates for name in names]
+        keys += [f"~{w.key.replace(QUEUE, name)}" for w in self.writes if w.key not in templates for name in names]
+        own = [f"~{self.start.decode()}*"]
+        if queue != "*":
+            p, doctor = self.keys_of(queue).prefix.decode(), f"{self.start.decode()}{{{REHEARSAL}"
+            own = [f"~{glob(p)}*", f"~{doctor}*"]
+        commands = dict.fromkeys((*COMMANDS, "xlen", "llen", *(c for w in self.all_writes for c in w.commands)))
+        channels = (f"&{self.channels}", "&__redis__:invalidate")
+        return (
+            *own,
+            *dict.fromkeys(keys),
+            "resetchannels",
+            *channels,
+            "-@all",
+            *(f"+{command}" for command in commands),
+        )
+
+    def keys_of(self, queue: str) -> QueueKeys:
+        """All keys of `queue`. Raises PermanentError when the framework has no such queue."""
+        return _keys(self, queue)
+
+    def check_queue(self, queue: str) -> None:
+        if self.queues and not any(fnmatchcase(name, queue) for name in self.queues):
+            near = nearest(queue, self.queues)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"{self.owner} has the queues {' and '.join(self.queues)}, not {queue!r}{hint}")
+
+    def keys_for_script(self, queue: str) -> tuple[bytes, ...]:
+        """`more_keys` of `queue`."""
+        return tuple(_filled(template, queue) for template in self.more_keys)
+
+    def queue_of(self, key: bytes) -> tuple[str, bytes] | None:
+        """As of every layout; the source's rest is empty, that of a lock is `lock`."""
+        for pattern, rest in self._patterns:
+            if (found := pattern.fullmatch(key)) is not None:
+                name = to_text(found[1]) if pattern.groups else self.queues[0]
+                return (name, rest) if not self.queues or name in self.queues else None
+        group, end, last = key.removeprefix(self._fleet).partition(self.end)
+        return (to_text(group), last) if end and key.startswith(self._fleet) else None
+
+    def group_keys(self, group: str) -> tuple[bytes, bytes]:
+        p = self._fleet + group.encode() + self.end
+        return p + self.members, p + b"promoter:wake"
+
+    def heads_globs(self, patterns: Sequence[str]) -> tuple[bytes, ...]:
+        name = beginning(patterns) + "*"
+        return tuple(_pattern(template, name).encode() for template in (self.source, self._lock_template))
+
+    @cached_property
+    def _patterns(self) -> tuple[tuple[re.Pattern[bytes], bytes], ...]:
+        return tuple(
+            (re.compile(re.escape(template).replace(re.escape(QUEUE), f"({_QUEUE_NAME})").encode()), rest)
+            for template, rest in ((self.source, self.delayed), (self._lock_template, self.lock))
+        )
+
+    @cached_property
+    def _fleet(self) -> bytes:
+        """Before the names of groups, which are those of this layout with these options alone."""
+        return _own(self.source.replace(QUEUE, "*")).encode() + b"promoter-fleet-"
+
+    @property
+    def _lock_template(self) -> str:
+        return self.their_lock or _own(self.source) + self.lock.decode()
+
+    def _keys_of_move(self) -> tuple[str, ...]:
+        match self.moves:
+            case Pushes(pushes=pushes):
+                return tuple(dict.fromkeys(push.key for push in pushes))
+            case Entry(key=key):
+                return (key,)
+            case Lua(target=target, keys=keys):
+                return ((target,) if target else ()) + keys
+
+
+def _own(source: str) -> str:
+    """The beginning of our own keys of a set: in its slot, and different for each set."""
+    tag = hash_tag(source.replace(QUEUE, "q").encode())
+    whole = tag == source.replace(QUEUE, "q").encode()
+    return f"{OWN.decode()}{{{source}}}:" if whole else f"{OWN.decode()}{source}:"
+
+
+def _filled(template: str, queue: str) -> bytes:
+    return template.replace(QUEUE, queue).encode()
+
+
+def _pattern(template: str, name: str) -> str:
+    """A glob of the server's for a template; `name` is one already."""
+    return name.join(glob(part) for part in template.split(QUEUE))
+
+
+@lru_cache(maxsize=16_384)
+def _keys(layout: InPlace, queue: str) -> QueueKeys:
+    rehearsed = queue.startswith(REHEARSAL)  # on keys of our own, for what is theirs must not change
+    if not rehearsed:
+        try:
+            layout.check_queue(queue)
+        except ConfigError as error:
+            raise PermanentError(str(error), code="NOQUEUE") from None
+    source = _filled(layout.source, queue)
+    p = OWN + b"{" + queue.encode() + b"}:" if rehearsed else _own(source.decode()).encode()
+    target = p + b"stream" if rehearsed or not layout.target else _filled(layout.target, queue)
+    return QueueKeys(
+        prefix=p,
+        delayed=p + b"delayed" if rehearsed else source,
+        stream=target,
+        lock=_filled(layout.their_lock, queue) if layout.their_lock and not rehearsed else p + layout.lock,
+        events=p + b"events",
+        dlq=p + b"dlq",
+        index=p + b"didx:",
+        marker=p + b"dlid:",
+        trace=p + b"trace:",
+        keep=p + b"keep:",
+        wake=p + b"promoter:wake",
+    )

@@ -1,0 +1,94 @@
+"""Runs the apps of other frameworks, and compares what is in a store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import required
+
+HERE = Path(__file__).parent
+
+
+def need(name, *parts):
+    """Skip where a framework is not installed; fail where PROMOTER_REQUIRE names it."""
+    missing = [part for part in parts if shutil.which(part) is None and not Path(part).exists()]
+    if missing:
+        (pytest.fail if name in required() else pytest.skip)(f"{name} is not installed: {', '.join(missing)}")
+
+
+class App:
+    """A framework's app on one database: `run` does one thing, `running` keeps a worker."""
+
+    def __init__(self, command, url, **environment):
+        self.command = command
+        self.environment = os.environ | {"REDIS_URL": url} | environment
+
+    def run(self, *arguments, lines=()):
+        """The words that it printed."""
+        return [word for line in self.lines(*arguments, lines=lines) for word in line.split()]
+
+    def lines(self, *arguments, lines=()):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        command = [*self.command, *arguments]
+        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    @contextlib.contextmanager
+    def running(self, *command):
+        command = command or [*self.command, "work"]
+        process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def promoting(url, layout, *queues):
+    """`promoter run` in another process, to be killed."""
+    where = [part for queue in queues for part in ("--queue", queue)]
+    command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--layout", layout, *where]
+    process = subprocess.Popen([*command, "--lock-ttl-ms", "2000"], stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+async def contents(client, *, decode=bytes, leave_out=()):
+    """Everything in a database but our own keys: the type, the time to live and the value of each key."""
+    found = {}
+    for key in sorted(await client.keys("*")):
+        if key.startswith((b"promoter-in-place:", *leave_out)):
+            continue
+        kind = (await client.type(key)).decode()
+        match kind:
+            case "list":
+                value = [decode(one) for one in await client.lrange(key, 0, -1)]
+            case "set":
+                value = await client.smembers(key)
+            case "zset":
+                value = await client.zrange(key, 0, -1, withscores=True)
+            case "hash":
+                value = await client.hgetall(key)
+            case _:
+                value = await client.dump(key)
+        found[key] = kind, await client.pttl(key) >= 0, value
+    return found
+
+
+async def copied(source, target, *keys):
+    for key in keys:
+        await target.restore(key, 0, await source.dump(key))
