@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from promoter_core import Backend, ConfigError, PromoterError, QueueStats
 from promoter_core.cli import output, session
-from promoter_core.spi import CHASQUIMQ, DiscoverySupport, LayoutSupport, check_queue_name, is_pattern
+from promoter_core.spi import CHASQUIMQ, DiscoverySupport, Layout, LayoutSupport, check_queue_name, is_pattern
 
 log = logging.getLogger("promoter")
 
@@ -85,15 +85,22 @@ async def _found(backend: DiscoverySupport, pattern: str) -> set[str]:
     return found
 
 
+def _set_of(layout: Layout) -> bytes:
+    """The key of a queue's sorted set, to tell layouts apart; empty where the names of queues are fixed."""
+    with suppress(ConfigError):
+        return layout.keys_of("q").delayed
+    return b""
+
+
 async def _by_other_layouts(backend: Backend, queue: str) -> str:
     """Name another layout that has jobs of the queue, or of queues that match the pattern; empty when none has."""
     url = session.opened[0]
     if not isinstance(backend, LayoutSupport) or not backend.capabilities.shared or not url:
         return ""
-    mine = backend.layout.keys_of("q").delayed
+    mine = _set_of(backend.layout)
     for name in [r.spec.name for r in session.registry().all() if r.kind == "layout"]:
         with suppress(PromoterError, TimeoutError):
-            if session.registry().layout(name).keys_of("q").delayed == mine:
+            if _set_of(session.registry().layout(name)) == mine:
                 continue
             async with asyncio.timeout(SUGGEST_S), session.registry().connect(url, layout=name) as other:
                 how = "give no --layout" if name == CHASQUIMQ.name else f"give --layout {name}"
@@ -116,4 +123,4 @@ async def _others(backend: Backend) -> list[str]:
             async with asyncio.timeout(SUGGEST_S):
                 async for page in backend.find_queues("*"):
                     found.update(page)
-    return sorted(found - {queue})
+    return sorted(found)
