@@ -24,8 +24,15 @@ from promoter_core import (
 from promoter_core.cli import config_file, logs, options, session
 from promoter_core.cli.arguments import ConfigFile, Option, TyperOnly
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.spi import FleetSupport, LayoutSupport, cancel_and_wait, check_queue_name, is_pattern, run_within
-from promoter_core.spi.in_place import InPlace
+from promoter_core.spi import (
+    FleetSupport,
+    LayoutSupport,
+    cancel_and_wait,
+    check_queue_name,
+    in_place,
+    is_pattern,
+    run_within,
+)
 
 log = logging.getLogger("promoter")
 
@@ -304,7 +311,7 @@ async def _run(
 
 
 async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
-    if isinstance(backend, LayoutSupport) and isinstance(backend.layout, InPlace):
+    if isinstance(backend, LayoutSupport) and isinstance(backend.layout, in_place.InPlace):
         return  # which says it by the framework's keys
     await asyncio.sleep(QUIET_S)
     from promoter_core.cli import near  # few runs need it
