@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from weakref import WeakValueDictionary
 
 from promoter_core.spi import (
-    CHASQUIMQ,
     BackendUrl,
     Capabilities,
     ChangeFeed,
@@ -43,7 +42,7 @@ from promoter_core.spi import (
     closed_error,
     later_than,
 )
-from promoter_memory.jobs import add, add_event, carry_out, page_of, shown
+from promoter_memory.jobs import add, add_event, carry_out, entry_of, page_of, shown
 from promoter_memory.store import MemoryStore, QueueStore
 
 PAGE = 100  # queues, of a search
@@ -88,17 +87,25 @@ class MemoryBackend:
         if request.overflow is Overflow.HOLD:
             room = min(room, max(request.max_stream_len - len(stream.entries), 0))
         jobs: list[PromotedJob] = []
-        traces: list[str] = []
         while len(jobs) < room and (head := q.head()) and head.due_ms <= now_ms:
-            stream_id = stream.add(now_ms, CHASQUIMQ.entry_fields(head.envelope, head.name))
-            jobs.append(PromotedJob(head.id, head.name, due_ms=head.due_ms, promoted_ms=now_ms, stream_id=stream_id))
-            if request.want_traces and head.traceparent:
-                traces.append(head.traceparent)
+            stream_id = stream.add(now_ms, entry_of(head))
+            jobs.append(
+                PromotedJob(
+                    head.id,
+                    head.name,
+                    due_ms=head.due_ms,
+                    promoted_ms=now_ms,
+                    stream_id=stream_id,
+                    traceparent=head.traceparent,
+                    tracestate=head.tracestate,
+                )
+            )
             q.pop()
             q.mark(head, now_ms)
         if request.overflow is Overflow.TRIM:
             stream.trim(request.max_stream_len)
         next_ms = head.due_ms if (head := q.head()) else None
+        traced = [job for job in jobs if job.traceparent] if request.want_traces else []
         return Promotion(
             promoted=len(jobs),
             depth=q.depth,
@@ -108,7 +115,8 @@ class MemoryBackend:
             held_back=q.due(now_ms) if room < request.limit and _lag(next_ms, now_ms + 1) else 0,
             jobs=tuple(jobs) if request.want_jobs else (),
             lateness_counts=later_than(now_ms, [job.due_ms for job in jobs]),
-            traces=tuple(traces),
+            traces=tuple(job.traceparent for job in traced),
+            trace_ids=tuple(job.id for job in traced),
             work_ms=(self._clock.monotonic() - began_s) * 1000,
         )
 
@@ -122,7 +130,7 @@ class MemoryBackend:
         q, now_ms = self._queue(queue)
         for job in jobs:
             if job.id is not None:
-                add_event(q, job.id, job.name, job.promoted_ms, now_ms)
+                add_event(q, job.id, job.name, job.promoted_ms, now_ms, job.traceparent, job.tracestate)
         q.streams[StreamName.EVENTS].trim(max_stream_len)
 
     async def unlock(self, lease: Lease) -> bool:

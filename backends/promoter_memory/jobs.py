@@ -33,15 +33,25 @@ def add(q: QueueStore, job: JobRequest, now_ms: int) -> bool:
         _due_ms(job.delay_ms, job.due_ms, now_ms),
         unique=job.unique,
         traceparent=job.traceparent,
+        tracestate=job.tracestate if job.traceparent else "",
         keep_id_ms=job.keep_id_ms,
     )
     q.add(pending)
     return q.head() is pending
 
 
-def add_event(q: QueueStore, id: str, name: str, promoted_ms: int, now_ms: int) -> None:
+def add_event(
+    q: QueueStore, id: str, name: str, promoted_ms: int, now_ms: int, traceparent: str = "", tracestate: str = ""
+) -> None:
     fields = {"e": b"waiting", "id": to_bytes(id), "ts": b"%d" % promoted_ms}
-    q.streams[StreamName.EVENTS].add(now_ms, fields | ({"n": to_bytes(name)} if name else {}))
+    more = {"n": name, "traceparent": traceparent, "tracestate": tracestate}
+    fields |= {field: to_bytes(value) for field, value in more.items() if value}
+    q.streams[StreamName.EVENTS].add(now_ms, fields)
+
+
+def entry_of(job: Pending) -> dict[str, bytes]:
+    """The fields of its entry in the stream."""
+    return CHASQUIMQ.entry_fields(job.envelope, job.name, job.traceparent, job.tracestate)
 
 
 def shown(job: Pending) -> StoredJob:
@@ -55,6 +65,7 @@ def shown(job: Pending) -> StoredJob:
         unique=job.unique,
         keep_id_ms=job.keep_id_ms if job.unique else None,
         traceparent=job.traceparent,
+        tracestate=job.tracestate,
     )
 
 
@@ -118,6 +129,7 @@ def _replace(q: QueueStore, change: Replace, now_ms: int) -> JobOutcome:
             due_ms,
             unique=request.unique,
             traceparent=request.traceparent,
+            tracestate=request.tracestate if request.traceparent else "",
             keep_id_ms=request.keep_id_ms,
         )
     )
@@ -129,12 +141,12 @@ def _run_now(q: QueueStore, job: Pending, change: RunNow, now_ms: int) -> JobOut
     if len(stream.entries) >= change.max_stream_len:
         q.move(job, min(job.due_ms, now_ms))
         return JobOutcome.MOVED
-    stream.add(now_ms, CHASQUIMQ.entry_fields(job.envelope, job.name))
+    stream.add(now_ms, entry_of(job))
     q.remove(job)
     q.forget(job.id)
     q.mark(job, now_ms)
     if change.events:
-        add_event(q, job.id, job.name, now_ms, now_ms)
+        add_event(q, job.id, job.name, now_ms, now_ms, job.traceparent, job.tracestate)
         q.streams[StreamName.EVENTS].trim(change.events_max_stream_len)
     return JobOutcome.PROMOTED
 

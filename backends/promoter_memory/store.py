@@ -34,6 +34,7 @@ class Pending:
     unique: bool = False
     gone: bool = False
     traceparent: str = ""
+    tracestate: str = ""
     keep_id_ms: int = KEEP_ID_MS
     earlier: Pending | None = None  # another job with this id that was there before
     number: int = 0  # stays when the job moves

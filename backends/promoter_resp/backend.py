@@ -94,6 +94,7 @@ class RespBackend:
             )
         self._keys = self.layout.keys_of
         self._targets = Targets(driver, self.layout)
+        self._traced = isinstance(self.layout.move, ToStream) and self.layout.move.traced
         self._lock, self._promote, self._stats = (
             Script(n, form_of(self.layout)) for n in ("lock", self._move, "stats")
         )
@@ -144,7 +145,7 @@ class RespBackend:
         (reply,) = await self._driver.run_tracked([latest[2]])
         if isinstance(reply, BackendError):
             raise reply
-        answer = replies.promote_reply(reply)
+        answer = replies.promote_reply(reply, want_traces=request.want_traces)
         if self._is_full(lease, answer):
             await self._reclaimer.make_room(lease.queue)
         return answer
@@ -278,8 +279,10 @@ class RespBackend:
         for lease, _ in requests:
             self._flags.clear(ChangeKind.JOBS, lease.queue)
         answers = [
-            reply if isinstance(reply, BackendError) else replies.promote_reply(reply)
-            for reply in await self._driver.run_tracked([self._promotion(*one) for one in requests])
+            reply if isinstance(reply, BackendError) else replies.promote_reply(reply, want_traces=request.want_traces)
+            for (_, request), reply in zip(
+                requests, await self._driver.run_tracked([self._promotion(*one) for one in requests]), strict=True
+            )
         ]
         full = [
             lease.queue for (lease, _), answer in zip(requests, answers, strict=True) if self._is_full(lease, answer)
@@ -307,9 +310,10 @@ class RespBackend:
             request.events_max_stream_len,
             int(request.want_jobs),
             k.index,
-            k.trace if request.want_traces else b"",
+            k.trace if self._traced or request.want_traces or request.want_jobs or request.events else b"",
             k.marker,
             k.keep,
+            int(request.want_traces),
         )
         return Call(self._promote, (k.lock, k.delayed, k.stream, k.events, k.dlq), args, timed=request.want_work)
 

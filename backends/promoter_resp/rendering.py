@@ -29,9 +29,11 @@ _INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 _LAYOUT = re.compile(r"^-- layout (\w+)\n", re.MULTILINE)
 _PLAIN = re.compile(r"[\w .:/-]", re.ASCII)
 
+ALWAYS = frozenset({Part.ENVELOPE, Part.PAYLOAD, Part.ID})  # what every job has
+
 CHASQUI = CHASQUIMQ.move  # whose parts are written by hand, for they are the ones that most jobs go through
 LUA = {Part.PAYLOAD: "sub(member, from, last)", Part.ID: "sub(member, id_from, id_end)", Part.NAME: "name"}
-LUA[Part.ENVELOPE] = "sub(member, at)"
+LUA |= {Part.ENVELOPE: "sub(member, at)", Part.TRACEPARENT: "trace", Part.TRACESTATE: "state"}
 
 
 def form_of(layout: Layout) -> Form:
@@ -87,14 +89,25 @@ def _add(move: ToStream | ToList, call: str) -> str:
         known = "  if added == length or type(added) == 'number' then length, added = added + 1, '' end\n"
         return f"  added = {push}\n{known}"
     named, nameless = (_xadd(move, call, named=named) for named in (True, False))
-    if named == nameless:
-        return f"  {added}{named}\n"
-    return f"  if name then {added}{named} else {added}{nameless} end\n"
+    lines = (
+        f"  if name then {added}{named} else {added}{nameless} end\n" if named != nameless else f"  {added}{named}\n"
+    )
+    return f"  if trace then\n{_xadd_traced(move, added + call)}  else\n{lines}  end\n" if move.traced else lines
 
 
 def _xadd(move: ToStream, call: str, *, named: bool) -> str:
-    fields = [f"{_quoted(field)}, {LUA[part]}" for field, part in move.fields if named or part is not Part.NAME]
+    parts = ALWAYS | {Part.NAME} if named else ALWAYS
+    fields = [f"{_quoted(field)}, {LUA[part]}" for field, part in move.fields if part in parts]
     return f"{call}('XADD', stream, '*', {', '.join(fields)})"
+
+
+def _xadd_traced(move: ToStream, call: str) -> str:
+    """Lua that adds a job with a trace context."""
+    lines = ["local fields = {}"]
+    for field, part in move.fields:
+        add = f"fields[#fields + 1], fields[#fields + 2] = {_quoted(field)}, {LUA[part]}"
+        lines.append(add if part in ALWAYS else f"if {LUA[part]} then {add} end")
+    return "".join(f"    {line}\n" for line in (*lines, f"{call}('XADD', stream, '*', unpack(fields))"))
 
 
 def _quoted(text: str) -> str:

@@ -6,7 +6,7 @@ Replies come from the server, and a server may run a newer script than this libr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, overload
+from typing import Any, NamedTuple, cast, overload
 
 from promoter_core.spi import (
     BackendError,
@@ -22,11 +22,14 @@ from promoter_core.spi import (
     Renewal,
     Scheduled,
     StreamEntry,
+    unpack_trace,
 )
 from promoter_resp.driver import Timed
 from promoter_resp.errors import server_error
 
-JOB_FIELDS = 4  # id, name, due, stream id; flat
+JOB_FIELDS = 4  # id, name, score, stream id; flat
+LARGEST = 9e15  # a due time that is later is none
+NO_TRACE = ("", "")
 
 
 def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
@@ -41,8 +44,8 @@ def lock_reply(reply: Any, lease: Lease) -> Lease | LeaseHeld:
     )
 
 
-def promote_reply(reply: Any) -> Promotion | LeaseLost:
-    """`[promoted, depth, lag, next due | nil, now, malformed, held back, [jobs], [late], [traces]]`,
+def promote_reply(reply: Any, *, want_traces: bool = True) -> Promotion | LeaseLost:
+    """`[promoted, depth, lag, next due | nil, now, malformed, held back, [jobs], [late], [place, id, trace, …]]`,
     or `[-1]`: not ours. Timed, if that was asked for."""
     reply, work_ms = reply if isinstance(reply, Timed) else (reply, None)
     if isinstance(reply, int):
@@ -50,7 +53,7 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
     if isinstance(reply, list) and reply and reply[0] == -1:
         return LeaseLost()
     promoted, depth, lag, next_due, now, malformed, held_back, jobs, late, traces = _fields(reply, 10)
-    now_ms = _count(now)
+    now_ms, traced = _count(now), _traces(traces)
     return Promotion(
         promoted=_count(promoted),
         depth=_count(depth),
@@ -59,9 +62,10 @@ def promote_reply(reply: Any) -> Promotion | LeaseLost:
         now_ms=now_ms,
         malformed=_count(malformed),
         held_back=_count(held_back),
-        jobs=_jobs(jobs, now_ms),
+        jobs=_jobs(jobs, now_ms, traced),
         lateness_counts=_counts(late),
-        traces=tuple(_text(trace) for trace in traces) if isinstance(traces, list) else (),
+        traces=tuple(trace.context[0] for trace in traced) if want_traces else (),
+        trace_ids=tuple(trace.id for trace in traced) if want_traces else (),
         work_ms=work_ms,
     )
 
@@ -174,12 +178,46 @@ def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
     return tuple(entries)
 
 
+class _Trace(NamedTuple):
+    """The trace context of a job."""
+
+    place: int  # among the jobs of the reply, or -1
+    id: str
+    context: tuple[str, str]
+
+
+def _traces(flat: Any) -> list[_Trace]:
+    """`[place, id, trace context, …]`"""
+    items = flat if isinstance(flat, list) else []
+    return [
+        _Trace(place, _text(id), unpack_trace(_text(context)))
+        for place, id, context in zip(items[::3], items[1::3], items[2::3], strict=False)
+        if isinstance(place, int)
+    ]
+
+
+class _OpenJob:
+    """A PromotedJob to be: it is made in a third of the time."""
+
+    __slots__ = PromotedJob.__slots__
+
+
+def _due_ms(score: Any) -> int:
+    """0 for what is no due time."""
+    try:
+        due = float(score)
+    except (TypeError, ValueError):
+        return 0
+    return int(due) if 0 <= due <= LARGEST else 0
+
+
 class Jobs(Sequence[PromotedJob]):
     """The jobs of a reply, read when they are asked for: by sinks, while the server is at the next tick."""
 
-    def __init__(self, flat: list[Any], now_ms: int) -> None:
+    def __init__(self, flat: list[Any], now_ms: int, traces: Mapping[int, tuple[str, str]]) -> None:
         self._flat = flat
         self._now_ms = now_ms
+        self._traces = traces
 
     def __len__(self) -> int:
         return len(self._flat) // JOB_FIELDS
@@ -203,17 +241,20 @@ class Jobs(Sequence[PromotedJob]):
 
     def _job(self, i: int) -> PromotedJob:
         id, name, due, stream_id = self._flat[i * JOB_FIELDS : (i + 1) * JOB_FIELDS]
-        return PromotedJob(
-            id=_text(id) if isinstance(id, bytes | str) else None,
-            name=_text(name),
-            due_ms=due if isinstance(due, int) else 0,
-            promoted_ms=self._now_ms,
-            stream_id=_text(stream_id),
-        )
+        job: Any = _OpenJob()
+        job.id = _text(id) if isinstance(id, bytes | str) else None
+        job.name = _text(name)
+        job.due_ms = int(due) if isinstance(due, bytes) and len(due) < 16 and due.isdigit() else _due_ms(due)
+        job.promoted_ms = self._now_ms
+        job.stream_id = _text(stream_id)
+        job.traceparent, job.tracestate = self._traces.get(i, NO_TRACE)
+        job.__class__ = PromotedJob
+        return cast("PromotedJob", job)
 
 
-def _jobs(flat: Any, now_ms: int) -> Sequence[PromotedJob]:
-    return Jobs(flat, now_ms) if isinstance(flat, list) and len(flat) >= JOB_FIELDS else ()
+def _jobs(flat: Any, now_ms: int, traces: Sequence[_Trace]) -> Sequence[PromotedJob]:
+    contexts = {trace.place: trace.context for trace in traces}
+    return Jobs(flat, now_ms, contexts) if isinstance(flat, list) and len(flat) >= JOB_FIELDS else ()
 
 
 def _at(reply: Any, i: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, JobRequest, chunked, to_bytes
+from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, JobRequest, chunked, pack_trace, to_bytes
 from promoter_resp.driver import Arg
 
 CHUNK_JOBS = 100  # by one call of a script, so that none of them holds the server for long
@@ -23,7 +23,7 @@ def schedule_chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]
             flags = job.unique + 2 * job.index + (4 if traced else 0) + (8 if kept else 0)
             args += (to_bytes(job.id), when, flags, encode_member(job.name, job.envelope))
             if traced:
-                args.append(to_bytes(traced))
+                args.append(to_bytes(pack_trace(traced, job.tracestate)))
             if kept:
                 args.append(job.keep_id_ms)
         yield len(some), args

@@ -8,7 +8,7 @@ from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, MAX_DUE_MS, PermanentError, StoredJob, to_text
+from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, MAX_DUE_MS, PermanentError, StoredJob, to_text, unpack_trace
 
 SHORT, DETAILED = 2, 5  # fields of a job in the reply of list.lua: score and member, and then the details
 _SCORE = re.compile(rb"[+-]?(inf|\d+(\.\d+)?(e[+-]?\d+)?)", re.I)
@@ -84,6 +84,7 @@ def stored_job(row: Any, *, details: bool = True) -> StoredJob | None:
             unique=False if details else None,
         )
     id = id_of(envelope)
+    traceparent, tracestate = unpack_trace(to_text(trace) if isinstance(trace, bytes) else "")
     return StoredJob(
         id=None if id is None else to_text(id),
         name=name,
@@ -92,7 +93,8 @@ def stored_job(row: Any, *, details: bool = True) -> StoredJob | None:
         handle=member,
         unique=unique == 1 if details else None,
         keep_id_ms=(keep if isinstance(keep, int) and keep >= 0 else KEEP_ID_MS) if unique == 1 else None,
-        traceparent=to_text(trace) if isinstance(trace, bytes) else "",
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 

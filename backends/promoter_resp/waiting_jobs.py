@@ -23,6 +23,7 @@ from promoter_core.spi import (
     StoredJob,
     TransientError,
     chunked,
+    pack_trace,
     to_bytes,
 )
 from promoter_resp import replies
@@ -298,7 +299,7 @@ def _args(change: JobChange) -> tuple[Arg, ...]:
                 _when(request.delay_ms, request.due_ms),
                 request.keep_id_ms if request.unique and request.keep_id_ms != KEEP_ID_MS else b"",
                 CHASQUIMQ.encode_member(request.name, request.envelope),
-                to_bytes(request.traceparent),
+                to_bytes(pack_trace(request.traceparent, request.tracestate)),
             )
 
 

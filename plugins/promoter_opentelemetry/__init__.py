@@ -1,1 +1,17 @@
-"""The `opentelemetry` metrics sink. See `sink.py`."""
+"""The `opentelemetry` metrics sink, see `sink.py`; and `extract`, for consumers."""
+
+from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from promoter_opentelemetry.propagation import extract
+
+__all__ = ["extract"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "extract":  # the plugin is looked at where OpenTelemetry is not installed
+        from promoter_opentelemetry.propagation import extract
+
+        return extract
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ def promoter_register_metrics_sinks() -> Iterable[SinkSpec]:
         name="opentelemetry",
         summary="metrics and a span a tick through the OpenTelemetry API",
         target="promoter_opentelemetry.sink:OpenTelemetryMetrics",
-        options=("spans",),
+        options=("spans", "server"),
         requires=("opentelemetry",),
         install="promoter-core[opentelemetry]",
     )

@@ -8,15 +8,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.trace import Link, SpanKind, StatusCode
+from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from promoter_core.spi import LATENESS_MS, BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sample_ms
+from promoter_core.spi import (
+    LATENESS_MS,
+    BackendError,
+    ConfigError,
+    LockOutcome,
+    Promotion,
+    SinkFailure,
+    Tick,
+    sample_ms,
+    to_bytes,
+)
 
 log = logging.getLogger("promoter.opentelemetry")
 
@@ -85,13 +98,18 @@ class OpenTelemetryMetrics:
     def __init__(
         self,
         spans: str = "on",
+        server: str = "",
         *,
         meter_provider: metrics.MeterProvider | None = None,
         tracer_provider: trace.TracerProvider | None = None,
     ) -> None:
-        """Raises ConfigError when `spans` is neither."""
+        """`server` is the store's HOST or HOST:PORT, for `server.address` and `server.port`.
+
+        Raises ConfigError for an option that cannot be used.
+        """
         if spans not in ("on", "off"):
             raise ConfigError(f"opentelemetry: spans must be on or off, not {spans!r}")
+        self._server = _server(server)
         self._spans = spans == "on"
         self.wants_traces = self._spans
         if meter_provider is None and type(metrics.get_meter_provider()).__name__.startswith(("NoOp", "_Proxy")):
@@ -103,7 +121,7 @@ class OpenTelemetryMetrics:
         self._to = _instruments[provider]
 
     def on_tick(self, queue: str, tick: Tick) -> None:
-        p, to, where = tick.promotion, self._to, _where(queue)
+        p, to, where = tick.promotion, self._to, _where(queue) | self._server
         if p.promoted:
             to.sent.add(p.promoted, where)
             for late_ms in sample_ms(p.promoted, p.lateness_counts, SAMPLED):
@@ -125,7 +143,7 @@ class OpenTelemetryMetrics:
             self._to.forget(queue, leads=False)
 
     def on_error(self, queue: str, error: BackendError) -> None:
-        self._to.errors.add(1, _where(queue) | {"error.type": error.code})
+        self._to.errors.add(1, _where(queue) | self._server | {"error.type": error.code})
 
     def on_forget(self, queue: str) -> None:
         """Its gauges end. Counters and histograms are the SDK's, which keeps them."""
@@ -138,12 +156,11 @@ class OpenTelemetryMetrics:
         end_ns = time.time_ns()
         span = self._tracer.start_span(
             f"promote {queue}",
-            kind=SpanKind.PRODUCER,
+            kind=SpanKind.CLIENT,
             attributes=where | {"messaging.batch.message_count": tick.promotion.promoted},
-            links=_links(tick.promotion.traces),
+            links=_links(tick.promotion),
             start_time=end_ns - int(tick.duration_s * 1e9),
         )
-        span.set_status(StatusCode.OK)
         span.end(end_ns)
 
 
@@ -156,10 +173,30 @@ def _where(queue: str) -> dict[str, Any]:
     }
 
 
-def _links(traces: tuple[str, ...]) -> list[Link]:
+def _links(promotion: Promotion) -> list[Link]:
+    """To the producers' spans, each with the id of its job."""
     links: list[Link] = []
-    for traceparent in traces[:LINKED]:
-        context = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+    for traceparent, id in zip_longest(promotion.traces[:LINKED], promotion.trace_ids[:LINKED]):
+        context = TraceContextTextMapPropagator().extract({"traceparent": traceparent or ""}, Context())
         if (producer := trace.get_current_span(context).get_span_context()).is_valid:
-            links.append(Link(producer))
+            links.append(Link(producer, {"messaging.message.id": _printable(id)} if id else None))
     return links
+
+
+def _printable(text: str) -> str:
+    """An attribute is Unicode: bytes that are not UTF-8 are shown as \\x.. ."""
+    return to_bytes(text).decode("utf-8", "backslashreplace")
+
+
+def _server(text: str) -> dict[str, str | int]:
+    """Raises ConfigError."""
+    if not text:
+        return {}
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.path or parts.username is not None:
+        raise ConfigError(f"opentelemetry: server must be HOST or HOST:PORT, such as redis:6379, not {text!r}")
+    return {"server.address": host} | ({} if port is None else {"server.port": port})

@@ -62,14 +62,17 @@ class PubSubEvents:
 
 
 def _message(queue: str, job: PromotedJob) -> bytes:
-    return json.dumps(
-        {
-            "event": "waiting",
-            "queue": queue,
-            "id": job.id,
-            "name": job.name,
-            "due_ms": job.due_ms,
-            "promoted_ms": job.promoted_ms,
-            "stream_id": job.stream_id,
-        }
-    ).encode()
+    message: dict[str, Any] = {
+        "event": "waiting",
+        "queue": queue,
+        "id": job.id,
+        "name": job.name,
+        "due_ms": job.due_ms,
+        "promoted_ms": job.promoted_ms,
+        "stream_id": job.stream_id,
+    }
+    if job.traceparent:
+        message["traceparent"] = job.traceparent
+        if job.tracestate:
+            message["tracestate"] = job.tracestate
+    return json.dumps(message).encode()

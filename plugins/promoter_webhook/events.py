@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -24,9 +25,9 @@ def cloud_event(queue: str, job: PromotedJob) -> dict[str, Any]:
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": job.stream_id,
-        "source": f"/promoter/queues/{quote(_text(queue), safe='')}",
+        "source": _source(queue),
         "type": TYPE,
-        "time": datetime.fromtimestamp(job.promoted_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+        "time": _time(job.promoted_ms),
         "datacontenttype": "application/json",
         "data": {
             "queue": _text(queue),
@@ -39,7 +40,22 @@ def cloud_event(queue: str, job: PromotedJob) -> dict[str, Any]:
     }
     if job.id:
         event["subject"] = _text(job.id)
+    if job.traceparent:  # the extension "distributed tracing"
+        event["traceparent"] = _text(job.traceparent)
+        if job.tracestate:
+            event["tracestate"] = _text(job.tracestate)
     return event
+
+
+@lru_cache(maxsize=1_024)
+def _source(queue: str) -> str:
+    return f"/promoter/queues/{quote(_text(queue), safe='')}"
+
+
+@lru_cache(maxsize=64)
+def _time(ms: int) -> str:
+    """Jobs of one tick share it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def body_of(events: Sequence[dict[str, Any]]) -> bytes:
@@ -86,4 +102,4 @@ def _http_date(value: str) -> datetime | None:
 
 def _text(text: str) -> str:
     """JSON is Unicode: bytes that are not UTF-8 are shown as \\x.. ."""
-    return to_bytes(text).decode("utf-8", "backslashreplace")
+    return text if text.isascii() else to_bytes(text).decode("utf-8", "backslashreplace")

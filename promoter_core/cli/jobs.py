@@ -87,6 +87,8 @@ def json_of(job: DelayedJob) -> dict[str, Any]:
     }
     if job.unique is not None:
         row |= {"unique": job.unique, "keep_id_ms": stored.keep_id_ms, "traceparent": job.traceparent}
+        if job.tracestate:
+            row["tracestate"] = job.tracestate
     try:
         data = job.data()
         jsonlib.dumps(data, allow_nan=False)

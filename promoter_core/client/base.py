@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from promoter_core.client.requests import RequestMaker, shown_value
+from promoter_core.client.traces import NONE, current_trace
 from promoter_core.client.values import DelayedJob, JobRef
 from promoter_core.registry import Registry
 from promoter_core.spi.backend import Backend, check_backend
@@ -33,22 +34,27 @@ class QueueBase:
         *,
         index: bool = True,
         serializer: str | Serializer | None = None,
+        traces: bool = True,
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
         """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
         of one in `registry`, or your own; consumers read with the same. By default it is that of the backend's layout:
-        msgpack, or what the consumers of another framework need. `clock` stamps `created_at_ms`; due times are
-        by the store's.
+        msgpack, or what the consumers of another framework need. `traces`: in a program that uses OpenTelemetry, a job
+        gets the trace context of the span in which it is scheduled. `clock` stamps `created_at_ms`; due times are by
+        the store's.
 
         Raises ConfigError; PluginError for a serializer that is not available.
         """
         if not isinstance(index, bool):
             raise ConfigError(f"index must be True or False, not {index!r}")
+        if not isinstance(traces, bool):
+            raise ConfigError(f"traces must be True or False, not {traces!r}")
         self.name = check_queue_name(queue)
         self._backend = check_backend(backend)
         self._management = backend if isinstance(backend, ManagementSupport) else None
         self._index = index
+        self._traces = traces
         if serializer is None:
             serializer = backend.layout.serializer if isinstance(backend, LayoutSupport) else MSGPACK
         self._serializer = find_serializer(serializer, registry)
@@ -60,7 +66,13 @@ class QueueBase:
         return self._backend.layout if isinstance(self._backend, LayoutSupport) else None
 
     def _maker(self, *, foreign: bool = False) -> RequestMaker:
-        return RequestMaker(self._clock.time_ms(), index=self._index, foreign=foreign, serializer=self._serializer)
+        return RequestMaker(
+            self._clock.time_ms(),
+            index=self._index,
+            foreign=foreign,
+            serializer=self._serializer,
+            trace=current_trace() if self._traces else NONE,
+        )
 
     def _seen(self, job: StoredJob) -> DelayedJob:
         return DelayedJob(job, self.name, self._serializer)

@@ -86,6 +86,7 @@ class Changing(QueueBase):
         delay: Delay | None = None,
         at: datetime | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
         keep_id_for: Delay | None = None,
     ) -> JobOutcome:
         """Put a new job in the place of the waiting one with the same id.
@@ -103,6 +104,7 @@ class Changing(QueueBase):
             at=at,
             job_id=self._id_of(job, "replace"),
             traceparent=traceparent,
+            tracestate=tracestate,
             keep_id_for=keep_id_for,
         )
         if name is not None:

@@ -32,6 +32,7 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
         job_id: str | None = None,
         index: bool | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
         attempt: int = 0,
         on_repeat: OnRepeat = "keep",
         keep_id_for: Delay | None = None,
@@ -43,8 +44,9 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
         consumers what to run. With `job_id` (1 to 512 bytes) the id is taken while the job waits and for `keep_id_for`
         after its promotion: seconds or a timedelta, 0 to 366 days, an hour by default. `index=False` saves a key per
         job without a `job_id`; `cancel` then has to look for the job in the set. By default it is the queue's. Names
-        and ids are UTF-8 text. `traceparent` is the producer's trace context (W3C), which the promotion's span links
-        to. `attempt` is how often the job has run.
+        and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace context (W3C), which consumers
+        get with the job; by default that of the current span, where the program uses OpenTelemetry, and none for None.
+        `attempt` is how often the job has run.
 
         `on_repeat` says what a call does whose `job_id` is taken:
 
@@ -67,6 +69,7 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
             job_id=job_id,
             index=index,
             traceparent=traceparent,
+            tracestate=tracestate,
             attempt=attempt,
             on_repeat=on_repeat,
             keep_id_for=keep_id_for,

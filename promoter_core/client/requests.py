@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from promoter_core.client.traces import NONE, check_trace
 from promoter_core.client.ulids import ULIDS
 from promoter_core.spi.errors import JobError
 from promoter_core.spi.model import KEEP_ID_MS, MAX_DUE_MS, JobRequest
@@ -23,8 +23,6 @@ ON_REPEAT: tuple[OnRepeat, ...] = ("keep", "replace", "extend", "error")
 MAX_KEEP_ID_MS = 366 * 86_400_000
 MAX_ATTEMPT = 2**32 - 1  # what ChasquiMQ's workers can read
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Job:
@@ -36,7 +34,8 @@ class Job:
     name: str = ""
     job_id: str | None = None
     index: bool | None = None  # None: as the queue says
-    traceparent: str | None = ""
+    traceparent: str | None = ""  # "": that of the current span; None: none
+    tracestate: str | None = ""
     attempt: int = 0
     on_repeat: OnRepeat = "keep"
     keep_id_for: Delay | None = None
@@ -51,6 +50,7 @@ class Job:
         job_id: str | None = None,
         index: bool | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
         attempt: int = 0,
         on_repeat: OnRepeat = "keep",
         keep_id_for: Delay | None = None,
@@ -67,6 +67,7 @@ class Job:
         job.job_id = job_id
         job.index = index
         job.traceparent = traceparent
+        job.tracestate = tracestate
         job.attempt = attempt
         job.on_repeat = on_repeat
         job.keep_id_for = keep_id_for
@@ -87,12 +88,19 @@ class RequestMaker:
     """Checks and packs the jobs of one call; it keeps what it needs for each. For one thread."""
 
     def __init__(
-        self, now_ms: int, *, index: bool = True, foreign: bool = False, serializer: Serializer = MSGPACK
+        self,
+        now_ms: int,
+        *,
+        index: bool = True,
+        foreign: bool = False,
+        serializer: Serializer = MSGPACK,
+        trace: tuple[str, str] = NONE,
     ) -> None:
         """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it.
 
-        `foreign`: their ids may be those of other producers' jobs.
+        `foreign`: their ids may be those of other producers' jobs. `trace`: the context of jobs that do not say.
         """
+        self._trace = trace
         self._now_ms = now_ms
         self._index = index
         self._foreign = foreign
@@ -135,10 +143,10 @@ class RequestMaker:
             packed = pack(id, job.data, now_ms, index=unique or index, attempt=attempt)
             if job.name is not name:
                 name = check_job_name(job.name)
-            trace = job.traceparent
-            if trace != "":
-                trace = check_traceparent(trace)
-            request: Any = _Open(id, packed, name, *due, unique, index, trace, keep_ms)
+            trace = self._trace
+            if job.traceparent != "" or job.tracestate:
+                trace = check_trace(job.traceparent, job.tracestate)
+            request: Any = _Open(id, packed, name, *due, unique, index, *trace, keep_ms)
             request.__class__ = JobRequest
             requests.append(request)
         return requests
@@ -159,6 +167,7 @@ class _Open:
         unique: bool,
         index: bool,
         traceparent: str,
+        tracestate: str,
         keep_id_ms: int,
     ) -> None:
         self.id = id
@@ -169,6 +178,7 @@ class _Open:
         self.unique = unique
         self.index = index
         self.traceparent = traceparent
+        self.tracestate = tracestate
         self.keep_id_ms = keep_id_ms
 
 
@@ -227,15 +237,6 @@ def check_attempt(attempt: object) -> int:
     if not 0 <= attempt <= MAX_ATTEMPT:
         raise JobError(f"attempt {attempt} is out of range: from 0 to {MAX_ATTEMPT:,}")
     return attempt
-
-
-def check_traceparent(text: object) -> str:
-    """Return `text` if it is a W3C trace context; "" for None. Raises JobError."""
-    if text is None or text == "":
-        return ""
-    if not (isinstance(text, str) and TRACEPARENT.fullmatch(text)):
-        raise JobError(f"traceparent must be as in W3C Trace Context, 00-…-…-01, not {text!r}")
-    return text
 
 
 def shown_value(value: object) -> str:

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from promoter_core.client.backoff import WORKERS_DEFAULT, Backoff
 from promoter_core.client.base import QueueBase
-from promoter_core.client.requests import MAX_ATTEMPT, Delay, check_traceparent, due_of, shown_value
+from promoter_core.client.requests import MAX_ATTEMPT, Delay, due_of, shown_value
+from promoter_core.client.traces import NONE, check_trace, current_trace
 from promoter_core.spi.errors import JobError, RetriesExhausted
 from promoter_core.spi.model import JobOutcome, JobRequest, Scheduled, StreamEntry, Ties
 from promoter_core.spi.names import check_job_name
@@ -26,6 +27,7 @@ class Retrying(QueueBase):
         at: datetime | None = None,
         backoff: Backoff | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
     ) -> Scheduled:
         """Schedule a job that has run and failed once more. Then acknowledge its entry.
 
@@ -33,6 +35,8 @@ class Retrying(QueueBase):
         `attempt`, which is one more. `name` is by default that of the entry. One of `delay`, `at` and `backoff` says
         when; without them it is the job's own back-off, or that of ChasquiMQ's worker: 0.1 s, doubled each time up to
         30 s, and 25 runs. Retry overrides of the job win over `backoff`, and its own number of runs counts in any case.
+
+        Its trace goes on: with the context that is given, the current span's, or that of the entry.
 
         Its id is not taken by it, and it has an index unless the job was scheduled without. A second retry of the same
         delivery, after a lost reply say, is no second job while the first one waits, but moves it. When that has been
@@ -46,6 +50,7 @@ class Retrying(QueueBase):
         if backoff is not None and (delay is not None or at is not None):
             raise JobError("give either backoff= or delay= or at=, not both")
         envelope, entry_name = _envelope_of(job)
+        trace = self._trace_of(job, traceparent, tracestate)
         now_ms = self._clock.time_ms()
         attempts = envelope.attempt + 1
         if delay is None and at is None:
@@ -62,9 +67,22 @@ class Retrying(QueueBase):
             delay_ms=due[0],
             due_ms=due[1],
             index=not says_no_index(envelope.raw),
-            traceparent=check_traceparent(traceparent),
+            traceparent=trace[0],
+            tracestate=trace[1],
         )
         return await self._again(request)
+
+    def _trace_of(self, job: object, traceparent: str | None, tracestate: str | None) -> tuple[str, str]:
+        """The context that is given, or else the current span's, or else that of the entry. Raises JobError."""
+        if traceparent != "" or tracestate:
+            return check_trace(traceparent, tracestate)
+        if self._traces and (trace := current_trace()) != NONE:
+            return trace
+        fields = job.fields if isinstance(job, StreamEntry) else {}
+        try:
+            return check_trace(*(to_text(fields.get(field, b"")) for field in ("traceparent", "tracestate")))
+        except JobError:  # another producer's
+            return NONE
 
     async def _again(self, request: JobRequest) -> Scheduled:
         # Where the stored member is the job, as on a Redis-protocol store, the same request is the same job.

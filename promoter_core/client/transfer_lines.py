@@ -78,6 +78,8 @@ def job_line(job: StoredJob) -> bytes:
         "keep_id_ms": job.keep_id_ms,
         "traceparent": job.traceparent,
     }
+    if job.tracestate:
+        row["tracestate"] = job.tracestate
     raw = {"envelope": base64.b64encode(job.envelope).decode()}
     try:
         envelope = unpack_envelope(job.envelope)
@@ -119,7 +121,8 @@ def parse_line(line: bytes, number: int) -> Header | End | Malformed | Moving | 
 
 def moving(job: StoredJob) -> Moving:
     """A job as it goes to another store."""
-    return _moving(job.id, job.envelope, job.name, job.due_ms, job.unique is True, job.traceparent, job.keep_id_ms)
+    trace = job.traceparent, job.tracestate
+    return _moving(job.id, job.envelope, job.name, job.due_ms, job.unique is True, trace, job.keep_id_ms)
 
 
 def _header(row: Mapping[str, Any], number: int) -> Header:
@@ -135,13 +138,15 @@ def _header(row: Mapping[str, Any], number: int) -> Header:
 
 def _job(row: Mapping[str, Any]) -> Moving:
     id, name, due_ms = row.get("id"), row.get("name", ""), row.get("due_ms")
-    trace, keep_ms = row.get("traceparent") or "", row.get("keep_id_ms")
+    trace = row.get("traceparent") or "", row.get("tracestate") or ""
+    keep_ms = row.get("keep_id_ms")
     if id is not None:
         check_job_id(id, foreign=True)
-    if not isinstance(name, str) or not isinstance(trace, str):
-        raise JobError("name and traceparent must be text")
-    to_bytes(name)
-    to_bytes(trace)
+    texts = (name, *trace)
+    if not all(isinstance(text, str) for text in texts):
+        raise JobError("name, traceparent and tracestate must be text")
+    for text in texts:
+        to_bytes(text)
     if due_ms is None and row.get("parked") is not True:
         raise JobError("it has no due_ms, and is not parked")
     if due_ms is not None and not _is_whole(due_ms, None):
@@ -175,7 +180,13 @@ def _envelope(row: Mapping[str, Any], id: str | None) -> bytes:
 
 
 def _moving(
-    id: str | None, envelope: bytes, name: str, due_ms: int | None, unique: bool, trace: str, keep_ms: int | None
+    id: str | None,
+    envelope: bytes,
+    name: str,
+    due_ms: int | None,
+    unique: bool,
+    trace: tuple[str, str],
+    keep_ms: int | None,
 ) -> Moving:
     index = not says_no_index(envelope)
     request = JobRequest(
@@ -185,7 +196,8 @@ def _moving(
         due_ms=MAX_DUE_MS if due_ms is None else min(max(due_ms, 0), MAX_DUE_MS),
         unique=id is not None and (unique or index),
         index=id is not None and index,
-        traceparent=trace,
+        traceparent=trace[0],
+        tracestate=trace[1],
         keep_id_ms=KEEP_ID_MS if keep_ms is None else keep_ms,
     )
     return Moving(request, unique)

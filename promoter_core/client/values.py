@@ -83,6 +83,11 @@ class DelayedJob:
         return self.stored.traceparent
 
     @property
+    def tracestate(self) -> str:
+        """What vendors have added to `traceparent`."""
+        return self.stored.tracestate
+
+    @property
     def envelope(self) -> Envelope | None:
         """What consumers get; None when it cannot be read."""
         if not self._unpacked:  # a look at many jobs needs few of them

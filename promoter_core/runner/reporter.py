@@ -24,6 +24,7 @@ log = logging.getLogger("promoter")
 
 MOVES = 0.9  # of the time that passes: a queue that grows later more slowly is being promoted
 SLACK_MS = 50
+CALM_S = 10.0  # without an error, until an outage is over: some steps succeed in the middle of one
 ODD_S = 1.0  # until it is said that a queue does not move under a lock that no promoter renews
 
 
@@ -33,7 +34,9 @@ class _Last:
 
     tick_s: float | None = None
     seen_s: float | None = None
-    error: BackendError | None = None
+    error: BackendError | None = None  # of the last step
+    outage: str | None = None  # the code of the error that the log says it is in
+    well_s: float | None = None  # since when it has none
     holder: str | None = None  # who leads, as last seen
     led_s: float | None = None  # since when we lead
     held: LeaseHeld | None = None  # the last answer of a lock that is another's
@@ -105,16 +108,16 @@ class Reporter:
             self._forgotten(queue)
 
     def outcome(self, queue: str, outcome: Outcome) -> None:
-        """Before the machine handles it: after an error, the first thing that goes well ends the outage."""
+        """Before the machine handles it. What goes well ends an error at once, and an outage when it lasts."""
         if isinstance(outcome, LeaseHeld):
             self.seen(queue, self._clock.monotonic())
             self._held(queue, outcome)
         last = self._last.get(queue)
-        if last is not None and last.error is not None and not isinstance(outcome, Failed | Waited | Done):
-            if self._ended(last.error):
-                code = last.error.code
-                log.info("queue %r: recovered from %s", queue, code, extra={"queue": queue, "code": code})
-            last.error = None
+        if last is not None and last.outage is not None and not isinstance(outcome, Failed | Waited | Done):
+            last.error, now_s = None, self._clock.monotonic()
+            last.well_s = now_s if last.well_s is None else last.well_s
+            if now_s - last.well_s >= CALM_S:
+                self._recovered(queue, last)
 
     def report(self, queue: str, decision: Decision) -> None:
         """Pass on the reports of a machine's decision."""
@@ -182,6 +185,9 @@ class Reporter:
 
     def stopped(self, queue: str, error: PermanentError | None) -> None:
         """The machine of a queue has stopped."""
+        last = self._last.get(queue)
+        if last is not None and last.well_s is not None:
+            self._recovered(queue, last)
         if error is not None:
             extra = {"queue": queue, "code": error.code}
             log.error("promoter of queue %r stops: %s", queue, shown(error), extra=extra)
@@ -207,8 +213,8 @@ class Reporter:
     def forget(self, queue: str) -> None:
         """The queue is served no longer."""
         last = self._last.pop(queue, None)
-        if last is not None and last.error is not None:
-            self._ended(last.error)
+        if last is not None:
+            self._ended(last)
         self._forgotten(queue)
 
     def _forgotten(self, queue: str) -> None:
@@ -217,22 +223,31 @@ class Reporter:
 
     def _error(self, queue: str, error: BackendError) -> None:
         last = self._of(queue)
-        again = last.error is not None and last.error.code == error.code
+        again = last.outage == error.code
         if not again:
-            if last.error is not None:
-                self._ended(last.error)
+            self._ended(last)
+            last.outage = error.code
             self._failing[error.code] += 1
         # An outage is logged once, not every 400 ms, and not for every queue.
         level = logging.DEBUG if again or self._failing[error.code] > 1 else logging.WARNING
         log.log(level, "queue %r: %s", queue, shown(error), extra={"queue": queue, "code": error.code})
-        last.error = error
+        last.error, last.well_s = error, None
         self._metrics.on_error(queue, error)
 
-    def _ended(self, error: BackendError) -> bool:
-        """One queue less has this error; whether none is left."""
-        self._failing[error.code] -= 1
-        if not self._failing[error.code]:
-            del self._failing[error.code]
+    def _recovered(self, queue: str, last: _Last) -> None:
+        code, well_s = last.outage, self._clock.monotonic() - (last.well_s or 0)
+        if self._ended(last):
+            extra = {"queue": queue, "code": code, "seconds": round(well_s, 1)}
+            log.info("queue %r: recovered from %s, no error for %.1f s", queue, code, well_s, extra=extra)
+
+    def _ended(self, last: _Last) -> bool:
+        """Its outage, if there is one; whether no other queue is in it."""
+        code, last.outage, last.well_s = last.outage, None, None
+        if code is None:
+            return False
+        self._failing[code] -= 1
+        if not self._failing[code]:
+            del self._failing[code]
             return True
         return False
 

@@ -122,7 +122,16 @@ if TYPE_CHECKING:
     )
     from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
     from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
-    from promoter_core.spi.wire import Envelope, RetryOverrides, pack_envelope, to_bytes, to_text, unpack_envelope
+    from promoter_core.spi.wire import (
+        Envelope,
+        RetryOverrides,
+        pack_envelope,
+        pack_trace,
+        to_bytes,
+        to_text,
+        unpack_envelope,
+        unpack_trace,
+    )
 
 __all__ = [
     "CHASQUIMQ",
@@ -230,6 +239,7 @@ __all__ = [
     "later_than",
     "outward",
     "pack_envelope",
+    "pack_trace",
     "parse_url",
     "part_of",
     "run_call",
@@ -239,6 +249,7 @@ __all__ = [
     "to_bytes",
     "to_text",
     "unpack_envelope",
+    "unpack_trace",
     "url_options",
 ]
 
@@ -390,9 +401,11 @@ _HOMES = {  # the same imports, made when a name is first used
         "Envelope",
         "RetryOverrides",
         "pack_envelope",
+        "pack_trace",
         "to_bytes",
         "to_text",
         "unpack_envelope",
+        "unpack_trace",
     ),
 }
 

@@ -89,6 +89,8 @@ class Backend(Protocol):
         - Nothing is lost: a job is in the stream before it has left the set. If adding fails midway, just the jobs
           that were added leave the set.
         - The stream entry holds the envelope (`d`) and the name (`n`, absent when empty).
+        - Where `capabilities.traces`, the entry, the event and the `PromotedJob` of a job that was scheduled with a
+          trace context have it as `traceparent` and `tracestate`; in entry and event they are absent when empty.
         - `overflow="hold"`: the stream does not grow beyond `max_stream_len`; due jobs that find no room stay in the
           set. When there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0.
           `"trim"`: the oldest entries go, approximately, to keep the length.
@@ -102,8 +104,9 @@ class Backend(Protocol):
           the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
           `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
-          jobs were scheduled with, in promotion order; jobs without one are left out. A job never has that of an
-          earlier job with its id. Of jobs with one id that wait at the same time, a store may keep the last one's only.
+          jobs were scheduled with, in promotion order, and `trace_ids` the ids of these jobs; jobs without one are
+          left out. A job never has that of an earlier job with its id. Of jobs with one id that wait at the same time,
+          a store may keep the last one's only.
         - Phases named in `capabilities.fused` have been done too: CLEANUP as `SeparateCleanup.cleanup` does it, EMIT as
           `SeparateEmit.emit` does, when `request.events`. Neither may fail or undo the promotion.
 

@@ -24,7 +24,21 @@ REHEARSAL = "promoter-doctor-"  # begins the names of queues on which a diagnosi
 
 # What a server's user may do at least, whatever the layout.
 COMMANDS = (
-    *("ping", "select", "evalsha", "eval", "script|load", "time", "get", "getdel", "set", "del", "exists", "pexpire"),
+    *(
+        "ping",
+        "select",
+        "evalsha",
+        "eval",
+        "script|load",
+        "time",
+        "get",
+        "getdel",
+        "getex",
+        "set",
+        "del",
+        "exists",
+        "pexpire",
+    ),
     *("pttl", "publish", "subscribe", "xinfo|groups", "xpending", "wait", "zadd", "zrem", "zcard", "zcount", "zscore"),
     *("zrank", "zrange", "zrangebyscore", "zremrangebyrank", "xadd", "xlen", "xrange", "xtrim"),
     *("client|id", "client|tracking", "client|setinfo", "client|setname", "info"),
@@ -38,6 +52,11 @@ class Part(StrEnum):
     PAYLOAD = "payload"  # the bytes that the producer's serializer made
     ID = "id"
     NAME = "name"  # the field is absent when the job has no name
+    TRACEPARENT = "traceparent"  # the producer's trace context (W3C); absent without one
+    TRACESTATE = "tracestate"
+
+
+OPTIONAL = frozenset({Part.NAME, Part.TRACEPARENT, Part.TRACESTATE})  # parts that a job may lack
 
 
 class Side(StrEnum):
@@ -62,8 +81,8 @@ class ToStream:
         names = [name for name, _ in fields]
         if not names or "" in names or len(set(names)) < len(names):
             raise ConfigError(f"a stream entry needs fields with different names, not {', '.join(names) or 'none'}")
-        if all(part is Part.NAME for _, part in self.fields):
-            raise ConfigError("a stream entry needs a field other than the job's name, which may be empty")
+        if all(part in OPTIONAL for _, part in self.fields):
+            raise ConfigError("a stream entry needs a field that every job has: not only its name or trace context")
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -74,9 +93,14 @@ class ToStream:
         """The command that adds a job, with all but the key. Raises ValueError when the envelope lacks a part."""
         fields: list[bytes | str] = []
         for field, part in self.fields:
-            if part is not Part.NAME or name:
+            if part not in OPTIONAL or (part is Part.NAME and name):
                 fields += (field, part_of(part, envelope, name))
         return ("XADD", "*", *fields)
+
+    @property
+    def traced(self) -> bool:
+        """An entry has its job's trace context."""
+        return any(part in (Part.TRACEPARENT, Part.TRACESTATE) for _, part in self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +256,24 @@ class Layout:
             raise ValueError("empty payload")
         return to_text(member[4:start]), member[start:]
 
-    def entry_fields(self, envelope: bytes, name: str) -> dict[str, bytes]:
+    def entry_fields(self, envelope: bytes, name: str, traceparent: str = "", tracestate: str = "") -> dict[str, bytes]:
         """The fields of a job's stream entry, where jobs go to a stream. Raises ValueError when a part is missing."""
         fields = self.move.fields if isinstance(self.move, ToStream) else ()
-        return {field: part_of(part, envelope, name) for field, part in fields if part is not Part.NAME or name}
+        optional = {Part.NAME: name, Part.TRACEPARENT: traceparent, Part.TRACESTATE: traceparent and tracestate}
+        return {
+            field: to_bytes(optional[part]) if part in OPTIONAL else part_of(part, envelope, name)
+            for field, part in fields
+            if part not in OPTIONAL or optional[part]
+        }
 
 
 def part_of(part: Part, envelope: bytes, name: str) -> bytes:
-    """A part of a job, byte for byte. Raises ValueError when it cannot be read, by the rules of the scripts."""
+    """A part of a job, byte for byte. Raises ValueError when it cannot be read, by the rules of the scripts.
+
+    A trace context is none of these: it is not in the envelope.
+    """
+    if part in (Part.TRACEPARENT, Part.TRACESTATE):
+        raise ValueError(f"{part} is not in the envelope")
     if part is Part.ENVELOPE:
         return envelope
     if part is Part.NAME:
@@ -329,7 +363,14 @@ CHASQUIMQ = Layout(
     delayed=b"delayed",
     lock=b"promoter:lock",
     members=b"members",
-    move=ToStream((("d", Part.ENVELOPE), ("n", Part.NAME))),
+    move=ToStream(
+        (
+            ("d", Part.ENVELOPE),
+            ("n", Part.NAME),
+            ("traceparent", Part.TRACEPARENT),
+            ("tracestate", Part.TRACESTATE),
+        )
+    ),
 )
 
 

@@ -46,8 +46,10 @@ class JobOutcome(StrEnum):
 class StreamName(StrEnum):
     """The append-only streams of a queue."""
 
-    JOBS = "stream"  # promoted jobs: fields `d` (envelope) and `n` (name, when there is one)
-    EVENTS = "events"  # fields `e`, `id`, `ts`, `n`
+    JOBS = (
+        "stream"  # promoted jobs: fields `d` (envelope), and where there is one `n` (name), `traceparent`, `tracestate`
+    )
+    EVENTS = "events"  # fields `e`, `id`, `ts`, `n`, `traceparent`, `tracestate`
     DLQ = "dlq"  # malformed members: fields `source_id`, `reason`, `detail`, `d`
 
 
@@ -91,7 +93,7 @@ class Capabilities:
     ties: Ties = Ties.INSERTION
     durable: bool = False  # jobs outlive the process that scheduled them
     shared: bool = False  # several processes can work on one queue
-    traces: bool = False  # keeps the producers' trace contexts until promotion
+    traces: bool = False  # keeps the producers' trace contexts, and hands them on at the promotion
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class PromotionRequest:
     events_max_stream_len: int = 100_000
     renew: bool = True  # extend the lease to its full `ttl_ms`
     want_jobs: bool = True  # fill `Promotion.jobs`
-    want_traces: bool = False  # fill `Promotion.traces`
+    want_traces: bool = False  # fill `Promotion.traces` and `trace_ids`
     want_work: bool = False  # fill `Promotion.work_ms`
 
 
@@ -151,6 +153,8 @@ class PromotedJob:
     due_ms: int
     promoted_ms: int
     stream_id: str
+    traceparent: str = ""  # the producer's trace context (W3C); "" without one
+    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,8 @@ class Promotion:
     held_back: int = 0  # due jobs that stayed because the stream is full
     jobs: Sequence[PromotedJob] = ()
     lateness_counts: tuple[int, ...] = ()  # promoted jobs later than each of LATENESS_MS; trailing zeros left out
-    traces: tuple[str, ...] = ()  # trace contexts of those whose producers gave one
+    traces: tuple[str, ...] = ()  # the `traceparent` of those whose producers gave one
+    trace_ids: tuple[str | None, ...] = ()  # the ids of those jobs, in the same order
     work_ms: float | None = None  # how long the store worked, by its own clock; None: not asked, or it cannot tell
 
 
@@ -192,6 +197,7 @@ class JobRequest:
     unique: bool = False  # a second request with this id is a no-op
     index: bool = True  # `cancel` finds it at once
     traceparent: str = ""  # the producer's trace context (W3C)
+    tracestate: str = ""  # what vendors add to it; nothing without a `traceparent`
     keep_id_ms: int = KEEP_ID_MS  # of a unique job: how long its id stays taken after its promotion
 
 

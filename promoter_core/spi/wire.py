@@ -166,3 +166,14 @@ def to_bytes(text: str) -> bytes:
 def to_text(data: bytes) -> str:
     """The opposite of `to_bytes`: a byte that is no UTF-8 becomes a surrogate escape."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def pack_trace(traceparent: str, tracestate: str = "") -> str:
+    """A trace context as one text, for a store; "" without a `traceparent`."""
+    return f"{traceparent}\n{tracestate}" if traceparent and tracestate else traceparent
+
+
+def unpack_trace(text: str) -> tuple[str, str]:
+    """`(traceparent, tracestate)` of `pack_trace`."""
+    traceparent, _, tracestate = text.partition("\n")
+    return traceparent, tracestate

@@ -27,13 +27,15 @@ class DelayedQueue:
         *,
         index: bool = True,
         serializer: str | Serializer | None = None,
+        traces: bool = True,
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
         """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
         of one in `registry`, or your own; consumers read with the same. By default it is that of the backend's layout:
-        msgpack, or what the consumers of another framework need. `clock` stamps `created_at_ms`; due times are
-        by the store's.
+        msgpack, or what the consumers of another framework need. `traces`: in a program that uses OpenTelemetry, a job
+        gets the trace context of the span in which it is scheduled. `clock` stamps `created_at_ms`; due times are by
+        the store's.
 
         Raises ConfigError; PluginError for a serializer that is not available.
         """
@@ -49,6 +51,7 @@ class DelayedQueue:
         at: datetime | None = None,
         backoff: Backoff | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
     ) -> Scheduled:
         """Schedule a job that has run and failed once more. Then acknowledge its entry.
 
@@ -56,6 +59,8 @@ class DelayedQueue:
         `attempt`, which is one more. `name` is by default that of the entry. One of `delay`, `at` and `backoff` says
         when; without them it is the job's own back-off, or that of ChasquiMQ's worker: 0.1 s, doubled each time up to
         30 s, and 25 runs. Retry overrides of the job win over `backoff`, and its own number of runs counts in any case.
+
+        Its trace goes on: with the context that is given, the current span's, or that of the entry.
 
         Its id is not taken by it, and it has an index unless the job was scheduled without. A second retry of the same
         delivery, after a lost reply say, is no second job while the first one waits, but moves it. When that has been
@@ -150,6 +155,7 @@ class DelayedQueue:
         delay: Delay | None = None,
         at: datetime | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
         keep_id_for: Delay | None = None,
     ) -> JobOutcome:
         """Put a new job in the place of the waiting one with the same id.
@@ -244,6 +250,7 @@ class DelayedQueue:
         job_id: str | None = None,
         index: bool | None = None,
         traceparent: str | None = "",
+        tracestate: str | None = "",
         attempt: int = 0,
         on_repeat: OnRepeat = "keep",
         keep_id_for: Delay | None = None,
@@ -255,8 +262,9 @@ class DelayedQueue:
         consumers what to run. With `job_id` (1 to 512 bytes) the id is taken while the job waits and for `keep_id_for`
         after its promotion: seconds or a timedelta, 0 to 366 days, an hour by default. `index=False` saves a key per
         job without a `job_id`; `cancel` then has to look for the job in the set. By default it is the queue's. Names
-        and ids are UTF-8 text. `traceparent` is the producer's trace context (W3C), which the promotion's span links
-        to. `attempt` is how often the job has run.
+        and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace context (W3C), which consumers
+        get with the job; by default that of the current span, where the program uses OpenTelemetry, and none for None.
+        `attempt` is how often the job has run.
 
         `on_repeat` says what a call does whose `job_id` is taken:
 

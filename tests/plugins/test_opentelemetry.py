@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from promoter_core import ConfigError, DelayedQueue, JobError, Promoter, Registry, TransientError
 from promoter_core.spi import LockOutcome, Promotion, SinkFailure, Tick
@@ -64,7 +64,7 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     backend = MemoryBackend(clock=clock)
     await backend.open()
     queue = DelayedQueue(backend, "q", clock=clock)
-    await queue.schedule(1, delay=1, traceparent=TRACE)
+    await queue.schedule(1, delay=1, traceparent=TRACE, job_id="first")
     await queue.schedule(2, delay=1)
     await queue.schedule(3, delay=500)
     async with Promoter(backend, "q", metrics=[sink], clock=clock).running():
@@ -83,11 +83,13 @@ async def test_it_shows_what_a_promoter_does(sink, reader, spans):
     assert found["promoter.errors"][0][0]["error.type"] == "CONNECTION"
     assert found["promoter.sink.failures"][0][0]["promoter.sink.failure"] == "dropped"
     (span,) = spans.get_finished_spans()
-    assert (span.name, span.kind) == ("promote q", SpanKind.PRODUCER)
+    assert (span.name, span.kind) == ("promote q", SpanKind.CLIENT)
+    assert span.status.status_code is StatusCode.UNSET, "as the conventions say of what went well"
     assert span.attributes["messaging.batch.message_count"] == 2
     (link,) = span.links
     assert f"{link.context.trace_id:032x}" == TRACE.split("-")[1]
     assert f"{link.context.span_id:016x}" == TRACE.split("-")[2]
+    assert link.attributes == {"messaging.message.id": "first"}
 
 
 GAUGES = ("promoter.delayed_jobs", "promoter.oldest_pending_lag", "promoter.held_back_jobs")
@@ -162,6 +164,37 @@ def test_without_an_sdk_it_says_so(caplog):
 def test_an_option_that_cannot_work_is_a_clear_error():
     with pytest.raises(ConfigError, match="spans must be on or off, not 'some'"):
         Registry().metrics_sink("opentelemetry:spans=some")
+
+
+@pytest.mark.parametrize("bad", ["a/b", "redis://h", "h:port", "user@h", ":6379"])
+def test_a_server_is_a_host_and_a_port(bad):
+    with pytest.raises(ConfigError, match="server must be HOST or HOST:PORT"):
+        Registry().metrics_sink(f"opentelemetry:server={bad}")
+
+
+@pytest.mark.parametrize(
+    ("server", "attributes"),
+    [
+        ("redis", {"server.address": "redis"}),
+        ("redis:6379", {"server.address": "redis", "server.port": 6379}),
+        ("[::1]:7000", {"server.address": "::1", "server.port": 7000}),
+    ],
+)
+def test_the_server_is_shown_where_it_is_given(reader, spans, server, attributes):
+    tracer = TracerProvider()
+    tracer.add_span_processor(SimpleSpanProcessor(spans))
+    sink = OpenTelemetryMetrics(server=server, meter_provider=MeterProvider([reader]), tracer_provider=tracer)
+    sink.on_tick("q", Tick(Promotion(promoted=1), 0.001))
+    ((where, _),) = points(reader)["messaging.client.operation.duration"]
+    (span,) = spans.get_finished_spans()
+    assert where.items() >= attributes.items()
+    assert span.attributes.items() >= attributes.items()
+
+
+def test_an_id_that_is_no_utf_8_is_shown(sink, spans):
+    sink.on_tick("q", Tick(Promotion(promoted=1, traces=(TRACE,), trace_ids=("\udcff",)), 0.001))
+    ((link,),) = (span.links for span in spans.get_finished_spans())
+    assert link.attributes == {"messaging.message.id": "\\xff"}
 
 
 @pytest.mark.parametrize("bad", ["x", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", 7])

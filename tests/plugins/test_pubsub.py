@@ -44,7 +44,9 @@ async def test_a_message_a_job(valkey):
         await sink.emit(
             "mails",
             (
-                PromotedJob("a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0"),
+                PromotedJob(
+                    "a", "n", due_ms=1_000, promoted_ms=1_007, stream_id="1007-0", traceparent="00-a", tracestate="b=1"
+                ),
                 PromotedJob(None, "", due_ms=1, promoted_ms=2, stream_id="2-0"),
             ),
         )
@@ -58,8 +60,11 @@ async def test_a_message_a_job(valkey):
         "due_ms": 1_000,
         "promoted_ms": 1_007,
         "stream_id": "1007-0",
+        "traceparent": "00-a",
+        "tracestate": "b=1",
     }
     assert second["id"] is None
+    assert "traceparent" not in second
     await sink.close()
 
 

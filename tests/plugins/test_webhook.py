@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,18 @@ async def test_a_job_is_a_cloud_event(receiver):
     }
     assert "subject" not in second
     assert second["data"]["id"] is None
+
+
+async def test_a_trace_goes_on_as_the_extension_says(receiver):
+    sink = WebhookEvents(receiver.url)
+    traced = replace(JOB, traceparent="00-a", tracestate="b=1")
+    await sink.emit("mails", (traced, replace(traced, tracestate=""), JOB))
+    await sink.close()
+    both, one, none = receiver.events
+    assert (both["traceparent"], both["tracestate"]) == ("00-a", "b=1")
+    assert one["traceparent"] == "00-a"
+    assert "tracestate" not in one
+    assert "traceparent" not in none
 
 
 @pytest.mark.parametrize("how", ["secret", "secret_env", "whsec"])

@@ -168,9 +168,9 @@ def test_an_envelope_without_a_payload_of_bytes_has_none(envelope):
 
 
 def test_data_that_cannot_be_a_layout_is_refused():
-    with pytest.raises(ConfigError, match="a field other than the job's name"):
+    with pytest.raises(ConfigError, match="not only its name or trace context"):
         ToStream((("n", Part.NAME),))
-    with pytest.raises(ConfigError, match="holds envelope, payload, id, name, not"):
+    with pytest.raises(ConfigError, match="holds envelope, payload, id, name, traceparent, tracestate, not"):
         ToStream((("n", "everything"),))
     with pytest.raises(ConfigError, match="side must be left or right, not 'up'"):
         ToList("up")

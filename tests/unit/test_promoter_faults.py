@@ -9,6 +9,7 @@ import time
 import pytest
 
 from promoter_core import Job, PermanentError, TransientError
+from promoter_core.runner.reporter import CALM_S
 from promoter_core.runner.sink_dispatch import SinkQueue
 from promoter_core.spi import PromotedJob, SinkFailure
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
@@ -38,8 +39,40 @@ async def test_an_outage_is_logged_once_and_its_end_too(backend, clock, caplog):
         faulty.disconnected = True
         await clock.sleep(60)
         faulty.disconnected = False
-        await clock.sleep(1)
+        await clock.sleep(2 * CALM_S)
+        assert len([r for r in caplog.records if "recovered" in r.message]) == 1
     assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+
+
+async def test_an_outage_in_which_some_steps_succeed_is_one(backend, clock, caplog):
+    caplog.set_level(logging.INFO, "promoter")
+    faulty = FaultyBackend(backend)
+    async with promoter(faulty, clock).running():
+        for _ in range(30):
+            faulty.disconnected = True
+            await clock.sleep(2)
+            faulty.disconnected = False
+            await clock.sleep(2)
+        assert [r.message for r in caplog.records if "recovered" in r.message] == []
+        assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+        await clock.sleep(2 * CALM_S)
+        (line,) = [r for r in caplog.records if "recovered" in r.message]
+        assert (line.queue, line.code) == ("q", "CONNECTION")
+        assert line.seconds >= CALM_S
+        faulty.disconnected = True
+        await clock.sleep(2)
+        assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 2, "another outage"
+
+
+async def test_an_outage_that_has_just_ended_when_it_stops_is_no_open_end(backend, clock, caplog):
+    caplog.set_level(logging.INFO, "promoter")
+    faulty = FaultyBackend(backend)
+    async with promoter(faulty, clock).running():
+        await clock.sleep(1)
+        faulty.disconnected = True
+        await clock.sleep(5)
+        faulty.disconnected = False
+        await clock.sleep(3)
     assert len([r for r in caplog.records if "recovered" in r.message]) == 1
 
 

@@ -24,6 +24,8 @@ local index_prefix, marker_prefix, trace_prefix, keep_prefix, channel = ARGV[1],
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local trace_parts, trace_fields
+-- include trace_parts
 -- include permission
 -- include id_of
 -- include marker
@@ -108,7 +110,9 @@ local function run(id, member, score, at, write_event, events_cap)
   touch(id)
   local index, keep, unique = keys_of(id, member, score)
   local name = at > 5 and sub(member, 5, at - 1)
-  deliver(member, at, name)
+  local context, trace, state = id and (index == member or not index) and call('GET', trace_prefix .. id), nil, nil
+  if context then trace, state = trace_parts(context) end
+  deliver(member, at, name, trace, state)
   call('ZREM', delayed, member)
   if id then
     if index == member or not index then
@@ -124,7 +128,9 @@ local function run(id, member, score, at, write_event, events_cap)
     end
     if write_event then
       local now_text = format('%.0f', now)
-      if name then
+      if trace then
+        pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, unpack(trace_fields(name, trace, state)))
+      elseif name then
         pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, 'n', name)
       else
         pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text)

@@ -3,8 +3,10 @@ local function can_deliver()
   return true
 end
 
-local function deliver(member, at, name)
-  if name then
+local function deliver(member, at, name, trace, state)
+  if trace then
+    call('XADD', stream, '*', 'd', sub(member, at), unpack(trace_fields(name, trace, state)))
+  elseif name then
     call('XADD', stream, '*', 'd', sub(member, at), 'n', name)
   else
     call('XADD', stream, '*', 'd', sub(member, at))

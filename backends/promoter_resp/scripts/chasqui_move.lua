@@ -1,6 +1,18 @@
 -- Rendered into promote.lua. Adds `member`, of `size` bytes, to the stream as ChasquiMQ's consumers read it, and sets
--- `added`, `id`, `name`, `dead` and `plain`.
-if head and sub(member, 1, head_size) == head then -- the name of the two before, and an id as long as theirs
+-- `added`, `id`, `name`, `dead` and `plain`, and of a job with a trace context `trace`, `state` and `context`.
+if trace_of then
+  local b1, b2, b3, b4 = byte(member, 1, 4)
+  local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))
+  id = start and start <= size and id_of(member, start) or nil
+  if id then trace, state, context = trace_of(id) end
+  if trace then
+    if start > 5 then name = sub(member, 5, start - 1) end
+    added = pcall('XADD', stream, '*', 'd', sub(member, start), unpack(trace_fields(name, trace, state)))
+  end
+end
+if trace then -- it is there
+  plain = false
+elseif head and sub(member, 1, head_size) == head then -- the name of the two before, and an id as long as theirs
   name, plain = last_name, head_plain
   added = pcall('XADD', stream, '*', 'd', sub(member, name_end), 'n', name)
   id = (want_ids or not plain) and id_end < size and sub(member, head_size + 1, id_end) or nil

@@ -5,7 +5,7 @@ local function can_deliver(member, at)
   return payload_of(member, at) ~= nil
 end
 
-local function deliver(member, at, name)
+local function deliver(member, at, name, trace, state)
   local id_from, id_end, from, last = payload_of(member, at)
   local id = sub(member, id_from, id_end)
 -- layout add_or_raise

@@ -3,9 +3,11 @@
 -- KEYS: lock, delayed, target, events, dlq
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max length of the target, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
---       prefix of the trace contexts, or empty when they are not wanted, prefix of the dedup markers and of the keep keys
--- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, due, stream id, …},
---         {how many were later than 1 ms, than 2 ms, …}, {trace context, …}}, or {-1} when the lock is not ours.
+--       prefix of the trace contexts, or empty when nothing needs them, prefix of the dedup markers and of the keep keys,
+--       reply with trace contexts (1/0)
+-- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, score, stream id, …},
+--         {how many were later than 1 ms, than 2 ms, …}, {place among the jobs of the reply or -1, id, trace context, …}},
+--         or {-1} when the lock is not ours.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
 -- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
 local call, pcall = redis.call, redis.pcall
@@ -15,7 +17,7 @@ local lock, delayed, stream, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local index_prefix, trace_prefix = ARGV[9], ARGV[10]
-local want_traces, marker_prefix, keep_prefix = trace_prefix and trace_prefix ~= '', ARGV[11], ARGV[12]
+local marker_prefix, keep_prefix, want_traces = ARGV[11], ARGV[12], ARGV[13] == '1' or want_jobs
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
 local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
 local KEPT_MS = 2592000000 -- as in marker.lua
@@ -39,9 +41,8 @@ end
 local full = room < limit
 
 -- include id_of
--- The bare prefix is a key as long as any job of the queue has a trace context.
-want_traces = want_traces and call('EXISTS', trace_prefix) == 1
-local want_ids = want_traces or write_events or want_jobs -- even of jobs without an index
+local want_ids = write_events or want_jobs -- even of jobs without an index
+local trace_of, trace_parts, trace_fields -- functions where the queue has trace contexts
 
 -- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
 -- leaves the set at once: it is its head, so by rank. Nothing else does.
@@ -50,7 +51,7 @@ local want_ids = want_traces or write_events or want_jobs -- even of jobs withou
 -- Functions are few: to make one costs a small tick more than to call it.
 -- `added` is a string or an error, which is a table; to ask either for `err` costs less than to ask for its type.
 local promoted, malformed, told, failure = 0, 0, 0, nil
-local index, jobs, trace_keys, traces, late = {}, {}, {}, {}, nil
+local index, jobs, traces, late = {}, {}, {}, nil
 -- layout before
 local chunk, bytes, largest = 4, 0, 1
 local to_extend, to_mark, keeps = 0, 0, nil
@@ -63,6 +64,12 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, wanted), 1
   end
   if not late then
+    -- The bare prefix is a key as long as any job of the queue has a trace context.
+    if batch[1] and trace_prefix and trace_prefix ~= '' and pcall('EXISTS', trace_prefix) == 1 then
+      want_ids = true
+-- include trace_parts
+-- include trace_of
+    end
     -- How many of the batch were later than each bound: it is the set's head, so as many as of the set, or all of it.
     -- When this chunk is all that is due its scores tell. Otherwise the set does, from the largest bound that its head
     -- is later than, down to one that all are later than.
@@ -93,11 +100,11 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
       to_extend, to_mark = late[14], call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
     end
   end
-  local moved, indexed, traced, before = 0, 0, 0, promoted
+  local moved, indexed, before = 0, 0, promoted
   for i = 1, #batch, step do
     local member = batch[i]
     local size = #member
-    local added, id, name, dead
+    local added, id, name, dead, trace, state, context
     local plain = false -- without an index, and with an id whose length is written as only `pack_envelope` writes it
 -- layout move
     if added.err then failure = added break end
@@ -108,13 +115,19 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
         indexed = indexed + 1
         index[indexed] = index_prefix .. id
       end
-      if want_traces then
-        traced = traced + 1
-        trace_keys[traced] = trace_prefix .. id
+      if trace then
+        pcall('DEL', trace_prefix .. id)
+        if want_traces then
+          local n = #traces
+          traces[n + 1], traces[n + 2], traces[n + 3] = want_jobs and told / 4 or -1, id, context
+        end
       end
       if write_events then
         local event
-        if name then
+        if trace then
+          local fields = trace_fields(name, trace, state)
+          event = pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, unpack(fields))
+        elseif name then
           event = pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text, 'n', name)
         else
           event = pcall('XADD', events, '*', 'e', 'waiting', 'id', id, 'ts', now_text)
@@ -125,9 +138,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     if dead then
       malformed = malformed + 1
     elseif want_jobs then
-      local due = tonumber(batch[i + 1]) or 0
-      if due < 0 or due > 9e15 then due = 0 end
-      jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id or false, name or '', floor(due), added
+      jobs[told + 1], jobs[told + 2], jobs[told + 3], jobs[told + 4] = id or false, name or '', batch[i + 1], added
       told = told + 4
     end
     if bytes >= BATCH_BYTES then break end
@@ -177,12 +188,6 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
           pcall('DEL', marker)
         end
       end
-    end
-  end
-  for i = 1, traced do
-    local trace = pcall('GETDEL', trace_keys[i]) -- a write: the server remembers no key for client tracking
-    if trace and not trace.err then
-      traces[#traces + 1] = trace
     end
   end
   if #batch < wanted * step then break end

@@ -22,6 +22,7 @@ class StoredJob:
     unique: bool | None = None  # its id is taken while it waits; None when it was not asked for
     keep_id_ms: int | None = None  # of a unique job: how long the id stays taken after the promotion
     traceparent: str = ""  # the producer's trace context, when it was asked for
+    tracestate: str = ""  # what vendors add to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class JobQuery:
     due_to_ms: int | None = None  # the first one that does not; None: all later ones, and parked jobs
     name: str | None = None  # jobs with this name only
     reverse: bool = False  # the latest first
-    want_details: bool = False  # fill `unique`, `keep_id_ms` and `traceparent`
+    want_details: bool = False  # fill `unique`, `keep_id_ms`, `traceparent` and `tracestate`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,7 @@ def _check_stored(job: StoredJob) -> None:
         "malformed": (bool,),
         "unique": (bool, type(None)),
         "traceparent": (str,),
+        "tracestate": (str,),
     }
     for field, expected in types.items():
         if not isinstance(getattr(job, field), expected):

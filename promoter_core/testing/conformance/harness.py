@@ -189,6 +189,12 @@ def job(
     return JobRequest(id, pack_envelope(id, payload, created_at_ms, attempt), **fields)
 
 
+def context_of(fields: Mapping[str, bytes | str]) -> dict[str, str]:
+    """The trace context among the fields of an entry; empty values are there as well, of a field that should not be."""
+    found = {field: fields[field] for field in ("traceparent", "tracestate") if field in fields}
+    return {field: _text(value) if isinstance(value, bytes) else value for field, value in found.items()}
+
+
 def arrival_of(entry: StreamEntry) -> Arrival:
     """Fails when the entry holds no envelope."""
     try:

@@ -30,6 +30,7 @@ GET, LIST, COUNT = (f"ManagementSupport.{name}" for name in ("get_jobs", "list_j
 IN_ORDER = "A page of the waiting jobs, in the order in which they are promoted"
 COUNTED = "How many jobs are due before each of these times, all at one moment. Times may be in any order."
 TRACE = f"00-{7:032x}-{7:016x}-01"
+STATE = "vendor=1"
 MANY = 250  # more than a chunk
 
 Add = Callable[..., Awaitable[None]]
@@ -54,7 +55,8 @@ class ManagementContract(ManagedFixtures, ContractBase):
     async def test_all_details_are_shown(self, managed: Managed, how: str, index: bool) -> None:
         keeps = {"hour": KEEP_ID_MS, "none": 0, "day": 86_400_000}
         for id, keep_id_ms in keeps.items():
-            fields: dict[str, Any] = {"unique": True, "keep_id_ms": keep_id_ms, "traceparent": TRACE, "name": f"n {id}"}
+            fields: dict[str, Any] = {"unique": True, "keep_id_ms": keep_id_ms, "name": f"n {id}"}
+            fields |= {"traceparent": TRACE, "tracestate": STATE}
             await managed.schedule(id, due_ms=FAR_MS, index=index, **fields)
         await managed.schedule("plain", due_ms=FAR_MS, index=index)
         ids = [*keeps, "plain"]
@@ -63,10 +65,10 @@ class ManagementContract(ManagedFixtures, ContractBase):
             obliges(GET, FOUND, None not in found, ids=ids, answers=found)
         else:
             found = await managed.walk(want_details=True)
-        trace = TRACE if managed.backend.capabilities.traces else ""
-        seen = {j.id: (j.unique, j.keep_id_ms, j.traceparent, j.name) for j in found}
+        trace = (TRACE, STATE) if managed.backend.capabilities.traces else ("", "")
+        seen = {j.id: (j.unique, j.keep_id_ms, (j.traceparent, j.tracestate), j.name) for j in found}
         right: dict[str, Any] = {id: (True, keep_id_ms, trace, f"n {id}") for id, keep_id_ms in keeps.items()}
-        right["plain"] = (False, None, "", "")
+        right["plain"] = (False, None, ("", ""), "")
         rule = (
             "The waiting jobs with these ids, with all details" if how == "get_jobs" else "A page of the waiting jobs"
         )

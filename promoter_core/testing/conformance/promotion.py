@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from promoter_core.spi import Clock, Lease, LeaseHeld, LeaseLost, Promotion, Ties, later_than
 from promoter_core.testing.conformance.base import ContractBase, needs_ties
-from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS, Kit
+from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS, Kit, context_of
 from promoter_core.testing.conformance.obligations import obliges
 
 SHORT_MS = 120
 ORDER = "Order: by due time; among equals, by `capabilities.ties`."
+CONTEXT = "the entry, the event and the `PromotedJob` of a job that was scheduled with a trace context have it"
 
 
 class PromotionContract(ContractBase):
@@ -219,11 +221,35 @@ class PromotionContract(ContractBase):
         obliges("Backend.promote", rule, first.traces == (contexts[0],), promotion=first)
         second = await kit.promote(lease, want_traces=True)
         obliges("Backend.promote", rule, second.traces == (contexts[2], contexts[3]), promotion=second)
+        rule, ids = "and `trace_ids` the ids of these jobs", (first.trace_ids, second.trace_ids)
+        obliges("Backend.promote", rule, ids == (("0",), ("2", "3")), trace_ids=ids)
         await kit.schedule("again", delay_ms=1, traceparent=contexts[0])
         await kit.sleep_ms(30)
         unasked = await kit.promote(lease)
         seen = (unasked.promoted, unasked.traces)
         obliges("Backend.promote", "with `request.want_traces`", seen == (1, ()), promotion=unasked)
+
+    @pytest.mark.parametrize("wanted", [True, False], ids=["asked for", "unasked"])
+    async def test_a_trace_context_goes_on_with_its_job(self, kit: Kit, wanted: bool) -> None:
+        if not kit.backend.capabilities.traces:
+            pytest.skip("needs the capability traces; this backend has traces=False")
+        both = {"traceparent": f"00-{1:032x}-{1:016x}-01", "tracestate": "vendor=a b,other=1"}
+        one = {"traceparent": f"00-{2:032x}-{2:016x}-00"}
+        given: dict[str, Any] = {"both": both, "none": {}, "one": one, "alone": {"tracestate": "vendor=1"}}
+        lease = await kit.lead()
+        for name in ("", "n"):
+            for id, trace in given.items():
+                await kit.schedule(id + name, delay_ms=0, name=name, index=id != "one", **trace)
+        await kit.sleep_ms(30)
+        p = await kit.promote(lease, want_traces=wanted)
+        expected = {id + name: {} if id == "alone" else trace for name in ("", "n") for id, trace in given.items()}
+        seen = {a.id: context_of(a.entry.fields) for a in await kit.arrivals()}
+        obliges("Backend.promote", CONTEXT, seen == expected, stream=seen, expected=expected)
+        seen = {event["id"]: context_of(event) for event in await kit.events()}
+        obliges("Backend.promote", CONTEXT, seen == expected, events=seen, expected=expected)
+        contexts = {str(j.id): {"traceparent": j.traceparent, "tracestate": j.tracestate} for j in p.jobs}
+        seen = {id: {field: text for field, text in trace.items() if text} for id, trace in contexts.items()}
+        obliges("Backend.promote", CONTEXT, seen == expected, jobs=p.jobs, expected=expected)
 
     async def test_concurrent_promotes_move_each_job_once(self, kit: Kit) -> None:
         ids = [f"j{i:03}" for i in range(200)]

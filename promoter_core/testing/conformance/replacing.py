@@ -34,7 +34,14 @@ CREATED, KEPT, MOVED, PROMOTED, REMOVED = (
 )
 ALREADY, NOT_FOUND, REPLACED = JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND, JobOutcome.REPLACED
 NEW = job(
-    "a", payload=b"new", due_ms=FAR_MS + 10, name="new", unique=True, keep_id_ms=86_400_000, traceparent=NEW_TRACE
+    "a",
+    payload=b"new",
+    due_ms=FAR_MS + 10,
+    name="new",
+    unique=True,
+    keep_id_ms=86_400_000,
+    traceparent=NEW_TRACE,
+    tracestate="vendor=new",
 )
 
 
@@ -45,7 +52,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
     async def test_what_is_kept_stays_and_the_rest_is_new(
         self, managed: Managed, keep_data: bool, keep_name: bool, keep_due: bool
     ) -> None:
-        old: dict[str, Any] = {"payload": b"old", "name": "old", "traceparent": OLD_TRACE}
+        old: dict[str, Any] = {"payload": b"old", "name": "old", "traceparent": OLD_TRACE, "tracestate": "vendor=old"}
         await managed.schedule("a", due_ms=FAR_MS, unique=True, **old)
         await managed.schedule("other", due_ms=FAR_MS + 5)
         keeps = {"keep_data": keep_data, "keep_name": keep_name, "keep_due": keep_due}
@@ -61,9 +68,10 @@ class ReplacingContract(ManagedFixtures, ContractBase):
         }
         obliges(CHANGE, NOTHING_STAYS, seen == right, seen=seen, expected=right, **keeps)
         if managed.backend.capabilities.traces:
-            trace = OLD_TRACE if keep_data else NEW_TRACE
+            trace = (OLD_TRACE, "vendor=old") if keep_data else (NEW_TRACE, "vendor=new")
             rule = "With the trace context of the request, unless `keep_data`."
-            obliges(CHANGE, rule, found.traceparent == trace, found=found, expected=trace, **keeps)
+            ok = (found.traceparent, found.tracestate) == trace
+            obliges(CHANGE, rule, ok, found=found, expected=trace, **keeps)
         if not keep_data:
             obliges(CHANGE, TAKES, found.keep_id_ms == 86_400_000, found=found, **keeps)
         listed = await managed.listed()

@@ -10,7 +10,7 @@ import pytest
 from promoter_core.spi import JobChange, JobOutcome, Reschedule, RunNow, StreamName
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.delivery import ODD_TEXT
-from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit
+from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, context_of
 from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFixtures
 from promoter_core.testing.conformance.obligations import obliges
 
@@ -182,8 +182,12 @@ class RunningNowContract(ManagedFixtures, ContractBase):
     async def test_a_trace_context_goes_with_its_job(self, managed: Managed) -> None:
         if not managed.backend.capabilities.traces:
             pytest.skip("needs the capability traces; this backend has traces=False")
-        await managed.schedule("a", due_ms=FAR_MS, traceparent=f"00-{9:032x}-{9:016x}-01")
+        given: dict[str, Any] = {"traceparent": f"00-{9:032x}-{9:016x}-01", "tracestate": "vendor=1"}
+        await managed.schedule("a", due_ms=FAR_MS, **given)
         await managed.change(RunNow(job="a"))
+        written = [context_of(a.entry.fields) for a in await managed.arrivals()]
+        written += [context_of(event) for event in await managed.events()]
+        obliges(CHANGE, WRITES, written == [given, given], stream_and_event=written, expected=given)
         await managed.schedule("a", payload=b"next", delay_ms=0)
         p = await managed.promote(await managed.lead(), want_traces=True)
         rule = "A job never has that of an earlier job with its id."

@@ -116,6 +116,49 @@ class MixesUpTraces(Edits):
         return replace(p, traces=tuple(reversed(p.traces)))
 
 
+class NamesNoJobsOfTraces(Edits):
+    killed_by = "test_trace_contexts_come_with_the_promotion_when_they_are_wanted"
+
+    def edit(self, p, request):
+        return replace(p, trace_ids=())
+
+
+class EndsTraces(EditsEntries):
+    killed_by = "test_a_trace_context_goes_on_with_its_job"
+
+    def edit(self, fields):
+        return {field: value for field, value in fields.items() if not field.startswith("trace")}
+
+
+class EndsVendorsPartOfTraces(EditsEntries):
+    killed_by = "test_a_trace_context_goes_on_with_its_job"
+
+    def edit(self, fields):
+        return {field: value for field, value in fields.items() if field != "tracestate"}
+
+
+class WritesEmptyTraces(EditsEntries):
+    killed_by = "test_a_trace_context_goes_on_with_its_job"
+
+    def edit(self, fields):
+        return {"traceparent": b"", "tracestate": b"", **fields}
+
+
+class TellsSinksNoTraces(Edits):
+    killed_by = "test_a_trace_context_goes_on_with_its_job"
+
+    def edit(self, p, request):
+        return replace(p, jobs=tuple(replace(job, traceparent="", tracestate="") for job in p.jobs))
+
+
+class TracesOnlyWhereTheyAreWanted(EditsEntries):
+    killed_by = "test_a_trace_context_goes_on_with_its_job"
+
+    async def promote(self, lease, request):
+        self.edit = dict if request.want_traces else EndsTraces.edit.__get__(self)
+        return await super().promote(lease, request)
+
+
 class TellsTheDepthBefore(Edits):
     killed_by = "test_depth_lag_and_next_due_are_those_of_the_jobs_still_pending"
 

@@ -254,6 +254,13 @@ class KeepsItsIdFromTheDueTime(MemoryBackend):
         return outcomes
 
 
+class EndsItsTrace(Writes):
+    killed_by = "test_a_trace_context_goes_with_its_job"
+
+    def entry(self, fields):
+        return {field: value for field, value in fields.items() if field != "traceparent"}
+
+
 class LeavesItsTrace(MemoryBackend):
     """In the store, by its id: the next job with this id has it."""
 

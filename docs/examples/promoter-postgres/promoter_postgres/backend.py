@@ -49,6 +49,7 @@ from promoter_core.spi import (
     later_than,
     to_bytes,
     to_text,
+    unpack_trace,
     url_options,
 )
 from promoter_postgres.database import ERRORS, Database, Target
@@ -246,7 +247,11 @@ class PostgresBackend:
             return ERRORS.error(f"{self._target.name}: {row.message}", row.code)
         if row.t is None:
             return LeaseLost()
-        told = zip(row.ids or (), row.names or (), row.dues or (), row.entries or (), strict=False)
+        traces = [unpack_trace(to_text(trace)) for trace in row.traces or ()]
+        told = zip(row.ids or (), row.names or (), row.dues or (), row.entries or (), traces, strict=False)
+        traced = [(id, trace) for id, (trace, _) in zip(row.ids or (), traces, strict=True) if trace]
+        if not request.want_traces:
+            traced = []
         return Promotion(
             row.moved,
             depth=row.depth,
@@ -255,11 +260,20 @@ class PostgresBackend:
             now_ms=row.t,
             held_back=row.held_back,
             jobs=tuple(
-                PromotedJob(to_text(id), to_text(name), due_ms=due_ms, promoted_ms=row.t, stream_id=str(entry))
-                for id, name, due_ms, entry in told
+                PromotedJob(
+                    to_text(id),
+                    to_text(name),
+                    due_ms=due_ms,
+                    promoted_ms=row.t,
+                    stream_id=str(entry),
+                    traceparent=trace[0],
+                    tracestate=trace[1],
+                )
+                for id, name, due_ms, entry, trace in told
             ),
             lateness_counts=later_than(row.t, row.dues or ()),
-            traces=tuple(map(to_text, row.traces or ())),
+            traces=tuple(trace for _, trace in traced),
+            trace_ids=tuple(to_text(id) for id, _ in traced),
             work_ms=row.work_ms if request.want_work else None,
         )
 
@@ -295,10 +309,12 @@ def _lag_ms(row: Any) -> int:
 
 
 def _fields(stream: StreamName, row: Any) -> dict[str, bytes]:
-    name: dict[str, bytes] = {"n": row.name} if row.name else {}
+    traceparent, _, tracestate = row.trace.partition(b"\n")
+    optional = {"n": row.name, "traceparent": traceparent, "tracestate": tracestate}
+    more: dict[str, bytes] = {field: value for field, value in optional.items() if value}
     if stream is StreamName.JOBS:
-        return {"d": row.envelope, **name}
-    return {"e": b"waiting", "id": row.id, "ts": b"%d" % row.ms, **name}
+        return {"d": row.envelope, **more}
+    return {"e": b"waiting", "id": row.id, "ts": b"%d" % row.ms, **more}
 
 
 def _entry_number(entry_id: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from promoter_core.spi import Envelope, to_text, unpack_envelope
+from promoter_core.spi import Envelope, to_text, unpack_envelope, unpack_trace
 
 # A row that another consumer is claiming right now is passed over: nobody waits.
 CLAIM = """
@@ -16,7 +16,7 @@ CLAIM = """
         ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE {schema}.stream AS s SET free_ms = {schema}.now_ms() + %s::bigint, deliveries = deliveries + 1
-        FROM free WHERE s.seq = free.seq RETURNING s.seq, envelope, name, deliveries
+        FROM free WHERE s.seq = free.seq RETURNING s.seq, envelope, name, deliveries, trace
     )
     SELECT * FROM claimed ORDER BY seq
 """
@@ -34,6 +34,8 @@ class Delivery:
     envelope: Envelope
     name: str
     deliveries: int  # 1 the first time; the mark of this claim, too
+    traceparent: str = ""  # the producer's trace context
+    tracestate: str = ""
 
 
 class Consumer:
@@ -51,8 +53,8 @@ class Consumer:
         """Jobs that nobody has, the oldest first, for `for_s` seconds. After that they are anybody's again."""
         cursor = await self._execute(CLAIM, self._queue, limit, int(for_s * 1000))
         return [
-            Delivery(seq, unpack_envelope(envelope), to_text(name), deliveries)
-            for seq, envelope, name, deliveries in await cursor.fetchall()
+            Delivery(seq, unpack_envelope(envelope), to_text(name), deliveries, *unpack_trace(to_text(trace)))
+            for seq, envelope, name, deliveries, trace in await cursor.fetchall()
         ]
 
     async def acknowledge(self, delivery: Delivery) -> bool:

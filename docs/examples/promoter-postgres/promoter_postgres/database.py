@@ -37,10 +37,14 @@ ERRORS = ErrorTable(
     },
     hints={"53100": "the disk is full", "25006": "this server is a standby", "40P01": "it is safe to repeat"},
 )
-VERSION = 2  # of tables.sql
+VERSION = 3  # of tables.sql
 # What each version of the tables changes in those of the one before. All functions are made anew. Programs of the
 # version before that are at work go on: what they call stays, and a column that is added has a default.
-UPGRADES = {2: f"ALTER TABLE jobs ADD COLUMN keep_ms bigint NOT NULL DEFAULT {KEEP_ID_MS}"}
+UPGRADES = {
+    2: f"ALTER TABLE jobs ADD COLUMN keep_ms bigint NOT NULL DEFAULT {KEEP_ID_MS}",
+    3: "ALTER TABLE stream ADD COLUMN trace bytea NOT NULL DEFAULT '';"
+    "ALTER TABLE events ADD COLUMN trace bytea NOT NULL DEFAULT ''",
+}
 FUNCTIONS = ("shared.sql", "locks.sql", "promotion.sql", "jobs.sql")
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from promoter_core.spi import JobChange, JobRequest, Remove, Replace, Reschedule, RunNow, StoredJob, chunked, to_bytes
+from promoter_core.spi import (
+    JobChange,
+    JobRequest,
+    Remove,
+    Replace,
+    Reschedule,
+    RunNow,
+    StoredJob,
+    chunked,
+    pack_trace,
+    to_bytes,
+)
 
 CHUNK = 500  # jobs in one transaction
 CHUNK_BYTES = 4_000_000  # of envelopes
@@ -62,7 +73,7 @@ def _requests(jobs: Sequence[JobRequest]) -> tuple[list[object], ...]:
         [job.due_ms for job in jobs],
         [job.delay_ms for job in jobs],
         [job.unique for job in jobs],
-        [to_bytes(job.traceparent) for job in jobs],
+        [to_bytes(pack_trace(job.traceparent, job.tracestate)) for job in jobs],
         [job.keep_id_ms for job in jobs],
     )
 

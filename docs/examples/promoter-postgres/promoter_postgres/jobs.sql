@@ -92,9 +92,9 @@ BEGIN
             outcomes[a.ord] := 'moved';
         ELSE
             room := room - 1;
-            INSERT INTO stream (queue, envelope, name) VALUES (q, job.envelope, job.name);
+            INSERT INTO stream (queue, envelope, name, trace) VALUES (q, job.envelope, job.name, job.trace);
             IF emit THEN
-                INSERT INTO events (queue, id, name, ms) VALUES (q, job.id, job.name, t);
+                INSERT INTO events (queue, id, name, ms, trace) VALUES (q, job.id, job.name, t, job.trace);
             END IF;
             DELETE FROM jobs WHERE seq = job.seq;
             PERFORM mark(job, t);

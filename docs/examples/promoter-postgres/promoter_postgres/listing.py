@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text
+from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text, unpack_trace
 
 LOOK = 1_000  # jobs that one call looks at for a name
 PAGE_BYTES = 4_000_000  # of envelopes on a page, unless one alone is more
@@ -81,6 +81,7 @@ def counts(rows: Sequence[Any], bounds_ms: Sequence[int]) -> list[int]:
 
 
 def shown(row: Any) -> StoredJob:
+    traceparent, tracestate = unpack_trace(to_text(row.trace))
     return StoredJob(
         id=to_text(row.id),
         name=to_text(row.name),
@@ -89,7 +90,8 @@ def shown(row: Any) -> StoredJob:
         handle=b"%d" % row.seq,
         unique=row.uniq,
         keep_id_ms=row.keep_ms if row.uniq else None,
-        traceparent=to_text(row.trace),
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 

@@ -33,9 +33,9 @@ BEGIN
     ), job AS MATERIALIZED (
         SELECT g.*, nextval('stream_seq') AS entry FROM (SELECT * FROM gone ORDER BY due_ms, seq) g
     ), added AS (
-        INSERT INTO stream (seq, queue, envelope, name) SELECT entry, q, envelope, name FROM job
+        INSERT INTO stream (seq, queue, envelope, name, trace) SELECT entry, q, envelope, name, trace FROM job
     ), told AS (
-        INSERT INTO events (queue, id, name, ms) SELECT q, id, name, t FROM job WHERE emit ORDER BY entry
+        INSERT INTO events (queue, id, name, ms, trace) SELECT q, id, name, t, trace FROM job WHERE emit ORDER BY entry
     ), marked AS (
         INSERT INTO markers SELECT q, id, t + keep_ms FROM job WHERE uniq AND keep_ms > 0
         ON CONFLICT (queue, id) DO UPDATE SET expires_ms = excluded.expires_ms
@@ -43,9 +43,10 @@ BEGIN
         DELETE FROM markers m USING job WHERE job.uniq AND job.keep_ms = 0 AND m.queue = q AND m.id = job.id
     )
     SELECT count(*), array_agg(due_ms ORDER BY entry),
-        array_agg(id ORDER BY entry) FILTER (WHERE want_jobs), array_agg(name ORDER BY entry) FILTER (WHERE want_jobs),
+        array_agg(id ORDER BY entry) FILTER (WHERE want_jobs OR want_traces),
+        array_agg(name ORDER BY entry) FILTER (WHERE want_jobs),
         array_agg(entry ORDER BY entry) FILTER (WHERE want_jobs),
-        array_agg(trace ORDER BY entry) FILTER (WHERE want_traces AND trace <> '')
+        array_agg(trace ORDER BY entry) FILTER (WHERE want_jobs OR want_traces)
     INTO moved, dues, ids, names, entries, traces FROM job;
     IF NOT hold THEN
         DELETE FROM stream WHERE queue = q AND seq <=

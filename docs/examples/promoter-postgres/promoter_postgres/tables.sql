@@ -24,13 +24,14 @@ CREATE TABLE locks (queue text COLLATE "C" PRIMARY KEY, holder bytea NOT NULL, e
 CREATE SEQUENCE stream_seq;
 CREATE TABLE stream (
     seq bigint PRIMARY KEY DEFAULT nextval('stream_seq'), queue text COLLATE "C" NOT NULL, envelope bytea NOT NULL,
-    name bytea NOT NULL, free_ms bigint NOT NULL DEFAULT 0, deliveries integer NOT NULL DEFAULT 0
+    name bytea NOT NULL, free_ms bigint NOT NULL DEFAULT 0, deliveries integer NOT NULL DEFAULT 0,
+    trace bytea NOT NULL DEFAULT ''  -- as `pack_trace` writes it
 );
 CREATE INDEX stream_queue ON stream (queue, seq);
 
 CREATE TABLE events (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, queue text COLLATE "C" NOT NULL, id bytea NOT NULL,
-    name bytea NOT NULL, ms bigint NOT NULL
+    name bytea NOT NULL, ms bigint NOT NULL, trace bytea NOT NULL DEFAULT ''
 );
 CREATE INDEX events_queue ON events (queue, seq);
 
