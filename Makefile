@@ -80,10 +80,11 @@ sbom: $(VENV)/.ready
 release: lint docs audit changelog dist sbom
 	@echo "Look at CHANGELOG.md and dist/, commit, and push a tag v$$($(BIN)/python -c 'import promoter_core; print(promoter_core.__version__)'): CI publishes it."
 
-# A quarter of an hour; BENCH_ARGS='--quick' for a first look, '--write' keeps the figures in docs/explanation/performance.
+# Half an hour; BENCH_ARGS='--quick' for a first look, '--write' keeps the figures in docs/explanation/performance.
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.fleet
+	$(BIN)/python -m benchmarks.layouts $(filter --quick --write,$(BENCH_ARGS))
 
 # Properties with new examples, then ten minutes of 50 queues, 5 processes (fleets and single queues) and faults; SOAK_ARGS='--seconds 60' for less.
 soak: $(VENV)/.ready

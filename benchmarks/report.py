@@ -47,6 +47,8 @@ class Report:
     """Everything that one run has found."""
 
     where: str
+    title: str = "Figures of one run"
+    command: str = "make bench"
     sections: list[Section] = field(default_factory=list)
     aims: list[Aim] = field(default_factory=list)
     bars: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)  # file → title, values
@@ -60,7 +62,7 @@ class Report:
         self.aims.append(Aim(what, aim, seen, reached))
 
     def markdown(self) -> str:
-        parts = ["# Figures of one run\n", f"Written by `make bench`. {self.where}\n"]
+        parts = [f"# {self.title}\n", f"Written by `{self.command}`. {self.where}\n"]
         aims = Section("Aims", ["figure", "aim", "seen", ""])
         for aim in self.aims:
             aims.add(aim.what, aim.aim, aim.seen, "reached" if aim.reached else "**missed**")
@@ -68,10 +70,10 @@ class Report:
         parts += [f"![{title}]({file}.svg)\n" for file, (title, _) in self.bars.items()]
         return "\n".join(parts)
 
-    def write(self, folder: Path = PAGES) -> None:
+    def write(self, folder: Path = PAGES, name: str = "figures") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "figures.md").write_text(self.markdown())
-        (folder / "figures.json").write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        (folder / f"{name}.md").write_text(self.markdown())
+        (folder / f"{name}.json").write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
         for file, (title, values) in self.bars.items():
             _plot(title, values, folder / f"{file}.svg")
 

@@ -66,3 +66,45 @@ def promoter_register_layouts() -> Iterable[LayoutSpec]:
         target="promoter_layouts.laravel:laravel",
         options=("prefix", "cluster", "early"),
     )
+    yield LayoutSpec(
+        name="rq",
+        summary="in place: the scheduled jobs of RQ, under its scheduler's lock",
+        target="promoter_layouts.rq:rq",
+        options=("prefix", "early"),
+    )
+    yield LayoutSpec(
+        name="docket",
+        summary="in place: the scheduled tasks of docket",
+        target="promoter_layouts.docket:docket",
+        options=("cluster",),
+    )
+    yield LayoutSpec(
+        name="saq",
+        summary="in place: the scheduled jobs of SAQ",
+        target="promoter_layouts.saq:saq",
+        options=("early",),
+    )
+    yield LayoutSpec(
+        name="huey",
+        summary="in place: the schedule of Huey",
+        target="promoter_layouts.huey:huey",
+        options=("offset_s",),
+    )
+    yield LayoutSpec(
+        name="streaq",
+        summary="in place: the delayed tasks of streaQ, of one priority",
+        target="promoter_layouts.streaq:streaq",
+        options=("priority",),
+    )
+    yield LayoutSpec(
+        name="bee-queue",
+        summary="in place: the delayed jobs of bee-queue",
+        target="promoter_layouts.bee_queue:bee_queue",
+        options=("prefix",),
+    )
+    yield LayoutSpec(
+        name="asynq",
+        summary="in place: the scheduled tasks of asynq, or those to retry",
+        target="promoter_layouts.asynq:asynq",
+        options=("set", "early"),
+    )

@@ -105,6 +105,7 @@ class Lua:
     - `added`: the reply of its first write, made by `pcall`. An error ends the batch, and the member stays.
     - `dead`: why the member is no job. It goes to our dead letters, byte for byte, and the batch goes on.
     - `skip = true`: the member stays for now. It counts as held back.
+    - `gone = true`: the job is no more, as its framework has it. The member leaves the set, and counts as nothing.
 
     The body never raises: it checks all that it uses before the first write, and makes later writes by `pcall`, for a
     member that was added leaves the set.
@@ -137,6 +138,7 @@ class InPlace(Layout):
     source: str  # the key of the sorted set, with QUEUE
     moves: Pushes | Entry | Lua
     writes: tuple[Writes, ...] = ()  # of Lua; pushes and entries say it themselves
+    publishes: tuple[str, ...] = ()  # the channels of Lua, or globs of them
     framework: str = ""  # as its users write it: "Sidekiq"; "" is the name
     score: Score = Score.MS
     whole: bool = False  # scores are cut to whole units: a member is due one unit later, so that it is never early
@@ -228,7 +230,8 @@ class InPlace(Layout):
             p, doctor = self.keys_of(queue).prefix.decode(), f"{self.start.decode()}{{{REHEARSAL}"
             own = [f"~{glob(p)}*", f"~{doctor}*"]
         commands = dict.fromkeys((*COMMANDS, "xlen", "llen", *(c for w in self.all_writes for c in w.commands)))
-        channels = (f"&{self.channels}", "&__redis__:invalidate")
+        channels = [f"&{self.channels}", "&__redis__:invalidate"]
+        channels += [f"&{c.replace(QUEUE, name)}" for c in self.publishes for name in names]
         return (
             *own,
             *dict.fromkeys(keys),

@@ -32,7 +32,7 @@ local full = room < limit
 -- `base` is the rank of the first member that is looked at. What was added leaves the set at once, by rank: a run of
 -- members from there on. One that is to stay moves `base` on.
 -- layout base
-local promoted, malformed, kept, told, failure = 0, 0, 0, 0, nil
+local promoted, malformed, left, kept, told, failure = 0, 0, 0, 0, 0, nil
 local jobs, late = {}, nil
 -- layout rescored
 -- layout setup
@@ -65,7 +65,7 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
     local member = batch[i]
 -- layout score
     local size = #member
-    local added, dead, skip
+    local added, dead, skip, gone
 -- layout body
     if dead then
       added = pcall('XADD', dlq, '*', 'source_id', source, 'reason', 'malformed', 'detail', dead, 'd', member)
@@ -83,6 +83,8 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
       if size > largest then largest = size end
       if dead then
         malformed = malformed + 1
+      elseif gone then
+        left = left + 1
       elseif want_ids then
 -- layout id
         id = type(id) == 'string' and id or nil
@@ -109,7 +111,7 @@ end
 if failure and promoted == 0 then
   return failure
 end
-promoted = promoted - malformed
+promoted = promoted - malformed - left
 if write_events and promoted > 0 then
   pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])
 end
