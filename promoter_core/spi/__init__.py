@@ -259,21 +259,12 @@ _HOMES = {  # the same imports, made when a name is first used
     "url_options": ("url_options",),
     "backend": ("Backend",),
     "batches": ("chunked",),
-    "calls": (
-        "ErrorTable",
-        "run_call",
-    ),
-    "lifecycle": (
-        "Lifecycle",
-        "closed_error",
-    ),
+    "calls": ("ErrorTable", "run_call"),
+    "lifecycle": ("Lifecycle", "closed_error"),
     "pages": ("PageContext",),
     "push": ("PushChannel",),
     "change_flags": ("ChangeFlags",),
-    "clock": (
-        "Clock",
-        "SystemClock",
-    ),
+    "clock": ("Clock", "SystemClock"),
     "errors": (
         "BackendError",
         "ConfigError",
@@ -283,21 +274,8 @@ _HOMES = {  # the same imports, made when a name is first used
         "PromoterError",
         "TransientError",
     ),
-    "hooks": (
-        "BackendSpec",
-        "CommandSpec",
-        "LayoutSpec",
-        "PageSpec",
-        "SerializerSpec",
-        "SinkSpec",
-        "hookimpl",
-    ),
-    "lateness": (
-        "LATENESS_MS",
-        "in_buckets",
-        "later_than",
-        "sample_ms",
-    ),
+    "hooks": ("BackendSpec", "CommandSpec", "LayoutSpec", "PageSpec", "SerializerSpec", "SinkSpec", "hookimpl"),
+    "lateness": ("LATENESS_MS", "in_buckets", "later_than", "sample_ms"),
     "layouts": (
         "CHASQUIMQ",
         "QUEUE",
@@ -337,12 +315,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "Ties",
         "Wake",
     ),
-    "names": (
-        "check_job_id",
-        "check_job_name",
-        "check_queue_name",
-        "is_pattern",
-    ),
+    "names": ("check_job_id", "check_job_name", "check_queue_name", "is_pattern"),
     "optional.dead_letters": ("DeadLetterSupport",),
     "optional.diagnostics": (
         "DiagnosticsSupport",
@@ -373,10 +346,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "SeparateCleanup",
         "SeparateEmit",
     ),
-    "serializers": (
-        "MsgpackSerializer",
-        "Serializer",
-    ),
+    "serializers": ("MsgpackSerializer", "Serializer"),
     "sinks": (
         "EventSink",
         "ExpositionSupport",
@@ -386,17 +356,8 @@ _HOMES = {  # the same imports, made when a name is first used
         "SinkListSupport",
         "SinkMonitor",
     ),
-    "tasks": (
-        "being_cancelled",
-        "cancel_and_wait",
-        "close_all",
-        "run_within",
-    ),
-    "urls": (
-        "BackendUrl",
-        "Credentials",
-        "parse_url",
-    ),
+    "tasks": ("being_cancelled", "cancel_and_wait", "close_all", "run_within"),
+    "urls": ("BackendUrl", "Credentials", "parse_url"),
     "wire": (
         "Envelope",
         "RetryOverrides",
