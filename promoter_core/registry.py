@@ -172,7 +172,7 @@ class Registry:
         self._is_broken(registered.plugin, registered.source, error)
 
     def _chosen(self, kind: str, text: str) -> Any:
-        """What `name:key=value,…` says."""
+        """The layout that `name:key=value,…` says."""
         name, _, rest = text.partition(":")
         registered = self._named(kind, name)
         assert isinstance(registered.spec, SinkSpec | LayoutSpec)
@@ -282,7 +282,7 @@ class Registry:
                     self._add(Registered(kind, spec, source, name))
 
     def _add(self, new: Registered) -> None:
-        """Give a spec its names. Those that it has in common with another's are nobody's, unless the other is ours."""
+        """Give a spec its names. Those that it has in common with another's go to neither, unless the other is ours."""
         taken, names = self._load(), _names(new)
         rivals = [taken[name] for name in names if name in taken]
         ours = next((rival for rival in rivals if rival.source.startswith(f"{OURS} ")), None)

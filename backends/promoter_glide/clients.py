@@ -2,7 +2,7 @@
 
 GLIDE reconnects by itself, but it never leaves a server that still answers, and never notices a connection that died
 without a word. Here both are the same event: the client is dropped, the next call makes a new one and with it asks the
-name in the URL anew, and whoever depends on it is told.
+name in the URL anew, and whoever depends on it is notified.
 """
 
 from __future__ import annotations

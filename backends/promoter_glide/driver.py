@@ -1,7 +1,7 @@
 """`GlideDriver`: `promoter_resp.driver.Driver` on Valkey GLIDE's asyncio client, for one server or a cluster.
 
 GLIDE does not hand out the pushes of client tracking, so changes are announced: scripts PUBLISH when they make a new
-head or release a lock, and the leader's subscribing client hears of it. Writes that are not announced (a plain ZADD)
+head or release a lock, and the leader's subscribing client receives it. Writes that are not announced (a plain ZADD)
 are found by polling.
 """
 

@@ -62,7 +62,7 @@ class Subscriber:
 
     @property
     def hears(self) -> bool:
-        """What is announced now is heard."""
+        """From now on, announcements are received."""
         return self._push.hears
 
     async def start(self) -> None:

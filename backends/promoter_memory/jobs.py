@@ -1,4 +1,4 @@
-"""What can be done with the jobs of one queue in memory: schedule, show, list, move, run now, replace, remove."""
+"""The operations on the jobs of one queue in memory: schedule, show, list, move, run now, replace, remove."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class QueueStore:
         self._expiries: list[tuple[int, str]] = []
 
     def holder(self, now_ms: int) -> str | None:
-        """Who holds the lock at `now_ms`."""
+        """The holder of the lock at `now_ms`."""
         return self.lock[0] if self.lock and now_ms < self.lock[1] else None
 
     def add(self, job: Pending) -> None:

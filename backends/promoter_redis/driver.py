@@ -1,7 +1,7 @@
 """`RedisDriver`: `promoter_resp.driver.Driver` for one server, on redis-py's asyncio client, versions 5 and newer.
 
-A pool of connections serves schedule, cancel and the like; ticks have a connection and a watcher of their own, in
-`ticker.py`.
+A pool of connections serves schedule, cancel and the like; ticks have a separate connection and a watcher, in
+`tick_connection.py`.
 """
 
 from __future__ import annotations

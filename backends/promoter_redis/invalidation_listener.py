@@ -1,9 +1,9 @@
-"""The connection on which the server tells of changes: client tracking, redirected to a subscriber (RESP2).
+"""The connection on which the server reports changes: client tracking, redirected to a subscriber (RESP2).
 
 The connection that runs `promote` and `lock` has CLIENT TRACKING ON REDIRECT <id of this one> NOLOOP, so the server
 remembers what those scripts read and announces the next write to it, by any client in any language, here.
 
-This connection can die alone, or go half-open, and the other would never be told. So it is probed, everybody is woken
+This connection can die alone, or go half-open, and the other would never notice. So it is probed, everybody is woken
 whenever it comes or goes, and until it is back `client_id` is None: the promoter polls.
 """
 

@@ -14,7 +14,7 @@ AGAIN_S = 0.2  # between probes
 
 class Silence:
     """`probe` asks a node for a sign of life on a new connection, within the time of a command; `broken` is called
-    whenever a node is heard of again.
+    whenever a node answers again.
     """
 
     def __init__(self, probe: Callable[[Address], Awaitable[None]], broken: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""`TickConnection`: runs `lock` and `promote`, beside the listener that hears of changes to what they read.
+"""`TickConnection`: runs `lock` and `promote`, beside the listener that receives changes to what they read.
 
 Both talk to the same server. The tick connection is separate, for NOLOOP hides a connection's own writes: nothing
 else may write on it.

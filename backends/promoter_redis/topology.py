@@ -28,7 +28,7 @@ class Topology:
     ranges: tuple[tuple[int, int, Address], ...]
     replicas: frozenset[Address] = frozenset()
     ok: bool = True  # the node is in touch with the majority
-    epoch: int = 0  # grows with every fail-over and move that the node has heard of
+    epoch: int = 0  # grows with every fail-over and move that the node knows of
 
     @cached_property
     def primaries(self) -> tuple[Address, ...]:
@@ -77,7 +77,7 @@ def read_topology(slots: Any, info: Any, asked: Address) -> Topology:
 def _address(node: Sequence[Any], asked: Address) -> Address:
     """`[endpoint, port, id, [name, value, …]]`."""
     host = _text(node[0])
-    if host == "?" and len(node) > 3:  # no hostname is configured; its IP address may be told all the same
+    if host == "?" and len(node) > 3:  # no hostname is configured; its IP address may be given all the same
         more = [_text(word) for word in node[3]]
         host = dict(zip(more[::2], more[1::2], strict=False)).get("ip", "?")
     return (asked[0] if host in ("", "?") else host, int(node[1]))

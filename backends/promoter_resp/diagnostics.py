@@ -86,7 +86,7 @@ def delivery(layout: Layout) -> Finding:
 
 
 def woken(wake: Wake) -> Finding:
-    """How a promoter hears of changes on this server."""
+    """How a promoter notices changes on this server."""
     if wake is Wake.ANY_WRITE:
         return Finding(Severity.OK, "the server announces every write (client tracking)")
     if wake is Wake.ANNOUNCED:

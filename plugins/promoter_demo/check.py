@@ -46,7 +46,7 @@ class Checker:
             await self._redis.xack(self._stream, GROUP, *(entry_id for entry_id, _ in entries))
 
     async def leader(self) -> tuple[str, int]:
-        """Who holds the lock ("" for nobody), and for how many ms."""
+        """The holder of the lock ("" for nobody), and for how many ms."""
         holder, left = await asyncio.gather(self._redis.get(self._lock), self._redis.pttl(self._lock))
         return (holder or b"").decode(), left
 

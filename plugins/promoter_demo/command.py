@@ -1,4 +1,4 @@
-"""`promoter demo`: producers, two promoters as processes of their own, a consumer group, and the sum of it all."""
+"""`promoter demo`: producers, two promoters as separate processes, a consumer group, and the sum of it all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PubSubEvents`: publishes promoted jobs on a channel. Who listens hears of them, and nothing is kept."""
+"""`PubSubEvents`: publishes promoted jobs on a channel. Listeners receive them, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PubSubEvents:
     """
 
     def __init__(self, url: str = "", channel: str = "promoter:{queue}", *, client: Any = None) -> None:
-        """Raises ConfigError: a URL that is none, or a channel with another placeholder."""
+        """Raises ConfigError: an invalid URL, or a channel with another placeholder."""
         try:
             self._channel = channel
             self._name("queue")

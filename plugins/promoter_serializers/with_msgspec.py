@@ -54,7 +54,7 @@ def _builtins(value: Any) -> Any:
 
 
 def _subclass(value: Any) -> Any:
-    """What msgpack packs by itself, and msgspec does not."""
+    """Types that msgpack packs by itself, and msgspec does not."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

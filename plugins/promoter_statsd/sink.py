@@ -21,7 +21,7 @@ class StatsdMetrics:
     def __init__(
         self, host: str = "127.0.0.1", port: str = "8125", prefix: str = "promoter", *, client: Any = None
     ) -> None:
-        """Raises ConfigError: a port that is none, or a host that cannot be found."""
+        """Raises ConfigError: an invalid port, or a host that cannot be found."""
         number = sink_options.port("statsd", port)
         try:
             self._client = client or StatsClient(host, number, prefix=prefix or None)

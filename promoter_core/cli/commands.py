@@ -1,4 +1,4 @@
-"""The commands of our own: where each is, and its line in `promoter --help`, which is told without importing it."""
+"""Our commands: where each is, and its line in `promoter --help`, which is shown without importing it."""
 
 from __future__ import annotations
 

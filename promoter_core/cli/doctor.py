@@ -86,7 +86,7 @@ def _queue(s: QueueStats, *, to_stream: bool) -> list[Finding]:
 
 
 def _leader(s: QueueStats, holder: str) -> Finding:
-    """Who leads, and whether its lock looks like one that a promoter renews."""
+    """The leader, and whether its lock looks like one that a promoter renews."""
     left_ms, overdue = s.lease_remaining_ms, s.oldest_pending_lag_ms > OVERDUE_MS
     left = "a lock that never ends by itself" if left_ms is None else f"{output.show_ms(left_ms)} of its lease left"
     what = f"{holder} leads, with {left}"

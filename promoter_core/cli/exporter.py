@@ -49,7 +49,7 @@ def exporter(
         Option(
             "--max-queues",
             envvar="PROMOTER_MAX_QUEUES",
-            help="Queues with series of their own; the rest are summed up by pattern.",
+            help="Queues with separate series; the rest are summed up by pattern.",
         ),
     ] = 1_000,
     queues_per_second: Annotated[

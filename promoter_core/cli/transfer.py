@@ -37,7 +37,7 @@ def export(
 ) -> None:
     """Write the waiting jobs of a queue to a file of JSON lines; the queue keeps them. Goes on where it was ended."""
     if json and file == STREAM:
-        raise ConfigError("--json tells of an export to a FILE: stdout has the jobs themselves")
+        raise ConfigError("--json reports on an export to a FILE: stdout has the jobs themselves")
 
     jobs = 0
 

@@ -81,7 +81,7 @@ class Backoff:
         return min(base, self.max_s) + random.uniform(0, self.jitter_s)  # noqa: S311  # no secret depends on it
 
     def overridden(self, retry: RetryOverrides | None) -> Backoff:
-        """This one with what a job says of its own, as ChasquiMQ's workers take it."""
+        """This one with the overrides of a job, as ChasquiMQ's workers take it."""
         if retry is None:
             return self
         most = self.max_attempts

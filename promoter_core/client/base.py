@@ -25,7 +25,7 @@ STEP = 500  # jobs, of one call to the backend
 
 
 class QueueBase:
-    """What the parts of `DelayedQueue` share."""
+    """The part of `DelayedQueue` that the others share."""
 
     def __init__(
         self,

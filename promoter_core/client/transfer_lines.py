@@ -93,7 +93,7 @@ def job_line(job: StoredJob) -> bytes:
 
 
 def parse_line(line: bytes, number: int) -> Header | End | Malformed | Moving | None:
-    """What a line says; None for an empty one. Raises TransferError with the line's number."""
+    """The content of a line; None for an empty one. Raises TransferError with the line's number."""
     if not line.strip():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What `DelayedQueue` answers: jobs, pages of them, results of many changes; and `QueueInfo`."""
+"""The answers of `DelayedQueue`: jobs, pages of them, results of many changes; and `QueueInfo`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class DelayedJob:
 
     @property
     def envelope(self) -> Envelope | None:
-        """What consumers get; None when it cannot be read."""
+        """The payload that consumers get; None when it cannot be read."""
         if not self._unpacked:  # a look at many jobs needs few of them
             self._unpacked = True
             with suppress(ValueError):
@@ -97,7 +97,7 @@ class DelayedJob:
         return self._envelope
 
     def data(self, type: Any = None) -> Any:
-        """What it was scheduled with; an object of `type` where the queue's serializer is typed.
+        """The data that it was scheduled with; an object of `type` where the queue's serializer is typed.
 
         Raises JobError, a ValueError, when that cannot be read.
         """
@@ -132,7 +132,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What many changes did."""
+    """The outcome of many changes."""
 
     matched: int = 0  # jobs that were meant
     outcomes: Mapping[JobOutcome, int] = field(default_factory=dict)  # how many times each; nothing in a dry run

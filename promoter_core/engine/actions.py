@@ -26,7 +26,7 @@ class Reason(StrEnum):
 
     NEXT_DUE = "next-due"  # leader: until the next job is due
     RENEW = "renew"  # leader: nothing is due before the lease wants renewing
-    POLL = "poll"  # leader or follower: the backend cannot tell of changes
+    POLL = "poll"  # leader or follower: the backend cannot report changes
     FULL = "full"  # leader: due jobs are held back, the stream is full
     HELD = "held"  # follower: until the other's lease can end
     BACKOFF = "backoff"  # after a transient error

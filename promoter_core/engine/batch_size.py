@@ -1,9 +1,9 @@
 """How many jobs a tick asks for: as many as the store moves within `max_tick_ms`.
 
-So a backlog drains at full speed, and nobody's commands wait longer than that behind one of our calls.
+So a backlog drains at full speed, and no client waits longer than that for one of our calls.
 
-Pure: it is told how long the store worked on each tick, by the store's own clock. The way to the store and back is no
-part of that: a longer one changes no batch. Where the store cannot tell, the batch stays what it is.
+Pure: it receives how long the store worked on each tick, by the store's own clock. The round trip is no part of that:
+a longer one changes no batch. Where the store cannot tell, the batch stays what it is.
 
 A tick costs the store something fixed (a commit, say) and something for each job. A smaller batch saves only the
 latter. So where the fixed cost is more than a quarter of `max_tick_ms`, a tick may take `PAYS` times that cost: then at

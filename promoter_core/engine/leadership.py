@@ -52,7 +52,7 @@ Step = Action | End
 class Leadership:
     """One lease on one queue, from its grant to its loss.
 
-    A fleet keeps thousands that rest, and whatever is an object of its own costs each full run of the collector time.
+    A fleet keeps thousands that rest, and whatever is a separate object costs each full run of the collector time.
     So numbers are kept in place of a `Promotion`, and what is empty most of the time is a tuple, or None.
     """
 
@@ -83,7 +83,7 @@ class Leadership:
     ) -> None:
         """The lease was asked for at `asked_s`. `batch` outlives the leadership: it describes the store."""
         self.lease = lease
-        self.poll_s: float | None = None  # between looks, where the backend cannot tell of every change
+        self.poll_s: float | None = None  # between looks, where the backend cannot report every change
         self._settings = settings
         self._duties = duties
         self._batch = batch

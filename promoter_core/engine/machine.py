@@ -151,7 +151,7 @@ class Machine:
     def handle(self, outcome: Outcome, now_s: float, poll_s: float | None = None) -> Decision:
         """Take the outcome of the last action; say what to do next.
 
-        `poll_s` is the time between looks, where the backend cannot tell of every change.
+        `poll_s` is the time between looks, where the backend cannot report every change.
         """
         self._poll_s = poll_s
         if self._leadership is not None:

@@ -71,8 +71,8 @@ def leader_rest(
 ) -> tuple[float, Reason]:
     """Seconds until the next due time or the lease's renewal, whichever comes first, and which it is.
 
-    `next_due_s` and `renew_s` are seconds from now; `poll_s` is the time between looks, where the backend cannot tell
-    of every change.
+    `next_due_s` and `renew_s` are seconds from now; `poll_s` is the time between looks, where the backend cannot report
+    every change.
     """
     seconds, reason = renew_s, Reason.RENEW
     if held_back:

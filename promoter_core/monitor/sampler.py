@@ -144,7 +144,7 @@ class Sampler:
             await cancel_and_wait(searching)
 
     def state(self) -> SamplerState:
-        """What there is now. Any thread may ask."""
+        """The present sample. Any thread may ask."""
         known = self._known.copy()
         shown = [name for name in self._shown.copy() if name in known]
         rest: dict[str, list[QueueSnapshot]] = {}

@@ -1,4 +1,4 @@
-"""What a look at queues gives. The values hold data, and figures that follow from it."""
+"""The values that a look at queues gives. The values hold data, and figures that follow from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QueueSnapshot:
 
     @property
     def lease_s(self) -> float | None:
-        """What is left of the leader's lease; None without a leader, or when the lock has no end."""
+        """The rest of the leader's lease; None without a leader, or when the lock has no end."""
         left_ms = None if self.stats is None else self.stats.lease_remaining_ms
         return None if left_ms is None else left_ms / 1000
 
@@ -62,7 +62,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerState:
-    """What a `Sampler` has at this moment."""
+    """The samples that a `Sampler` has at this moment."""
 
     queues: Sequence[QueueSnapshot] = ()  # each by itself, `max_queues` at most; their order stays
     rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by the pattern of each

@@ -68,7 +68,7 @@ class Backend(Protocol):
         Otherwise `LeaseHeld` with what is left of the other's lease, whose it is, and how late the oldest pending job
         is. At most one holder at any time.
 
-        A lease is the holder's in every millisecond before its end, and nobody's a millisecond after it, for all
+        A lease is the holder's in every millisecond before its end, and no holder's a millisecond after it, for all
         methods alike. A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before. One that
         has ended is shown nowhere, and only `lock` gives it again.
         Source: ChasquiMQ's ACQUIRE_LOCK_SCRIPT.
@@ -81,7 +81,7 @@ class Backend(Protocol):
         - Fenced: unless the lock is `lease.holder`'s and has not expired, nothing changes and the answer is
           `LeaseLost`. With `request.renew` the lease starts anew.
         - Due: a job whose due time is at or before the store's clock. At most `request.limit` jobs.
-          Fewer when they are so large that moving them would hold up the store: `oldest_pending_lag_ms` tells of
+          Fewer when they are so large that moving them would hold up the store: `oldest_pending_lag_ms` shows
           the rest.
         - Order: by due time; among equals, by `capabilities.ties`. INSERTION is the order in which jobs were scheduled,
           those of one call in the order of the call. So it is within a batch of any size, from one batch to the next,
@@ -101,7 +101,7 @@ class Backend(Protocol):
         - `jobs` is empty unless `request.want_jobs`, and in promotion order otherwise.
         - `lateness_counts` counts the promoted jobs that were later than each bound of `promoter_core.spi.LATENESS_MS`.
         - With `request.want_work`, `work_ms` is the time that the store worked on this call, by its own clock, without
-          the way there and back: the promoter sizes its batches by it. None where the store cannot tell: then
+          the round trip: the promoter sizes its batches by it. None where the store cannot tell: then
           `max_tick_ms` does not apply.
         - Where `capabilities.traces`: with `request.want_traces`, `traces` has the trace contexts that the promoted
           jobs were scheduled with, in promotion order, and `trace_ids` the ids of these jobs; jobs without one are

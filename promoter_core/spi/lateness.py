@@ -1,4 +1,4 @@
-"""How late jobs were promoted, counted by bounds: a histogram that a store can make without telling of each job."""
+"""How late jobs were promoted, counted by bounds: a histogram that a store can make without listing each job."""
 
 from __future__ import annotations
 

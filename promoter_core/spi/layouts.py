@@ -310,7 +310,7 @@ def _sized(envelope: bytes, at: int, first_tag: int) -> tuple[bytes, int]:
 
 
 def hash_tag(key: bytes) -> bytes:
-    """What a cluster hashes of a key."""
+    """The part of a key that a cluster hashes."""
     _, brace, rest = key.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return tag if brace and closed and tag else key

@@ -31,7 +31,7 @@ class Overflow(StrEnum):
 
 
 class JobOutcome(StrEnum):
-    """What became of a job, or of a request for one."""
+    """The outcome of a job, or of a request for one."""
 
     CREATED = "created"  # it is scheduled
     KEPT = "kept"  # a job with this id waits, and stays as it is

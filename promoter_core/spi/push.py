@@ -1,4 +1,4 @@
-"""`PushChannel`: one connection on which a store tells of changes, kept alive in the background."""
+"""`PushChannel`: one connection on which a store reports changes, kept alive in the background."""
 
 from __future__ import annotations
 

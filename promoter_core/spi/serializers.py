@@ -78,7 +78,7 @@ MSGPACK = MsgpackSerializer()
 def find_serializer(serializer: object, registry: Any = None) -> Serializer:
     """The serializer of that name in `registry`, by default among the installed ones, or `serializer` itself.
 
-    Raises ConfigError for an unknown name or an object that is none, PluginError for one that is not available.
+    Raises ConfigError for an unknown name or an invalid object, PluginError for one that is not available.
     """
     if serializer == "msgpack":
         return MSGPACK

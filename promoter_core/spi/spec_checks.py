@@ -1,4 +1,4 @@
-"""What is wrong with what a plugin's hook gave, and which known name is near an unknown one. For the registry."""
+"""Faults of what a plugin's hook gave, and the known name that is near an unknown one. For the registry."""
 
 from __future__ import annotations
 

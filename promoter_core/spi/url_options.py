@@ -1,4 +1,4 @@
-"""What a URL's options may be: converters for `BackendUrl.take`. Each raises ValueError that says what is expected."""
+"""The kinds of a URL's options: converters for `BackendUrl.take`. Each raises ValueError that says what is expected."""
 
 from __future__ import annotations
 

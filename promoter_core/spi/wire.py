@@ -19,7 +19,7 @@ UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)  # raised by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOverrides:
-    """What a job says about its retries, in the place of what its consumers do by default. None: it says nothing.
+    """The retries that a job asks for, in the place of those of its consumers. None: it says nothing.
 
     As ChasquiMQ has them. `max_attempts` counts all runs, the first one too. Before run `n`, counted from 0, a job
     waits `delay_ms * multiplier ** (n - 1)` ("exponential") or `delay_ms` ("fixed"), at most `max_delay_ms`, and up to

@@ -10,7 +10,7 @@ those of `promoter_core`; the methods are made from the asynchronous ones.
 One event loop in a thread does the work for the whole process, so that connections to `memory://NAME` share a store.
 
 - Any number of threads may call at the same time.
-- A process that is forked later, as by `gunicorn --preload`, has a loop and connections of its own from its first call.
+- A process that is forked later, as by `gunicorn --preload`, has its own loop and connections from its first call.
 - KeyboardInterrupt, and whatever else a signal's handler raises, cancels the call that it interrupts.
 - Where an event loop runs in the calling thread, and under gevent or eventlet, it raises ConfigError.
 - At the end of the interpreter connections are closed, and calls under way in daemon threads end, within three seconds.

@@ -19,7 +19,7 @@ PAGE = 100  # results that an iterator holds at most
 
 
 class BlockingQueue:
-    """What every blocking queue has; `make_blocking` adds the methods."""
+    """The part that every blocking queue has; `make_blocking` adds the methods."""
 
     _asynchronous: type[Any]
 
@@ -146,7 +146,7 @@ def blocking_signature(function: F) -> inspect.Signature:
 
 
 class _Arguments:
-    """What has to happen in the thread of the caller: a generator or a callback may use a database of that thread.
+    """Work that has to happen in the caller's thread: a generator or a callback may use a database of that thread.
 
     Iterables are read before the call. Callbacks become ones that have the caller's thread call them, in its `inbox`.
     """

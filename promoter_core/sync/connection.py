@@ -32,7 +32,7 @@ def connect(
 
     The arguments are those of `promoter_core.connect`. The first call opens it. A connection without a `with` is closed
     by `close()`, or at the end of the interpreter. Any number of threads may share it. A forked process may go on with
-    it and then has connections of its own to the store, from its first call on.
+    it and then has its own connections to the store, from its first call on.
 
         with connect("redis://localhost:6379") as backend:
             DelayedQueue(backend, "emails").schedule({"to": "ada@example.com"}, delay=300)

@@ -1,4 +1,4 @@
-"""Sinks that remember what they were told."""
+"""Sinks that remember what they received."""
 
 from __future__ import annotations
 

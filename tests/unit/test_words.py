@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES += [path for top in ("docs", "changelog.d") for path in sorted((ROOT / top).rglob("*.md"))]
-CODE = [path for top in ("docs",) for ending in ("py", "lua") for path in sorted((ROOT / top).rglob(f"*.{ending}"))]
+CODE = [
+    path
+    for top in ("promoter_core", "backends", "plugins", "docs")
+    for ending in ("py", "lua")
+    for path in sorted((ROOT / top).rglob(f"*.{ending}"))
+]
 
 # An idiom, and what to write instead.
 IDIOMS = {

@@ -2,7 +2,7 @@
 -- KEYS: lock, delayed
 -- ARGV: holder, ttl in ms
 -- Reply: {1} when it is the holder's now, {0, PTTL, whose it is, how late the oldest job is in ms} when it is another's.
--- That path only reads, so client tracking remembers the lock and a follower is told when it goes.
+-- That path only reads, so client tracking remembers the lock and a follower is notified when it goes.
 -- layout scores
 local holder = redis.call('GET', KEYS[1])
 if not holder then

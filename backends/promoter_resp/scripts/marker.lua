@@ -10,7 +10,7 @@ local TRACE_S = 86400 -- trace contexts end, for not every promoter deletes them
 local UNIQUE_S = 2592000 -- how long the bare marker prefix says that there are unique jobs
 local KEEP_S = 2592000 -- how long a job's keep key outlives the due time at least, for not every promoter deletes it
 
--- A key that outlives the jobs that it tells of, written anew only when half of the time to spare is over.
+-- A key that outlives the jobs that it stands for, written anew only when half of the time to spare is over.
 local function flag(key, ms, spare_s)
   if call('PTTL', key) < ms + spare_s * 500 then
     call('SET', key, '1', 'PX', format('%.0f', ms + spare_s * 1000))

@@ -8,7 +8,7 @@
 -- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, score, stream id, …},
 --         {how many were later than 1 ms, than 2 ms, …}, {place among the jobs of the reply or -1, id, trace context, …}},
 --         or {-1} when the lock is not ours.
--- Writes come first and the read of the set's head last, so that client tracking remembers that read and tells of the
+-- Writes come first and the read of the set's head last, so that client tracking remembers that read and reports the
 -- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
 local call, pcall = redis.call, redis.pcall
 local byte, sub, format, floor, min = string.byte, string.sub, string.format, math.floor, math.min

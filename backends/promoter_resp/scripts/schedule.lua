@@ -5,7 +5,7 @@
 --       2 index, 4 traced, 8 kept), member, with the flag 4 its trace context, and with the flag 8 for how many ms its id
 --       stays taken after the promotion
 -- Reply: for each job 1 when it was scheduled, 0 when a job with its id waits, 3 when its id is taken since a promotion,
---        2 when look.lua has to mark overdue jobs before that can be told (nothing was done).
+--        2 when look.lua has to mark overdue jobs before that can be known (nothing was done).
 -- The cancel index has no end: it goes with the job, whoever promotes it, so while it is there and its member is in the
 -- set, the job waits. The dedup marker remembers the id after the promotion, and ends by itself.
 local byte, sub, format, call = string.byte, string.sub, string.format, redis.call

@@ -24,7 +24,7 @@ SHOWN = 300  # characters of a warning
 
 
 class Discovery:
-    """Sweeps through all queues of the backend, every `every_s` seconds, and hears of new ones in between."""
+    """Sweeps through all queues of the backend, every `every_s` seconds, and receives new ones in between."""
 
     def __init__(
         self,

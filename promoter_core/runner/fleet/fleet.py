@@ -153,7 +153,7 @@ class PromoterFleet(Runner):
         reasons = [f"queue {queue!r}: {error}" for queue, error in self._assignment.errors.items()]
         unheard_s = 2 * self.settings.lock_ttl_ms / 1000
         if self._membership is not None and self._membership.age_s(self._clock.monotonic()) > unheard_s:
-            reasons.append("the processes that share the queues cannot be heard of")
+            reasons.append("the processes that share the queues are unknown for now")
         return reasons + super().unready()
 
     async def _serve(self, stopper: asyncio.Task[None]) -> None:
@@ -183,7 +183,7 @@ class PromoterFleet(Runner):
             try:
                 self._feed = await self._backend.subscribe()
             except TransientError as exc:
-                log.warning("changes cannot be heard of yet: %s", exc)
+                log.warning("changes cannot be received yet: %s", exc)
                 await self._clock.sleep(RETRY_S)
         for some in chunked(sorted(self._listed), ADDED_AT_ONCE):
             for queue in some:

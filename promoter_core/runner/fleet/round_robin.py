@@ -36,7 +36,7 @@ class ServedQueue:
 class RoundRobin:
     """Queues wait for their time, or are in line to be served.
 
-    Those that drain a backlog have a line of their own, of which each round takes one: so each of them gets one batch
+    Those that drain a backlog have a separate line, of which each round takes one: so each of them gets one batch
     in turn, and a queue with little to do waits for one batch at most. Queues that ask for their lock, and those that
     have just been given it, have lines too: a thousand take-overs do not hold up the queues that we lead.
     """

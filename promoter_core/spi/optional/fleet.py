@@ -64,7 +64,7 @@ class FleetSupport(DiscoverySupport, Protocol):
         ...
 
     async def announce(self, queues: Sequence[str]) -> None:
-        """Have the feeds of other processes tell of these queues.
+        """Have the feeds of other processes report these queues.
 
         In one round trip where the store can. Best effort: an error does not say which of them were announced.
         """
@@ -76,12 +76,12 @@ class FleetSupport(DiscoverySupport, Protocol):
         `Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires. Joining
         again starts the membership anew, for longer or shorter; that of the others stays as it is.
 
-        The feeds of other members tell of a new one, where `capabilities.wake` is not POLL.
+        The feeds of other members report a new one, where `capabilities.wake` is not POLL.
         """
         ...
 
     async def leave_group(self, group: str, member: str) -> None:
-        """Be a member no longer. The feeds of the others tell of it as of a new one."""
+        """Be a member no longer. The feeds of the others report it as a new one."""
         ...
 
 
@@ -92,9 +92,9 @@ class ChangeFeed(Protocol):
     async def next(self, timeout_s: float) -> Changes:
         """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
 
-        Tells of everything for which `Backend.wait` would end. Every feed does, whatever the others have told and
-        whether they have been closed. What changes between two calls is told by the second. Telling of too much is
-        allowed, and of queues that nobody knows yet it tells too. Never raises; after the backend is closed it tells
+        Reports everything for which `Backend.wait` would end. Every feed does, whatever the others have told and
+        whether they have been closed. What changes between two calls is reported by the second. Too much may be
+        reported, and queues that nobody knows yet are reported too. Never raises; after the backend is closed it tells
         that everything changed.
         """
         ...

@@ -1,4 +1,4 @@
-"""What is atomic is so among processes: two backends on one store, one of them held between two of its steps."""
+"""Atomic steps are so among processes: two backends on one store, one of them held between two of its steps."""
 
 from __future__ import annotations
 

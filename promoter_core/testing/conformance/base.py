@@ -99,7 +99,7 @@ class ContractBase(Guarded):
 
 
 def needs_wake(kit: Kit) -> None:
-    """Skip where the backend cannot tell of changes."""
+    """Skip where the backend cannot report changes."""
     if kit.backend.capabilities.wake is Wake.POLL:
         pytest.skip("needs the capability wake=any-write or wake=announced; this backend has wake=poll")
 

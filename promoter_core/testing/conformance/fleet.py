@@ -105,11 +105,11 @@ class FleetContract(ContractBase):
         await self._until(feed, lambda c: False, 0.3)  # all that is old
         await writer.schedule("soon", delay_ms=50)
         heard = await self._until(feed, lambda c: c.everything or busy.queue in c.jobs)
-        obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, queue=busy.queue)
+        obliges("ChangeFeed.next", "Reports everything for which `Backend.wait` would end.", heard, queue=busy.queue)
         await fleet.promote(Lease(busy.queue, "leader", LONG_MS), REQUEST)
         await other.backend.unlock(lease)
         heard = await self._until(feed, lambda c: c.everything or followed.queue in c.locks)
-        obliges("ChangeFeed.next", "Tells of everything for which `Backend.wait` would end.", heard, lock=True)
+        obliges("ChangeFeed.next", "Reports everything for which `Backend.wait` would end.", heard, lock=True)
         feed.close()
 
     async def test_the_feed_sleeps_while_nothing_changes(self, fleet: Any, kit: Kit, clock: Clock) -> None:
@@ -118,7 +118,7 @@ class FleetContract(ContractBase):
         began_s = clock.monotonic()
         changes = await feed.next(0.15)
         took_s = clock.monotonic() - began_s
-        if changes == Changes():  # telling of too much is allowed
+        if changes == Changes():  # too much may be reported
             obliges("ChangeFeed.next", "Sleep for `timeout_s` seconds", took_s >= 0.149, took_s=took_s)
         feed.close()
         feed.close()
@@ -187,7 +187,7 @@ class FleetContract(ContractBase):
         for step in (pair[1].join_group(group, "b", LONG_MS), pair[1].leave_group(group, "b")):
             await step
             heard = await self._until(feed, lambda c: c.everything or c.members)
-            obliges(JOIN, "The feeds of other members tell of a new one", heard)
+            obliges(JOIN, "The feeds of other members report a new one", heard)
         feed.close()
 
     async def test_the_feed_tells_of_queues_that_are_announced(self, fleet: Any, kit: Kit, pair: Any) -> None:
@@ -203,7 +203,7 @@ class FleetContract(ContractBase):
             return not missing
 
         heard = await self._until(feed, said)
-        told = "Have the feeds of other processes tell of these queues."
+        told = "Have the feeds of other processes report these queues."
         obliges("FleetSupport.announce", told, heard, missing=len(missing))
         feed.close()
 

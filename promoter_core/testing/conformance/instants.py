@@ -1,4 +1,4 @@
-"""What happens in which millisecond: leases, due times, lateness and markers at their very bounds.
+"""The bounds of leases, due times, lateness and markers, to the millisecond.
 
 Needs the fixture `set_time`, with which the store's clock stands still where a test wants it.
 """
@@ -22,7 +22,7 @@ from promoter_core.testing.conformance.shape_checks import CheckedBackend
 
 TTL_MS = 1_500
 MINUTE_MS = 60_000
-ENDS = "the holder's in every millisecond before its end, and nobody's a millisecond after it, for all methods alike"
+ENDS = "the holder's in every millisecond before its end, and no holder's a millisecond after it, for all methods alike"
 ANEW = "A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before."
 DUE = "Due: a job whose due time is at or before the store's clock."
 COUNTS = "`lateness_counts` counts the promoted jobs that were later than each bound"
@@ -206,7 +206,7 @@ LIVING = (LeaseHeld, Promotion, Renewal)  # answers that are given while the lea
 
 
 async def asked(kit: Kit, method: str) -> Any:
-    """What a method says while "a" holds the lock, or no longer does."""
+    """The answer of a method while "a" holds the lock, or no longer does."""
     lease = Lease(kit.queue, "a", TTL_MS)
     match method:
         case "lock":

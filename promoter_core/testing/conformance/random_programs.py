@@ -265,7 +265,7 @@ async def _look(kit: Kit, step: Look) -> Any:
 
 
 def _shown(stored: StoredJob) -> Any:
-    """What may not differ."""
+    """The values that may not differ."""
     return str(stored.id), stored.name, stored.envelope, stored.unique, stored.keep_id_ms or 0
 
 

@@ -190,7 +190,7 @@ class TextContract(ContractBase):
             if not missing:
                 break
         feed.close()
-        told = "Have the feeds of other processes tell of these queues."
+        told = "Have the feeds of other processes report these queues."
         obliges("FleetSupport.announce", told, not missing, not_told_of=missing)
 
     async def test_waits_for_queues_that_look_alike_all_end(self, kit: Kit) -> None:

@@ -109,7 +109,7 @@ class WakesContract(ContractBase):
         lease = Lease(kit.queue, "leader", LONG_MS)
         await _settle(kit, [kit], JOBS)
         await kit.schedule("near", delay_ms=NEAR_MS)
-        await kit.sleep_ms(30)  # it has been heard of
+        await kit.sleep_ms(30)  # it has been noticed
         await kit.backend.lock(kit.queue, lease.holder, LONG_MS)
         await kit.backend.stats(kit.queue)
         await kit.schedule("far", delay_ms=FAR_MS)
