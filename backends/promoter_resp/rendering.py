@@ -37,7 +37,7 @@ LUA |= {Part.ENVELOPE: "sub(member, at)", Part.TRACEPARENT: "trace", Part.TRACES
 
 
 def form_of(layout: Layout) -> Form:
-    """What the scripts of a layout depend on."""
+    """The parts of a layout that its scripts depend on."""
     return layout if isinstance(layout, in_place.InPlace) else layout.move
 
 

@@ -56,7 +56,7 @@ def celery(key: str = "", priority: str = "0") -> Layout:
         raise ConfigError(f"layout 'celery': priority must be a number from 0 to 9, not {priority!r}")
     step = max(step for step in STEPS if step <= int(priority))
     if key and step:
-        raise ConfigError("layout 'celery': give either key= or priority=, for a priority has a list of its own")
+        raise ConfigError("layout 'celery': give either key= or priority=, for a priority has a separate list")
     layout = outward("celery", ToList(Side.LEFT), key=key or KEY, tested=(CELERY,))
     if not step:
         return layout

@@ -21,7 +21,7 @@ class FastStreamSerializer:
         return (_RAW if isinstance(data, bytes | bytearray | memoryview) else _JSON).dumps(data)
 
     def loads(self, payload: bytes, type: Any = None) -> Any:
-        """Read JSON text; bytes that are none stay as they are."""
+        """Read JSON text; other bytes stay as they are."""
         if type is not None:
             raise ConfigError("faststream gives plain data or bytes and takes no type=: read bytes with FastStream")
         try:

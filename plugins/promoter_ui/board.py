@@ -68,7 +68,7 @@ class Asked:
 
     @classmethod
     def of(cls, params: Mapping[str, str]) -> Asked:
-        """What cannot be meant is left out."""
+        """Leave out what cannot be meant."""
         sort = params.get("sort", "name")
         state = params.get("state", "")
         return cls(
@@ -108,7 +108,7 @@ SORTS = {
 
 
 def states_of(queue: QueueSnapshot) -> list[str]:
-    """What is wrong with a queue; empty when nothing is."""
+    """Describe what is wrong with a queue; empty when nothing is."""
     found = {
         "error": queue.error is not None,
         "late": queue.overdue_s > LATE_S,
@@ -278,7 +278,7 @@ class Board:
         return [self._newest(queue) for queue in queues]
 
     async def one(self, name: str) -> QueueSnapshot:
-        """One queue, as it is now, whether or not it has been found. Raises ConfigError for a name that is none."""
+        """One queue, as it is now, whether or not it has been found. Raises ConfigError for an invalid name."""
         known = next((queue for queue in self.queues()[0] if queue.name == name), None)
         if known is not None and (is_pattern(name) or self.sampler.state().reached):
             return (await self.refreshed([known]))[0]

@@ -1,4 +1,4 @@
-"""Who may see the pages and change anything: hosts, the token, sessions, and where a form comes from."""
+"""Guards of the pages and of changes: hosts, the token, sessions, and where a form comes from."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Guard:
         return self._cookie(request, self.session_cookie, "", 0)
 
     def form_token(self, request: Request) -> tuple[str, str | None]:
-        """What each form carries; and the cookie that goes with it, where the browser has none yet."""
+        """The value that each form carries, and the cookie that goes with it, where the browser has none yet."""
         nonce = _cookies(request).get(self.form_cookie, "")
         if re.fullmatch(r"[\w-]{20,64}", nonce):
             return self._form(nonce), None

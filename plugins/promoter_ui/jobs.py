@@ -96,7 +96,7 @@ def details(job: DelayedJob, now_ms: int) -> dict[str, str]:
 
 
 def data_of(job: DelayedJob) -> str:
-    """What it was scheduled with, for people."""
+    """The data it was scheduled with, for people."""
     try:
         return text.data(job.data())
     except Exception:  # no msgpack, or a serializer's own error, in any of a dozen ways

@@ -1,4 +1,4 @@
-"""What may be listened on: without a token, this machine alone."""
+"""Addresses that may be listened on: without a token, those of this machine alone."""
 
 from __future__ import annotations
 

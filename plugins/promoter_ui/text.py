@@ -14,7 +14,7 @@ MOST_FIELDS = 40  # of a query or a form
 
 
 def shown(text: object) -> str:
-    """What cannot be printed, or turns the direction of the text around it, as an escape sequence in letters."""
+    """Show what cannot be printed, or turns the direction of the text around it, as an escape sequence in letters."""
     return "".join(c if c.isprintable() else _escape(c) for c in str(text))
 
 

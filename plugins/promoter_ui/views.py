@@ -1,4 +1,4 @@
-"""What each page shows, as values for its template. Nothing here changes anything."""
+"""The contents of each page, as values for its template. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def name_of(board: Board, params: Params) -> str:
 
 
 def _store(board: Board) -> Values:
-    """What is to be said of the store; nothing while it answers."""
+    """A notice about the store; nothing while it answers."""
     state, reasons = board.sampler.state(), board.sampler.unready()
     said = ""
     if state.last_read_s is None:

@@ -84,7 +84,7 @@ class DelayedJob:
 
     @property
     def tracestate(self) -> str:
-        """What vendors have added to `traceparent`."""
+        """Vendors' additions to `traceparent`."""
         return self.stored.tracestate
 
     @property

@@ -55,7 +55,7 @@ class LatenessProbe:
         self._seen: deque[int] = deque(maxlen=KEEP)
 
     async def look(self) -> Lateness | None:
-        """What has been seen so far; None when nothing has. Raises TransientError, PermanentError."""
+        """The lateness seen so far; None when nothing has. Raises TransientError, PermanentError."""
         if isinstance(self._backend, ManagementSupport):
             try:
                 await run_within(self._look(self._backend), self._timeout_s)

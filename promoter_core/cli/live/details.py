@@ -16,7 +16,7 @@ DATA = 20_000  # characters of a job's data
 
 
 def leader(queue: QueueSnapshot) -> str:
-    """Who leads, and for how long."""
+    """The leader, and for how long."""
     if queue.stats is None:
         return ""
     if queue.stats.holder is None:

@@ -129,7 +129,7 @@ def summary(queues: Sequence[QueueSnapshot]) -> str:
 
 
 def coming(queues: Sequence[QueueSnapshot]) -> str:
-    """What all of them have ahead, in a line."""
+    """The future of all of them, in a line."""
     found = [queue.coming for queue in queues if queue.coming is not None]
     overdue = sum(queue.stats.due for queue in queues if queue.stats is not None)
     if not found:
