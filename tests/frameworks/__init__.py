@@ -9,6 +9,9 @@ Each `with_NAME` is a program in the framework's own language. It runs in a proc
     schedule URL QUEUE        its own mover alone, where it is a process of its own
     move URL QUEUE            moves what is due by its own code, once
     produce-ours …            schedules with ours, where jobs are delivered to the framework and not moved in place
+
+Those of Python are in the group dev. The others are found when they are installed: `apt-get install ruby-sidekiq
+php-illuminate-queue php-redis`, `npm install --prefix tests/frameworks --no-save bee-queue`.
 """
 
 from __future__ import annotations

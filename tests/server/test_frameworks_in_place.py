@@ -92,7 +92,8 @@ async def test_beside_their_own_mover_each_of_1000_jobs_runs_once(framework, ser
     if framework.own_process:
         theirs.append(framework.start("work", url_of(server), QUEUE, out))
     with running(*theirs):
-        some = [job | {"in": i // 250 if framework.whole else i / 400} for i, job in enumerate(jobs(1000))]
+        after = [(i // 250 if framework.whole else i / 400) - 6 for i in range(1000)]  # the first ones meanwhile
+        some = [job | {"in": seconds} for job, seconds in zip(jobs(1000), after, strict=True)]
         async with connect(server.url, layout=framework.layout) as backend:
             async with Promoter(backend, QUEUE).running():
                 await produced(framework, server, some)
@@ -268,7 +269,8 @@ async def test_a_promoter_that_is_killed_loses_and_doubles_nothing(framework, se
 
     pair = [promoter(), promoter()]
     with running(*pair, framework.start("work", url_of(server), QUEUE, out)):
-        some = [job | {"in": i // 100 if framework.whole else i / 200} for i, job in enumerate(jobs(400))]
+        after = [(i // 100 if framework.whole else i / 200) - 2 for i in range(400)]
+        some = [job | {"in": seconds} for job, seconds in zip(jobs(400), after, strict=True)]
         await produced(framework, server, some)
         await until(lambda: len(started(out)) > 50, 30)
         pair[0].kill()

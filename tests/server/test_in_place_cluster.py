@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from promoter_core import ConfigError, PromoterFleet, connect
-from tests.server.bench import until
+from tests.server.bench import promote, until
 from tests.servers import find
 from tests.topologies import Cluster
 
@@ -46,7 +46,27 @@ async def test_queues_on_every_node_are_found_and_promoted(cluster, scheme):
         assert (await backend.stats("q0")).depth == 1
 
 
-@pytest.mark.parametrize("layout", ["sidekiq", "laravel"])
+async def test_what_lua_writes_is_in_the_slot_of_the_set(cluster):
+    from redis.asyncio import RedisCluster
+
+    task = dict.fromkeys(("key", "when", "function", "args", "kwargs", "attempt"), "a")
+    async with RedisCluster.from_url(cluster.urls("redis", 0)) as client:
+        for queue in QUEUES:
+            await client.hset(f"{{{queue}}}:a", mapping=task)
+            await client.hset(f"asynq:{{{queue}}}:t:a", mapping={"msg": "m"})
+            await client.zadd(f"{{{queue}}}:queue", {"a": 1})
+            await client.zadd(f"asynq:{{{queue}}}:scheduled", {"a": 1})
+        for layout in ("docket:cluster=true", "asynq"):
+            async with connect(cluster.urls("redis+cluster"), layout=layout) as backend:
+                for queue in QUEUES:
+                    assert (await promote(backend, queue)).promoted == 1
+        for queue in QUEUES:
+            assert await client.xlen(f"{{{queue}}}:stream") == 1
+            assert await client.hget(f"{{{queue}}}:runs:a", "state") == b"queued"
+            assert await client.lrange(f"asynq:{{{queue}}}:pending", 0, -1) == [b"a"]
+
+
+@pytest.mark.parametrize("layout", ["sidekiq", "laravel", "rq", "docket", "saq", "huey", "streaq", "bee-queue"])
 async def test_keys_in_different_slots_are_refused_in_one_sentence(layout):
     with pytest.raises(ConfigError, match="in a cluster the keys of .* must be in one slot"):
         async with connect("redis+cluster://localhost:1", layout=layout):
