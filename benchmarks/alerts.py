@@ -1,10 +1,11 @@
-"""Provoke the two worst failures under real Prometheus servers: how many seconds until an alert fires?
+"""Provoke failures under real Prometheus servers: how many seconds until an alert fires?
 
     python -m benchmarks.alerts [--quiet 600] [--intervals 5,15,60]
 
 Two promoters with a queue each, an exporter, and a Prometheus for each scrape interval, all on one server of its own.
 After a time in which nothing may fire, the only process of a queue is killed, and then jobs come for a queue that no
-process serves. Needs `prometheus` on the PATH.
+process serves. Then several at once, each on a queue of its kind: malformed members, a full stream, a webhook that is
+refused, a process that starts again every few seconds. Needs `prometheus` on the PATH.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import argparse
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+from redis.asyncio import Redis
 
 from benchmarks.servers import valkey
 from promoter_core import DelayedQueue, Job, connect
@@ -27,7 +32,7 @@ from tests.servers import free_port
 
 RULES = Path(__file__).parents[1] / "docs/how-to/monitor"
 WARM_UP_S = 75  # each Prometheus has scraped everything once
-GIVE_UP_S = 300
+GIVE_UP_S = 330
 
 
 def start(stack: ExitStack, *command: str) -> subprocess.Popen[bytes]:
@@ -73,13 +78,13 @@ def firing(port: int) -> set[tuple[str, str]]:
     return {(a["labels"]["alertname"], a["labels"].get("queue", "")) for a in alerts if a["state"] == "firing"}
 
 
-async def watch(ports: dict[int, int], queue: str, until: set[str]) -> dict[int, dict[str, float]]:
-    """Seconds until each alert on the queue fires, by scrape interval; until all of `until` have."""
+async def watch(ports: dict[int, int], queue: str | None, until: set[str]) -> dict[int, dict[str, float]]:
+    """Seconds until each alert on the queue fires, or with None each of `until`, by scrape interval; until all have."""
     began_s, found = time.monotonic(), dict[int, dict[str, float]]({interval_s: {} for interval_s in ports})
     while time.monotonic() - began_s < GIVE_UP_S and any(until - seen.keys() for seen in found.values()):
         for interval_s, port in ports.items():
             for name, of in firing(port):
-                if of == queue:
+                if of == queue or (queue is None and name in until):
                     found[interval_s].setdefault(name, time.monotonic() - began_s)
         await asyncio.sleep(0.5)
     return found
@@ -98,13 +103,16 @@ async def main(quiet_s: float, intervals: list[int]) -> None:
     if shutil.which("prometheus") is None:
         sys.exit("prometheus is not on the PATH: on Debian, apt-get install prometheus")
     with valkey() as url, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ports, exporter = [free_port(), free_port()], free_port()
+        ports, extra, exporter = [free_port(), free_port()], [free_port() for _ in range(3)], free_port()
         emails, _ = (
             promoter(stack, "run", "--url", url, "--queue", name, "--http", str(port))
             for name, port in zip(("emails-*", "bills-*"), ports, strict=True)
         )
         promoter(stack, "exporter", "--url", url, "--listen", str(exporter))
-        servers = {interval_s: prometheus(stack, Path(folder), interval_s, ports, exporter) for interval_s in intervals}
+        scraped = [*ports, *extra]
+        servers = {
+            interval_s: prometheus(stack, Path(folder), interval_s, scraped, exporter) for interval_s in intervals
+        }
         busy = asyncio.create_task(keep_busy(url, ["emails-1", "bills-1"]))
         await asyncio.sleep(WARM_UP_S)
         fired, until_s = set[tuple[str, str]](), time.monotonic() + quiet_s
@@ -120,9 +128,54 @@ async def main(quiet_s: float, intervals: list[int]) -> None:
             await DelayedQueue(backend, "nobodys").schedule_many([Job(data=i, delay=3600) for i in range(10)])
             seen = await watch(servers, "nobodys", {"PromoterUnserved"})
         print("a queue that nobody serves:", shown(seen), sep="\n", flush=True)
+        async with several(url, extra):
+            seen = await watch(servers, None, TOGETHER)
+        print("several failures at once:", shown(seen), sep="\n", flush=True)
         busy.cancel()
         with suppress(asyncio.CancelledError):
             await busy
+
+
+TOGETHER = {"PromoterMalformed", "PromoterDeadLetters", "PromoterHeldBack", "PromoterSinkFailure", "PromoterRestarts"}
+
+
+@asynccontextmanager
+async def several(url: str, ports: list[int]) -> AsyncIterator[None]:
+    """Malformed members, a full stream, a refused webhook, and restarts, for as long as it is entered."""
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as nobody:
+        hook = f"webhook:url=http://127.0.0.1:{nobody.getsockname()[1]}/,buffer=1"
+        refusing = await asyncio.start_server(refuse, sock=nobody)
+        more = (["--max-stream-len", "5"], ["--event-sink", hook])
+        for name, words, port in zip(("full-*", "hooks-*"), more, ports, strict=False):
+            promoter(stack, "run", "--url", url, "--queue", name, "--http", str(port), *words)
+        restarts = asyncio.create_task(restart(url, ports[2]))
+        async with connect(url) as backend, Redis.from_url(url) as client:
+            await client.zadd("{chasqui:bills-1}:delayed", {"x": 1, "y": 2})
+            for queue in ("full-1", "hooks-1"):
+                await DelayedQueue(backend, queue).schedule_many([Job(data=i) for i in range(100)])
+            try:
+                yield
+            finally:
+                restarts.cancel()
+                refusing.close()
+                with suppress(asyncio.CancelledError):
+                    await restarts
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A receiver that says: never."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def restart(url: str, port: int) -> None:
+    """A process that ends and starts again."""
+    while True:
+        with ExitStack() as stack:
+            promoter(stack, "run", "--url", url, "--queue", "again-*", "--http", str(port))
+            await asyncio.sleep(12)
 
 
 def shown(seen: dict[int, dict[str, float]]) -> str:
