@@ -34,6 +34,7 @@ from promoter_core.spi import (
     StoredJob,
     chunked,
     in_place,
+    to_text,
 )
 from promoter_resp import in_place_checks, replies
 from promoter_resp.backend import RespBackend
@@ -132,22 +133,21 @@ class InPlaceBackend(RespBackend):
             return
         found = False
         async for page in super().find_queues(patterns):
-            good = await asyncio.gather(*map(self._is_set, page))
-            queues = [queue for queue, is_set in zip(page, good, strict=True) if is_set]
-            found = found or bool(queues)
-            yield queues
+            kinds = await asyncio.gather(*map(self._kind, page))
+            found = found or "zset" in kinds  # a lock of ours alone is no trace of the framework
+            yield [queue for queue, kind in zip(page, kinds, strict=True) if kind in ("zset", "none")]
         await self._notice(found)
 
-    async def _is_set(self, queue: str) -> bool:
-        """Whether the queue's key holds a sorted set, or nothing: others may have keys of that form, too."""
-        if queue not in self._sets:
-            key = self._keys(queue).delayed
-            kind = await self._driver.command(key, b"TYPE", key)
-            if kind not in (b"zset", b"none", "zset", "none"):
-                return False
-            if len(self._sets) < REMEMBERED:
-                self._sets.add(queue)
-        return True
+    async def _kind(self, queue: str) -> str:
+        """The type of the queue's key, or the one that it once had: others may have keys of that form, too."""
+        if queue in self._sets:
+            return "zset"
+        key = self._keys(queue).delayed
+        reply = await self._driver.command(key, b"TYPE", key)
+        kind = reply if isinstance(reply, str) else to_text(reply)
+        if kind == "zset" and len(self._sets) < REMEMBERED:
+            self._sets.add(queue)
+        return kind
 
     async def schedule(self, queue: str, jobs: Sequence[JobRequest]) -> tuple[Scheduled, ...]:
         self._refuse()

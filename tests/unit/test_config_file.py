@@ -176,7 +176,7 @@ def test_the_options_in_force_are_printed_as_a_file_with_where_each_is_from(file
     assert done.returncode == 0, done.stderr
     found = tomllib.loads(done.stdout)
     assert {"batch": 1, "events": False, "max_tick_ms": 7, "holder_id": 'a "b" \x7f é'}.items() <= found.items()
-    assert set(found) | {"layout", "metrics", "event_sink", "http"} == set(KNOWN) - set(NOT_IN_A_FILE)
+    assert set(found) | {"layout", "metrics", "event_sink", "http", "page"} == set(KNOWN) - set(NOT_IN_A_FILE)
     source = {line.split(" = ")[0]: line.rpartition("  # ")[2] for line in done.stdout.splitlines()}
     assert [source[name] for name in ("events", "max_tick_ms", "batch", "overflow")] == [
         "command line",

@@ -158,6 +158,16 @@ class ReplacingContract(ManagedFixtures, ContractBase):
         rule = "The id is free again a minute after that time at the latest."
         obliges("Backend.schedule", rule, anew.outcome is CREATED, minutes_since_the_last=22, anew=anew)
 
+    async def test_an_id_that_was_taken_is_free_after_a_next_job_that_does_not_keep_it(self, managed: Managed) -> None:
+        """The marker of the first promotion does not outlive the second."""
+        lease = await managed.lead()
+        for n, keep_id_ms in enumerate((3_600_000, 0)):
+            request = job("a", payload=b"%d" % n, delay_ms=0, unique=True, keep_id_ms=keep_id_ms)
+            await managed.change(Replace(request=request))
+            await managed.empty(lease)
+        (again,) = await managed.schedule("a", unique=True)
+        obliges(CHANGE, TAKES, again.outcome is CREATED, kept_before_ms=3_600_000, kept_ms=0, repeat=again)
+
     async def test_a_delay_of_a_replacement_counts_from_the_stores_clock(self, managed: Managed) -> None:
         before_ms = (await managed.backend.stats(managed.queue)).now_ms
         for expected, keep_data in ((CREATED, False), (REPLACED, False), (MOVED, True)):

@@ -76,6 +76,17 @@ class LosesTheTraceOnlyWhenThereIsANewOne(KeepsTheOldTrace):
     killed_by = "test_one_of_two_is_promoted_and_it_is_the_new_one"
 
 
+class TheOldMarkerOutlivesTheNextJob(MemoryBackend):
+    killed_by = "test_an_id_that_was_taken_is_free_after_a_next_job_that_does_not_keep_it"
+
+    async def change_jobs(self, queue, changes):
+        q, _ = self._queue(queue)
+        before = dict(q._markers)
+        outcomes = await super().change_jobs(queue, changes)
+        q._markers |= before
+        return outcomes
+
+
 class RefusesAnIdThatIsTaken(MemoryBackend):
     """It is scheduled as a unique job is, and that has been promoted."""
 
