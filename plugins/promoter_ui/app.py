@@ -145,13 +145,14 @@ class Ui:
             self._guard.check_host(request)
         except Refused as exc:
             return PlainTextResponse(f"{exc}\n", exc.status)
-        place = request.url.path.rpartition("/")[2]
+        place = request.scope["path"].rpartition("/")[2]  # as it is routed: `request.url` has the host's text in it
         if place in OPEN:
             return None
         if self._guard.knows(request):
             return None if self._is_open else self._not_yet(request)
         if request.method == "GET" and place != "events" and "text/html" in request.headers.get("accept", "text/html"):
-            return _go(text.link("login", to=f"{place}?{request.url.query}" if request.url.query else place))
+            asked = request.scope["query_string"].decode("latin-1")
+            return _go(text.link("login", to=f"{place}?{asked}" if asked else place))
         return PlainTextResponse("give the token: Authorization: Bearer …\n", 401, {"www-authenticate": "Bearer"})
 
     def _not_yet(self, request: Request) -> Response:
@@ -207,6 +208,8 @@ class Ui:
         name = params.pop("view", "")
         if name not in LIVE:
             raise HTTPException(404)
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")  # where nothing is written, nobody is seen to hang up
         if self._streams >= STREAMS:
             raise Refused("too many visitors get updates: reload the page to see it anew", 503)
         return StreamingResponse(

@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from promoter_ui import text
 SESSION_S = 12 * 3600
 SHORTEST_TOKEN = 16  # characters
 MOST_BODY = 64 * 1024
+STRETCH = 200_000  # rounds
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -59,15 +61,16 @@ class Guard:
         if allow_actions and token is None and not trusted:
             raise ConfigError("actions need a token")
         self.allow_actions = allow_actions
-        self._key = None if token is None else token.encode()
+        self._token = None if token is None else token.encode()
+        self._key = b"" if token is None else _stretched(token)
         self._any_host = trusted or public or token is not None
         self._hosts = {host.lower().strip("[]") for host in hosts}
-        mark = "" if self._key is None else "_" + self._sign("cookie")[:8]  # cookies know no ports
+        mark = "" if token is None else "_" + self._sign("cookie")[:8]  # cookies know no ports
         self.session_cookie, self.form_cookie = f"promoter_ui{mark}", f"promoter_ui_form{mark}"
 
     @property
     def has_token(self) -> bool:
-        return self._key is not None
+        return self._token is not None
 
     def check_host(self, request: Request) -> None:
         """Against DNS rebinding: a name that leads here must be one that is expected. Raises Refused."""
@@ -85,10 +88,10 @@ class Guard:
 
     def knows(self, request: Request) -> bool:
         """Whether the request has the token, or a session that was opened with it."""
-        return self._key is None or self._has_token(request) or self._has_session(request)
+        return self._token is None or self._has_token(request) or self._has_session(request)
 
     def is_token(self, given: str) -> bool:
-        return self._key is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._key)
+        return self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def session(self, request: Request) -> str:
         """A cookie that opens the pages for some hours."""
@@ -142,16 +145,22 @@ class Guard:
         return good and until.isdigit() and int(until) > time.time()
 
     def _form(self, nonce: str) -> str:
-        return nonce if self._key is None else self._sign("form", nonce)
+        return nonce if self._token is None else self._sign("form", nonce)
 
     def _sign(self, *words: str) -> str:
-        return hmac.new(self._key or b"", "\0".join(words).encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, "\0".join(words).encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def _cookie(self, request: Request, name: str, value: str, seconds: int | None) -> str:
         """Without a path, so that it is for where the browser sees the page, whatever a proxy makes of that."""
         secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
         age = "" if seconds is None else f"; Max-Age={seconds}"
         return f"{name}={quote(value)}; HttpOnly; SameSite=Lax{age}{'; Secure' if secure else ''}"
+
+
+@lru_cache(maxsize=16)
+def _stretched(token: str) -> bytes:
+    """The key of signatures. Everybody gets some to see, at the login: so a guess at the token has to cost time."""
+    return hashlib.pbkdf2_hmac("sha256", token.encode(), b"promoter_ui", STRETCH)
 
 
 def _cookies(request: Request) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import asynccontextmanager
 
@@ -281,6 +282,16 @@ async def test_the_store_is_read_while_somebody_looks_and_no_longer(backend):
     assert not board._task.done()
     await board.close()
     assert board.sampler.state().reads > reads
+
+
+async def test_a_look_at_the_headers_of_the_updates_takes_no_place(backend):
+    app = asgi_app(backend, live_s=0.01)
+    visitor = Visitor(app, "http://localhost/")
+    answer = await asyncio.wait_for(visitor.http.head("events?view=overview"), 20)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    await visitor.aclose()
+    await app.aclose()
 
 
 async def test_a_first_visitor_that_comes_before_the_store_answers_sees_it_soon_after():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from contextlib import asynccontextmanager
 
@@ -62,6 +64,14 @@ async def test_another_name_is_refused_in_one_line(backend, host):
 async def test_another_name_is_answered_where_it_is_allowed(backend, options):
     async with visited(backend, **options) as visitor:
         await visitor.get(host="ops.example:443")
+
+
+@pytest.mark.parametrize("host", ["x/login?", "x/login#", "x/ui.css?a=", "localhost:80/login?"])
+async def test_no_host_stands_for_the_path_that_needs_no_token(backend, host):
+    async with visited(backend, token=TOKEN) as visitor:
+        for place in PAGES:
+            answer = await visitor.http.get(place, headers={"host": host, "accept": "*/*"})
+            assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("place", PAGES)
@@ -166,6 +176,15 @@ async def test_a_form_of_another_site_changes_nothing(backend, options):
         assert (await queue.stats()).depth == 1
         await visitor.post(CANCEL, good, **{"sec-fetch-site": "same-origin"})
     assert (await queue.stats()).depth == 0
+
+
+async def test_what_strangers_see_signed_is_slow_to_try_tokens_on(backend):
+    async with visited(backend, token=TOKEN) as visitor:
+        page = (await visitor.http.get("login")).text
+        (nonce,) = [value for name, value in visitor.http.cookies.items() if "form" in name]
+        assert nonce not in page
+        for words in (["form", nonce], [nonce]):
+            assert hmac.new(TOKEN.encode(), "\0".join(words).encode(), hashlib.sha256).hexdigest() not in page
 
 
 async def test_a_program_with_the_token_needs_no_form(backend):
