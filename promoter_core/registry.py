@@ -8,9 +8,9 @@ stays.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from promoter_core.spi.optional.layouts import LayoutSupport
 from promoter_core.spi.serializers import Serializer
 from promoter_core.spi.sink_options import split
 from promoter_core.spi.sinks import EventSink, MetricsSink
-from promoter_core.spi.spec_checks import nearest, spec_problem
+from promoter_core.spi.spec_checks import is_installed, nearest, spec_problem
 from promoter_core.spi.urls import Credentials, parse_url
 
 log = logging.getLogger("promoter.registry")
@@ -71,7 +71,7 @@ class Registered:
     @property
     def missing(self) -> tuple[str, ...]:
         """Required modules that are not installed."""
-        return tuple(module for module in self.spec.requires if not _is_installed(module))
+        return tuple(module for module in self.spec.requires if not is_installed(module))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class Registry:
         self._taken: dict[tuple[str, str], Registered] | None = None  # by kind and name, and by SCHEME and scheme
         self._contested: dict[tuple[str, str], PluginError] = {}  # what nobody gets, and why
         self._broken: list[BrokenPlugin] = []
+        self._loading = threading.local()
 
     def all(self) -> Sequence[Registered]:
         """Every spec that can be chosen, by kind and name."""
@@ -234,18 +235,24 @@ class Registry:
         )
 
     def _load(self) -> dict[tuple[str, str], Registered]:
+        """Threads never see half of it, and wait for no lock: each loads it. A plugin that asks meanwhile sees half."""
         if self._taken is not None:
             return self._taken
-        self._taken, self._broken, self._contested = {}, [], {}
+        half: dict[tuple[str, str], Registered] | None = getattr(self._loading, "half", None)
+        if half is not None:
+            return half
+        found = Registry(self._given, entry_points=self._use_entry_points)
+        self._loading.half = found._taken = {}
         try:
             for i, plugin in enumerate(self._given):
                 name = getattr(plugin, "__name__", None) or f"{type(plugin).__name__}#{i}"
-                self._register(plugin, name, "plugins=[…]")
+                found._register(plugin, name, "plugins=[…]")
             if self._use_entry_points:
-                self._load_entry_points()
-        except BaseException:
-            self._taken = None  # a second look must not see half of it
-            raise
+                found._load_entry_points()
+        finally:
+            self._loading.half = None
+        if self._taken is None:
+            self._broken, self._contested, self._taken = found._broken, found._contested, found._taken
         return self._taken
 
     def _load_entry_points(self) -> None:
@@ -387,13 +394,6 @@ def _has(made: object, name: str) -> bool:
         return hasattr(made, name)
     except FOREIGN:  # a property that cannot tell before `open`
         return True
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except FOREIGN:  # a parent package that is not there, or cannot be imported
-        return False
 
 
 def _install(spec: Spec) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-__all__ = ["nearest", "spec_problem"]
+__all__ = ["is_installed", "nearest", "spec_problem"]
 
 
 def spec_problem(spec: Any, hook: str, cls: type[Any]) -> str | None:
@@ -26,3 +27,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported, but its parent package is."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (Exception, SystemExit):  # a parent package that is not there, or cannot be imported
+        return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import types
 from importlib import metadata
 
 import pytest
 
 from promoter_core import ConfigError, PluginError, Registry, connect, sync
-from promoter_core.spi import BackendSpec
+from promoter_core.spi import BackendSpec, hookimpl
 from tests.unit.distributions import GOOD, Plugin, install
 
 
@@ -39,6 +40,40 @@ async def test_a_process_looks_for_plugins_once_however_often_it_connects(site, 
             pass
         await asyncio.to_thread(lambda: sync.connect("memory://").close())
     assert looks == [{"group": "promoter"}]
+
+
+def test_a_thread_that_asks_while_another_loads_the_plugins_sees_all_of_them():
+    loading, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        @hookimpl
+        def promoter_register_backends(self):
+            if not loading.is_set():
+                loading.set()
+                go_on.wait(20)
+            return []
+
+    registry = Registry([Slow()])
+    other = threading.Thread(target=registry.all)
+    other.start()
+    assert loading.wait(20)
+    seen = [r.spec.name for r in registry.all()]
+    go_on.set()
+    other.join()
+    assert "memory" in seen
+    assert seen == [r.spec.name for r in registry.all()]
+
+
+def test_a_plugin_that_asks_for_plugins_while_it_is_loaded_is_not_broken():
+    class Asks:
+        @hookimpl
+        def promoter_register_backends(self):
+            registry.all()
+            return []
+
+    registry = Registry([Asks()])
+    assert [r for r in registry.all() if r.spec.name == "memory"]
+    assert not registry.broken()
 
 
 def test_a_plugin_that_fails_to_import_is_a_warning(site, caplog):
