@@ -72,6 +72,8 @@ def _run(backend: Backend, url: str, patterns: list[str], *, refresh_s: float, r
         raise app.error
     if app.interrupted:
         raise KeyboardInterrupt
+    if app.return_code:  # a mistake of ours, which textual has shown
+        raise SystemExit(app.return_code)
 
 
 def _print_one(seen: Snapshot, *, json: bool) -> None:

@@ -328,6 +328,27 @@ async def test_keys_are_shown_and_explained(store):
         assert not view.app.is_running or view.app._exit
 
 
+async def test_what_is_opened_while_the_list_becomes_another_one_is_let_go(store):
+    go_on = asyncio.Event()
+
+    class Slow(MemoryBackend):
+        async def read(self, queue, stream, after, limit):
+            if stream is StreamName.DLQ:
+                await go_on.wait()
+            return await super().read(queue, stream, after, limit)
+
+    backend = Slow()
+    await backend.open()
+    await fill(backend, "emails", "a-1")
+    async with viewing(backend) as view:
+        await view.until("› emails")
+        await view.press("enter")
+        await view.until("› .*a-1")
+        await view.press("d", "enter")  # the job is still on the screen
+        go_on.set()
+        await view.until("no dead letters")
+
+
 async def test_dead_letters_are_put_back_or_deleted(store):
     letters = []
 

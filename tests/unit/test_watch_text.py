@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from promoter_core.cli import watch
 from promoter_core.cli.live import chart, frame
 from promoter_core.cli.live.words import short, short_rate, short_s, sparkline
 from promoter_core.monitor import Future, QueueSnapshot
 from promoter_core.spi import PermanentError
+from promoter_memory.backend import MemoryBackend
 from tests.unit.test_cli_jobs import Shop
 
 
@@ -134,3 +136,17 @@ def test_what_cannot_work_is_one_line(words, line, shop, monkeypatch):
     code, _, err = shop("watch", *words)
     assert code == 2
     assert line in err
+
+
+def test_a_mistake_of_ours_ends_the_view_with_code_1(monkeypatch):
+    textual = pytest.importorskip("textual.app")
+    from promoter_core.cli.live.app import WatchApp
+
+    def fail(self):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(WatchApp, "on_mount", fail)
+    monkeypatch.setattr(WatchApp, "run_async", lambda self, **_: textual.App.run_async(self, headless=True))
+    with pytest.raises(SystemExit) as ended:
+        watch._run(MemoryBackend(), "memory://", ["*"], refresh_s=1.0, read_only=False)
+    assert ended.value.code == 1

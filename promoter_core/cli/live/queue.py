@@ -185,11 +185,11 @@ class QueueScreen(Screen[None]):
         return self._letters.cells(self._entries[id])
 
     def on_rows_opened(self, event: Rows.Opened) -> None:
-        if self._dead:
-            entry = self._entries[event.key]
+        # The key is of a row that was on the screen: by now the list may be another one.
+        if self._dead and (entry := self._entries.get(event.key)) is not None:
             self.app.push_screen(dialogs.Show(f"Dead letter {output.shown(entry.id)}", self._letters.text(entry)))
-        else:
-            self._open(self._jobs[event.key])
+        elif not self._dead and (job := self._jobs.get(event.key)) is not None:
+            self._open(job)
 
     @work(exclusive=True, group="ask")
     async def _open(self, job: DelayedJob) -> None:
