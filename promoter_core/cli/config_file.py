@@ -46,7 +46,7 @@ def read(path: str, known: Mapping[str, Known]) -> dict[str, Any]:
         try:
             values[key] = _checked(value, known[key])
         except ValueError as expected:
-            raise ConfigError(f"{path}: {key} must be {expected}, not {_shown(key, value)}") from None
+            raise ConfigError(f"{path}: {key} must be {expected}, not {_shown(key, value, known[key])}") from None
     return {key: value for key, value in values.items() if value != []}
 
 
@@ -75,9 +75,9 @@ def _checked(value: Any, option: Known) -> Any:
     return option.kind(value)
 
 
-def _shown(key: str, value: Any) -> str:
-    """A value in a message. A URL may hold a password."""
-    return type(value).__name__ if SECRET.search(key) else repr(value)
+def _shown(key: str, value: Any, option: Known) -> str:
+    """A value in a message. A URL may hold a password, and so may a sink or a page."""
+    return type(value).__name__ if SECRET.search(key) or (option.many and key != "queue") else repr(value)
 
 
 def show(values: Mapping[str, Any]) -> None:
@@ -110,8 +110,15 @@ def _masked(name: str, value: Any) -> Any:
 
 def _sink(text: str) -> str:
     name, colon, options = text.partition(":")
-    pairs = [pair.partition("=") for pair in options.split(",")]
-    return name + colon + ",".join(f"{key}={HIDDEN}" if SECRET.search(key) else key + eq + v for key, eq, v in pairs)
+    return name + colon + ",".join(map(_option, options.split(",")))
+
+
+def _option(text: str) -> str:
+    """Mask a secret, and all that is not written as key=value: it may be a part of one."""
+    key, equals, _ = text.partition("=")
+    if not key.isidentifier() or not equals:
+        return HIDDEN if text else ""
+    return f"{key}={HIDDEN}" if SECRET.search(key) else text
 
 
 def _toml(value: Any) -> str:

@@ -11,8 +11,13 @@ __all__ = ["number", "port", "port_number", "split"]
 def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
     """The options in `key=value,key=value`. Raises ConfigError for one that is not among `known`."""
     options: dict[str, str] = {}
-    for pair in filter(None, text.split(",")):
+    for place, pair in enumerate(filter(None, text.split(",")), 1):
         key, equals, value = pair.partition("=")
+        if not equals and key not in known:  # perhaps the end of a secret that has a comma: it is not shown
+            raise ConfigError(
+                f"{kind} {name!r}: option {place} is no key=value, and a comma begins the next option; "
+                f"options are: {', '.join(known) or 'none'}"
+            )
         if not equals or key not in known:
             near = nearest(key, known)
             hint = f"did you mean {near!r}? " if near and near != key else ""

@@ -102,6 +102,7 @@ def test_each_value_has_the_type_of_its_option(file):
         ("overflow = 'drop'", "overflow must be 'hold' or 'trim', not 'drop'"),
         ("overflow = ['hold']", r"overflow must be 'hold' or 'trim', not \['hold'\]"),
         ("url = ['redis://:hush@host']", "url must be text, not list"),
+        ("event_sink = {webhook = {secret = 'hush'}}", "event_sink must be text, or a list of texts, not dict"),
         ("batch = 1\nurl =\n", "invalid TOML: .*line 2"),
         ("batch = 1\nbatch = 2", "invalid TOML: "),
     ],
@@ -192,6 +193,7 @@ def test_no_secret_is_printed(file):
     path = file(
         'url = "redis+sentinel://app:hush1@h/s?sentinel_password=hush2&db=1"\nqueue = "emails"\n'
         'event_sink = ["webhook:url=http://u:hush3@h/hush4,secret=hush5,secret_env=NAME"]\n'
+        'metrics = ["a:secret=hush6,hush7", "b:https://u:hush8@h/x=y", "c"]\n'
     )
     done = promoter("run", "--config", path, "--print-config")
     assert done.returncode == 0, done.stderr
@@ -199,6 +201,7 @@ def test_no_secret_is_printed(file):
     found = tomllib.loads(done.stdout)
     assert found["url"] == "redis+sentinel://app:***@h/s?sentinel_password=***&db=1"
     assert found["event_sink"] == ["webhook:url=***,secret=***,secret_env=NAME"]
+    assert found["metrics"] == ["a:secret=***,***", "b:***", "c"]
 
 
 def test_what_cannot_work_is_said_in_the_place_of_the_options(file):
