@@ -44,7 +44,11 @@ async def hint(backend: Backend, queue: str) -> str:
 
 
 async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) -> None:
-    """For a promoter that has run so long: tell that the store has nothing of a queue, and what it has."""
+    """For a promoter that has run so long: tell that the store has nothing of a queue, and what it has.
+
+    What is there instead is looked for on behalf of a few queues only, since that is work for the store.
+    """
+    quiet: list[str] = []
     with suppress(PromoterError):
         for queue in queues:
             if is_pattern(queue):
@@ -54,10 +58,16 @@ async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) 
                     there = await _by_other_layouts(backend, queue) or there
                     log.warning("no queue matches %r after %g s; %s", queue, after_s, there)
             elif is_empty(await backend.stats(queue)):
-                said = await hint(backend, queue)
-                log.warning(
-                    "nothing has come to queue %r in %g s, and the store has no job of it%s", queue, after_s, said
-                )
+                quiet.append(queue)
+                if len(quiet) <= SHOWN:
+                    said = await hint(backend, queue)
+                    log.warning(
+                        "nothing has come to queue %r in %g s, and the store has no job of it%s", queue, after_s, said
+                    )
+    if len(quiet) > SHOWN:
+        log.warning(
+            "nothing has come to %d more queues in %g s: %s", len(quiet) - SHOWN, after_s, _listed(quiet[SHOWN:])
+        )
 
 
 async def say_if_unknown(backend: Backend, queue: str) -> None:
