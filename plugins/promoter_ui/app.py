@@ -29,6 +29,7 @@ log = logging.getLogger("promoter.ui")
 
 LIVE_S = 2.0  # from one update to the next
 STREAMS = 64  # visitors that get updates at a time
+STREAM_S = 15.0  # of updates; then the visitor asks anew. A server that ends may wait for those that are under way
 ANSWER_S = 10.0  # for what a page asks of the store
 
 ASSETS = {"ui.css": "text/css", "ui.js": "text/javascript", "ui.svg": "image/svg+xml"}
@@ -222,6 +223,7 @@ class Ui:
         """The live part of a page, whenever it is another than before."""
         self._streams += 1
         before: str | None = None
+        until_s = asyncio.get_running_loop().time() + STREAM_S
         try:
             while not self._closing.is_set():
                 await self._board.look()
@@ -235,6 +237,9 @@ class Ui:
                 before = html
                 with contextlib.suppress(TimeoutError):
                     await run_within(self._closing.wait(), self._live_s)
+                if asyncio.get_running_loop().time() >= until_s:
+                    yield "event: again\ndata: \n\n"
+                    return
         finally:
             self._streams -= 1
 

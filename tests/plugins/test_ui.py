@@ -15,6 +15,7 @@ pytest.importorskip("httpx2")
 from promoter_core import ConfigError, DelayedQueue, Job, Promoter
 from promoter_core.testing import FaultyBackend
 from promoter_memory.backend import MemoryBackend
+from promoter_ui import app as ui_app
 from promoter_ui import asgi_app, views
 from promoter_ui.board import Board
 from promoter_ui.render import render
@@ -290,6 +291,19 @@ async def test_a_look_at_the_headers_of_the_updates_takes_no_place(backend):
     answer = await asyncio.wait_for(visitor.http.head("events?view=overview"), 20)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
+    await visitor.aclose()
+    await app.aclose()
+
+
+async def test_a_stream_of_updates_ends_after_a_while_so_that_a_server_can_and_the_visitor_asks_anew(
+    backend, monkeypatch
+):
+    monkeypatch.setattr(ui_app, "STREAM_S", 0.05)
+    app = asgi_app(backend, live_s=0.01)
+    visitor = Visitor(app, "http://localhost/")
+    answer = await asyncio.wait_for(visitor.http.get("events?view=overview"), 20)
+    assert answer.text.startswith("data: ")
+    assert answer.text.endswith("\n\nevent: again\ndata: \n\n")
     await visitor.aclose()
     await app.aclose()
 

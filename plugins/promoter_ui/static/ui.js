@@ -84,6 +84,7 @@
       children(live, page.body);
       say("live");
     };
+    source.addEventListener("again", start);
     source.onerror = () => {
       say(source && source.readyState === EventSource.CLOSED ? "not live: reload the page" : "no connection, trying again");
     };
