@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from promoter_core import Backend, ConfigError, PluginError
-from promoter_core.cli import options, output, session
+from promoter_core.cli import INTERRUPTED, options, output, session
 from promoter_core.cli.arguments import Option
 from promoter_core.monitor import Snapshot, snapshot
+
+THREADS_S = 2.0  # at the end, for what hangs in threads, such as a look-up of a name
 
 
 def watch(
@@ -58,6 +60,7 @@ def watch(
 def _run(backend: Backend, url: str, patterns: list[str], *, refresh_s: float, read_only: bool) -> None:
     from promoter_core.cli.live.app import WatchApp
     from promoter_core.cli.live.source import Source
+    from promoter_core.cli.signals import leave_what_hangs
     from promoter_core.spi import parse_url
 
     source = Source(backend, patterns, refresh_s=refresh_s)
@@ -66,6 +69,8 @@ def _run(backend: Backend, url: str, patterns: list[str], *, refresh_s: float, r
     async def go() -> None:
         async with source.running():
             await app.run_async(mouse=False)  # without the mouse, the terminal's own selection works
+        if app.error is None:
+            leave_what_hangs(THREADS_S, app.return_code or (INTERRUPTED if app.interrupted else 0))
 
     asyncio.run(go())
     if app.error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -145,8 +146,31 @@ def test_a_mistake_of_ours_ends_the_view_with_code_1(monkeypatch):
     def fail(self):
         raise RuntimeError("a mistake")
 
+    monkeypatch.setattr("promoter_core.cli.signals.leave_what_hangs", lambda seconds, code: None)
     monkeypatch.setattr(WatchApp, "on_mount", fail)
     monkeypatch.setattr(WatchApp, "run_async", lambda self, **_: textual.App.run_async(self, headless=True))
     with pytest.raises(SystemExit) as ended:
         watch._run(MemoryBackend(), "memory://", ["*"], refresh_s=1.0, read_only=False)
     assert ended.value.code == 1
+
+
+def test_the_view_ends_though_a_thread_hangs():
+    pytest.importorskip("textual")
+    program = """
+import asyncio, time
+from textual.app import App
+from promoter_core.cli import watch
+from promoter_core.cli.live.app import WatchApp
+from promoter_memory.backend import MemoryBackend
+
+def leave(self):
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
+    self.set_timer(0.2, self.action_interrupt)
+
+WatchApp.on_mount = leave
+WatchApp.run_async = lambda self, **_: App.run_async(self, headless=True)
+watch.THREADS_S = 0.1
+watch._run(MemoryBackend(), "memory://", ["*"], refresh_s=1.0, read_only=False)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
