@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import math
 import random
 import time
 from collections import Counter
@@ -22,13 +23,19 @@ from promoter_core import ConfigError, DelayedQueue, PluginError, connect
 from promoter_demo.servers import embedded, promoters
 
 JOBS, SECONDS = 60, 12.0
-LEAD_S = 6.0  # until the first job is due, for schedulers to start
 LATE_S = 20.0  # after the last one was
 
-# By layout: the class, and what installs the modules that it needs.
+# By layout: the class, and what installs the modules that it needs. Programs in other languages name theirs.
 FRAMEWORKS = {
     "celery": ("promoter_layouts.demos.celery:CeleryDemo", "celery"),
+    "docket": ("promoter_layouts.demos.docket:DocketDemo", "pydocket"),
     "faststream": ("promoter_layouts.demos.faststream:FastStreamDemo", "faststream[redis]"),
+    "huey": ("promoter_layouts.demos.huey:HueyDemo", "huey"),
+    "laravel": ("promoter_layouts.demos.laravel:LaravelDemo", "promoter-core[redis]"),
+    "rq": ("promoter_layouts.demos.rq:RQDemo", "rq"),
+    "saq": ("promoter_layouts.demos.saq:SAQDemo", "saq[redis]"),
+    "sidekiq": ("promoter_layouts.demos.sidekiq:SidekiqDemo", "promoter-core[redis]"),
+    "streaq": ("promoter_layouts.demos.streaq:StreaqDemo", "streaq"),
     "taskiq": ("promoter_layouts.demos.taskiq:TaskiqDemo", "taskiq-redis"),
 }
 
@@ -37,9 +44,12 @@ class Framework(Protocol):
     """A framework to compare with; an object is for one database of the server."""
 
     title: str  # with the version
+    layout: str  # with its options
     queue: str  # of the framework, and of Promoter
     own: str  # what delays a job in the framework itself; empty when nothing does
     note: str  # what a reader should know, below the table
+    whole: bool  # its due times are whole seconds
+    lead_s: float  # until the first job is due, for its scheduler to start
 
     def consuming(self, arrived: Callable[[int, float], None]) -> AbstractAsyncContextManager[None]:
         """Run a consumer that calls `arrived` with a job's number and the time; ready at the entry."""
@@ -93,9 +103,12 @@ class Run:
 
 def framework(layout: str) -> Callable[[str], Framework]:
     """The class for a layout. Raises ConfigError for a layout without a demo, PluginError for missing modules."""
+    name, colon, _ = layout.partition(":")
+    if colon and name in FRAMEWORKS:
+        raise ConfigError(f"the demo chooses the options of a layout itself: use --layout {name}")
     if layout not in FRAMEWORKS:
-        near = get_close_matches(layout, FRAMEWORKS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = get_close_matches(name, FRAMEWORKS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigError(f"there is no demo of a layout {layout!r}{hint} Choices: {', '.join(sorted(FRAMEWORKS))}")
     target, install = FRAMEWORKS[layout]
     module, _, name = target.partition(":")
@@ -109,6 +122,16 @@ def framework(layout: str) -> Callable[[str], Framework]:
 async def side_by_side(layout: str, jobs: int, seconds: float, console: Console) -> bool:
     """Run it, and print the table. False when Promoter's jobs did not all arrive once and in time."""
     make = framework(layout)
+    try:
+        return await _compare(make, jobs, seconds, console)
+    except Exception:
+        # Ctrl-C reaches all processes of the terminal, so the server may be gone before its clients are.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        raise
+
+
+async def _compare(make: Callable[[str], Framework], jobs: int, seconds: float, console: Console) -> bool:
     with embedded() as url:
         theirs, ours = make(f"{url}/0"), make(f"{url}/1")
         runs = [Run(theirs.own), Run("Promoter")] if theirs.own else [Run("Promoter")]
@@ -116,13 +139,15 @@ async def side_by_side(layout: str, jobs: int, seconds: float, console: Console)
             if theirs.own:
                 await stack.enter_async_context(theirs.consuming(runs[0].arrived))
             await stack.enter_async_context(ours.consuming(runs[-1].arrived))
-            await stack.enter_async_context(_promoting(f"{url}/1", layout, ours.queue))
-            backend = await stack.enter_async_context(connect(f"{url}/1", layout=layout))
+            await stack.enter_async_context(_promoting(f"{url}/1", ours.layout, ours.queue))
+            backend = await stack.enter_async_context(connect(f"{url}/1", layout=ours.layout))
             queue = DelayedQueue(backend, ours.queue)
             console.print(f"{jobs} jobs, due over {seconds:g} s, for each of: {', '.join(run.by for run in runs)}")
-            chance, start_s = random.Random(1), time.time() + LEAD_S + jobs / 100  # noqa: S311  # traffic, not secrets
+            chance = random.Random(1)  # noqa: S311  # traffic, not secrets
+            start_s = time.time() + ours.lead_s + jobs / 100
             for number in range(jobs):
                 due_s = round(start_s + chance.random() * seconds, 3)
+                due_s = float(math.ceil(due_s)) if ours.whole else due_s
                 due = datetime.fromtimestamp(due_s, UTC)
                 for run in runs:
                     run.due_s[number] = due_s
@@ -147,7 +172,7 @@ async def _promoting(url: str, layout: str, queue: str) -> AsyncIterator[None]:
 
 def _show(console: Console, demo: Framework, runs: list[Run]) -> None:
     table = Table(title=f"{demo.title}: from the due time to the consumer", title_justify="left")
-    for name, justify in (("scheduled by", "left"), *((n, "right") for n in _cells(runs[0]))):
+    for name, justify in (("delivered by", "left"), *((n, "right") for n in _cells(runs[0]))):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for run in runs:
         table.add_row(run.by, *_cells(run).values())
@@ -155,7 +180,8 @@ def _show(console: Console, demo: Framework, runs: list[Run]) -> None:
     if len(runs) > 1 and (theirs := _at(runs[0], 0.5)) > 0 < _at(runs[1], 0.5):
         times = theirs / _at(runs[1], 0.5)
         if times > 1.5:
-            console.print(f"At the median, jobs run {times:.3g} times as late without Promoter.")
+            shown = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+            console.print(f"At the median, jobs run {shown} times as late without Promoter.")
     if demo.note:
         console.print(demo.note, style="dim")
 
@@ -164,7 +190,10 @@ def _cells(run: Run) -> dict[str, str]:
     counts: dict[str, Any] = {"lost": run.lost, "twice": run.twice, "early": run.early}
     cells = {"ran": f"{len(run.seen):,}"}
     cells |= {name: f"[{'red' if n else 'green'}]{n}[/]" for name, n in counts.items()}
-    return cells | {name: f"{_at(run, at):,.1f} ms" for name, at in (("p50", 0.5), ("p90", 0.9), ("max", 1.0))}
+    for name, at in (("p50", 0.5), ("p90", 0.9), ("max", 1.0)):
+        late_ms = _at(run, at)
+        cells[name] = f"{late_ms:,.0f} ms" if late_ms >= 100 else f"{late_ms:.1f} ms"
+    return cells
 
 
 def _at(run: Run, quantile: float) -> float:

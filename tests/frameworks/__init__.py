@@ -31,13 +31,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from promoter_layouts.demos import programs
+
 FOLDER = Path(__file__).parent
-RUN = {"js": ["node", "-e"], "rb": ["ruby", "-e"], "php": ["php", "-r"]}  # interpreters, and their option for a text
-VERSION = {  # prints that of a package, or fails
-    "js": "process.stdout.write(require('{package}/package.json').version)",
-    "rb": "require '{package}'; puts Sidekiq::VERSION",
-    "php": r"echo strtok(shell_exec('dpkg-query -W -f \${{Version}} php-illuminate-queue') ?? exit(1), '+-');",
-}
+RUN = {"js": "node", "rb": "ruby", "php": "php"}  # interpreters
 
 
 @dataclass(frozen=True)
@@ -59,15 +56,11 @@ class Framework:
         """Of the package; "" when it is not installed."""
         if self.module:
             return metadata.version(self.package) if find_spec(self.module) else ""
-        program = self.program.suffix.removeprefix(".")
+        if self.name in programs.TITLE:
+            return programs.version(self.name)
+        prints = f"process.stdout.write(require('{self.package}/package.json').version)"
         try:
-            done = subprocess.run(
-                [*RUN[program], VERSION[program].format(package=self.package)],
-                cwd=FOLDER,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = subprocess.run(["node", "-e", prints], cwd=FOLDER, capture_output=True, text=True, check=False)
         except OSError:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -84,7 +77,7 @@ class Framework:
     def command(self, *words: str | Path) -> list[str | Path]:
         if self.module:
             return [sys.executable, "-m", f"tests.frameworks.with_{self.name}", *words]
-        return [RUN[self.program.suffix.removeprefix(".")][0], self.program, *words]
+        return [RUN[self.program.suffix.removeprefix(".")], self.program, *words]
 
     def start(self, *words: str | Path, quiet: bool = True) -> subprocess.Popen[bytes]:
         out = subprocess.DEVNULL if quiet else None

@@ -1,22 +1,9 @@
 <?php
 // Laravel's queue on Redis. A worker moves what is due each time that it pops; it blocks for up to 5 seconds.
-require '/usr/share/php/Illuminate/Queue/autoload.php';
-require '/usr/share/php/Illuminate/Redis/autoload.php';
-require '/usr/share/php/Illuminate/Container/autoload.php';
-
-use Illuminate\Container\Container;
-use Illuminate\Queue\RedisQueue;
-use Illuminate\Redis\RedisManager;
+require __DIR__ . '/../../plugins/promoter_layouts/demos/laravel_queue.php';
 
 [, $command, $url, $name, $path] = array_pad($argv, 5, null);
-$at = parse_url($url);
-$container = new Container;
-$manager = new RedisManager($container, 'phpredis', ['default' => [
-    'host' => $at['host'], 'port' => $at['port'], 'database' => (int) trim($at['path'] ?? '0', '/'), 'read_timeout' => 60,
-]]);
-$queue = new RedisQueue($manager, $name, 'default', 60, 5);
-$queue->setContainer($container);
-$queue->setConnectionName('redis');
+$queue = laravel_queue($url, $name);
 switch ($command) {
     case 'produce':
         $jobs = json_decode(file_get_contents($path));

@@ -18,6 +18,9 @@ WORKER = ("-m", "celery", "-A", "promoter_layouts.demos.celery_tasks", "worker",
 
 class CeleryDemo:
     title = f"Celery {metadata.version('celery')}"
+    layout = "celery"
+    whole = False
+    lead_s = 2.0
     queue = "celery"
     own = "its eta"
     note = (

@@ -17,6 +17,9 @@ from promoter_layouts.for_faststream import DelayedPublisher
 
 class FastStreamDemo:
     title = f"FastStream {metadata.version('faststream')}"
+    layout = "faststream"
+    whole = False
+    lead_s = 2.0
     queue = QUEUE
     own = ""  # it has no delay
     note = "FastStream has no delay, so there is nothing to compare with."

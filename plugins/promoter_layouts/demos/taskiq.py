@@ -18,6 +18,9 @@ TASKS = "promoter_layouts.demos.taskiq_tasks"
 
 class TaskiqDemo:
     title = f"taskiq {metadata.version('taskiq')}"
+    layout = "taskiq"
+    whole = False
+    lead_s = 6.0
     queue = "taskiq"
     own = "its scheduler"
     note = "Its scheduler looks for new schedules once a minute by default; these were there before it started."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from redis import Redis
@@ -32,16 +33,23 @@ def note(number: int) -> None:
 
 
 @asynccontextmanager
-async def process(url: str, arguments: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python process that works for the server at `url`, ended at the exit."""
+async def process(
+    url: str, arguments: Sequence[str], program: str = sys.executable, *, talks: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that works for the server at `url`, ended at the exit. `talks` gives it pipes."""
     nowhere = asyncio.subprocess.DEVNULL
-    env = os.environ | {"PROMOTER_DEMO_URL": url}
-    started = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=env, stdout=nowhere, stderr=nowhere)
+    pipe = asyncio.subprocess.PIPE if talks else nowhere
+    env = os.environ | {"PROMOTER_DEMO_URL": url, "TZ": "UTC"}
+    started = await asyncio.create_subprocess_exec(
+        program, *arguments, env=env, stdin=pipe, stdout=pipe, stderr=nowhere
+    )
     try:
         yield started
     finally:
         if started.returncode is None:
-            started.terminate()
+            with suppress(ProcessLookupError):
+                # Not `terminate`: it takes the exit code of one that Ctrl-C has ended, and asyncio warns.
+                os.kill(started.pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(started.wait(), END_S)
         except TimeoutError:
@@ -51,7 +59,11 @@ async def process(url: str, arguments: Sequence[str]) -> AsyncIterator[asyncio.s
 
 @asynccontextmanager
 async def working(
-    url: str, arguments: Sequence[str], arrived: Arrived, send_now: Callable[[int], Any]
+    url: str,
+    arguments: Sequence[str],
+    arrived: Arrived,
+    send_now: Callable[[int], Any],
+    program: str = sys.executable,
 ) -> AsyncIterator[None]:
     """A worker process, from when it has run a job that `send_now(number)` sends. Raises TransientError."""
     ready = asyncio.Event()
@@ -62,7 +74,7 @@ async def working(
     async with AsyncExitStack() as stack:
         reading = asyncio.create_task(_read(url, seen))
         stack.push_async_callback(cancel_and_wait, reading)
-        worker = await stack.enter_async_context(process(url, arguments))
+        worker = await stack.enter_async_context(process(url, arguments, program))
         deadline_s = time.monotonic() + READY_S
         while not ready.is_set():
             if worker.returncode is not None or time.monotonic() > deadline_s:
