@@ -1,8 +1,8 @@
-"""Make the pictures of the live view and of the demo anew: SVG, 80 columns wide.
+"""Make the recordings of the live view and of the demo anew: SVG, 80 columns wide.
 
     python -m docs.record [watch | demo]
 
-Starts an embedded server and fills it; the demo's picture needs tmux.
+Starts an embedded server and fills it; the demo's recording needs tmux.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import random
 import re
 import subprocess
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmarks.servers import valkey
+from docs.film import film
 from promoter_core import Backend, DelayedQueue, Job, connect
 from promoter_core.cli.live.app import WatchApp
 from promoter_core.cli.live.source import Source
@@ -35,7 +37,19 @@ QUEUES = {"billing": 40, "mail-eu": 380, "mail-us": 310, "reports": 12, "sms": 9
 ALONE = "reports"  # nobody leads it
 SIZE = (80, 24)
 START_S = 5.0  # until the promoters lead
-LIVE_S = 20.0  # before the picture
+LIVE_S = 20.0  # before the first picture
+LONGEST_S = 2.5  # that a frame of the demo stays
+# Of the live view: keys, and for how many seconds a picture is taken then. The third queue, its hour, its jobs.
+KEYS: list[tuple[list[str], int]] = [
+    ([], 3),
+    (["down"], 4),
+    (["down"], 2),
+    (["z"], 3),
+    (["enter"], 4),
+    (["down"], 1),
+    (["down"], 1),
+]
+STILL = 6
 
 
 def write(svg: str, path: str) -> None:
@@ -94,34 +108,48 @@ async def watch() -> None:
     async with fleet() as backend:
         source = Source(backend, ["*"], refresh_s=1.0)
         app = WatchApp(source, "redis://localhost:6379", read_only=False)
+        frames: list[tuple[str, float]] = []
         async with source.running(), app.run_test(size=SIZE) as pilot:
             await asyncio.sleep(LIVE_S)
-            await pilot.press("down")
-            await asyncio.sleep(2)
-            await pilot.pause()
-            write(app.export_screenshot(title="promoter watch"), "how-to/monitor/watch.svg")
-            await pilot.press("enter")
-            await asyncio.sleep(3)
-            await pilot.pause()
-            write(app.export_screenshot(title="promoter watch"), "how-to/monitor/watch-queue.svg")
+            for keys, pictures in KEYS:
+                await pilot.press(*keys)
+                for _ in range(pictures):
+                    await asyncio.sleep(1)
+                    await pilot.pause()
+                    frames.append((app.export_screenshot(title="promoter watch"), 1.0))
+                if keys == ["enter"]:
+                    write(frames[-1][0], "how-to/monitor/watch-queue.svg")
+            write(film(frames, still=STILL), "how-to/monitor/watch.svg")
 
 
 def demo() -> None:
+    screens: list[tuple[str, float]] = [("", time.monotonic())]
     with tempfile.TemporaryDirectory() as folder:
         tmux = ["tmux", "-S", f"{folder}/tmux"]
-        command = f"{sys.executable} -m promoter_core demo; touch {folder}/done; cat"
+        command = f"{sys.executable} -m promoter_core demo && touch {folder}/good; touch {folder}/done; cat"
         subprocess.run([*tmux, "-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "28", command], check=True)
         try:
-            while not (Path(folder) / "done").exists():
-                time.sleep(0.2)
-            time.sleep(0.5)
-            screen = subprocess.run([*tmux, "capture-pane", "-pe"], capture_output=True, text=True, check=True).stdout
+            ended = False
+            while not ended:
+                ended = (Path(folder) / "done").exists()
+                time.sleep(0.5 if ended else 0.2)
+                capture = [*tmux, "capture-pane", "-pe"]
+                screen = subprocess.run(capture, capture_output=True, text=True, check=True).stdout.rstrip()
+                if screen != screens[-1][0]:
+                    screens.append((screen, time.monotonic()))
         finally:
             subprocess.run([*tmux, "kill-server"], check=False)
-    console = Console(width=100, record=True, file=io.StringIO(), force_terminal=True)
-    console.print("[bold]$ make demo[/]", highlight=False)
-    console.print(Text.from_ansi(screen.rstrip()))
-    write(console.export_svg(title="promoter demo"), "tutorial/demo.svg")
+        if not (Path(folder) / "good").exists():
+            sys.exit("the demo has failed: its machine is too busy for a recording")
+    lines = max(screen.count("\n") for screen, _ in screens) + 1
+    frames = []
+    for (screen, at_s), (_, until_s) in itertools.pairwise([*screens, ("", screens[-1][1] + 3 * LONGEST_S)]):
+        console = Console(width=100, record=True, file=io.StringIO(), force_terminal=True)
+        console.print("[bold]$ make demo[/]", highlight=False)
+        console.print(Text.from_ansi(screen + "\n" * (lines - screen.count("\n") - 1) + " "))
+        stays_s = until_s - at_s if screen == screens[-1][0] else min(until_s - at_s, LONGEST_S)
+        frames.append((console.export_svg(title="promoter demo"), round(stays_s, 1)))
+    write(film(frames, still=len(frames) - 1), "tutorial/demo.svg")
 
 
 if __name__ == "__main__":

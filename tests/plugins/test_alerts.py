@@ -28,8 +28,8 @@ from tests.plugins.alert_series import (
 )
 from tests.servers import required
 
-FOLDER = Path(__file__).parents[2] / "docs/how-to/monitor"
-FILES = [FOLDER / "alerts.yml", FOLDER / "alerts-exporter.yml"]
+RULES = Path(__file__).parents[2] / "docs/how-to/monitor/mixin/rules"
+FILES = [RULES / "promoter.yml", RULES / "exporter.yml"]
 NAMES = {r["alert"] for f in FILES for g in yaml.safe_load(f.read_text())["groups"] for r in g["rules"]}
 
 
@@ -107,6 +107,10 @@ def restarts(series):
     change(series, lambda t: t // 4 * 4, "start_timestamp", 'instance="a"')
 
 
+def restarts_seen_by_half_of_the_scrapes(series):
+    change(series, lambda t: GONE if (t - EVENT_S) // 60 % 2 else t // 4 * 4, "start_timestamp", 'instance="a"')
+
+
 def restarts_exported(series):
     change(series, lambda t: (t - EVENT_S) // 5, "leader_changes", "emails")
 
@@ -147,7 +151,8 @@ CASES = {
     "dropped in a burst": (burst("dropped"), {"PromoterSinkFailure"}, 45, 90),
     "dropped in a burst, as the first of its series": (burst_of_a_new_series, {"PromoterSinkFailure"}, 30, 90),
     "refused webhooks": (burst("refused"), {"PromoterSinkFailure"}, 45, 90),
-    "restarts": (restarts, {"PromoterRestarts"}, 75, 300),
+    "restarts": (restarts, {"PromoterRestarts"}, 60, 150),
+    "restarts, half of them unseen": (restarts_seen_by_half_of_the_scrapes, {"PromoterRestarts"}, 60, 270),
     "restarts, exported": (restarts_exported, {"PromoterLeaderChanges"}, 75, 180),
     "errors": (errors, {"PromoterErrors"}, 105, 180),
     "late": (late, {"PromoterLate"}, 345, 450),

@@ -25,8 +25,9 @@ from promoter_memory.backend import MemoryBackend
 from promoter_prometheus.sink import PrometheusMetrics
 
 FOLDER = Path(__file__).parents[2] / "docs/how-to/monitor"
-DASHBOARDS = [json.loads((FOLDER / name).read_text()) for name in ("dashboard.json", "dashboard-exporter.json")]
-ALERTS = [yaml.safe_load((FOLDER / name).read_text()) for name in ("alerts.yml", "alerts-exporter.yml")]
+MIXIN = FOLDER / "mixin"
+DASHBOARDS = [json.loads(path.read_text()) for path in sorted(MIXIN.glob("dashboards/*.json"))]
+ALERTS = [yaml.safe_load(path.read_text()) for path in sorted(MIXIN.glob("rules/*.yml"))]
 RULES = [rule for file in ALERTS for group in file["groups"] for rule in group["rules"]]
 
 EXPRESSIONS = [t["expr"] for dashboard in DASHBOARDS for panel in dashboard["panels"] for t in panel["targets"]]

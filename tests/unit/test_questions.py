@@ -30,7 +30,7 @@ def test_a_command_is_there_with_its_options(command):
 def test_metrics_and_alerts_are_there():
     documented = {name for page in ("prometheus.md", "exporter.md") for name in (MONITOR / page).read_text().split("`")}
     assert METRICS - documented == set()
-    rules = "".join(path.read_text() for path in MONITOR.glob("alerts*.yml"))
+    rules = "".join(path.read_text() for path in MONITOR.glob("mixin/rules/*.yml"))
     assert {alert for alert in ALERTS if f"alert: {alert}\n" not in rules} == set()
     assert len(COMMANDS) >= 6
     assert len(ALERTS) >= 12

@@ -1,0 +1,53 @@
+// Rules and dashboards for Prometheus and Grafana, as a monitoring mixin. README.md has the settings.
+{
+  _config+:: {
+    // Alerts to leave out, by name.
+    without: [],
+    // The values of the label `severity`.
+    severities: { page: 'page', ticket: 'ticket' },
+    // Labels that every alert gets.
+    labels: {},
+    // Fields of single alerts, by name: { PromoterLate: { 'for': '10m' } }.
+    alerts: {},
+    // Seconds between two evaluations. The rules are tested with 15.
+    interval: '15s',
+    // Of the dashboards.
+    tags: ['promoter'],
+    refresh: '10s',
+    timezone: 'utc',
+  },
+
+  local config = $._config,
+
+  local files = [
+    std.parseYaml(importstr 'rules/promoter.yml'),
+    std.parseYaml(importstr 'rules/exporter.yml'),
+  ],
+
+  local names = [rule.alert for file in files for group in file.groups for rule in group.rules],
+  local named = config.without + std.objectFields(config.alerts),
+  local unknown = std.setDiff(std.set(named), std.set(names)),
+
+  local alert(rule) =
+    local labels = config.labels { severity: config.severities[rule.labels.severity] };
+    std.mergePatch(rule { labels+: labels }, std.get(config.alerts, rule.alert, {})),
+
+  prometheusAlerts+:: {
+    assert unknown == [] : 'no such alert: ' + std.join(', ', unknown),
+    groups+: [
+      group {
+        interval: config.interval,
+        rules: [alert(rule) for rule in group.rules if !std.member(config.without, rule.alert)],
+      }
+      for file in files
+      for group in file.groups
+    ],
+  },
+
+  local settled = { tags: config.tags, refresh: config.refresh, timezone: config.timezone },
+
+  grafanaDashboards+:: {
+    'promoter.json': (import 'dashboards/promoter.json') + settled,
+    'promoter-exporter.json': (import 'dashboards/exporter.json') + settled,
+  },
+}
