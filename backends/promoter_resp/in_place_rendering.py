@@ -1,8 +1,11 @@
 """Renders the scripts of layouts in place: the parts of `in_place.lua`, and of what looks at scores and lengths.
 
 scores        the head of the set, a score's due time, and the bound of what is due
+try           the removal of no member, for its errors
 room, base    how many members may move, and the rank of the first
+start, jump   goes on where the last tick stopped among members that stay; `stopped` keeps where this one did
 setup, body   the layout's Lua, or what pushes and entries are in Lua
+failed        ends the batch at an error, or leaves the member, where others may go elsewhere
 take, taken   how a run of members leaves the set
 id            the id of a job, for events and sinks
 target        how the target's length is asked for; `length` asks for it
@@ -17,6 +20,29 @@ from promoter_core.spi import Side, in_place
 MAX_DUE = {in_place.Score.MS: "253402300799999", in_place.Score.S: "253402300799.999"}
 NAMES = ("target", "key1", "key2", "key3", "key4", "key5", "key6", "key7", "key8", "key9")
 
+# Half of a tick looks at the oldest members, so that they go first once they may. The other half begins where that of
+# the last tick stopped, so that any number of members that stay holds up nothing behind them.
+START = """local stopped = sub(dlq, 1, -4) .. 'stopped'
+local start = tonumber(pcall('GET', stopped)) or 0
+local goes_on = start > 0
+if goes_on then
+  most_bytes = BATCH_BYTES / 2
+  if call('ZCOUNT', source, LOW, due) <= start then start = 0 end
+end
+"""
+JUMP = """  if most_bytes < BATCH_BYTES and (kept >= MOST_KEPT / 2 or bytes >= most_bytes) then
+    most_bytes = BATCH_BYTES
+    if start > offset then base, offset = base + start - offset, start end
+  end
+"""
+STOPPED = """if kept > 0 and (kept >= MOST_KEPT or bytes >= BATCH_BYTES) then
+  pcall('SET', stopped, offset, 'PX', 60000)
+elseif goes_on then
+  pcall('DEL', stopped)
+end
+"""
+FAILED_ELSEWHERE = "    if not dead and type(added) == 'table' and added.err then failure, skip = added, true end\n"
+
 
 def part(name: str, layout: in_place.InPlace, file: Callable[[str], str], quoted: Callable[[str], str]) -> str:
     """The Lua of a part. `file` reads a script, `quoted` makes a Lua string."""
@@ -27,10 +53,20 @@ def part(name: str, layout: in_place.InPlace, file: Callable[[str], str], quoted
             return f"local LENGTH = '{'XLEN' if layout.to_stream else 'LLEN'}'\n"
         case "length":
             return _keys(layout) + f"local length = {_length(layout)}\n"
+        case "try":
+            return _try(layout)
         case "room":
             return _room(layout)
         case "base":
             return f"local base = {_base(layout)}\n"
+        case "start":
+            return START if _may_stay(layout) else ""
+        case "jump":
+            return JUMP if _may_stay(layout) else ""
+        case "stopped":
+            return STOPPED if _may_stay(layout) else ""
+        case "failed":
+            return FAILED_ELSEWHERE if not layout.target else ""
         case "setup":
             setup = layout.moves.setup if isinstance(layout.moves, in_place.Lua) else ""
             return _keys(layout) + setup.strip("\n") + "\n"
@@ -109,6 +145,16 @@ def _room(layout: in_place.InPlace) -> str:
         return ""
     length = f"call('{'XLEN' if layout.to_stream else 'LLEN'}', target)"
     return f"if hold then room = min(limit, cap - {length}) end\n"
+
+
+def _try(layout: in_place.InPlace) -> str:
+    if layout.take is in_place.Take.RESCORE:
+        return "call('ZADD', source, 'XX', 'INCR', '0', '')\n"
+    return "call('ZREMRANGEBYRANK', source, 1, 0)\n"
+
+
+def _may_stay(layout: in_place.InPlace) -> bool:
+    return isinstance(layout.moves, in_place.Lua) and (not layout.target or "skip" in layout.moves.body)
 
 
 def _base(layout: in_place.InPlace) -> str:

@@ -17,8 +17,10 @@ local since = time[1] .. format('%06d000', time[2]) -- in ns, which are too many
 BODY = """
     local hash = key1 .. member
     local task = pcall('HMGET', hash, 'msg', 'group')
-    if task.err then
+    if task.err and find(task.err, 'WRONGTYPE', 1, true) then
       dead = 'no task of asynq: ' .. task.err
+    elseif task.err then
+      added = task
     elseif not task[1] then
       gone = true
     elseif task[2] and task[2] ~= '' then

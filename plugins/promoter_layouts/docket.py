@@ -14,8 +14,10 @@ local escape_one = function(c) return NAMED[c] or format('\\u%04x', string.byte(
 BODY = r"""
     local hash = key1 .. member
     local task = pcall('HMGET', hash, unpack(FIELDS))
-    if task.err then
+    if task.err and find(task.err, 'WRONGTYPE', 1, true) then
       dead = 'no task of docket: ' .. task.err
+    elseif task.err then
+      added = task
     elseif not task[1] and not task[3] then
       gone = true -- cancelled
     else

@@ -14,6 +14,11 @@ def flag(layout: str, name: str, text: str) -> bool:
     return value
 
 
+def lua(text: str) -> str:
+    """A Lua string of this text, whatever is in it."""
+    return "'" + "".join(f"\\{byte:03d}" for byte in text.encode()) + "'"
+
+
 def prefix(layout: str, text: str, name: str = "prefix") -> str:
     """The beginning of a framework's keys. Raises ConfigError."""
     if any(c in text for c in "{}\0\t\r\n "):

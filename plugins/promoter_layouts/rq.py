@@ -32,8 +32,10 @@ local FIELDS = {'status', 'ttl', 'timeout', 'enqueue_at_front', 'enqueue_at_fron
 BODY = """
     local hash = key1 .. member
     local job = pcall('HMGET', hash, unpack(FIELDS))
-    if job.err then
+    if job.err and find(job.err, 'WRONGTYPE', 1, true) then
       dead = 'no job of RQ: ' .. job.err
+    elseif job.err then
+      added = job
     elseif not job[1] then
       gone = true -- it has expired, or was deleted
     else
@@ -77,7 +79,7 @@ BODY = """
 # Workers leave the version that they run.
 SEEN = """
 local found = {}
-for _, worker in ipairs(call('SMEMBERS', 'PREFIX:workers')) do
+for _, worker in ipairs(call('SMEMBERS', WORKERS)) do
   local version = call('HGET', worker, 'version')
   if type(version) == 'string' then found[#found + 1] = version end
 end
@@ -108,7 +110,7 @@ def rq(prefix: str = "rq", early: str = "false") -> in_place.InPlace:
             in_place.Writes(key=f"{before}:rl:*", commands=("hset", "zadd", "zcard", "zpopmin")),
             in_place.Writes(key=f"{before}:rl-keys", commands=("sadd",)),
         ),
-        seen=SEEN.replace("PREFIX", before),
+        seen=SEEN.replace("WORKERS", options.lua(f"{before}:workers")),
         tested=("rq 3.0",),
         versions=("3.0", "3.1"),
         alike="*:scheduled:*",

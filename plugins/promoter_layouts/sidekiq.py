@@ -60,8 +60,10 @@ BODY = """
         local payload
         if job.enqueued_at == nil then
           payload = sub(member, 1, -2) .. ',' .. stamp .. '}'
-        else
+        elseif type(job.enqueued_at) == 'number' or job.enqueued_at == cjson.null then
           payload = with_stamp(member, stamp)
+        else
+          payload = member
         end
         if not known[queue] then
           added = pcall('SADD', key1, queue)
@@ -69,7 +71,7 @@ BODY = """
         end
         if known[queue] then
           added = pcall('LPUSH', list, payload)
-          lengths[queue] = added
+          if type(added) == 'number' then lengths[queue] = added end
         end
       end
     end
@@ -84,9 +86,9 @@ end)()"""
 # Since Sidekiq 7 each process says its version.
 SEEN = """
 local found = {}
-local processes = call('SMEMBERS', '<prefix>processes')
+local processes = call('SMEMBERS', PREFIX .. 'processes')
 for _, process in ipairs(processes) do
-  local info = call('HGET', '<prefix>' .. process, 'info')
+  local info = call('HGET', PREFIX .. process, 'info')
   local ok, about = try(cjson.decode, type(info) == 'string' and info or '')
   if ok and type(about) == 'table' and about.version then found[#found + 1] = about.version end
 end
@@ -111,6 +113,6 @@ def sidekiq(prefix: str = "") -> in_place.InPlace:
         ),
         tested=("sidekiq 6.4",),
         versions=("6", "9"),
-        seen=SEEN.replace("<prefix>", before),
+        seen=f"local PREFIX = {options.lua(before)}\n{SEEN}",
         alike="*schedule",
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from math import isfinite
 
 from promoter_core.spi.errors import ConfigError, PermanentError
 from promoter_core.spi.layouts import (
@@ -102,7 +103,8 @@ class Lua:
     `hold`, `cap`, `time` (the reply of TIME), `now` (ms), `now_text`, and `key1`, `key2`, … for `keys`. The body sees
     `member` and, with `scores`, the text `score`. It sets one of
 
-    - `added`: the reply of its first write, made by `pcall`. An error ends the batch, and the member stays.
+    - `added`: the reply of its first write, made by `pcall`. After an error the member stays, and the batch ends;
+      without a `target` it goes on, for other members may go elsewhere.
     - `dead`: why the member is no job. It goes to our dead letters, byte for byte, and the batch goes on.
     - `skip = true`: the member stays for now. It counts as held back.
     - `gone = true`: the job is no more, as its framework has it. The member leaves the set, and counts as nothing.
@@ -122,7 +124,7 @@ class Lua:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writes:
-    """The commands that a move needs on a key, or on a glob of the server's for keys."""
+    """The commands that a move needs on a key, or on all keys of a pattern, in which `*` stands for any text."""
 
     key: str
     commands: tuple[str, ...]
@@ -138,7 +140,7 @@ class InPlace(Layout):
     source: str  # the key of the sorted set, with QUEUE
     moves: Pushes | Entry | Lua
     writes: tuple[Writes, ...] = ()  # of Lua; pushes and entries say it themselves
-    publishes: tuple[str, ...] = ()  # the channels of Lua, or globs of them
+    publishes: tuple[str, ...] = ()  # the channels of Lua, or patterns of them
     framework: str = ""  # as its users write it: "Sidekiq"; "" is the name
     score: Score = Score.MS
     whole: bool = False  # scores are cut to whole units: a member is due one unit later, so that it is never early
@@ -174,7 +176,9 @@ class InPlace(Layout):
             raise ConfigError(f"{what}: a field of the entry must hold the member")
         if isinstance(self.moves, Lua) and not self.writes:
             raise ConfigError(f"{what}: writes must name the keys and the commands of the move")
-        if self.take is Take.RESCORE and not self.floor:
+        if self.floor and not _is_score(self.floor):
+            raise ConfigError(f"{what}: floor must be a score, such as 1, not {self.floor!r}")
+        if self.take is Take.RESCORE and not (self.floor and float(self.floor) > 0):
             raise ConfigError(f"{what}: members that stay with the score 0 need a floor above it")
         if bool(self.their_lock) is not (self.beside is Beside.SHARED_LOCK):
             raise ConfigError(f"{what}: their_lock and beside=Beside.SHARED_LOCK belong together")
@@ -224,14 +228,16 @@ class InPlace(Layout):
         names = [glob(queue)] if queue != "*" else self.queues or [queue]
         templates = [template for template in (self.source, self.their_lock, *self._keys_of_move()) if template]
         keys = [f"~{_pattern(template, name)}" for template in templates for name in names]
-        keys += [f"~{w.key.replace(QUEUE, name)}" for w in self.writes if w.key not in templates for name in names]
+        keys += [
+            f"~{_pattern(w.key, name, stars=True)}" for w in self.writes if w.key not in templates for name in names
+        ]
         own = [f"~{self.start.decode()}*"]
         if queue != "*":
             p, doctor = self.keys_of(queue).prefix.decode(), f"{self.start.decode()}{{{REHEARSAL}"
             own = [f"~{glob(p)}*", f"~{doctor}*"]
         commands = dict.fromkeys((*COMMANDS, "xlen", "llen", *(c for w in self.all_writes for c in w.commands)))
         channels = [f"&{self.channels}", "&__redis__:invalidate"]
-        channels += [f"&{c.replace(QUEUE, name)}" for c in self.publishes for name in names]
+        channels += [f"&{_pattern(c, name, stars=True)}" for c in self.publishes for name in names]
         return (
             *own,
             *dict.fromkeys(keys),
@@ -309,9 +315,17 @@ def _filled(template: str, queue: str) -> bytes:
     return template.replace(QUEUE, queue).encode()
 
 
-def _pattern(template: str, name: str) -> str:
-    """A glob of the server's for a template; `name` is one already."""
-    return name.join(glob(part) for part in template.split(QUEUE))
+def _is_score(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _pattern(template: str, name: str, *, stars: bool = False) -> str:
+    """A glob of the server's for a template, in which `stars` stay; `name` is one already."""
+    parts = (part.split("*") if stars else [part] for part in template.split(QUEUE))
+    return name.join("*".join(glob(text) for text in part) for part in parts)
 
 
 @lru_cache(maxsize=16_384)

@@ -3,6 +3,7 @@
 -- KEYS: lock, the set, target, events, dlq, then the layout's own
 -- ARGV and reply: as promote.lua's; there is no cancel index, no marker and no trace context, and nothing is trimmed.
 -- Writes come first and the read of the set's head last, so that client tracking remembers that read.
+-- No error may come behind the first job that was added, for it would move again: the removal is tried before.
 local call, pcall, try = redis.call, redis.pcall, pcall
 local type, tonumber, sub, find, format, floor, min = type, tonumber, string.sub, string.find, string.format, math.floor, math.min
 local lock, source, target, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -10,7 +11,7 @@ local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local want_ids = write_events or want_jobs
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- members and bytes
-local MOST_KEPT = 1000 -- that stay, looked at in a tick
+local MOST_KEPT = 1000 -- members that stay, looked at in a tick
 
 if call('GET', lock) ~= ARGV[1] then
   return {-1}
@@ -18,6 +19,8 @@ end
 if lease > 0 then
   call('PEXPIRE', lock, lease)
 end
+
+-- layout try
 
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
@@ -30,20 +33,24 @@ local room = limit
 local full = room < limit
 
 -- `base` is the rank of the first member that is looked at. What was added leaves the set at once, by rank: a run of
--- members from there on. One that is to stay moves `base` on.
+-- members from there on. One that is to stay moves `base` on, and `offset`, the number of due members before it.
 -- layout base
-local promoted, malformed, left, kept, told, failure = 0, 0, 0, 0, 0, nil
+local offset, most_bytes = 0, BATCH_BYTES
+-- layout start
+local promoted, malformed, left, kept, told = 0, 0, 0, 0, 0
+local failure, stop = nil, false -- what the server said, and whether that ends the batch
 local jobs, late = {}, nil
 -- layout rescored
 -- layout setup
 local chunk, bytes, largest = 4, 0, 1
-while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
-  local wanted = min(room, chunk, floor((BATCH_BYTES - bytes) / largest) + 1)
+while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not stop do
+-- layout jump
+  local wanted = min(offset > 0 and chunk or min(room, chunk), floor((most_bytes - bytes) / largest) + 1)
   local batch, step
   if WITH_SCORES or want_jobs or not late then
-    batch, step = call('ZRANGEBYSCORE', source, LOW, due, 'WITHSCORES', 'LIMIT', kept, wanted), 2
+    batch, step = call('ZRANGEBYSCORE', source, LOW, due, 'WITHSCORES', 'LIMIT', offset, wanted), 2
   else
-    batch, step = call('ZRANGEBYSCORE', source, LOW, due, 'LIMIT', kept, wanted), 1
+    batch, step = call('ZRANGEBYSCORE', source, LOW, due, 'LIMIT', offset, wanted), 1
   end
   if not late then -- as in promote.lua, in the unit of the scores
     local bounds = {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
@@ -70,17 +77,18 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
     if dead then
       added = pcall('XADD', dlq, '*', 'source_id', source, 'reason', 'malformed', 'detail', dead, 'd', member)
     end
+-- layout failed
+    if size > largest then largest = size end
     if skip then
       if run > 0 then
 -- layout take
         run = 0
       end
-      base, kept = base + 1, kept + 1
+      base, offset, kept, bytes = base + 1, offset + 1, kept + 1, bytes + size
     else
-      if type(added) == 'table' and added.err then failure = added break end
+      if type(added) == 'table' and added.err then failure, stop = added, true break end
       run, moved, bytes = run + 1, moved + 1, bytes + size
 -- layout taken
-      if size > largest then largest = size end
       if dead then
         malformed = malformed + 1
       elseif gone then
@@ -98,8 +106,8 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
           told = told + 4
         end
       end
-      if bytes >= BATCH_BYTES then break end
     end
+    if bytes >= most_bytes or moved >= room then break end
   end
   if run > 0 then
 -- layout take
@@ -108,6 +116,7 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not failure do
   if #batch < wanted * step then break end
   chunk = min(chunk * 8, CHUNK)
 end
+-- layout stopped
 if failure and promoted == 0 then
   return failure
 end
@@ -116,7 +125,7 @@ if write_events and promoted > 0 then
   pcall('XTRIM', events, 'MAXLEN', '~', ARGV[7])
 end
 
-local held_back = kept
+local held_back = offset
 if full then
   held_back = call('ZCOUNT', source, LOW, due)
 end
