@@ -9,6 +9,7 @@ three times as long. The parts are
     target        how the target's length is asked for
     scores        the head of the set, a score's due time, and the bound of what is due
     length        in stats.lua, asks for the target's length
+    permission    in lock.lua, refuses to lead without the permission to remove jobs
     deliver       in change.lua, functions that add one job
 
 Those of a layout in place are in `in_place_rendering.py`.
@@ -53,6 +54,8 @@ def _file(name: str) -> str:
 
 
 def _part(part: str, move: Form) -> str:
+    if part == "permission":  # in place, a promotion asks for itself
+        return "" if isinstance(move, in_place.InPlace) else _file("may_remove")
     if isinstance(move, in_place.InPlace):
         return in_place_rendering.part(part, move, _file, _quoted)
     if part == "scores":

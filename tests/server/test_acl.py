@@ -106,6 +106,23 @@ async def test_a_missing_permission_is_a_permanent_error_that_names_the_command(
     await admin.execute_command("ACL", "LOG", "RESET")
 
 
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
+async def test_nobody_leads_who_may_add_jobs_and_not_remove_them(any_server, admin, scheme):
+    more = ["+info", "+psubscribe", "-zremrangebyrank"]
+    await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), *more)
+    queue = f"q-{ULID()}"
+    async with connect(f"{scheme}://promoter:password@{any_server.address}/0") as backend:
+        await DelayedQueue(backend, queue).schedule(1, delay=0)
+        for _ in range(2):
+            with pytest.raises(PermanentError, match="zremrangebyrank") as raised:
+                await Promoter(backend, queue).run(until_idle=True)
+            assert raised.value.code == "NOPERM"
+        stats = await backend.stats(queue)
+        assert (stats.depth, stats.stream_len, stats.holder) == (1, 0, None)
+    await admin.execute_command("ACL", "DELUSER", "promoter")
+    await admin.execute_command("ACL", "LOG", "RESET")
+
+
 async def test_glide_tells_what_it_may_not_do_when_it_connects(any_server, admin):
     await admin.execute_command("ACL", "SETUSER", *documented(any_server.name), "-info")
     with pytest.raises(PermanentError, match="info") as raised:

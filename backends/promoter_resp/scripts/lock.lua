@@ -6,6 +6,7 @@
 -- layout scores
 local holder = redis.call('GET', KEYS[1])
 if not holder then
+-- layout permission
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return {1}
 end
