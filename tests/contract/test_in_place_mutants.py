@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -29,9 +30,9 @@ def verdicts(tmp_path_factory):
         text=True,
     )
     assert report.exists(), run.stdout[-2000:] + run.stderr[-2000:]
-    found = {"Honest": {}, "passed": 0, "skipped": 0}
+    found: dict[str, Any] = {"Honest": {}, "passed": 0, "skipped": 0}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        name = case.get("classname").rpartition(".")[2].removeprefix("Test")
+        name = case.get("classname", "").rpartition(".")[2].removeprefix("Test")
         problem = next((p for p in (case.find("failure"), case.find("error")) if p is not None), None)
         if problem is not None:
             found.setdefault(name, {})[case.get("name")] = problem.get("message")
@@ -40,14 +41,14 @@ def verdicts(tmp_path_factory):
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_an_honest_layout_passes_every_test(verdicts):
     assert verdicts["Honest"] == {}
     assert "HonestAtTheSecond" not in verdicts, "it is not that which kills a mutant beside their scheduler"
     assert (verdicts["passed"] >= 13, verdicts["skipped"]) == (True, 0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_killed_by_the_test_that_is_meant_to(name, verdicts):
     test = MUTANTS[name][1]
