@@ -4,8 +4,9 @@
 because typer takes long to import. `completion.py` answers bash. They share `options.py`, `times.py` and `data.py`
 (options, and how values are read), `jobs.py` (waiting jobs: which are meant, and their looks), `near.py` (queues by
 pattern, and the one that was meant), `job_files.py`, `progress.py`, `output.py` (text for a terminal), `session.py`
-(the registry, and an open backend), `logs.py` with `json_logs.py`, and `signals.py`. `config_file.py` reads the file of
-`promoter run --config`. `live/` is what `watch` shows.
+(the registry, and an open backend), `logs.py` with `json_logs.py`, `signals.py`, and `lasting.py` (the start and the
+end of commands that run until a signal). `config_file.py` reads the file of `promoter run --config`. `live/` is what
+`watch` shows.
 """
 
 from __future__ import annotations

@@ -6,33 +6,20 @@ import asyncio
 import logging
 from typing import Annotated
 
-from promoter_core import Backend, ConfigError, TransientError
+from promoter_core import Backend, ConfigError
 from promoter_core.cli import logs, options, session
 from promoter_core.cli.arguments import Option
+from promoter_core.cli.lasting import until_stopped
 from promoter_core.cli.run import LogFormat
-from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
+from promoter_core.cli.signals import stop_on_signals
 from promoter_core.monitor import Sampler
-from promoter_core.spi import cancel_and_wait, run_within
 
 log = logging.getLogger("promoter.monitor")
-
-CLOSE_S = 2.0  # for the backend to close
-THREADS_S = 2.0  # and then for what hangs in threads
-RETRY_S = 1.0  # between tries to reach the store at the start
 
 
 def exporter(
     url: options.Url,
-    queue: Annotated[
-        list[str] | None,
-        Option(
-            "--queue",
-            "-q",
-            envvar="PROMOTER_QUEUE",
-            help="A queue, or a pattern such as 'mail-*'; give it again for more.",
-            show_default="*",
-        ),
-    ] = None,
+    queue: options.AnyQueues = None,
     layout: options.Layout = None,
     listen: Annotated[
         str,
@@ -98,35 +85,6 @@ async def _serve(backend: Backend, sampler: Sampler, listen: str) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with serving(listen, [], sampler=sampler):
-        sampling = asyncio.create_task(_sample(backend, sampler), name="promoter-exporter")
-        stopping = asyncio.create_task(stop.wait())
         log.info("metrics on http://%s/metrics", listen)
-        try:
-            await asyncio.wait((sampling, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if sampling.done():
-                sampling.result()  # raises PermanentError
-        finally:
-            await cancel_and_wait(stopping)
-            await cancel_and_wait(sampling)
-            try:
-                await run_within(backend.close(), CLOSE_S)
-            except TimeoutError:
-                log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)
-            if stop.is_set():
-                leave_what_hangs(THREADS_S, 0)
+        await until_stopped(backend, sampler.run, stop, log)
     log.info("stopped")
-
-
-async def _sample(backend: Backend, sampler: Sampler) -> None:
-    """Sample as soon as the store answers. Raises PermanentError."""
-    complained = False
-    while True:
-        try:
-            await backend.open()
-            break
-        except TransientError as exc:
-            if not complained:
-                log.warning("%s; trying again", exc)
-                complained = True
-            await asyncio.sleep(RETRY_S)
-    await sampler.run()

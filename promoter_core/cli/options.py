@@ -30,6 +30,16 @@ Queues = Annotated[
         "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue, or a pattern such as 'mail-*'.", show_default=False
     ),
 ]
+AnyQueues = Annotated[
+    list[str] | None,
+    Option(
+        "--queue",
+        "-q",
+        envvar="PROMOTER_QUEUE",
+        help="A queue, or a pattern such as 'mail-*'; give it again for more.",
+        show_default="*",
+    ),
+]
 Layout = Annotated[
     str | None,
     Option(

@@ -21,7 +21,7 @@ from promoter_core import (
     Runner,
     TransientError,
 )
-from promoter_core.cli import config_file, logs, options, session
+from promoter_core.cli import config_file, lasting, logs, options, session
 from promoter_core.cli.arguments import ConfigFile, Option, TyperOnly
 from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
 from promoter_core.spi import (
@@ -31,7 +31,6 @@ from promoter_core.spi import (
     check_queue_name,
     in_place,
     is_pattern,
-    run_within,
 )
 
 log = logging.getLogger("promoter")
@@ -278,8 +277,8 @@ async def _run(
     stop, sampler = asyncio.Event(), None
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:
-        stack.callback(lambda: leave_what_hangs(THREADS_S, 0) if stop.is_set() else None)
-        stack.push_async_callback(_close, backend)
+        stack.callback(lambda: leave_what_hangs(lasting.THREADS_S, 0) if stop.is_set() else None)
+        stack.push_async_callback(lasting.close, backend, log)
         if http is not None:
             from promoter_core.monitor import Sampler
             from promoter_core.web import serving
@@ -355,10 +354,3 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
         await asyncio.wait((stopping,), timeout=CONNECT_RETRY_S)
     stopping.cancel()
     return False
-
-
-async def _close(backend: Backend) -> None:
-    try:
-        await run_within(backend.close(), CLOSE_S)
-    except TimeoutError:
-        log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)

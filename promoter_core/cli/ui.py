@@ -6,33 +6,21 @@ import asyncio
 import logging
 from typing import Annotated, Any
 
-from promoter_core import Backend, ConfigError, TransientError
+from promoter_core import Backend, ConfigError
 from promoter_core.cli import logs, options, run_pages, session
 from promoter_core.cli.arguments import Option
+from promoter_core.cli.lasting import until_stopped
 from promoter_core.cli.run import LogFormat
-from promoter_core.cli.signals import leave_what_hangs, stop_on_signals
-from promoter_core.spi import cancel_and_wait, run_within
+from promoter_core.cli.signals import stop_on_signals
 
 log = logging.getLogger("promoter.ui")
 
-CLOSE_S = 2.0  # for the backend to close
-THREADS_S = 2.0  # and then for what hangs in threads
-RETRY_S = 1.0  # between tries to reach the store at the start
 LAST_PORT = 65_535
 
 
 def ui(
     url: options.Url,
-    queue: Annotated[
-        list[str] | None,
-        Option(
-            "--queue",
-            "-q",
-            envvar="PROMOTER_QUEUE",
-            help="A queue, or a pattern such as 'mail-*'; give it again for more.",
-            show_default="*",
-        ),
-    ] = None,
+    queue: options.AnyQueues = None,
     layout: options.Layout = None,
     host: Annotated[str, Option("--host", envvar="PROMOTER_UI_HOST", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option("--port", envvar="PROMOTER_UI_PORT", help="The port to listen on.")] = 8080,
@@ -99,40 +87,14 @@ async def _serve(backend: Backend, app: Any, address: str, *, exposed: bool) -> 
 
     stop = asyncio.Event()
     stop_on_signals(stop)
+
+    async def show() -> None:
+        await run_pages.begin([app])
+        await asyncio.Event().wait()  # the pages are served meanwhile
+
     async with serving(address, [], pages={"ui": app}):
-        opening = asyncio.create_task(_open(backend, app), name="promoter-ui-open")
-        stopping = asyncio.create_task(stop.wait())
         log.info("the page is at http://%s/ui/", address)
         if exposed:
             log.warning("everybody who reaches %s can see all jobs: there is no token", address)
-        try:
-            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                opening.result()  # raises PermanentError
-                await stopping
-        finally:
-            await app.aclose()
-            await cancel_and_wait(stopping)
-            await cancel_and_wait(opening)
-            try:
-                await run_within(backend.close(), CLOSE_S)
-            except TimeoutError:
-                log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)
-            if stop.is_set():
-                leave_what_hangs(THREADS_S, 0)
+        await until_stopped(backend, show, stop, log, first_end=app.aclose)
     log.info("stopped")
-
-
-async def _open(backend: Backend, app: Any) -> None:
-    """Begin as soon as the store answers. Raises PermanentError."""
-    complained = False
-    while True:
-        try:
-            await backend.open()
-            break
-        except TransientError as exc:
-            if not complained:
-                log.warning("%s; trying again", exc)
-                complained = True
-            await asyncio.sleep(RETRY_S)
-    await run_pages.begin([app])

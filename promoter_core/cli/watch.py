@@ -20,16 +20,7 @@ THREADS_S = 2.0  # at the end, for what hangs in threads, such as a look-up of a
 
 def watch(
     url: options.Url,
-    queue: Annotated[
-        list[str] | None,
-        Option(
-            "--queue",
-            "-q",
-            envvar="PROMOTER_QUEUE",
-            help="A queue, or a pattern such as 'mail-*'; give it again for more.",
-            show_default="*",
-        ),
-    ] = None,
+    queue: options.AnyQueues = None,
     layout: options.Layout = None,
     refresh: Annotated[
         float, Option("--refresh", envvar="PROMOTER_REFRESH", help="Seconds from one look at a queue to the next.")

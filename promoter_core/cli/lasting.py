@@ -1,0 +1,68 @@
+"""Commands that run until a signal: open a store that may be away, and end within a bound.
+
+`exporter` and `ui` are run by `until_stopped`; `run`, which has more to end, shares `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from promoter_core import Backend, TransientError
+from promoter_core.cli.signals import leave_what_hangs
+from promoter_core.spi import cancel_and_wait, run_within
+
+RETRY_S = 1.0  # between tries to reach the store at the start
+CLOSE_S = 2.0  # for a backend to close; ours take half of that at most
+THREADS_S = 2.0  # after a signal, for what hangs in threads once everything else has ended
+
+
+async def until_stopped(
+    backend: Backend,
+    work: Callable[[], Awaitable[None]],
+    stop: asyncio.Event,
+    log: logging.Logger,
+    *,
+    first_end: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Do `work`, which goes on until it is cancelled, as soon as the store answers. Raises PermanentError.
+
+    `first_end` is awaited at the end, whether or not the work has begun.
+    """
+    working = asyncio.create_task(_work(backend, work, log), name="promoter-lasting")
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        if first_end is not None:
+            await first_end()
+        await cancel_and_wait(stopping)
+        await cancel_and_wait(working)
+        await close(backend, log)
+        if stop.is_set():
+            leave_what_hangs(THREADS_S, 0)
+
+
+async def close(backend: Backend, log: logging.Logger) -> None:
+    """Close the backend, in a bounded time."""
+    try:
+        await run_within(backend.close(), CLOSE_S)
+    except TimeoutError:
+        log.warning("the backend did not close in %g s; its connections end with the process", CLOSE_S)
+
+
+async def _work(backend: Backend, work: Callable[[], Awaitable[None]], log: logging.Logger) -> None:
+    complained = False
+    while True:
+        try:
+            await backend.open()
+            break
+        except TransientError as exc:
+            if not complained:
+                log.warning("%s; trying again", exc)
+                complained = True
+            await asyncio.sleep(RETRY_S)
+    await work()
