@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Job, Promoter, connect
 from promoter_core.spi import CHASQUIMQ, StreamName
+from tests import processes
 from tests.apps.conftest import APPS
 from tests.server.bench import until
 
@@ -54,7 +54,7 @@ class Consumers:
 
     def start(self):
         with self.log.open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-c", FAST], env=self.environment, stderr=log)
+            process = processes.Popen([sys.executable, "-c", FAST], env=self.environment, stderr=log)
         self.processes.append(process)
         return process
 
@@ -236,7 +236,7 @@ async def test_it_goes_on_after_the_server_lost_its_data_and_was_away(server, or
 
 
 def test_without_a_server_it_ends_with_one_line():
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, APPS / "consumer.py"],
         env=os.environ | {"PROMOTER_URL": "redis://127.0.0.1:1"},
         capture_output=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 import unittest
@@ -15,6 +14,7 @@ import pytest
 from ulid import ULID
 
 from promoter_core.sync import DelayedQueue, connect
+from tests import processes
 from tests.apps.conftest import APPS, environment, load
 from tests.servers import free_port
 
@@ -118,11 +118,9 @@ def test_an_asynchronous_view_gets_an_error_that_names_the_asynchronous_queue(si
 def test_runserver_with_its_reloader_schedules_once_and_connects_at_the_first_call(server, tmp_path):
     env = environment(server.url, DATABASE=str(tmp_path / "mails.sqlite3"))
     app = [sys.executable, str(APPS / "django_app.py")]
-    subprocess.run([*app, "migrate"], env=env, check=True, timeout=60)
+    processes.run([*app, "migrate"], env=env, check=True, timeout=60)
     port = free_port()
-    with subprocess.Popen(
-        [*app, "runserver", str(port)], env=env, start_new_session=True, stderr=-1, stdout=-1
-    ) as site:
+    with processes.Popen([*app, "runserver", str(port)], env=env, start_new_session=True, stderr=-1, stdout=-1) as site:
         try:
             answer = post(f"http://127.0.0.1:{port}/sign-up", b'{"email": "ada@example.com"}', server)
             assert b"welcome-1" in answer

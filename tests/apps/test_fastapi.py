@@ -16,6 +16,7 @@ from promoter_core import PermanentError
 from promoter_core.sync import DelayedQueue, connect
 from promoter_core.testing import FaultyBackend
 from promoter_memory.backend import MemoryBackend
+from tests import processes
 from tests.apps.conftest import APPS, environment, load
 from tests.servers import free_port
 
@@ -173,7 +174,7 @@ def test_under_a_web_server_it_promotes_and_releases_its_lock_at_the_end(server)
         finally:
             connection.close()
 
-    with subprocess.Popen(command, env=environment(server.url), stdout=-1, stderr=subprocess.STDOUT) as site:
+    with processes.Popen(command, env=environment(server.url), stdout=-1, stderr=subprocess.STDOUT) as site:
         try:
             eventually(lambda: ask("GET", "/readyz") == 200)
             assert ask("POST", "/mails", {"to": "ada@example.com", "delay": 0}) == 201

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
 from promoter_core.sync import DelayedQueue, connect
+from tests import processes
 from tests.apps.conftest import APPS, environment, load
 
 
@@ -31,7 +31,7 @@ def test_as_a_process_it_ends_with_a_code_and_one_line(valkey, tmp_path):
 
     def run(url):
         command = [sys.executable, str(APPS / "script.py"), str(people), "2090-05-01T09:00:00+02:00"]
-        return subprocess.run(command, env=environment(url), capture_output=True, text=True, timeout=60)
+        return processes.run(command, env=environment(url), capture_output=True, text=True, timeout=60)
 
     done = run(valkey.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 scheduled, 0 were already\n", "")

@@ -7,13 +7,13 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 
 import pytest
 from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Promoter, connect
+from tests import processes
 from tests.apps.conftest import APPS
 from tests.server.bench import until
 
@@ -48,7 +48,7 @@ class Workers:
     def start(self):
         command = [sys.executable, "-m", "taskiq", "worker", "fast_app:broker", "--workers", "1"]
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
+            process = processes.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         self.processes.append(process)
@@ -89,7 +89,7 @@ async def mails(server):
 
 def schedule(workers, *words):
     command = [sys.executable, APPS / "taskiq_app.py", *words]
-    return subprocess.run(command, env=workers.environment, capture_output=True, text=True, timeout=60)
+    return processes.run(command, env=workers.environment, capture_output=True, text=True, timeout=60)
 
 
 async def test_a_mail_is_sent_when_it_is_due_also_when_the_worker_starts_later(mails, workers):

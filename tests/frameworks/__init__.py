@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from promoter_layouts.demos import programs
+from tests import processes
 
 FOLDER = Path(__file__).parent
 RUN = {"js": "node", "rb": "ruby", "php": "php"}  # interpreters
@@ -60,7 +61,7 @@ class Framework:
             return programs.version(self.name)
         prints = f"process.stdout.write(require('{self.package}/package.json').version)"
         try:
-            done = subprocess.run(["node", "-e", prints], cwd=FOLDER, capture_output=True, text=True, check=False)
+            done = processes.run(["node", "-e", prints], cwd=FOLDER, capture_output=True, text=True, check=False)
         except OSError:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -81,13 +82,13 @@ class Framework:
 
     def start(self, *words: str | Path, quiet: bool = True) -> subprocess.Popen[bytes]:
         out = subprocess.DEVNULL if quiet else None
-        return subprocess.Popen(
+        return processes.Popen(
             self.command(*words), cwd=FOLDER.parents[1], stdout=out, stderr=out, env=os.environ | {"TZ": "UTC"}
         )
 
     def run(self, *words: str | Path) -> str:
         """What it prints. Raises RuntimeError with what it said when it fails."""
-        done = subprocess.run(
+        done = processes.run(
             self.command(*words),
             cwd=FOLDER.parents[1],
             capture_output=True,

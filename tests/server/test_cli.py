@@ -13,6 +13,7 @@ import time
 import pytest
 from ulid import ULID
 
+from tests import processes
 from tests.servers import free_port
 
 pytestmark = pytest.mark.server
@@ -26,13 +27,13 @@ def name():
 def promoter(*arguments, env=None, stdin=None, timeout=30):
     command = [sys.executable, "-m", "promoter_core", *map(str, arguments)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PROMOTER_")} | {"COLUMNS": "200"} | (env or {})
-    return subprocess.run(command, env=clean, input=stdin, capture_output=True, text=True, timeout=timeout)
+    return processes.run(command, env=clean, input=stdin, capture_output=True, text=True, timeout=timeout)
 
 
 @contextlib.contextmanager
 def running(*arguments):
     command = [sys.executable, "-m", "promoter_core", "run", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = processes.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield process
     finally:

@@ -16,6 +16,7 @@ from ulid import ULID
 
 from promoter_core import DelayedQueue, Job, connect
 from promoter_core.spi import CHASQUIMQ, JobQuery
+from tests import processes
 from tests.server.test_cli import promoter
 
 pytestmark = pytest.mark.server
@@ -59,7 +60,7 @@ def waiting(url, name):
 
 def started(*words):
     command = [sys.executable, "-m", "promoter_core", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def until(condition, timeout_s=20):
@@ -125,7 +126,7 @@ def test_a_pipe_that_is_closed_ends_a_command_without_a_word(valkey, name):
     fill(valkey.url, name)
     for words in (["list", "--all"], ["list", "--all", "--json"], ["export"]):
         command = [sys.executable, "-m", "promoter_core", *words, "--url", valkey.url, "-q", name]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()

@@ -15,6 +15,7 @@ import pytest
 from promoter_core import ConfigError, PluginError
 from promoter_demo import side_by_side
 from promoter_layouts.demos import programs
+from tests import processes
 from tests.server.test_cli import promoter
 
 pytestmark = pytest.mark.server
@@ -74,7 +75,7 @@ def test_ctrl_c_ends_every_process():
     pytest.importorskip("saq")
     command = [sys.executable, "-m", "promoter_core", "demo", "--layout", "saq"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as demo:
+    with processes.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as demo:
         assert "60 jobs" in demo.stdout.readline()
         time.sleep(0.3)  # while it schedules
         os.killpg(demo.pid, signal.SIGINT)

@@ -16,6 +16,7 @@ import pytest
 from promoter_core.monitor import QueueSnapshot, Sampler, snapshot
 from promoter_core.monitor.reading import read_queue
 from promoter_core.spi import CHASQUIMQ, SystemClock
+from tests import processes
 from tests.server.test_cli import promoter, running, until
 from tests.server.test_http import get
 from tests.servers import Server, free_port
@@ -28,7 +29,7 @@ def exporting(*arguments):
     """A running `promoter exporter`, and its port."""
     port = free_port()
     command = [sys.executable, "-m", "promoter_core", "exporter", *arguments, "--listen", str(port), "--refresh", "0.2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
+    process = processes.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
     try:
         until(lambda: get(port, "/livez")[0] == 200)
         yield process, port

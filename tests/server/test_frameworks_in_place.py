@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from promoter_core import PermanentError, Promoter, connect
+from tests import processes
 from tests.frameworks import IN_PLACE, started
 from tests.frameworks.checks import QUEUE, jobs, produced, published, running, snapshot, url_of
 from tests.server.bench import promote, until
@@ -265,7 +266,7 @@ async def test_a_promoter_that_is_killed_loses_and_doubles_nothing(framework, se
     command += ["--queue", QUEUE, "--lock-ttl-ms", "1000"]
 
     def promoter():
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return processes.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     pair = [promoter(), promoter()]
     with running(*pair, framework.start("work", url_of(server), QUEUE, out)):

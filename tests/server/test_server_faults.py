@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
 from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
+from tests import processes
 from tests.proxy import proxy
 from tests.server.bench import TICKS, member, the_one, until
 from tests.servers import Server, find
@@ -222,7 +223,7 @@ async def test_a_server_killed_and_restarted_ten_times_under_load_loses_nothing(
 
 def run_promoter(server, holder, ttl_ms):
     command = [sys.executable, "-m", "promoter_core", "run", "--url", server.url, "--queue", "q", "--holder-id", holder]
-    return subprocess.Popen([*command, "--lock-ttl-ms", str(ttl_ms)], stderr=subprocess.PIPE, text=True)
+    return processes.Popen([*command, "--lock-ttl-ms", str(ttl_ms)], stderr=subprocess.PIPE, text=True)
 
 
 async def leads(admin, holder):

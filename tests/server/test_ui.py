@@ -20,6 +20,7 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("httpx2")
 
 from promoter_core import Job, Promoter
+from tests import processes
 from tests.plugins.ui_pages import TOKEN, visit
 from tests.server.test_cli import inspect, promoter, running, until
 from tests.server.test_http import get
@@ -36,7 +37,7 @@ def serving(*arguments, env=None):
     port = free_port()
     command = [sys.executable, "-m", "promoter_core", "ui", *arguments, "--port", str(port)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PROMOTER_")} | (env or {})
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
+    process = processes.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
     try:
         until(lambda: get(port, "/livez")[0] == 200)
         yield process, port

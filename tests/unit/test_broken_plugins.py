@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import types
 
@@ -13,6 +12,7 @@ import pytest
 from promoter_core import ConfigError, PluginError, Registered, Registry
 from promoter_core.spi import BackendSpec, SinkSpec
 from promoter_memory.backend import MemoryBackend
+from tests import processes
 from tests.unit.distributions import GOOD, Plugin, install
 
 HEAD = "from promoter_core.spi import BackendSpec, CommandSpec, SinkSpec, hookimpl\n@hookimpl\n"
@@ -197,7 +197,7 @@ def test_a_required_module_that_cannot_be_found_is_missing(site, module):
 def promoter(site, *arguments):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *sys.path]), "COLUMNS": "200"}
     command = [sys.executable, "-m", "promoter_core", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    return processes.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 COMMAND = (

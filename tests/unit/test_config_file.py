@@ -22,6 +22,7 @@ from promoter_core.cli.arguments import for_typer, options_of, parse_plain
 from promoter_core.cli.config_file import NOT_IN_A_FILE, read
 from promoter_core.cli.run import LogFormat, run
 from promoter_core.spi import sink_options
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 KNOWN = options_of(run)
@@ -51,7 +52,7 @@ def file(tmp_path):
 def promoter(*words, **environ):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PROMOTER_")} | environ
     command = [sys.executable, "-m", "promoter_core", *words]
-    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60)
+    return processes.run(command, env=clean, capture_output=True, text=True, timeout=60)
 
 
 def test_every_option_has_a_variable_of_its_name():
@@ -255,7 +256,7 @@ def test_a_file_that_is_read_without_typer_is_read_as_typer_does(path, lines, wo
 
 
 def test_the_page_of_the_configuration_is_what_the_options_say():
-    run = subprocess.run([sys.executable, ROOT / "docs/reference/render_configuration.py", "--check"], check=False)
+    run = processes.run([sys.executable, ROOT / "docs/reference/render_configuration.py", "--check"], check=False)
     assert run.returncode == 0
 
 

@@ -9,7 +9,6 @@ import itertools
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 import typing
@@ -29,6 +28,7 @@ from promoter_core.registry import KINDS
 from promoter_core.spi import hooks
 from promoter_core.testing.conformance import ContractBase
 from promoter_core.testing.forward import OPTIONAL
+from tests import processes
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -345,7 +345,7 @@ def execute(code, **options):
     path = [*map(str, (ROOT / "docs/examples").glob("*/")), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, **options)
+    return processes.run(command, capture_output=True, text=True, timeout=60, env=env, **options)
 
 
 @pytest.mark.server

@@ -2,11 +2,12 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 pytest.importorskip("typer")
 
@@ -20,7 +21,7 @@ ALERTS = set(re.findall(r"`(Promoter[A-Z][A-Za-z]+)`", PAGE))
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_there_with_its_options(command):
     words = [sys.executable, "-m", "promoter_core", *command.split(), "--help"]
-    shown = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+    shown = processes.run(words, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert shown.returncode == 0, shown.stdout + shown.stderr
     for text in re.findall(rf"`promoter {command}([^`]*)`", PAGE):
         for option in re.findall(r"--[a-z-]+", text):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.servers import required
 
 HERE = Path(__file__).parent
@@ -38,14 +39,14 @@ class App:
     def lines(self, *arguments, lines=()):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         command = [*self.command, *arguments]
-        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, timeout=60)
+        done = processes.run(command, env=self.environment, input=text, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
     @contextlib.contextmanager
     def running(self, *command):
         command = command or [*self.command, "work"]
-        process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = processes.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process
         finally:
@@ -58,7 +59,7 @@ def promoting(url, layout, *queues):
     """`promoter run` in another process, to be killed."""
     where = [part for queue in queues for part in ("--queue", queue)]
     command = [sys.executable, "-m", "promoter_core", "run", "--url", url, "--layout", layout, *where]
-    process = subprocess.Popen([*command, "--lock-ttl-ms", "2000"], stderr=subprocess.PIPE)
+    process = processes.Popen([*command, "--lock-ttl-ms", "2000"], stderr=subprocess.PIPE)
     try:
         yield process
     finally:

@@ -1,0 +1,74 @@
+"""A process that begins as a fork is as one that begins alone: for its parent, and for itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests import processes
+
+SEES = """
+import json, os, sys
+print(json.dumps([sys.argv, sys.stdin.read(), os.getcwd(), os.environ.get("X"), __name__, os.getsid(0) == os.getpid()]))
+print("no output", file=sys.stderr)
+"""
+SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
+
+
+def both(*words, **options):
+    """What subprocess and `processes` say of one command."""
+    command = [sys.executable, *words]
+    runs = [way(command, capture_output=True, text=True, **options) for way in (subprocess.run, processes.run)]
+    return [(run.returncode, run.stdout, run.stderr.splitlines()[-1:]) for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("-c", SEES, "a b", "é"), {"input": "text"}),
+        (("-c", SEES), {"input": "", "env": os.environ | {"X": "1"}, "cwd": "/", "start_new_session": True}),
+        (("-c", "raise ValueError(3)"), {}),
+        (("-c", "import sys; sys.exit('a reason')"), {}),
+        (("-c", "import sys; sys.exit(300)"), {}),
+        (("-c", "import os; os.kill(os.getpid(), 9)"), {}),
+        (("-c", "import atexit; atexit.register(print, 'bye')"), {}),
+        (("-c", "import threading, time; threading.Timer(0.1, print, ['late']).start()"), {}),
+        (("-W", "error", "-c", "import warnings; warnings.warn('no')"), {}),
+        (("-m", "promoter_core", "--version"), {}),
+        (("-m", "promoter_core", "inspect", "--url", "memory://", "--queue", "a{b}"), {}),
+    ],
+)
+def test_it_is_and_returns_the_same(words, options):
+    alone, forked = both(*words, **options)
+    assert forked == alone
+
+
+def started(**options):
+    process = processes.Popen([sys.executable, "-c", SLEEPS], stdout=-1, stderr=-1, text=True, **options)
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_receives_signals(sign):
+    with started() as process:
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)
+        os.kill(process.pid, sign)
+        assert process.wait(20) == -sign
+        assert process.poll() == -sign
+
+
+def test_what_is_not_the_same_in_a_fork_begins_alone():
+    command = [sys.executable, "-c", "import sys; print('redis.asyncio' in sys.modules)"]
+    linux = sys.platform == "linux"
+    assert processes.run(command, capture_output=True, text=True).stdout == f"{linux}\n"
+    environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
+    assert processes.run(command, env=environment, capture_output=True, text=True).stdout == "False\n"
+    assert not processes.forkable([sys.executable, "-m", "pytest"], {}, os.environ)
+    assert not processes.forkable(["redis-server"], {}, os.environ)
