@@ -12,7 +12,7 @@ import pytest
 
 from promoter_core.spi import JobChange, JobOutcome, Remove, Replace, Reschedule, RunNow
 from promoter_core.testing.conformance.base import ContractBase
-from promoter_core.testing.conformance.cancellation import HALF, SETTLE_MS, Cuts
+from promoter_core.testing.conformance.cancellation import HALF, Cuts, settle
 from promoter_core.testing.conformance.harness import job
 from promoter_core.testing.conformance.interleaving import STEPS, cancellations, failures, meet
 from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFixtures, TwoManaged, payload_of
@@ -266,7 +266,7 @@ class RacesContract(ManagedFixtures, ContractBase):
             k = managed.other()
             await k.schedule("a", due_ms=FAR_MS, unique=True, payload=b"old", keep_id_ms=86_400_000)
             more = await cut(k.change(CHANGES[name]("a")))
-            await k.sleep_ms(SETTLE_MS)
+            await settle(k)
             state = await _state(k)
             seen: dict[str, Any] = {"change": name, "waiting_and_stream": state, "cut": n}
             obliges("Backend", HALF, state in ((old, ()), done), **seen)
@@ -287,7 +287,7 @@ class RacesContract(ManagedFixtures, ContractBase):
             k = managed.other()
             request = job("a", payload=b"new", due_ms=FAR_MS, unique=True)
             more = await cut(k.change(Replace(request=request)))
-            await k.sleep_ms(SETTLE_MS)
+            await settle(k)
             depth, _ = await k.left()
             (repeat,) = await k.schedule("a", unique=True, payload=b"new", due_ms=FAR_MS)
             outcomes = list(await k.cancel("a", "a"))
@@ -308,7 +308,7 @@ class RacesContract(ManagedFixtures, ContractBase):
                 *(Reschedule(job=id, due_ms=FAR_MS + 1) for id in ids[4:]),
             ]
             more = await cut(k.change(*changes))
-            await k.sleep_ms(SETTLE_MS)
+            await settle(k)
             outcomes = await k.change(*changes)
             right = [{PROMOTED, ALREADY}] * 2 + [{REMOVED, NOT_FOUND}] * 2 + [{MOVED}] * 2
             arrived, listed = await k.arrived(), await k.walk()
