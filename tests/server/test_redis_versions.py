@@ -13,21 +13,33 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv" / "redis-py"
 VERSIONS = sorted(p.name for p in FOLDER.iterdir()) if FOLDER.is_dir() else []
 
-WHOLE = ("behaviours", "running", "connections", "lost_connections", "moved", "security", "sentinel")
+# Files under tests/, and which of their tests: each part is one run of pytest, beside the others.
+PARTS = {
+    "kit": (["contract/test_redis.py"], "RedisPy and valkey-9.1"),
+    "faults": (
+        ["server/test_lost_connections.py", "server/test_cluster_faults.py"],
+        "not cluster or (whole_cluster and not glide)",
+    ),
+    "behaviours": (
+        [
+            f"server/test_{name}.py"
+            for name in ("behaviours", "running", "connections", "moved", "security", "sentinel")
+        ],
+        "",
+    ),
+}
 
 pytestmark = pytest.mark.server
 
 
 @pytest.mark.skipif(not VERSIONS, reason="no other versions of redis-py in .venv/redis-py")
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.timeout(590)
-def test_the_kit_and_the_behaviours_hold_on_redis_py(version):
-    files = (*(f"server/test_{name}.py" for name in WHOLE), "server/test_cluster_faults.py", "contract/test_redis.py")
-    here = [str(ROOT / "tests" / f) for f in files]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *here]
-    command += ["--dist", "loadscope"]  # they wait more than they work
-    chosen = (*(f"test_{name}" for name in WHOLE), "(whole_cluster and not glide)", "(RedisPy and valkey-9.1)")
-    command += ["-k", " or ".join(chosen)]
+def test_the_kit_and_the_behaviours_hold_on_redis_py(part, version):
+    files, chosen = PARTS[part]
+    here = [str(ROOT / "tests" / file) for file in files]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *here, "-k", chosen]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"PROMOTER_SERVERS": "valkey-9.1"}
     path = (FOLDER / version, ROOT, ROOT / "backends", ROOT / "plugins")  # of this tree, whichever is installed
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path))}
