@@ -19,7 +19,7 @@ app.conf.update(
 )
 
 
-@app.task(name="note")
+@app.task(name="note", shared=False)
 def note(*args, **kwargs):
     with Redis.from_url(URL) as client:
         client.rpush("noted", repr((args, kwargs)))

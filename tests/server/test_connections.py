@@ -28,7 +28,7 @@ async def most_connections(server, ended):
 async def test_three_thousand_jobs_scheduled_at_once_share_a_few_connections(server):
     ended = asyncio.Event()
     looking = asyncio.create_task(most_connections(server, ended))
-    async with connect(f"{server.url}?command_timeout_ms=2000") as backend, Redis(port=server.port) as client:
+    async with connect(f"{server.url}?command_timeout_ms=30000") as backend, Redis(port=server.port) as client:
         queue = DelayedQueue(backend, "q")
         await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(3_000)))
         assert await client.zcard(CHASQUIMQ.keys_of("q").delayed) == 3_000

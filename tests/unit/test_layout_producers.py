@@ -21,9 +21,9 @@ def app():
     app = celery.Celery("layouts", broker="redis://localhost:1/0")
     routes = {"mail.*": {"queue": "mail"}, "urgent": {"priority": 7}}
     app.conf.update(task_ignore_result=True, task_send_sent_event=True, task_routes=routes)
-    app.task(name="add")(add)
-    app.task(name="urgent")(nothing)
-    app.task(name="mail.send")(nothing)
+    app.task(name="add", shared=False)(add)
+    app.task(name="urgent", shared=False)(nothing)
+    app.task(name="mail.send", shared=False)(nothing)
     yield app
     app.close()
 
@@ -139,7 +139,7 @@ def test_groups_and_chords_are_refused_before_anything_is_sent(app):
 def test_an_eager_task_is_refused_and_does_not_run(app):
     ran = []
 
-    @app.task(name="note")
+    @app.task(name="note", shared=False)
     def note():
         ran.append(1)
 
