@@ -227,7 +227,7 @@ class Registry:
             raise PluginError(f"plugin {name!r} of {broken.source} is broken: {broken.why}") from broken.error
         choices = sorted(n for k, n in taken if k == kind)
         near = nearest(name, choices)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = f"; did you mean {near!r}?" if near else "."
         left_out = ", ".join(sorted({b.name for b in self._broken}))
         raise ConfigError(
             f"unknown {kind} {name!r}{hint} Choices: {', '.join(choices) or 'none are installed'}"

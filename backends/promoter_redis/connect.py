@@ -17,6 +17,7 @@ from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import Options, read_options
 
 PEM = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
+BY_TLS = " (by TLS)"  # a port that does not speak it does not answer
 
 
 def open_redis(url: BackendUrl) -> RespBackend:
@@ -39,7 +40,8 @@ def open_redis(url: BackendUrl) -> RespBackend:
     host, port = url.one_host().addresses(6379)[0]
     kwargs |= {"host": host, "port": port, "db": url.database(), "socket_keepalive": True}
     pool = make_pool(SSLConnection if options.tls else Connection, timeout_s, **kwargs)
-    return _backend(RedisDriver(pool, where=f"{host}:{port}", timeout_s=timeout_s, layout=layout), options, url)
+    where = f"{host}:{port}{BY_TLS if options.tls else ''}"
+    return _backend(RedisDriver(pool, where=where, timeout_s=timeout_s, layout=layout), options, url)
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
@@ -89,7 +91,8 @@ def open_cluster(url: BackendUrl) -> RespBackend:
 
     def make_node(host: str, port: int) -> RedisDriver:
         pool = make_pool(connection_class, timeout_s, host=host, port=port, socket_keepalive=True, **kwargs)
-        return RedisDriver(pool, where=_shown(host, port), timeout_s=timeout_s, layout=layout)
+        where = _shown(host, port) + (BY_TLS if options.tls else "")
+        return RedisDriver(pool, where=where, timeout_s=timeout_s, layout=layout)
 
     where = ",".join(_shown(host, port) for host, port in seeds)
     return _backend(ClusterDriver(seeds, make_node, where=where), options, url)

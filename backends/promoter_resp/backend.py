@@ -56,6 +56,7 @@ from promoter_resp.schedule_calls import schedule_chunks
 from promoter_resp.targets import Targets
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
+from promoter_resp.wrong_types import name_key
 
 UNLOCK, SCHEDULE, REQUEUE = Script("unlock"), Script("schedule"), Script("requeue")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
@@ -215,9 +216,14 @@ class RespBackend:
     async def stats(self, queue: str) -> QueueStats:
         self._life.check()
         k = self._keys(queue)
-        (reply,) = await self._driver.run_scripts(
-            [Call(self._stats, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())]
-        )
+        try:
+            (reply,) = await self._driver.run_scripts(
+                [Call(self._stats, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())]
+            )
+        except PermanentError as exc:
+            target = "stream" if self.layout.to_stream else "list"
+            types = {k.delayed: "zset", k.stream: target, k.events: "stream", k.dlq: "stream", k.lock: "string"}
+            raise await name_key(exc, self._driver, types) from exc
         return replies.stats_reply(reply)
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:

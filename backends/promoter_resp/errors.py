@@ -72,7 +72,7 @@ HINTS = {
     "NOAUTH": "the server wants a password: give it in the URL, as scheme://:password@host",
     "WRONGPASS": "the user or password of the URL is wrong",
     "NOPERM": "the user lacks a permission: docs/reference/wire-format.md lists what is needed",
-    "WRONGTYPE": "a key of the queue holds another type of data; nothing was removed from the sorted set",
+    "WRONGTYPE": "a key of the queue is of another type, `promoter inspect` names it; nothing was removed from the set",
     "OOM": "the server has reached its maxmemory",
     "READONLY": "the server is a replica, or was demoted",
     "MISCONF": "the server cannot write to its disk",

@@ -117,6 +117,7 @@ def entry(name: str, value: Any, node: ast.stmt, module: Any) -> Iterator[str]:
         bases = ", ".join(base.__name__ for base in shown if base.__name__ in spi.__all__)
         yield f"### `{name}({bases})`\n\n".replace("()", "") + f"{inspect.getdoc(value)}\n\n"
         if fields := [source(line, module) for line in node.body if is_field(line)]:
+            fields = ["*"] * takes_keywords_only(node) + fields
             yield "```\n" + "\n".join(fields).replace("_: KW_ONLY", "*") + "\n```\n\n"
         for method, member in vars(value).items():
             function = member.fget if isinstance(member, property) else member
@@ -135,6 +136,12 @@ def is_protocol(value: Any) -> bool:
 def is_field(node: ast.stmt) -> bool:
     """A field, or the member of an enum."""
     return isinstance(node, ast.AnnAssign | ast.Assign)
+
+
+def takes_keywords_only(node: ast.stmt) -> bool:
+    """A dataclass with `kw_only=True`."""
+    decorators = node.decorator_list if isinstance(node, ast.ClassDef) else []
+    return any("kw_only=True" in ast.unparse(decorator) for decorator in decorators)
 
 
 def source(node: ast.stmt, module: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 from promoter_core import Backend, DelayedQueue, QueueStats
 from promoter_core.cli import near, options, output, session
 from promoter_core.cli.arguments import Option
-from promoter_core.spi import DiagnosticsSupport, Finding, Severity
+from promoter_core.spi import BackendError, DiagnosticsSupport, Finding, LayoutSupport, Severity
 
 OVERDUE_MS = 1_000
 LONG_LEASE_MS = 60_000
@@ -37,10 +37,7 @@ def doctor(
         elif not backend.capabilities.durable:
             findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
         if queue is not None:
-            stats = await DelayedQueue(backend, queue).stats()
-            if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
-                findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
-            findings += _queue(stats, to_stream=session.to_stream(backend))
+            findings += await _look_at(backend, queue)
         return findings
 
     findings = session.with_backend(url, go, layout)
@@ -52,15 +49,34 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _queue(s: QueueStats, *, to_stream: bool) -> list[Finding]:
+async def _look_at(backend: Backend, queue: str) -> list[Finding]:
+    try:
+        stats = await DelayedQueue(backend, queue).stats()
+    except BackendError as error:
+        return [Finding(Severity.PROBLEM, f"queue {queue!r} cannot be read: {error}", "nor can its promoter work")]
+    findings = []
+    if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
+        findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
+    # A backend without layouts has no consumer groups, and its users its own consumer.
+    return findings + _queue(stats, grouped=isinstance(backend, LayoutSupport) and session.to_stream(backend))
+
+
+def _queue(s: QueueStats, *, grouped: bool) -> list[Finding]:
     findings = []
     if s.holder is None:
         findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
     else:
         findings.append(_leader(s, s.holder))
     if s.dlq_len:
-        findings.append(Finding(Severity.WARNING, f"{s.dlq_len} dead letters", "see `promoter dead-letters list`"))
-    if to_stream and s.stream_len and not s.groups:
+        what = output.count(s.dlq_len, "dead letter")
+        findings.append(Finding(Severity.WARNING, what, "see `promoter dead-letters list`"))
+    if s.parked:
+        what = f"{output.count(s.parked, 'job')} parked: due after the year 9999, and so never"
+        advice = (
+            "a producer may have mixed up seconds and milliseconds: give them another time by `promoter reschedule`"
+        )
+        findings.append(Finding(Severity.WARNING, what, advice))
+    if grouped and s.stream_len and not s.groups:
         findings.append(
             Finding(Severity.WARNING, "the stream has no consumer group", "nothing is ever trimmed; start a consumer")
         )
@@ -71,7 +87,7 @@ def _queue(s: QueueStats, *, to_stream: bool) -> list[Finding]:
         what = f"group {g.name} has {g.pending} entries unacknowledged{who}, and {undelivered} not delivered"
         findings.append(Finding(Severity.OK, what))
     if s.due and s.oldest_pending_lag_ms > OVERDUE_MS:
-        what = f"{s.due} jobs are due, the oldest for {s.oldest_pending_lag_ms / 1000:.1f} s"
+        what = f"{output.count(s.due, 'job')} due, the oldest for {output.show_ms(s.oldest_pending_lag_ms)}"
         advice = "see the log of its promoter"
         if s.holder is None:
             advice = "start `promoter run`"
@@ -91,7 +107,7 @@ def _leader(s: QueueStats, holder: str) -> Finding:
     left = "a lock that never ends by itself" if left_ms is None else f"{output.show_ms(left_ms)} of its lease left"
     what = f"{holder} leads, with {left}"
     if overdue:
-        what += f"; {s.due} jobs are overdue, the oldest by {output.show_ms(s.oldest_pending_lag_ms)}"
+        what += f"; {output.count(s.due, 'job')} overdue, the oldest by {output.show_ms(s.oldest_pending_lag_ms)}"
     if left_ms is None or (overdue and left_ms > LONG_LEASE_MS):
         return Finding(
             Severity.PROBLEM if overdue else Severity.WARNING, what, "if that process is gone, delete the lock"

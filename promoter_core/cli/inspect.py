@@ -47,7 +47,10 @@ def _rows(s: QueueStats, target: str) -> list[tuple[str, str]]:
         next_due = (
             f"{output.show_time(s.next_due_ms)} ({'in ' if ahead > 0 else 'overdue by '}{output.show_ms(abs(ahead))})"
         )
-    lease = "" if s.lease_remaining_ms is None else f", lease ends in {output.show_ms(s.lease_remaining_ms)}"
+    left_ms = s.lease_remaining_ms
+    lease = ", with a lock that never ends by itself"
+    if left_ms is not None:
+        lease = f", lease ends in {output.show_ms(left_ms)}"
     return [
         (
             "delayed jobs",
@@ -55,9 +58,9 @@ def _rows(s: QueueStats, target: str) -> list[tuple[str, str]]:
         ),
         ("due now", f"{s.due:,}" + (f", the oldest for {output.show_ms(s.oldest_pending_lag_ms)}" if s.due else "")),
         ("next due", next_due),
-        (target, f"{s.stream_len:,} entries"),
-        ("events", f"{s.events_len:,} entries"),
-        ("dead letters (DLQ)", f"{s.dlq_len:,} entries"),
+        (target, output.count(s.stream_len, "entry", "entries")),
+        ("events", output.count(s.events_len, "entry", "entries")),
+        ("dead letters (DLQ)", output.count(s.dlq_len, "entry", "entries")),
         *((f"group {g.name}", _group(g)) for g in s.groups),
         ("leader", f"{s.holder}{lease}" if s.holder is not None else "none: start one with `promoter run`"),
         ("server time", output.show_time(s.now_ms)),

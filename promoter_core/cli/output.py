@@ -49,6 +49,11 @@ def show_ms(ms: float) -> str:
     return " ".join(f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n)
 
 
+def count(n: int, one: str, many: str = "") -> str:
+    """`1 entry`, `2,000 entries`; without `many` it is `one` with an s."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def plain(text: str) -> str:
     """Foreign text inside of rich markup, shown as it is."""
     return escape(shown(text))

@@ -31,6 +31,7 @@ from promoter_core.spi import (
     check_queue_name,
     in_place,
     is_pattern,
+    parse_url,
 )
 
 log = logging.getLogger("promoter")
@@ -231,7 +232,8 @@ def run(
             runners = [PromoterFleet(backend, queue, settings, **common)]
         else:
             runners = [Promoter(backend, name, settings, **common) for name in queue]
-        await _run(backend, runners, queue, connect_timeout, until_idle, http, store_metrics, pages)
+        where = str(parse_url(url))
+        await _run(backend, runners, queue, where, connect_timeout, until_idle, http, store_metrics, pages)
 
     with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
         runner.run(go())
@@ -268,6 +270,7 @@ async def _run(
     backend: Backend,
     runners: list[Runner],
     queues: list[str],
+    where: str,
     connect_timeout_s: float,
     until_idle: bool,
     http: str | None,
@@ -294,7 +297,7 @@ async def _run(
         if sampler is not None:
             await stack.enter_async_context(sampler.running())
         gc.freeze()  # what is loaded by now stays: the collector's runs are shorter without it
-        log.info("promoting %s", ", ".join(map(repr, queues)))
+        log.info("promoting %s of %s", ", ".join(map(repr, queues)), where)
         try:
             # An error that lasts ends the process, with exit code 1, so that its supervisor sees it.
             async with asyncio.TaskGroup() as group:

@@ -47,5 +47,5 @@ async def begin(pages: Iterable[Any]) -> None:
 def _named(name: str) -> Registered:
     known = {r.spec.name: r for r in session.registry().all() if r.kind == "page"}
     if name not in known:
-        raise ConfigError(f"unknown page {name!r} Choices: {', '.join(known) or 'none are installed'}")
+        raise ConfigError(f"unknown page {name!r}. Choices: {', '.join(known) or 'none are installed'}")
     return known[name]

@@ -16,7 +16,7 @@ from promoter_core.runner.health import Health, served_within_s
 from promoter_core.runner.sink_dispatch import MetricsFanout, SinkQueue
 from promoter_core.settings import PromoterSettings
 from promoter_core.spi.clock import Clock
-from promoter_core.spi.errors import BackendError, ConfigError, PermanentError
+from promoter_core.spi.errors import BackendError, ConfigError, PermanentError, TransientError
 from promoter_core.spi.model import LeaseHeld, LockOutcome, Tick
 from promoter_core.spi.sinks import EventSink, MetricsSink
 
@@ -25,6 +25,7 @@ log = logging.getLogger("promoter")
 MOVES = 0.9  # of the time that passes: a queue that grows later more slowly is being promoted
 SLACK_MS = 50
 CALM_S = 10.0  # without an error, until an outage is over: some steps succeed in the middle of one
+FULL_S = 5.0  # until it is said that due jobs wait for room: a stream that is trimmed has some before
 ODD_S = 1.0  # until it is said that a queue does not move under a lock that no promoter renews
 
 
@@ -42,6 +43,8 @@ class _Last:
     held: LeaseHeld | None = None  # the last answer of a lock that is another's
     stuck: tuple[float, int] | None = None  # since when its jobs are overdue and hardly move, and how late they were
     warned_of: str | None = None  # the holder under whom they do not move
+    full_s: float | None = None  # since when its due jobs wait for room in the stream
+    full_said: bool = False
 
 
 class Reporter:
@@ -129,7 +132,9 @@ class Reporter:
                     self._lock(queue, report)
                 case Tick():
                     last = self._of(queue)
-                    last.tick_s = last.seen_s = self._clock.monotonic()
+                    last.tick_s = last.seen_s = now_s = self._clock.monotonic()
+                    if report.promotion.held_back or last.full_s is not None:
+                        self._full(queue, last, report.promotion.held_back, now_s)
                     self._metrics.on_tick(queue, report)
                     if report.promotion.jobs:
                         for sink in self._sink_queues:
@@ -143,6 +148,23 @@ class Reporter:
                     log.log(level, what, queue, shown(error), left_s)
                     self._metrics.on_error(queue, error)
 
+    def _full(self, queue: str, last: _Last, held_back: int, now_s: float) -> None:
+        """So many due jobs wait for room in the stream: say so, once, and when there is room again."""
+        since_s = now_s if last.full_s is None else last.full_s
+        if not held_back:
+            if last.full_said:
+                log.info("queue %r: the stream has room again, after %.1f s", queue, now_s - since_s)
+            last.full_s, last.full_said = None, False
+            return
+        last.full_s = since_s
+        if now_s - since_s >= FULL_S and not last.full_said:
+            last.full_said = True
+            log.warning(
+                "queue %r: due jobs wait for room, %d of them: the stream has its %d entries. "
+                "Its consumers do not keep up or do not acknowledge",
+                *(queue, held_back, self._settings.max_stream_len),
+            )
+
     def _lock(self, queue: str, outcome: LockOutcome) -> None:
         """The machine reports a transition."""
         last, now_s, us = self._of(queue), self._clock.monotonic(), self._holder_id
@@ -153,7 +175,8 @@ class Reporter:
         elif last.led_s is not None:
             what = "lock released" if outcome is LockOutcome.RELEASED else "this process leads no longer"
             log.info("queue %r: %s, after leading for %.1f s", queue, what, now_s - last.led_s, extra=extra)
-            last.holder = last.led_s = None
+            last.holder = last.led_s = last.full_s = None
+            last.full_said = False
         self._metrics.on_lock(queue, outcome)
 
     def _held(self, queue: str, held: LeaseHeld) -> None:
@@ -230,7 +253,8 @@ class Reporter:
             self._failing[error.code] += 1
         # An outage is logged once, not every 400 ms, and not for every queue.
         level = logging.DEBUG if again or self._failing[error.code] > 1 else logging.WARNING
-        log.log(level, "queue %r: %s", queue, shown(error), extra={"queue": queue, "code": error.code})
+        what = "queue %r: %s; trying again" if isinstance(error, TransientError) else "queue %r: %s"
+        log.log(level, what, queue, shown(error), extra={"queue": queue, "code": error.code})
         last.error, last.well_s = error, None
         self._metrics.on_error(queue, error)
 

@@ -128,7 +128,7 @@ def test_runserver_with_its_reloader_schedules_once_and_connects_at_the_first_ca
             os.killpg(site.pid, signal.SIGINT)
             site.communicate(timeout=60)
     with connect(server.url) as backend:
-        assert DelayedQueue(backend, "mails").stats().depth == 1
+        assert DelayedQueue(backend, "welcomes").stats().depth == 1
 
 
 def post(url, body, server):

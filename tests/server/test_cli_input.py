@@ -133,5 +133,5 @@ def test_a_group_is_not_blamed_while_nothing_waits_for_room(server, name):
         client.zadd(k.delayed, {b"\0\0\0\0x": 1})
     done = promoter("doctor", "--url", server.url, "--queue", name)
     assert "holds the stream" not in done.stdout
-    assert "1 jobs are due, the oldest for" in done.stdout
+    assert "1 job due, the oldest for" in done.stdout
     assert "start `promoter run`" in done.stdout

@@ -153,7 +153,7 @@ async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys
     what, (severity, _) = find(findings, "group mailers has")
     assert "4 entries unacknowledged, the oldest with consumer worker-7" in what
     assert severity == "ok"
-    what, (severity, advice) = find(findings, "jobs are due, the oldest for")
+    what, (severity, advice) = find(findings, "jobs due, the oldest for")
     assert severity == "warning"
     assert "see the consumers of mailers" in advice
     shown = promoter("inspect", "--url", valkey.url, "--queue", name).stdout
@@ -170,10 +170,42 @@ async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, nam
     await client.zadd(keys.delayed, {member("a"): 1})
     _, findings = doctor(valkey.url, "--queue", name)
     what, (severity, advice) = find(findings, "pod[blue]-1 leads, with ")
-    assert "; 1 jobs are overdue, the oldest by " in what
+    assert "; 1 job overdue, the oldest by " in what
     assert ("never ends by itself" if ttl_ms is None else "of its lease left") in what
     assert severity == ("warning" if ttl_ms == 50_000 else "problem")
     assert ("delete the lock" in advice) is (severity == "problem")
+    if ttl_ms is None:
+        assert "with a lock that never ends" in promoter("inspect", "--url", valkey.url, "--queue", name).stdout
+
+
+@pytest.mark.parametrize("suffix", ["delayed", "stream", "events", "dlq"])
+async def test_a_key_of_the_wrong_type_is_named_beside_what_else_was_found(valkey, client, name, suffix):
+    keys = CHASQUIMQ.keys_of(name)
+    key = keys.prefix + suffix.encode()
+    await client.hset(key, "a", "b")
+    code, findings = doctor(valkey.url, "--queue", name)
+    what, (severity, _) = find(findings, f"queue {name!r} cannot be read: WRONGTYPE: the key {key.decode()}")
+    assert f"is of type hash and not {'zset' if suffix == 'delayed' else 'stream'}: another program wrote it" in what
+    assert (code, severity) == (1, "problem")
+    assert find(findings, "the store can be reached")
+    run = promoter("inspect", "--url", valkey.url, "--queue", name)
+    assert f"WRONGTYPE: the key {key.decode()} is of type hash" in run.stderr
+
+
+async def test_what_was_found_is_shown_where_the_queue_may_not_be_read(server, name):
+    server.ask("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-eval", "-evalsha")
+    code, findings = doctor(f"redis://poor:pw@{server.address}", "--queue", name)
+    assert code == 1
+    assert find(findings, "a job cannot go the whole way: NOPERM")
+    assert find(findings, f"queue {name!r} cannot be read: NOPERM")
+
+
+async def test_parked_jobs_are_a_warning(valkey, client, name, keys):
+    await client.zadd(keys.delayed, {member("a"): 1_900_000_000_000_000})
+    what, (severity, advice) = find(doctor(valkey.url, "--queue", name)[1], "parked")
+    assert what == "1 job parked: due after the year 9999, and so never"
+    assert severity == "warning"
+    assert "promoter reschedule" in advice
 
 
 # Dead letters

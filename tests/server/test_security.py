@@ -9,7 +9,16 @@ import subprocess
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import ConfigError, DelayedQueue, Promoter, PromoterError, PromoterSettings, Registry, connect
+from promoter_core import (
+    ConfigError,
+    DelayedQueue,
+    Promoter,
+    PromoterError,
+    PromoterSettings,
+    Registry,
+    TransientError,
+    connect,
+)
 from promoter_core.testing import RecordingMetrics
 from tests.server.bench import member, until
 from tests.servers import Server, find, free_port
@@ -79,6 +88,12 @@ async def test_tls_with_a_ca_and_a_client_certificate(tls_server, certificates, 
         await DelayedQueue(backend, name).schedule(1, delay=0.05)
         async with Promoter(backend, name, metrics=[metrics]).running():
             await until(lambda: metrics.promoted == 1)
+
+
+async def test_a_port_without_tls_that_is_asked_for_it_is_an_error_that_says_tls(server):
+    with pytest.raises(TransientError, match=f"{server.address} \\(by TLS\\)"):
+        async with connect(f"rediss://{server.address}?command_timeout_ms=500"):
+            pass
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "glides"])

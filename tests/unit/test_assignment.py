@@ -61,8 +61,8 @@ def pool(clock, monkeypatch):
     return Pool(clock)
 
 
-def assign(pool, clock, membership=None, listed=(), *, until_idle=False):
-    assignment = Assignment(pool, membership, frozenset(listed), clock, until_idle=until_idle)
+def assign(pool, clock, membership=None, listed=(), *, until_idle=False, forget=lambda queue: None):
+    assignment = Assignment(pool, membership, frozenset(listed), clock, until_idle=until_idle, forget=forget)
     for queue in listed:
         assignment.add(queue)
     assignment.unsettle()
@@ -377,3 +377,23 @@ async def test_what_is_added_while_an_announcement_is_under_way_comes_next(annou
     announcements.add("a")
     await settled()
     assert others.calls == [["a"], ["a", "b"]]
+
+
+@pytest.mark.parametrize("since", ["another's", "gone", "ours"])
+async def test_a_failed_queue_is_forgotten_when_its_time_has_come_and_it_is_not_served_again(pool, clock, since):
+    membership, forgotten = Membership("a"), []
+    assignment = assign(pool, clock, membership, listed=["a"], forget=forgotten.append)
+    assignment.settle()
+    assert not pool.end(assignment, "a", PermanentError("WRONGTYPE", code="WRONGTYPE"))
+    if since == "another's":
+        membership.mine = set()
+    elif since == "gone":
+        assignment.drop("a")
+    assignment.unsettle()
+    assignment.settle()
+    assert not forgotten, "it has failed, and its figures say so"
+    await clock.sleep(SUSPEND_S)
+    assignment.retry_suspended()
+    assignment.settle()
+    assert forgotten == ([] if since == "ours" else ["a"])
+    assert ("a" in pool.queues) is (since == "ours")

@@ -157,7 +157,7 @@ def test_a_run_is_configured_by_a_file_alone_without_typer(file):
     )
     done = subprocess.run([sys.executable, "-c", code, "run", "--config", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert '"message": "promoting \'emails\'"' in done.stderr
+    assert '"message": "promoting \'emails\' of memory://"' in done.stderr
 
 
 def test_without_a_file_its_reader_imports_nothing():

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from promoter_core import connect
 from promoter_core.spi import (
     Capabilities,
     ChangeKind,
@@ -267,3 +268,8 @@ def test_without_pytest_it_says_which_extra_is_missing():
     assert run.stderr.splitlines()[-1] == (
         "ImportError: the conformance kit needs pytest: pip install 'promoter-core[testing]'"
     )
+
+
+def test_a_fixture_that_gives_what_connect_returns_is_told_so():
+    with pytest.raises(AssertionError, match="what connect\\(\\) returns before it is entered"):
+        CheckedBackend(connect("memory://"))

@@ -42,7 +42,13 @@ def passed(text):
 
 
 def test_without_a_url_it_says_what_is_missing(tmp_path):
-    assert "say which backend: --promoter-url redis://" in kit("-x", folder=tmp_path)
+    assert "say which backend: --promoter-url redis://" in kit("-k", "kit_lock", folder=tmp_path)
+
+
+def test_a_url_that_cannot_work_is_said_once(tmp_path):
+    text = kit("--promoter-url", "lmbd:///tmp/x", "-k", "kit_lock", folder=tmp_path)
+    assert text.count("--promoter-url: unknown URL scheme 'lmbd'") == 1
+    assert "ERROR" not in text
 
 
 def test_a_fixture_that_is_missing_is_named(tmp_path):

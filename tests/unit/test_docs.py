@@ -20,7 +20,7 @@ import pytest
 import typer
 from ulid import ULID
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, Registry, connect
+from promoter_core import DelayedQueue, Promoter, PromoterSettings, Registry, connect, spi
 from promoter_core.cli.app import build
 from promoter_core.engine import actions
 from promoter_core.engine.machine import State
@@ -59,6 +59,15 @@ def test_every_spec_is_documented_with_its_fields(spec):
         for f in dataclasses.fields(spec)
     )
     assert f"`{spec.__name__}({arguments})`" in page("reference/hooks.md")
+
+
+def test_the_spi_page_says_which_values_take_keywords_only():
+    text = page("reference/spi.md")
+    for name, value in vars(spi).items():
+        is_shown = name in spi.__all__ and isinstance(value, type) and dataclasses.is_dataclass(value)
+        if is_shown and (fields := dataclasses.fields(value)):
+            shown = re.search(rf"^### `{name}(?:\(.*\))?`\n.*?^```\n(.*?)^```", text, re.M | re.S)[1]
+            assert shown.startswith("*\n") is fields[0].kw_only, name
 
 
 def test_every_setting_is_documented_with_its_default_and_range():

@@ -196,6 +196,20 @@ async def test_a_queue_that_fails_for_good_is_set_aside_and_tried_again(store, c
         assert len(f.health()) == 100
 
 
+async def test_a_queue_that_failed_for_good_and_is_gone_leaves_no_figures(store, clock):
+    """Else `promoter_leads` stays 0, and an alert says that nobody leads a queue that is not there."""
+    backend, metrics = Refusing(store), RecordingMetrics()
+    await backend.open()
+    job = await DelayedQueue(backend, "q3").schedule(1, delay=3600)
+    async with fleet(backend, clock, ["q0", "q3*"], metrics=[metrics]).running() as f:
+        await clock.sleep(30)
+        assert f.unready() == ["queue 'q3': WRONGTYPE not a sorted set"]
+        await DelayedQueue(backend, "q3").cancel(job)
+        await clock.sleep(35)
+        assert f.unready() == []
+        assert metrics.forgotten == ["q3"]
+
+
 async def test_a_fleet_of_which_no_queue_is_left_ends_with_the_error(store, clock):
     backend = Refusing(store)
     backend.refused = frozenset(QUEUES)

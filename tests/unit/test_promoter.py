@@ -262,3 +262,28 @@ async def test_a_stalled_leader_promotes_nothing_once_another_has_taken_over(clo
             assert len(await fresh.read(queue, StreamName.JOBS, "", 10)) == 3
             first.stop()
             await one
+
+
+async def test_a_stream_that_stays_full_is_a_warning_and_so_is_not_one_that_is_full_for_a_moment(
+    backend, store, clock, queue, caplog
+):
+    caplog.set_level("INFO", logger="promoter")
+    await queue.schedule_many([Job(data=i) for i in range(7)])
+
+    def said():
+        return [record.getMessage() for record in caplog.records if "room" in record.getMessage()]
+
+    async with promoter(backend, clock, max_stream_len=5).running():
+        await clock.sleep(4)
+        assert said() == []
+        await clock.sleep(20)
+        (warning,) = said()
+        assert "queue 'q': due jobs wait for room, 2 of them: the stream has its 5 entries" in warning
+        store["q"].streams[StreamName.JOBS].entries.clear()
+        await clock.sleep(1)
+        assert said()[1:] == ["queue 'q': the stream has room again, after 24.0 s"]
+        await queue.schedule_many([Job(data=i) for i in range(5)])
+        await clock.sleep(2)
+        store["q"].streams[StreamName.JOBS].entries.clear()
+        await clock.sleep(10)
+    assert len(said()) == 2, "that was a moment"

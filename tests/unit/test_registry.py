@@ -121,9 +121,9 @@ def test_a_hook_that_raises_or_gives_nonsense_breaks_its_plugin_only(site):
             lambda r: r.backend("rediss2://x"),
             r"unknown URL scheme 'rediss2'; did you mean 'rediss'\? Choices: .*memory",
         ),
-        (lambda r: r.backend("zzz://x"), r"unknown URL scheme 'zzz' Choices"),
+        (lambda r: r.backend("zzz://x"), r"unknown URL scheme 'zzz'\. Choices"),
         (lambda r: r.event_sink("loging"), r"unknown event sink 'loging'; did you mean 'logging'\?"),
-        (lambda r: r.metrics_sink("nope"), r"unknown metrics sink 'nope' Choices: .*logging"),
+        (lambda r: r.metrics_sink("nope"), r"unknown metrics sink 'nope'\. Choices: .*logging"),
     ],
 )
 def test_an_unknown_name_lists_the_choices_and_suggests_the_nearest(ask, message):

@@ -32,7 +32,7 @@ from django.views.decorators.http import require_http_methods  # noqa: E402
 from promoter_core import JobOutcome  # noqa: E402
 from promoter_core.sync import DelayedQueue, connect  # noqa: E402
 
-mails = DelayedQueue(connect(settings.PROMOTER_URL), "mails")  # opened by the first call
+mails = DelayedQueue(connect(settings.PROMOTER_URL), "welcomes")  # opened by the first call
 
 
 class User(models.Model):

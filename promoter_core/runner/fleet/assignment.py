@@ -7,7 +7,7 @@ import logging
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from promoter_core.runner.fleet.machine_pool import MachinePool
 from promoter_core.runner.fleet.membership import Membership
@@ -35,8 +35,12 @@ class Assignment:
         clock: Clock,
         *,
         until_idle: bool,
+        forget: Callable[[str], None],
     ) -> None:
-        """`listed` queues are never dropped. Without `membership` every queue is ours."""
+        """`listed` queues are never dropped. Without `membership` every queue is ours.
+
+        `forget` is called for a queue that failed and is not served again: others lead it, or it is gone.
+        """
         self.settled = False  # every known queue has been looked at once
         self.stopping = False  # nothing is led any more
         self.announcements = Announcements()
@@ -45,12 +49,14 @@ class Assignment:
         self._listed = listed
         self._clock = clock
         self._until_idle = until_idle
+        self._forget = forget
         self._known: set[str] = set()
         self._missed: set[str] = set()  # known queues that the last sweep did not find
         self._order: list[str] = []  # the known queues by name, for passes over all of them
         self._passed: str | None = None  # up to which the present pass has come; None when all have been looked at
         self._unsettled: OrderedDict[str, None] = OrderedDict()  # to be looked at before the pass goes on
         self._suspended: dict[str, tuple[PermanentError, float]] = {}  # failed queues, and when they are tried again
+        self._failed: set[str] = set()  # those, and the ones to be tried again: what is known of them is kept
 
     @property
     def pending(self) -> bool:
@@ -129,8 +135,13 @@ class Assignment:
         """Lead the queue if it is ours, and hand it over if it is not: then the answer is True."""
         ours = queue in self._known and self.owns(queue) and not self.stopping
         served = self._pool.queues.get(queue)
-        if ours and served is None and queue not in self._suspended:
-            self._pool.lead(queue)
+        if served is None and queue not in self._suspended:
+            failed = queue in self._failed
+            self._failed.discard(queue)
+            if ours:
+                self._pool.lead(queue)
+            elif failed:
+                self._forget(queue)
         elif not ours and served is not None and not served.handed_over:
             self._pool.retire(queue)
             return True
@@ -140,6 +151,7 @@ class Assignment:
         """The queue's machine has stopped: it was handed over, is idle or failed. Whether it is served no longer."""
         if error is not None:
             self._suspended[queue] = (error, self._clock.monotonic() + SUSPEND_S)
+            self._failed.add(queue)
             return False
         if not self.stopping and not self._until_idle:
             self._settle(queue)  # it may be ours again by now

@@ -92,7 +92,11 @@ class PromoterFleet(Runner):
         )
         spread = self._spread and not until_idle
         self._membership = Membership(self._backend, self._group, self.holder_id, s.lock_ttl_ms) if spread else None
-        self._assignment = Assignment(self._pool, self._membership, self._listed, self._clock, until_idle=until_idle)
+        self._assignment = Assignment(
+            *(self._pool, self._membership, self._listed, self._clock),
+            until_idle=until_idle,
+            forget=self._reporter.forget,
+        )
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Promote until `stop` is called, or with `until_idle` until nothing is due in any queue.

@@ -80,7 +80,10 @@ class Membership:
             beat_s = min(beat_s, (members.next_expiry_ms + 1) / 1000)
         self.next_s = now_s + beat_s
         if members.names != self._rendezvous.members:
-            log.info("%d processes share the queues", len(members.names))
+            if len(members.names) > 1:
+                log.info("%d processes share the queues", len(members.names))
+            else:
+                log.info("no other process shares the queues")
         return self._rendezvous.set_members(members.names)
 
     def _failed(self, error: BackendError) -> None:

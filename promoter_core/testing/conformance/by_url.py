@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from promoter_core import Registry, connect
+from promoter_core import PromoterError, Registry, connect
 from promoter_core.spi import Clock, SystemClock
 from promoter_core.testing.conformance import BackendContract
 from promoter_core.testing.conformance.base import OPTIONAL, skip_without
@@ -54,7 +54,11 @@ def option(request: pytest.FixtureRequest, name: str) -> str | None:
 def promoter_url(request: pytest.FixtureRequest) -> str:
     url = option(request, "--promoter-url")
     if url is None:
-        pytest.fail("say which backend: --promoter-url redis://localhost:6379/15", pytrace=False)
+        pytest.exit("say which backend: --promoter-url redis://localhost:6379/15", pytest.ExitCode.USAGE_ERROR)
+    try:
+        Registry().backend(url)
+    except PromoterError as error:
+        pytest.exit(f"--promoter-url: {error}", pytest.ExitCode.USAGE_ERROR)
     return url
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
 from promoter_core.spi import (
@@ -60,6 +61,12 @@ def _method_problems(name: str, method: Any, declared: Callable[..., Any]) -> It
         yield f"{name!r} must take ({', '.join(wanted)}): {exc}"
 
 
+NOT_ENTERED = (
+    "the fixture gives what connect() returns before it is entered, and no backend: write `async with connect(url) as "
+    "backend: yield backend`, or open_url(parse_url(url)) for one that is not open"
+)
+
+
 class CheckedBackend:
     """A backend under test. Raises AssertionError, in one sentence, where a call or its answer has the wrong shape.
 
@@ -69,6 +76,8 @@ class CheckedBackend:
     def __init__(self, backend: Any) -> None:
         self.inner = backend
         required = {name: method for name in REQUIRED if (method := getattr(backend, name, None)) is not None}
+        if not required and isinstance(backend, AbstractAsyncContextManager):
+            raise AssertionError(NOT_ENTERED)
         for name, member in (required | offered(backend)).items():
             setattr(self, name, _checked(name, member))
 
