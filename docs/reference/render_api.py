@@ -122,7 +122,7 @@ def render() -> str:
 def example(name: str) -> str:
     code, _, printed = (EXAMPLES / f"{name}.py").read_text().partition("\n# prints\n")
     shown = ", ".join(f"`{line.removeprefix('# ')}`" for line in printed.strip().splitlines())
-    text = f"prints {shown}"
+    text = f"It prints {shown}"
     return f"```python\n{code.strip()}\n```\n\n{wrapped(text)}.\n\n"
 
 

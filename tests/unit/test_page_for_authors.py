@@ -137,7 +137,7 @@ def test_each_place_that_the_table_of_obligations_names_is_in_the_contract():
 
 
 def test_each_helper_that_the_page_names_is_public():
-    helpers = PAGE.split("### What is taken over")[1].split("\n### ")[0]
+    helpers = PAGE.split("### Helpers")[1].split("\n### ")[0]
     for name in re.findall(r"`([A-Za-z_]+)(?:\(|`)", helpers):
         known = {*spi.__all__, *dir(spi.Lifecycle), *dir(spi.ChangeFlags), *dir(spi.PushChannel), *dir(spi.Promotion)}
         assert name in known | {"hears", "missed", "whole", "capabilities", "lateness_counts", "check"}, name

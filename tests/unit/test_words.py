@@ -32,6 +32,10 @@ IDIOMS = {
     r"\bthe way (?:there|to the (?:store|server) and back)\b": "round trip",
     r"^\W*Who (?:does|is|has) ": "clients that …",
     r"\bnobody's\b": "no client's",
+    r"\bmend(?:s|ed|ing)?\b": "fix",
+    r"\bwhat was tried\b": "what was tested",
+    r"\bsome \d": "about",
+    r"^```\n\n(?-i:[a-z])\w+ ": "a whole sentence after an example: It prints …",
 }
 GENERATED = ("api.md", "spi.md")  # from docstrings, which are checked where they are
 SOURCES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PAGES if path.name not in GENERATED]
@@ -77,6 +81,9 @@ def test_a_docstring_is_no_noun_clause(path):
         "nobody's commands wait",
         "Who does this pays.",
         "a name that there is not",
+        "a fault is\nmended",
+        "```\n\nprints `1`.",
+        "some 20 processes",
     ],
 )
 def test_an_idiom_is_found_also_over_a_line_break(text):

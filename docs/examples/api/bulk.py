@@ -8,7 +8,7 @@ async def cancel_all(queue: DelayedQueue, name: str) -> BulkResult:
     while True:
         try:
             return await queue.cancel_where(name=name, resume=position)
-        except BulkInterrupted as error:  # the store was away: go on where it stopped
+        except BulkInterrupted as error:  # the store was unreachable: continue where it stopped
             position = error.position
             await asyncio.sleep(1)
 

@@ -4,7 +4,7 @@ from promoter_core import Backend, Credentials, connect
 
 
 async def read_secret():
-    """Asked for each new connection, so that a password may change while the program runs."""
+    """Called for each new connection, so that the password can change while the program runs."""
     return "app", "secret"
 
 
@@ -14,7 +14,7 @@ async def depth(backend: Backend) -> int:
 
 async def main():
     credentials: Credentials = read_secret
-    async with connect("redis://localhost:6379") as backend:  # credentials=credentials, where the server asks for them
+    async with connect("redis://localhost:6379") as backend:  # credentials=credentials, if the server requires them
         print(await depth(backend), await credentials())
 
 

@@ -17,15 +17,15 @@ from promoter_core import (
 async def attempt(what):
     try:
         await what
-    except (ConfigError, PluginError) as error:  # of how it is set up
+    except (ConfigError, PluginError) as error:  # a mistake in the configuration
         print("set-up:", str(error)[:29])
     except JobExistsError as error:
         print("taken:", error.id)
-    except JobError as error:  # of one job: it cannot be scheduled as it is
+    except JobError as error:  # one job is invalid
         print("job:", error)
     except TransientError as error:  # try again
         print("later:", error.code)
-    except PermanentError as error:  # somebody has to do something
+    except PermanentError as error:  # somebody has to fix it
         print("never:", error.code)
 
 

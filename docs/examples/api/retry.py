@@ -24,7 +24,7 @@ async def main():
             await Promoter(backend, "emails").run(until_idle=True)
             *_, entry = await backend.read("emails", StreamName.JOBS, "", 10)
             envelope: Envelope = unpack_envelope(entry.fields["d"])
-            own: RetryOverrides | None = envelope.retry  # what its producer says; it wins
+            own: RetryOverrides | None = envelope.retry  # set by its producer; takes precedence
             try:
                 print(await emails.retry(entry, backoff=BACKOFF), own)
             except RetriesExhausted as error:

@@ -15,7 +15,7 @@ async def main():
             except TransientError as error:
                 print(error)
         async with Promoter(backend, "emails", metrics=[metrics], events=[events], clock=clock).running():
-            await clock.sleep(3601)  # takes no time
+            await clock.sleep(3601)  # takes no real time
     print(events.ids, metrics.promoted)
 
 

@@ -29,7 +29,7 @@ async def main():
         lines = b"".join(page.lines for page in pages).splitlines(keepends=True)
         try:
             await import_jobs(new, lines[:-2])
-        except TransferError:  # cut short; the lines before are imported
+        except TransferError:  # truncated; the lines before are imported
             print(line(await import_jobs(new, lines)))
         print(line(await copy_jobs(old, "emails", new)))
 

@@ -1,4 +1,4 @@
-"""Bill orders from the queue `orders`, with redis-py alone: `python consumer.py`. It may be killed at any moment."""
+"""Bill orders from the queue `orders`, with redis-py alone: `python consumer.py`. You can kill it at any moment."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ URL = os.environ.get("PROMOTER_URL", "redis://localhost:6379")
 DATABASE = os.environ.get("DATABASE", "bills.db")
 QUEUE, GROUP = "orders", "billing"
 STREAM, DLQ = (key.decode() for key in (CHASQUIMQ.keys_of(QUEUE).stream, CHASQUIMQ.keys_of(QUEUE).dlq))
-ME = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"  # never that of a consumer before
+ME = f"{socket.gethostname()}-{os.getpid()}-{ULID()}"  # unique: no earlier consumer had this name
 
-JOBS = 8  # at the same time
-IDLE_S = 30.0  # an entry that its consumer has not renewed for so long goes to another one
-DELIVERIES = 5  # of an entry that no consumer has finished: then it is taken for one that kills them
-GRACE_S = 10.0  # for jobs under way, after SIGTERM
-FORGET_S = 3600.0  # a consumer with nothing pending that has been silent for so long leaves the group
+JOBS = 8  # concurrent jobs
+IDLE_S = 30.0  # another consumer takes over an entry that was not renewed for this long
+DELIVERIES = 5  # after this many unfinished deliveries, an entry is considered poison
+GRACE_S = 10.0  # for running jobs, after SIGTERM
+FORGET_S = 3600.0  # a consumer without pending entries leaves the group after this idle time
 BACKOFF = Backoff.exponential(1, factor=2, max=300, jitter=1, max_attempts=5)
 
 AWAY = (exceptions.ConnectionError, exceptions.TimeoutError)
@@ -41,18 +41,18 @@ propagator = TraceContextTextMapPropagator()
 
 
 class Hopeless(Exception):
-    """A job that fails the same way however often it runs."""
+    """A job that fails the same way on every run."""
 
 
 async def work(job: Envelope, order: dict[str, Any]) -> None:
-    """Yours. It may run twice for one job, so it must be harmless to repeat."""
+    """Replace this with your work. It must be idempotent, because it can run twice for one job."""
     if order["total"] <= 0:
         raise Hopeless(f"order {order['order']} has nothing to pay")
     await asyncio.to_thread(bill, job.id, order)
 
 
 def bill(job_id: str, order: dict[str, Any]) -> None:
-    """The effect and the job's id are written in one transaction: a second run finds the id, and writes nothing."""
+    """Write the effect and the job's id in one transaction: a second run finds the id and writes nothing."""
     with contextlib.closing(sqlite3.connect(DATABASE, timeout=30)) as database, database:
         database.execute("CREATE TABLE IF NOT EXISTS bills (job_id TEXT PRIMARY KEY, number INTEGER, total INTEGER)")
         database.execute("INSERT OR IGNORE INTO bills VALUES (?, ?, ?)", (job_id, order["order"], order["total"]))
@@ -62,10 +62,10 @@ class Consumer:
     def __init__(self, client: Redis, orders: DelayedQueue) -> None:
         self.client, self.orders = client, orders
         self.running: set[asyncio.Task[None]] = set()
-        self.cursor, self.look_at = "0-0", 0.0  # for entries that other consumers have left
+        self.cursor, self.look_at = "0-0", 0.0  # to find entries of dead consumers
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop`; then finish the jobs under way, and leave the rest to other consumers."""
+        """Consume until `stop`; then finish the running jobs, and leave the rest to other consumers."""
         reading, stopping = asyncio.create_task(self.read(stop)), asyncio.create_task(stop.wait())
         await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -73,12 +73,12 @@ class Consumer:
         if self.running:
             await asyncio.wait(self.running, timeout=GRACE_S)
         for task in (reading, *self.running):
-            task.cancel()  # what is not acknowledged, another consumer gets
+            task.cancel()  # another consumer gets the unacknowledged entries
         await asyncio.gather(reading, *self.running, return_exceptions=True)
         if not await self.client.xpending_range(STREAM, GROUP, "-", "+", 1, consumername=ME):
-            await self.client.xgroup_delconsumer(STREAM, GROUP, ME)  # with entries pending, it would lose them
+            await self.client.xgroup_delconsumer(STREAM, GROUP, ME)  # with pending entries, this would lose them
         if not reading.cancelled():
-            reading.result()  # raises what ended it
+            reading.result()  # raises its error, if any
 
     async def read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -93,8 +93,8 @@ class Consumer:
                 await self.make_group()  # at the start, and after the server lost its data
 
     async def make_group(self) -> None:
-        with contextlib.suppress(exceptions.ResponseError):  # BUSYGROUP: it is there
-            await self.client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)  # "0": jobs from before, too
+        with contextlib.suppress(exceptions.ResponseError):  # BUSYGROUP: it exists
+            await self.client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)  # "0": includes earlier jobs
 
     async def step(self) -> None:
         if time.monotonic() >= self.look_at:
@@ -112,7 +112,7 @@ class Consumer:
         return task
 
     async def take_over(self) -> None:
-        """An entry whose consumer died. It may be what killed it, so it runs alone and takes no other job along."""
+        """Take over an entry of a dead consumer. Run it alone: if it kills this one too, no other job dies with it."""
         self.cursor, entries, *_ = await self.client.xautoclaim(
             STREAM, GROUP, ME, int(IDLE_S * 1000), self.cursor, count=1
         )
@@ -124,18 +124,18 @@ class Consumer:
                 await self.dead_letter(entry_id, fields, "poison", f"delivered {DELIVERIES} times, never finished")
             else:
                 await asyncio.wait((self.start(entry_id, fields),))
-        if not entries and self.cursor in (b"0-0", "0-0"):  # all have been looked at
+        if not entries and self.cursor in (b"0-0", "0-0"):  # end of the pending entries
             self.look_at = time.monotonic() + IDLE_S / 4
             await self.forget_the_dead()
 
     async def forget_the_dead(self) -> None:
-        """Each process has a name that is new, so the group would list them all."""
+        """Each process has a new name, so the group would accumulate them."""
         for consumer in await self.client.xinfo_consumers(STREAM, GROUP):
             if not consumer["pending"] and consumer["idle"] > FORGET_S * 1000:
                 await self.client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
     async def deliver(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-        """Run the job of an entry; whatever becomes of it, the entry goes, or stays for another consumer."""
+        """Run the job of an entry. Afterwards the entry is gone, or stays pending for another consumer."""
         try:
             async with self.kept(entry_id):
                 try:
@@ -165,7 +165,7 @@ class Consumer:
                 await self.done(entry_id)
 
     async def retry(self, entry_id: bytes, fields: dict[bytes, bytes], job: Envelope, error: Exception) -> None:
-        """Schedule it again, then acknowledge: dying in between leaves both, and neither order loses the job."""
+        """Schedule it again, then acknowledge. A consumer that dies in between leaves both, and loses no job."""
         here: dict[str, str] = {}
         propagator.inject(here)
         name = fields.get(b"n", b"").decode()
@@ -189,7 +189,7 @@ class Consumer:
 
     @contextlib.asynccontextmanager
     async def kept(self, entry_id: bytes) -> AsyncIterator[None]:
-        """Keep an entry ours while its job runs, however long that takes."""
+        """Renew the claim on an entry while its job runs, however long that takes."""
         beat = asyncio.create_task(self.keep(entry_id))
         try:
             yield
@@ -202,12 +202,12 @@ class Consumer:
             with contextlib.suppress(*AWAY):
                 pending = await self.client.xpending_range(STREAM, GROUP, entry_id, entry_id, 1)
                 if not pending or pending[0]["consumer"] != ME.encode():
-                    return  # we stood still for too long, and another one has it
-                await self.client.xclaim(STREAM, GROUP, ME, 0, [entry_id], justid=True)  # counts as no delivery
+                    return  # we stalled for too long, and another consumer has it
+                await self.client.xclaim(STREAM, GROUP, ME, 0, [entry_id], justid=True)  # does not count as a delivery
 
 
 def entries_of(read: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """A reply of XREADGROUP: a list by RESP2, a dict by RESP3."""
+    """Entries of an XREADGROUP reply: a list in RESP2, a dict in RESP3."""
     for _, entries in read.items() if isinstance(read, dict) else read or ():
         for entry in entries[0] if entries and isinstance(entries[0], list) else entries:
             yield entry[0], entry[1]

@@ -43,7 +43,7 @@ class User(models.Model):
 
 
 def job_id(user_id: int) -> str:
-    """Known before the job exists, so that the request can answer with it and another one can cancel."""
+    """Known before the job exists, so that this request can return it and another can cancel the job."""
     return f"welcome-{user_id}"
 
 
@@ -57,7 +57,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     email = json.loads(request.body)["email"]
     with transaction.atomic():
         user = User.objects.create(email=email)
-        # After the commit: a consumer finds the user, and a rolled back sign-up leaves no job.
+        # After the commit, a consumer finds the user, and a sign-up that is rolled back leaves no job.
         transaction.on_commit(partial(schedule_welcome, user.pk))
         if email.endswith("@example.invalid"):
             transaction.set_rollback(True)
@@ -83,7 +83,7 @@ urlpatterns = [path("sign-up", sign_up), path("mails", list_mails), path("mails/
 
 
 def create_tables() -> None:
-    """In the place of migrations, which a project has in its own files."""
+    """Replaces migrations, which a project keeps in separate files."""
     with connection.schema_editor() as editor:
         editor.create_model(User)
 

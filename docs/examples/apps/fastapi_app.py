@@ -19,7 +19,7 @@ AGAIN_S = 60.0  # after a permanent error, as a fleet does with a queue
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One connection for the application, opened and closed in its own event loop, and a promoter beside it."""
+    """Open and close one connection in the application's event loop, and run a promoter beside it."""
     async with connect(os.environ.get("PROMOTER_URL", "redis://localhost:6379")) as backend:
         app.state.mails = DelayedQueue(backend, "mails")
         app.state.promoter = Promoter(backend, "mails")
@@ -33,7 +33,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def keep_promoting(promoter: Promoter) -> None:
-    """Run it again after a permanent error: somebody may have put right the password or the memory limit meanwhile."""
+    """Run it again after a permanent error, because somebody may have fixed the password or the memory limit."""
     while True:
         try:
             await promoter.run()
@@ -84,7 +84,7 @@ async def cancel(id: str, mails: Mails) -> None:
 
 @app.get("/readyz")
 async def ready(request: Request, response: Response) -> list[str]:
-    """503 with the reasons while nobody promotes. A promoter of another process counts."""
+    """Return 503 with the reasons while no process promotes, neither this one nor another."""
     reasons: list[str] = request.app.state.promoter.unready()
     response.status_code = 503 if reasons else 200
     return reasons

@@ -17,7 +17,7 @@ app = Flask(__name__)
 @app.post("/mails")
 def schedule() -> ResponseReturnValue:
     mail = request.get_json()
-    # With an id of the caller's a request may be sent again after a lost reply: there is one job.
+    # With the caller's id, a request can be repeated after a lost reply: there is one job.
     delay = timedelta(seconds=mail.get("delay", 300))
     job = mails.schedule({"to": mail["to"]}, name="welcome", delay=delay, job_id=request.headers.get("Idempotency-Key"))
     return {"id": job.id}, 201 if job.created else 200

@@ -1,4 +1,4 @@
-"""Remind everybody of a list a day before an event: `python script.py people.txt 2030-05-01T09:00:00+02:00`."""
+"""Remind everybody on a list one day before an event: `python script.py people.txt 2030-05-01T09:00:00+02:00`."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from promoter_core.sync import DelayedQueue, connect
 def reminders(people: Path, begins: datetime) -> Iterator[Job]:
     for line in people.read_text().splitlines():
         if address := line.strip():
-            # The id makes a second run of the script harmless: it changes nothing that the first one has scheduled.
+            # The id makes the script safe to repeat: a second run changes nothing that the first one scheduled.
             id = f"reminder-{begins:%Y%m%d}-{address}"
             yield Job(data={"to": address}, name="reminder", at=begins - timedelta(days=1), job_id=id)
 

@@ -1,4 +1,4 @@
-"""Mails by taskiq's workers, their delays and retries by Promoter: `taskiq worker taskiq_app:broker`.
+"""Mails sent by taskiq's workers, delayed and retried by Promoter: `taskiq worker taskiq_app:broker`.
 
 `python taskiq_app.py ada@example.com 60` sends a mail in a minute.
 """
@@ -21,14 +21,14 @@ from promoter_layouts.for_taskiq import message
 URL = os.environ.get("PROMOTER_URL", "redis://localhost:6379")
 DATABASE = os.environ.get("DATABASE", "mails.db")
 QUEUE = "mails"
-RUNS = 5  # of a task that fails, the first one too
+RUNS = 5  # of a failing task, including the first
 BACKOFF = Backoff.exponential(1, factor=4, max=3600, jitter=1)
 
 log = logging.getLogger("mails")
 
 
 class RetryLater(TaskiqMiddleware):
-    """A task that failed goes back to Promoter, and returns to any worker after a delay. None of them waits for it."""
+    """Schedule a failed task again. Any worker runs it after a delay, and none is blocked meanwhile."""
 
     async def startup(self) -> None:
         self.open = contextlib.AsyncExitStack()
@@ -44,26 +44,26 @@ class RetryLater(TaskiqMiddleware):
             return
         message.labels["runs"] = runs
         payload = self.broker.formatter.dumps(message).message
-        # The worker acknowledges after this. When it dies in between, the task runs, fails and comes here once more:
-        # the id makes the second call keep the job of the first.
+        # The worker acknowledges after this. If it dies in between, the task runs, fails and arrives here again. The id
+        # makes the second call keep the job of the first.
         await self.tasks.schedule(payload, delay=BACKOFF.delay_s(runs), job_id=f"{message.task_id}:{runs}")
 
 
-# "0": with the group's default, "$", a worker misses what was promoted before its first start. A worker that has not
-# finished a task after `idle_timeout` is taken for dead: longer than the longest task.
+# "0": with the default, "$", a worker misses tasks that were promoted before its first start. Set `idle_timeout` to
+# more than the longest task, because a worker that has not finished by then is considered dead.
 broker = RedisStreamBroker(URL, queue_name=QUEUE, consumer_id="0", idle_timeout=60_000).with_middlewares(RetryLater())
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def end_a_dead_workers_lock(state: TaskiqState) -> None:
-    """A worker that is killed while it takes over tasks leaves a lock without an end, and then none takes over any."""
+    """Expire the lock that a worker leaves if it is killed during a takeover; otherwise no worker takes over tasks."""
     async with Redis.from_url(URL) as client:
         await client.expire(f"autoclaim:{broker.consumer_group_name}:{QUEUE}", 60)
 
 
 @broker.task(task_name="send_mail")
 async def send_mail(to: str, context: Annotated[Context, TaskiqDepends()]) -> None:
-    """Yours. It may run twice for one task, so it must be harmless to repeat: here by the id in the database."""
+    """Replace this with your task. It must be idempotent, because it can run twice: here the stored id ensures it."""
     if "@" not in to:
         raise ValueError(f"{to} is no address")
     await asyncio.to_thread(write, context.message.task_id, to)

@@ -1,6 +1,6 @@
-"""`PostgresBackend`: the contract of `promoter_core.spi.Backend`, a function of the files *.sql for most methods.
+"""`PostgresBackend` implements `promoter_core.spi.Backend`. Most methods call one function of the files *.sql.
 
-There is no DLQ: a row is a job or it is refused, so that none can be malformed.
+There is no DLQ: the table refuses a row that is not a job, so no job can be malformed.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class PostgresBackend:
         return counts(await self._db.rows(COUNT, queue, count_bounds(bounds_ms)), bounds_ms)
 
     async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
-        """A transaction for 500 changes of one kind. That of a `RunNow` counts the stream, as a promotion does."""
+        """Make 500 changes of one kind in a transaction. With `RunNow` it counts the stream, as a promotion does."""
         self._life.check()
         return await self._carry_out(to_change(queue, changes))
 
@@ -278,7 +278,7 @@ class PostgresBackend:
         )
 
     async def _listen(self, connected: Callable[[], None]) -> None:
-        """One connection's life: its notifications become flags."""
+        """Listen on one connection until it ends, and set a flag for each notification."""
         try:
             connection = await self._target.connect()
         except Exception as exc:

@@ -1,4 +1,4 @@
-"""`Consumer`: takes promoted jobs out of the table. A job that is claimed and not acknowledged comes again."""
+"""`Consumer`: takes promoted jobs out of the table. A job that is claimed and not acknowledged is delivered again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 
 from promoter_core.spi import Envelope, to_text, unpack_envelope, unpack_trace
 
-# A row that another consumer is claiming right now is passed over: nobody waits.
+# A row that another consumer is claiming is skipped, so that no consumer waits.
 CLAIM = """
     WITH free AS (
         SELECT seq FROM {schema}.stream WHERE queue = %s AND free_ms <= {schema}.now_ms()
@@ -28,20 +28,20 @@ GIVE_BACK = """
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A promoted job that is ours for a while."""
+    """A claimed job."""
 
     seq: int
     envelope: Envelope
     name: str
-    deliveries: int  # 1 the first time; the mark of this claim, too
+    deliveries: int  # 1 the first time; also identifies the claim
     traceparent: str = ""  # the producer's trace context
     tracestate: str = ""
 
 
 class Consumer:
-    """Claims, acknowledges and gives back the jobs of one queue. As many as there are share its stream.
+    """Claims, acknowledges and gives back the jobs of one queue. Any number of consumers share its stream.
 
-    On the connection of an application, `acknowledge` commits with the work that the job was for: then it is done once.
+    On the application's connection, `acknowledge` commits together with the work, so the work is done once.
     """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], queue: str, schema: str = "promoter") -> None:
@@ -50,7 +50,7 @@ class Consumer:
         self._schema = schema
 
     async def claim(self, limit: int, for_s: float) -> list[Delivery]:
-        """Jobs that nobody has, the oldest first, for `for_s` seconds. After that they are anybody's again."""
+        """Claim free jobs for `for_s` seconds, the oldest first. After that, others can claim them."""
         cursor = await self._execute(CLAIM, self._queue, limit, int(for_s * 1000))
         return [
             Delivery(seq, unpack_envelope(envelope), to_text(name), deliveries, *unpack_trace(to_text(trace)))
@@ -58,11 +58,11 @@ class Consumer:
         ]
 
     async def acknowledge(self, delivery: Delivery) -> bool:
-        """The job is done, and leaves the stream. False when the claim ran out and somebody else has taken it."""
+        """Remove a finished job from the stream. False if the claim has expired and another consumer has the job."""
         return (await self._execute(ACKNOWLEDGE, delivery.seq, delivery.deliveries)).rowcount == 1
 
     async def give_back(self, delivery: Delivery, after_s: float = 0.0) -> bool:
-        """The job is not done: it is anybody's after a while. False when the claim ran out."""
+        """Free an unfinished job after a while. False if the claim has expired."""
         done = await self._execute(GIVE_BACK, int(after_s * 1000), delivery.seq, delivery.deliveries)
         return done.rowcount == 1
 

@@ -31,15 +31,15 @@ ERRORS = ErrorTable(
     code=lambda exc: getattr(exc, "sqlstate", None),
     classes=[(psycopg.OperationalError, "CONNECTION")],
     permanent=["28000", "28P01", "3D000", "42501", "42P01", "42883", "42703", "CONFIG"],
-    words={  # a connection that is refused has no code
+    words={  # a refused connection has no code
         "CONNECTION": "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|not permitted|"
         "permission denied for|does not support SSL|certificate",
     },
     hints={"53100": "the disk is full", "25006": "this server is a standby", "40P01": "it is safe to repeat"},
 )
 VERSION = 3  # of tables.sql
-# What each version of the tables changes in those of the one before. All functions are made anew. Programs of the
-# version before that are at work go on: what they call stays, and a column that is added has a default.
+# The changes of each version of the tables to the version before. All functions are created again. Running programs of
+# the version before continue: the functions that they call stay, and an added column has a default.
 UPGRADES = {
     2: f"ALTER TABLE jobs ADD COLUMN keep_ms bigint NOT NULL DEFAULT {KEEP_ID_MS}",
     3: "ALTER TABLE stream ADD COLUMN trace bytea NOT NULL DEFAULT '';"
@@ -50,7 +50,7 @@ FUNCTIONS = ("shared.sql", "locks.sql", "promotion.sql", "jobs.sql")
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The place and the manner of connections."""
+    """Parameters of connections."""
 
     conninfo: dict[str, str]  # without the user and the password
     credentials: Credentials
@@ -79,7 +79,7 @@ class Target:
 
 
 class Database:
-    """A few connections, made when they are needed."""
+    """A few connections, opened on demand."""
 
     def __init__(self, target: Target, life: Lifecycle) -> None:
         self._target = target
@@ -89,21 +89,21 @@ class Database:
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Connect, and make the tables where they are missing or of an earlier version."""
+        """Connect, and create the tables, or upgrade those of an earlier version."""
         await self._bounded(self._prepare())
 
     async def close(self) -> None:
-        """Calls under way are given up."""
+        """Abandon running calls."""
         await asyncio.gather(*(cancel_and_wait(call) for call in self._calls))
         await self._drop_idle()
 
     async def rows(self, sql: str, *arguments: object) -> list[Any]:
-        """The rows of one statement. Raises BackendErrors only."""
+        """Run one statement and return its rows. Raises only BackendErrors."""
         self._life.check()
         return await self._bounded(self._run(sql, arguments))
 
     async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
-        """A caller that is cancelled leaves it to its end, and the connection in order."""
+        """Complete the statement even if the caller is cancelled, so that the connection stays usable."""
         task = asyncio.ensure_future(call)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -119,7 +119,7 @@ class Database:
             finally:
                 if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                     self._idle.append(connection)
-                else:  # it is broken, and the others are likely to be so too
+                else:  # it is broken, and the others probably are too
                     await connection.close()
                     await self._drop_idle()
 

@@ -1,4 +1,4 @@
-"""Waiting jobs are scheduled and changed: each statement is a function of jobs.sql."""
+"""Schedules and changes waiting jobs: each statement calls a function of jobs.sql."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def to_schedule(queue: str, jobs: Sequence[JobRequest]) -> Iterator[Statement]:
 
 
 def to_change(queue: str, changes: Sequence[JobChange]) -> Iterator[Statement]:
-    """A statement for each run of changes of one kind, so that they take effect in the order asked."""
+    """Yield a statement for each run of changes of one kind, so that they take effect in the requested order."""
     for _, alike in groupby(changes, _kind):
         for some in chunked(list(alike), CHUNK, size=_size, max_size=CHUNK_BYTES):
             yield _change(queue, some)

@@ -1,10 +1,10 @@
--- Waiting jobs: scheduled, moved, run now, removed, replaced. Each function takes arrays of the same length and returns
--- the outcomes in the order asked, in the words of `JobOutcome`.
+-- Schedule, move, run, remove and replace waiting jobs. Each function takes arrays of the same length and returns the
+-- outcomes in the requested order, as values of `JobOutcome`.
 
 CREATE OR REPLACE FUNCTION due_at(t bigint, due_ms bigint, delay_ms bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT least(greatest(coalesce(due_ms, t + delay_ms), t), 253402300799999) $$;
 
--- In the order of the ids, so that no two calls wait for each other. The overload with one argument less is version 1's.
+-- In the order of the ids, to avoid deadlocks. The overload with one argument less is version 1's.
 CREATE OR REPLACE FUNCTION schedule(
     q text, ids bytea[], names bytea[], envelopes bytea[], dues bigint[], delays bigint[], uniqs boolean[],
     traces bytea[], keeps bigint[]
@@ -25,7 +25,7 @@ BEGIN
             (j.seq, q, j.id, j.name, j.envelope, due_at(t, j.due_ms, j.delay_ms), j.uniq, j.trace, j.keep_ms)
             ON CONFLICT (queue, id) WHERE uniq DO NOTHING;
         outcomes[j.ord] := CASE WHEN FOUND THEN 'created' ELSE 'kept' END;
-        -- Only now: it may have had to wait for a promotion of the same id.
+        -- Only now, because it may have waited for a promotion of the same id.
         IF j.uniq AND FOUND AND EXISTS (SELECT FROM markers m WHERE m.queue = q AND m.id = j.id AND m.expires_ms > t) THEN
             DELETE FROM jobs WHERE seq = j.seq;
             outcomes[j.ord] := 'already-promoted';
@@ -34,13 +34,13 @@ BEGIN
     RETURN outcomes;
 END $$;
 
--- A waiting job with this id: that with this number or, where none is asked for, the unique one or else the last.
+-- A waiting job with this id: the one with this number or, without a number, the unique one or else the last.
 CREATE OR REPLACE FUNCTION find_job(q text, wanted bytea, number bigint) RETURNS jobs LANGUAGE sql VOLATILE AS $$
     SELECT * FROM jobs WHERE queue = q AND id = wanted AND (number IS NULL OR seq = number)
     ORDER BY uniq DESC, seq DESC LIMIT 1 FOR UPDATE
 $$;
 
--- The outcome where there is no such job.
+-- The outcome if no such job waits.
 CREATE OR REPLACE FUNCTION missing(q text, wanted bytea) RETURNS text LANGUAGE sql VOLATILE AS $$
     SELECT CASE
         WHEN EXISTS (SELECT FROM jobs WHERE queue = q AND id = wanted) THEN 'not-found'
@@ -130,7 +130,7 @@ BEGIN
     RETURN outcomes;
 END $$;
 
--- In the order of the ids, as `schedule` is: both may wait for the other's job of an id.
+-- In the order of the ids, as in `schedule`, because both lock jobs by id.
 CREATE OR REPLACE FUNCTION replace_jobs(
     q text, ids bytea[], names bytea[], envelopes bytea[], dues bigint[], delays bigint[], uniqs boolean[],
     traces bytea[], keeps bigint[], keep_datas boolean[], keep_names boolean[], keep_dues boolean[]
@@ -173,7 +173,7 @@ BEGIN
                 CASE WHEN r.keep_due THEN job.due_ms ELSE due_at(t, r.due_ms, r.delay_ms) END, r.uniq, r.trace, r.keep_ms
             ) ON CONFLICT (queue, id) WHERE uniq DO NOTHING;
             outcomes[r.ord] := CASE WHEN job.seq IS NULL THEN 'created' ELSE 'replaced' END;
-            EXIT WHEN FOUND;  -- otherwise a unique job with this id has just been scheduled: once more
+            EXIT WHEN FOUND;  -- otherwise a unique job with this id has just been scheduled: try again
         END LOOP;
     END LOOP;
     PERFORM end_turn(q, head);

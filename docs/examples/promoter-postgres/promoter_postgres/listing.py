@@ -8,7 +8,7 @@ from typing import Any
 
 from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text, unpack_trace
 
-LOOK = 1_000  # jobs that one call looks at for a name
+LOOK = 1_000  # jobs that one call examines for a name
 PAGE_BYTES = 4_000_000  # of envelopes on a page, unless one alone is more
 LARGEST = 2**63 - 1  # of a bigint
 
@@ -17,7 +17,7 @@ BY_ID = """
         SELECT * FROM jobs WHERE queue = %s AND id = wanted ORDER BY uniq DESC, seq DESC LIMIT 1
     ) AS job ON true ORDER BY ord
 """
-# The rows that are looked at, and one more; with envelopes those of the page, unless they are too many or too large.
+# The examined rows, and one more; with the envelopes of the page, unless they are too many or too large.
 PAGE = """
     WITH looked AS (
         SELECT *, name = coalesce(%b::bytea, name) AS fits FROM jobs
@@ -32,7 +32,7 @@ PAGE = """
         CASE WHEN fits AND found <= %s AND (found = 1 OR size <= %s) THEN envelope END AS envelope
     FROM (SELECT now_ms() AS t OFFSET 0) AS clock LEFT JOIN counted ON true ORDER BY due_ms {way}, seq {way}
 """
-# Each job before the last bound is counted once, between the two bounds that it is between.
+# Each job before the last bound is counted once, in the interval that contains it.
 COUNT = """
     SELECT ms, (sum(between_them) OVER (ORDER BY ms))::bigint AS before FROM (
         SELECT ms, (

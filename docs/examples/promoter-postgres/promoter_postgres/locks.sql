@@ -1,6 +1,6 @@
 -- The leader lock; the names of queues, and the members of a group.
 
--- `other` is null when the lock is ours now.
+-- `other` is null if we hold the lock now.
 CREATE OR REPLACE FUNCTION take_lock(
     q text, me bytea, ttl_ms bigint, OUT other bytea, OUT left_ms bigint, OUT lag_ms bigint
 ) LANGUAGE plpgsql AS $$
@@ -10,13 +10,13 @@ DECLARE
 BEGIN
     SELECT holder, expires_ms INTO other, ends_ms FROM locks WHERE queue = q;
     t := now_ms();
-    IF other IS NULL OR other = me OR ends_ms <= t THEN  -- otherwise nobody waits for a leader at work
+    IF other IS NULL OR other = me OR ends_ms <= t THEN  -- otherwise return at once: never wait for a working leader
         LOOP
             INSERT INTO locks VALUES (q, me, 0) ON CONFLICT DO NOTHING;
             SELECT holder, expires_ms INTO other, ends_ms FROM locks WHERE queue = q FOR UPDATE;
             EXIT WHEN FOUND;
         END LOOP;
-        t := now_ms();  -- after the row is ours: the wait for it may have been long
+        t := now_ms();  -- after locking the row: the wait for it may have been long
         IF other = me OR ends_ms <= t THEN
             UPDATE locks SET holder = me, expires_ms = t + ttl_ms WHERE queue = q;
             other := NULL;
@@ -27,7 +27,7 @@ BEGIN
     lag_ms := (SELECT greatest(t - min(due_ms), 0) FROM jobs WHERE queue = q);
 END $$;
 
--- In the order of the names, so that no two calls wait for each other.
+-- In the order of the names, to avoid deadlocks.
 CREATE OR REPLACE FUNCTION take_locks(queues text[], me bytea, ttl_ms bigint)
 RETURNS TABLE (ord bigint, other bytea, left_ms bigint, lag_ms bigint) LANGUAGE plpgsql AS $$
 DECLARE
@@ -45,7 +45,7 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- A row for each lease that is the holder's.
+-- A row for each lease that the holder has.
 CREATE OR REPLACE FUNCTION renew_locks(queues text[], holders bytea[], ttls_ms bigint[])
 RETURNS TABLE (ord bigint, t bigint, next_ms bigint) LANGUAGE plpgsql AS $$
 BEGIN
@@ -62,9 +62,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- The names after one, in order, and their last; null when there are no more.
+-- The names after one, in order, and the last of them; null at the end.
 CREATE OR REPLACE FUNCTION queues_after(after text, most integer) RETURNS text[] LANGUAGE sql AS $$
-    WITH RECURSIVE named AS (  -- a step through the index for each name, however many jobs it has
+    WITH RECURSIVE named AS (  -- one index step for each name, however many jobs it has
         (SELECT queue, 1 AS n FROM jobs WHERE queue > after COLLATE "C" ORDER BY queue LIMIT 1)
         UNION ALL
         SELECT (SELECT j.queue FROM jobs j WHERE j.queue > named.queue ORDER BY j.queue LIMIT 1), n + 1

@@ -1,6 +1,6 @@
--- Due jobs go to the stream.
+-- Move due jobs to the stream.
 
--- No row when the lease is lost. It holds the row of the lock, which is the queue's turn: see take_turn.
+-- Returns no row if the lease is lost. Locks the row of the lock, which is the queue's turn: see take_turn.
 CREATE OR REPLACE FUNCTION promote(
     q text, me bytea, ttl_ms bigint, most bigint, max_len bigint, hold boolean, emit boolean, max_events bigint,
     renew boolean, want_jobs boolean, want_traces boolean
@@ -26,7 +26,7 @@ BEGIN
         room := (SELECT least(most, max_len - count(*)) FROM (SELECT FROM stream WHERE queue = q LIMIT max_len) s);
     END IF;
     DELETE FROM markers WHERE queue = q AND expires_ms <= t;
-    WITH due AS (  -- a row that another program holds is nobody's to wait for
+    WITH due AS (  -- skips rows that another program has locked
         SELECT seq FROM jobs WHERE queue = q AND due_ms <= t ORDER BY due_ms, seq LIMIT room FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM jobs USING due WHERE jobs.seq = due.seq RETURNING jobs.*
@@ -65,8 +65,8 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- Each for itself: an error, with its code and its message, undoes the promotion of that queue alone. `t` is null where the
--- lease is lost. In the order of the names, as in take_locks.
+-- Promotes each queue separately: an error, with its code and message, undoes only that queue's promotion. `t` is null if
+-- the lease is lost. In the order of the names, as in take_locks.
 CREATE OR REPLACE FUNCTION promote_all(
     queues text[], holders bytea[], ttls_ms bigint[], mosts bigint[], max_lens bigint[], holds boolean[], emits boolean[],
     max_events bigint[], renews boolean[], want_jobs boolean[], want_traces boolean[]

@@ -1,24 +1,24 @@
--- The base of all other functions: the clock, notifications, and a queue's turn. The files of functions are run again
--- when a schema is upgraded.
+-- Helpers of all other functions: the clock, notifications, and a queue's turn. The files of functions run again when a
+-- schema is upgraded.
 
 CREATE OR REPLACE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS
 $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
--- Changes are told by triggers, so that those of any writer are heard: `j` and the queue for jobs, `l` for a lock.
+-- Triggers notify of changes by any writer: `j` and the queue for jobs, `l` for a lock.
 CREATE OR REPLACE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('promoter_' || TG_TABLE_SCHEMA, TG_ARGV[0] || coalesce(NEW.queue, OLD.queue));
     RETURN NULL;
 END $$;
 
--- A lock that nobody held stands for a turn alone: see take_turn.
+-- A lock without a holder only represents a turn: see take_turn.
 CREATE OR REPLACE TRIGGER jobs_changed AFTER INSERT OR UPDATE OF due_ms ON jobs FOR EACH ROW EXECUTE FUNCTION tell('j');
 CREATE OR REPLACE TRIGGER lock_released AFTER DELETE ON locks FOR EACH ROW WHEN (OLD.holder <> '')
     EXECUTE FUNCTION tell('l');
 
--- From now to the end of the transaction no other call promotes jobs of this queue or changes waiting ones: so the entries
--- of its stream are committed in the order of their numbers, and no two calls wait for each other. They take turns at the
--- row of the lock; where there is none, one is made for the time. Returns the number of the job that is first.
+-- Until the end of the transaction, no other call promotes jobs of this queue or changes waiting ones. So the entries of
+-- its stream are committed in the order of their numbers, without deadlocks. Calls take turns by locking the row of the
+-- lock; a missing row is created temporarily. Returns the number of the first job.
 CREATE OR REPLACE FUNCTION take_turn(q text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     LOOP
@@ -29,7 +29,7 @@ BEGIN
     RETURN (SELECT seq FROM jobs WHERE queue = q ORDER BY due_ms, seq LIMIT 1);
 END $$;
 
--- Notifies when another job is first now, or none.
+-- Notifies if another job is first now, or none.
 CREATE OR REPLACE FUNCTION end_turn(q text, head bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM locks WHERE queue = q AND holder = '' AND expires_ms = 0;
@@ -38,7 +38,7 @@ BEGIN
     END IF;
 END $$;
 
--- A job goes to the stream at `t`: from now on its id is taken for a while, or free.
+-- Moves a job to the stream at `t`. From now on its id is taken for a while, or free.
 CREATE OR REPLACE FUNCTION mark(job jobs, t bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF job.uniq AND job.keep_ms > 0 THEN

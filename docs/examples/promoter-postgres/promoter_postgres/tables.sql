@@ -1,4 +1,4 @@
--- The tables of one schema. `search_path` is the schema. Text that may hold any bytes is bytea; times are milliseconds
+-- The tables of one schema. `search_path` is the schema. Text that can contain any bytes is bytea; times are milliseconds
 -- by `now_ms()`. A change here is also a step of UPGRADES in database.py.
 
 CREATE SEQUENCE jobs_seq;
@@ -12,7 +12,7 @@ CREATE INDEX jobs_due ON jobs (queue, due_ms, seq);
 CREATE INDEX jobs_id ON jobs (queue, id, seq);
 CREATE UNIQUE INDEX jobs_uniq ON jobs (queue, id) WHERE uniq;
 
--- Ids of unique jobs that were promoted lately.
+-- Ids of unique jobs that were promoted recently.
 CREATE TABLE markers (
     queue text COLLATE "C", id bytea, expires_ms bigint NOT NULL, PRIMARY KEY (queue, id)
 );
@@ -20,7 +20,7 @@ CREATE INDEX markers_expiry ON markers (queue, expires_ms);
 
 CREATE TABLE locks (queue text COLLATE "C" PRIMARY KEY, holder bytea NOT NULL, expires_ms bigint NOT NULL);
 
--- Promoted jobs. `free_ms` and `deliveries` are the consumers': see consumer.py.
+-- Promoted jobs. Consumers use `free_ms` and `deliveries`: see consumer.py.
 CREATE SEQUENCE stream_seq;
 CREATE TABLE stream (
     seq bigint PRIMARY KEY DEFAULT nextval('stream_seq'), queue text COLLATE "C" NOT NULL, envelope bytea NOT NULL,

@@ -36,7 +36,7 @@ class TestPostgres(BackendContract):
     @pytest.fixture
     def leap(self, server_url):
         async def leap(queue, ms):
-            """All that the tables say of the queue happens so much earlier."""
+            """Shift all times of the queue into the past."""
             async with await psycopg.AsyncConnection.connect(server_url) as db:
                 for table, column in (("jobs", "due_ms"), ("markers", "expires_ms"), ("locks", "expires_ms")):
                     sql = f"UPDATE {SCHEMA}.{table} SET {column} = {column} - %s WHERE queue = %s"
@@ -47,7 +47,7 @@ class TestPostgres(BackendContract):
     @pytest.fixture
     def stored_names(self, server_url):
         async def stored_names():
-            """The ids that the tables say anything of."""
+            """All ids in the tables."""
             async with await psycopg.AsyncConnection.connect(server_url) as db:
                 cursor = await db.execute(f"SELECT id FROM {SCHEMA}.jobs UNION SELECT id FROM {SCHEMA}.markers")
                 return [to_text(id) for (id,) in await cursor.fetchall()]

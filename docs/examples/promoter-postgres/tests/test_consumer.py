@@ -1,4 +1,4 @@
-"""A consumer: each job is somebody's, and one that is not acknowledged comes again."""
+"""A consumer: each job has one owner at a time, and an unacknowledged job is delivered again."""
 
 import asyncio
 from uuid import uuid4

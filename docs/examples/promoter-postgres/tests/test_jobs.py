@@ -1,4 +1,4 @@
-"""The particulars of managing jobs in a server: what waits for what, what is read, and changes by many at once."""
+"""Managing jobs in a server: locks, reads, and concurrent changes."""
 
 import asyncio
 import itertools
@@ -75,7 +75,7 @@ async def test_a_change_leaves_no_lock_and_keeps_that_of_a_leader(backend, db, q
 
 
 async def test_entries_of_the_stream_are_committed_in_the_order_of_their_numbers(server_url, backend, queue):
-    """A reader that goes on behind the last entry that it has seen misses none."""
+    """A reader that continues after the last entry that it has seen misses none."""
     await backend.schedule(queue, [job("slow"), job("quick")])
     options = "-c search_path=promoter"
     async with await psycopg.AsyncConnection.connect(server_url, options=options) as other:

@@ -28,7 +28,7 @@ FAR_MS = 4_000_000_000_000
 
 @pytest.fixture
 async def schema(server_url):
-    """A schema of the first version with three waiting jobs, and one that was promoted lately."""
+    """A schema of the first version with three waiting jobs, and one that was promoted recently."""
     schema = f"old_{uuid4().hex}"
     async with await psycopg.AsyncConnection.connect(server_url, options=f"-c search_path={schema}") as db:
         await db.execute(f"CREATE SCHEMA {schema}")

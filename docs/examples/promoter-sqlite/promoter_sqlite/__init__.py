@@ -1,1 +1,1 @@
-"""Delayed jobs in one SQLite file. `backend.py` is the contract, `database.py` the file and its thread."""
+"""Delayed jobs in one SQLite file. `backend.py` implements the contract, `database.py` owns the file and its thread."""

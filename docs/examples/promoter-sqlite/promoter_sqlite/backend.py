@@ -1,4 +1,4 @@
-"""`SqliteBackend`: the contract of `promoter_core.spi.Backend`, a transaction a method.
+"""`SqliteBackend` implements `promoter_core.spi.Backend`. Each method is one transaction.
 
 The cancel index is the job's own row, and events are written in the promotion's transaction: both phases are fused, and
 need no method.
@@ -58,7 +58,7 @@ from promoter_sqlite.listing import PARKED_MS, counts, jobs_by_id, page_of, queu
 CHUNK = 1_000  # jobs in one transaction
 PAGE = 200  # names of queues
 UNCHANGED = {JobOutcome.NOT_FOUND, JobOutcome.ALREADY_PROMOTED}
-LOOK_S = 0.02  # how often a wait looks for commits of other processes
+LOOK_S = 0.02  # how often a wait polls for commits of other processes
 
 
 class SqliteBackend:
@@ -112,7 +112,7 @@ class SqliteBackend:
 
         try:
             return await self._db.run(work)
-        finally:  # cancelled too: the thread goes on, and what it commits is to wake whoever waits
+        finally:  # also when cancelled: the thread continues, and its commit must wake the waiters
             self._own.set(ChangeKind.LOCK, lease.queue)
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
@@ -162,13 +162,13 @@ class SqliteBackend:
         return await self._db.look(lambda db: counts(db, queue, bounds_ms))
 
     async def change_jobs(self, queue: str, changes: Sequence[JobChange]) -> Sequence[JobOutcome]:
-        """A transaction for 1,000 changes. The first `RunNow` of each counts the stream, as a promotion does."""
+        """Make 1,000 changes in a transaction. The first `RunNow` of each counts the stream, as a promotion does."""
         return await self._change(queue, changes)
 
     async def _change(self, queue: str, changes: Sequence[JobChange]) -> list[JobOutcome]:
         self._life.check()
         outcomes: list[JobOutcome] = []
-        changed = True  # as in `unlock`: a call that is cut may go on
+        changed = True  # as in `unlock`: an interrupted call can continue
         try:
             for some in chunked(changes, CHUNK):
                 outcomes += await self._db.run(partial(self._carry_out, queue, some))
@@ -187,7 +187,7 @@ class SqliteBackend:
     # DiscoverySupport
 
     async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
-        """O(log n) a queue, however many jobs it has."""
+        """O(log n) for each queue, however many jobs it has."""
         after: bytes | None = b""
         while after is not None:
             names, after = await self._db.look(partial(self._queues_after, after))
@@ -197,7 +197,7 @@ class SqliteBackend:
         return queues_after(db, after, PAGE, self._clock.time_ms())
 
     async def _expect(self, change: ChangeKind, queue: str) -> None:
-        """Before reading the set or the lock: changes from now on end the next wait."""
+        """Call it before you read the set or the lock: changes from now on end the next wait."""
         self._own.expect(change, queue)
         self._seen[change, queue] = await self._db.version()
 
@@ -221,7 +221,7 @@ def _hold(db: sqlite3.Connection, queue: str, holder: str, expires_ms: int) -> N
 
 
 def _pending(db: sqlite3.Connection, queue: str, now_ms: int) -> tuple[int, int, int | None, int]:
-    """Depth, due, next due time and lag. Another program may have put a job beyond the year 9999: it is never due."""
+    """Depth, due, next due time and lag. A job that another program put beyond the year 9999 is never due."""
     sql = (
         "SELECT count(*), coalesce(sum(due_ms <= ?), 0), min(CASE WHEN due_ms < ? THEN due_ms END) "
         "FROM jobs WHERE queue = ?"

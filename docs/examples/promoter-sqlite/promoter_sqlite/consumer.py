@@ -1,4 +1,4 @@
-"""`Consumer`: takes promoted jobs out of the file. A job that is claimed and not acknowledged comes again."""
+"""`Consumer`: takes promoted jobs out of the file. A job that is claimed and not acknowledged is delivered again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promoter_core.spi import Envelope, to_text, unpack_envelope
 
 T = TypeVar("T")
 
-# A row for each entry of a stream that was claimed: until when it is somebody's, and how often it was claimed.
+# A row for each claimed entry of a stream: when its claim expires, and how often it was claimed.
 CLAIMS = """
 CREATE TABLE IF NOT EXISTS claims (
     seq INTEGER PRIMARY KEY, until_ms INTEGER NOT NULL, deliveries INTEGER NOT NULL
@@ -26,23 +26,23 @@ CREATE TABLE IF NOT EXISTS claims (
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A promoted job that is ours for a while."""
+    """A claimed job."""
 
     seq: int
     envelope: Envelope
     name: str
-    deliveries: int  # 1 the first time; the mark of this claim, too
+    deliveries: int  # 1 the first time; also identifies the claim
 
 
 class Consumer:
-    """Claims, acknowledges and gives back the jobs of one queue. As many as there are share its stream."""
+    """Claims, acknowledges and gives back the jobs of one queue. Any number of consumers share its stream."""
 
     def __init__(self, path: str, queue: str) -> None:
         self._path = path
         self._queue = queue
 
     async def claim(self, limit: int, for_s: float) -> list[Delivery]:
-        """Jobs that nobody has, the oldest first, for `for_s` seconds. After that they are anybody's again."""
+        """Claim free jobs for `for_s` seconds, the oldest first. After that, others can claim them."""
 
         def work(db: sqlite3.Connection) -> list[Delivery]:
             now_ms = _now_ms()
@@ -58,7 +58,7 @@ class Consumer:
         return await asyncio.to_thread(self._transaction, work)
 
     async def acknowledge(self, delivery: Delivery) -> bool:
-        """The job is done, and leaves the stream. False when the claim ran out and somebody else has taken it."""
+        """Remove a finished job from the stream. False if the claim has expired and another consumer has the job."""
 
         def work(db: sqlite3.Connection) -> bool:
             ours = (delivery.seq, delivery.deliveries)
@@ -69,7 +69,7 @@ class Consumer:
         return await asyncio.to_thread(self._transaction, work)
 
     async def give_back(self, delivery: Delivery, after_s: float = 0.0) -> bool:
-        """The job is not done: it is anybody's after a while. False when the claim ran out."""
+        """Free an unfinished job after a while. False if the claim has expired."""
 
         def work(db: sqlite3.Connection) -> bool:
             sql = "UPDATE claims SET until_ms = ? WHERE seq = ? AND deliveries = ?"
@@ -79,7 +79,7 @@ class Consumer:
         return await asyncio.to_thread(self._transaction, work)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """In a thread, with a connection for the purpose: whoever cancels the call leaves it whole."""
+        """Run in a thread, with a separate connection, so that a cancelled call still completes."""
         with closing(sqlite3.connect(self._path, timeout=5, isolation_level=None)) as db, db:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN IMMEDIATE")

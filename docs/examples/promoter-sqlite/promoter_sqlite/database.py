@@ -1,4 +1,4 @@
-"""The file, its tables, and the one thread that talks to SQLite, so that the event loop never waits for a disk."""
+"""The file, its tables, and the one thread that calls SQLite, so that the event loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from promoter_core.spi import KEEP_ID_MS, Clock, ErrorTable, Lifecycle, Permanen
 
 T = TypeVar("T")
 
-# Each step adds to the tables of the version before; a file says in its `user_version` how many it has. Files of the
-# first version say 0, and have the tables of the first step. A column that is added has a default: so programs of an
-# earlier version go on working on the file.
+# Each step adds to the tables of the version before. `user_version` of a file counts its steps; files of the first
+# version have 0, and the tables of the first step. An added column has a default, so that programs of an earlier
+# version continue to work on the file.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, id BLOB NOT NULL, name BLOB NOT NULL,
@@ -52,7 +52,7 @@ ERRORS = ErrorTable(
     hints={"FULL": "the disk is full", "BUSY": "another process has held the file for too long"},
 )
 CLOSE_S = 5.0
-CALL_S = 30.0  # for a piece of work, with the wait for those before it
+CALL_S = 30.0  # for a piece of work, including the wait for earlier ones
 
 
 class Database:
@@ -70,7 +70,7 @@ class Database:
         await self._submit(self._connect)
 
     async def close(self) -> None:
-        """After the work that is under way, unless that does not end, as on a disk that hangs."""
+        """Wait for the running work, unless it does not end, as on a disk that hangs."""
         thread, self._thread = self._thread, None
         if thread is not None:
             done = asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
@@ -78,16 +78,16 @@ class Database:
             await asyncio.wait((done,), timeout=CLOSE_S)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` in a write transaction: all of it, or none. Raises BackendErrors only."""
+        """Run `work` in a write transaction: all of it, or none. Raises only BackendErrors."""
         result, _ = await self.timed(work)
         return result
 
     async def timed(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, float]:
-        """As `run`; also how many milliseconds the transaction took, with its commit and without the wait for it."""
+        """Like `run`, and also return the duration of the transaction in ms, including the commit, without the wait."""
         return await self._transaction("BEGIN IMMEDIATE", work)
 
     async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` that only reads, at one moment of the file. Writers do not wait for it."""
+        """Run `work` on a snapshot of the file, for reads only. Writers do not wait for it."""
         result, _ = await self._transaction("BEGIN", work)
         return result
 
@@ -116,7 +116,7 @@ class Database:
         return await self._submit(read)
 
     async def _submit(self, work: Callable[[], T]) -> T:
-        """`work` in the thread, which goes on to its end when the caller is cancelled: a transaction is left whole."""
+        """Run `work` in the thread. It completes even if the caller is cancelled, so a transaction is never cut."""
         call = asyncio.get_running_loop().run_in_executor(self._thread, work)
         translate = partial(ERRORS.translate, where=self.path)
         return await run_call(call, translate, self._life, timeout_s=CALL_S, whole=True)
@@ -129,7 +129,7 @@ class Database:
             self._upgrade(self._connection)
 
     def _upgrade(self, db: sqlite3.Connection) -> None:
-        """Make the tables what this version needs, in one transaction: of many that open a file, one does it."""
+        """Upgrade the tables to this version, in one transaction. If many processes open a file, one does it."""
         with db:
             db.execute("BEGIN IMMEDIATE")
             version = _version(db)

@@ -1,4 +1,4 @@
-"""Waiting jobs in the file: schedule, move, run now, replace, remove. Each call is a part of one transaction."""
+"""Waiting jobs in the file: schedule, move, run now, replace, remove. Each call is part of one transaction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 def latest(db: sqlite3.Connection, queue: str, id: bytes) -> Row | None:
-    """Of the waiting jobs with this id, the unique one, or the one that was scheduled last."""
+    """Return the unique waiting job with this id, or else the one that was scheduled last."""
     sql = f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND id = ? ORDER BY uniq DESC, seq DESC LIMIT 1"
     return _row(db.execute(sql, (queue, id)))
 
@@ -51,7 +51,7 @@ def schedule(db: sqlite3.Connection, queue: str, job: JobRequest, now_ms: int) -
 
 
 def mark(db: sqlite3.Connection, queue: str, job: Row, now_ms: int) -> None:
-    """A job goes to its stream now: from now on its id is taken for a while, or free."""
+    """Move a job to its stream. From now on its id is taken for a while, or free."""
     if job.uniq and job.keep_ms > 0:
         sql = "INSERT OR REPLACE INTO markers VALUES (?, ?, ?)"
         db.execute(sql, (queue, job.id, min(now_ms + job.keep_ms, LARGEST)))
@@ -65,9 +65,9 @@ def due_at(delay_ms: int | None, due_ms: int | None, now_ms: int) -> int:
 
 
 class Changes:
-    """Carries out changes of one queue's jobs at one moment, in one transaction. `finish` is its end.
+    """Changes the jobs of one queue at one moment, in one transaction. Call `finish` at the end.
 
-    The stream is counted once, for the first `RunNow`: O(its length). All else is O(log n) a change.
+    The stream is counted once, for the first `RunNow`: O(its length). Every other change is O(log n).
     """
 
     def __init__(self, db: sqlite3.Connection, queue: str, now_ms: int) -> None:
@@ -146,7 +146,7 @@ class Changes:
             return self._move(job, due_ms)
         self._remove(job)
         name = job.name if change.keep_name else to_bytes(request.name)
-        _insert(self._db, self._queue, request, name, due_ms)  # a new row: the handle of the old job finds none
+        _insert(self._db, self._queue, request, name, due_ms)  # a new row: the handle of the old job is no longer valid
         return JobOutcome.REPLACED
 
 
@@ -165,7 +165,7 @@ def _unmark(db: sqlite3.Connection, queue: str, id: bytes) -> None:
 
 
 def _taken(db: sqlite3.Connection, queue: str, id: bytes, now_ms: int) -> JobOutcome | None:
-    """KEPT: a unique job with this id waits. ALREADY_PROMOTED: one was promoted lately. None: the id is free."""
+    """KEPT: a unique job with this id waits. ALREADY_PROMOTED: one was promoted recently. None: the id is free."""
     waiting = "SELECT 1 FROM jobs WHERE queue = ? AND id = ? AND uniq"
     if db.execute(waiting, (queue, id)).fetchone() is not None:
         return JobOutcome.KEPT

@@ -1,4 +1,4 @@
-"""Waiting jobs of the file: by id, pages of jobs, counts, and the names of queues. Nothing here changes anything."""
+"""Waiting jobs of the file: by id, pages of jobs, counts, and the names of queues. Read-only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text
 from promoter_sqlite.jobs import LARGEST, Row, latest
 
-LOOK = 1_000  # jobs that one call looks at for a name
-PARKED_MS = MAX_DUE_MS + 1  # the first due time that never comes: other programs may put jobs there
+LOOK = 1_000  # jobs that one call examines for a name
+PARKED_MS = MAX_DUE_MS + 1  # the first due time that never comes: other programs can put jobs there
 PAGE_BYTES = 4_000_000  # of envelopes on a page, unless one alone is more
 
-# Two queries, each a range of one index: what is due in the cursor's millisecond, and what is due later or earlier. One
-# query with `(due_ms, seq) > (?, ?)` would read all jobs of that millisecond again.
+# Two queries, each a range of one index: jobs due in the cursor's millisecond, and jobs due later or earlier. One query
+# with `(due_ms, seq) > (?, ?)` would read all jobs of that millisecond again.
 JOBS = (
     "SELECT seq, id, name, CASE WHEN name = coalesce(?, name) THEN envelope END AS envelope, due_ms, uniq, keep_ms "
     "FROM jobs WHERE queue = ? AND "
@@ -28,7 +28,7 @@ REST = {
     False: JOBS + "due_ms >= ? AND due_ms < ? ORDER BY due_ms, seq",
     True: JOBS + "due_ms >= ? AND due_ms < ? ORDER BY due_ms DESC, seq DESC",
 }
-# A step through the index for each name, however many jobs it has. `live`: not only a lock that has ended.
+# One index step for each name, however many jobs it has. `live`: more than a lock that has expired.
 QUEUES = """
     WITH RECURSIVE named (queue, n) AS (
         SELECT (SELECT min(queue) FROM jobs WHERE queue > CAST(:after AS TEXT)), 1
@@ -67,7 +67,7 @@ def page_of(db: sqlite3.Connection, queue: str, query: JobQuery, now_ms: int) ->
 
 
 def counts(db: sqlite3.Connection, queue: str, bounds_ms: Sequence[int]) -> list[int]:
-    """Each job before the last bound is counted once, between the two bounds that it is between."""
+    """Count each job before the last bound once, in the interval that contains it."""
     sql = "SELECT count(*) FROM jobs WHERE queue = ? AND due_ms >= ? AND due_ms < ?"
     before: dict[int, int] = {}
     total, low_ms = 0, -LARGEST
@@ -79,7 +79,7 @@ def counts(db: sqlite3.Connection, queue: str, bounds_ms: Sequence[int]) -> list
 
 
 def queues_after(db: sqlite3.Connection, after: bytes, most: int, now_ms: int) -> tuple[list[str], bytes | None]:
-    """Some names after one, in order, and the last name that was looked at; None when there are no more."""
+    """Return some names after one, in order, and the last name that was examined; None at the end."""
     rows = db.execute(QUEUES, {"after": after, "most": most, "now_ms": now_ms}).fetchall()
     return [to_text(name) for name, live in rows if live], rows[-1][0] if len(rows) == most else None
 
@@ -97,7 +97,7 @@ def shown(row: Row) -> StoredJob:
 
 
 def _rows(db: sqlite3.Connection, queue: str, query: JobQuery) -> Iterator[tuple[Any, ...]]:
-    """Behind the cursor, in order. They are read from the file one by one: the caller stops when it has seen enough."""
+    """Yield jobs after the cursor, in order, one by one from the file, so that the caller can stop early."""
     about = (to_bytes(query.name) if query.name is not None else None, queue)
     low_ms = min(query.due_from_ms, PARKED_MS) if query.due_from_ms is not None else -LARGEST
     high_ms = min(query.due_to_ms, PARKED_MS) if query.due_to_ms is not None else LARGEST

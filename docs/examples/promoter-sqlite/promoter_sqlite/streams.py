@@ -1,4 +1,4 @@
-"""The streams of a queue in the file: entries are added at the end and go from the beginning."""
+"""The streams of a queue in the file: entries are added at the end and removed from the beginning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_event(db: sqlite3.Connection, queue: str, now_ms: int, id: bytes, name: 
 
 
 def length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
-    """How many entries there are, by the index: O(length)."""
+    """Count the entries with the index: O(length)."""
     sql = "SELECT count(*) FROM entries WHERE queue = ? AND stream = ?"
     return int(db.execute(sql, (queue, stream.value)).fetchone()[0])
 

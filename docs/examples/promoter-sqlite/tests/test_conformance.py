@@ -23,7 +23,7 @@ class TestSqlite(BackendContract):
     @pytest.fixture
     def leap(self, tmp_path):
         async def leap(queue, ms):
-            """All that the file says happens so much earlier."""
+            """Shift all times of the queue into the past."""
             with closing(sqlite3.connect(tmp_path / "jobs.db")) as db, db:
                 db.execute("UPDATE jobs SET due_ms = due_ms - ? WHERE queue = ?", (ms, queue))
                 db.execute("UPDATE markers SET expires_ms = expires_ms - ? WHERE queue = ?", (ms, queue))
@@ -41,7 +41,7 @@ class TestSqlite(BackendContract):
     @pytest.fixture
     def stored_names(self, tmp_path):
         async def stored_names():
-            """The ids that the file says anything of."""
+            """All ids in the file."""
             with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
                 rows = db.execute("SELECT id FROM jobs UNION SELECT id FROM markers").fetchall()
             return [id.decode("utf-8", "surrogateescape") for (id,) in rows]
@@ -51,7 +51,7 @@ class TestSqlite(BackendContract):
     @pytest.fixture
     def add_parked(self, tmp_path):
         async def add_parked(queue, request):
-            """As another program may do."""
+            """Act like another program."""
             with closing(sqlite3.connect(tmp_path / "jobs.db")) as db, db:
                 sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq) VALUES (?, ?, ?, ?, ?, 0)"
                 parked = (queue, request.id.encode(), request.name.encode(), request.envelope, MAX_DUE_MS + 1)

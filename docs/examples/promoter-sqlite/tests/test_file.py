@@ -1,4 +1,4 @@
-"""The particulars of a file: it lasts, and a path that cannot be used is a clear error."""
+"""The SQLite file persists, and an unusable path is a clear error."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""The particulars of managing jobs in a file: what a call reads, and what one transaction counts once."""
+"""Managing jobs in a file: how much a call reads, and the values that a transaction counts once."""
 
 import sqlite3
 from contextlib import closing
@@ -27,7 +27,7 @@ def add(db, number, queue="q", envelope=b"x", due_ms=1_000):
 
 
 def steps(db, work):
-    """How many instructions of SQLite's machine this takes."""
+    """Count the instructions of SQLite's virtual machine."""
     taken = 0
 
     def step():

@@ -43,7 +43,7 @@ FAR_MS = 4_000_000_000_000
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of the first version with three waiting jobs, and one that was promoted lately."""
+    """A file of the first version with three waiting jobs, and one that was promoted recently."""
     path = tmp_path / "jobs.db"
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(FIRST)

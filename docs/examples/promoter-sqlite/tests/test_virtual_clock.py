@@ -14,7 +14,7 @@ class TestSqliteOnAVirtualClock(BackendContract):
         clock, submit = VirtualClock(), Database._submit
 
         async def held(database, work):
-            """Time stands still while the thread works."""
+            """Stop the clock while the thread works."""
             with clock.held():
                 return await submit(database, work)
 
