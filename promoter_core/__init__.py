@@ -1,23 +1,23 @@
-"""Promoter moves delayed jobs that have become due from a sorted set to a stream, under a leader lock.
+"""Promoter moves due delayed jobs from a sorted set to a stream, under a leader lock.
 
-This module is the public API of applications, and `promoter_core.sync` its form for code that blocks;
-`promoter_core.spi` is that of backends, sinks and commands; `promoter_core.monitor` shows how queues are. All else is
-private, but for `promoter_core.testing` and `promoter_core.web.serving`. The tree, from the bottom up:
+This module is the public API for applications. `promoter_core.sync` is its form for blocking code, `promoter_core.spi`
+the interface for backends, sinks and commands, and `promoter_core.monitor` reads the state of queues. Everything else
+is private, except `promoter_core.testing` and `promoter_core.web.serving`. The tree, from the bottom up:
 
     spi/          service provider interface: contracts, values, errors, hooks
     settings.py   `PromoterSettings`
-    engine/       the state machine, without I/O; engine/machine.py is the place to begin reading
+    engine/       the state machine, without I/O; start reading in engine/machine.py
     registry.py   loads plugins; `connect`
     runner/       performs what the engine decides: `Promoter`, and runner/fleet/ for many queues
     client/       `DelayedQueue`: schedule, see, change and cancel jobs; `list_queues`
-    sync/         the same for code that blocks: `connect`, `DelayedQueue`, `list_queues`
-    monitor/      how queues are, read from the store: `snapshot`, and a sampler with a page for Prometheus
+    sync/         the same for blocking code: `connect`, `DelayedQueue`, `list_queues`
+    monitor/      the state of queues, read from the store: `snapshot`, and a sampler with a page for Prometheus
     web/          /metrics, /livez, /readyz and /status
     cli/          the `promoter` command, a file for each command
     testing/      for tests: doubles, a virtual clock, the conformance kit
 
-Backends are in `backends/`, sinks and further commands in `plugins/`; they are found through entry points, as anybody's
-are. docs/explanation/architecture.md says where a new one goes.
+Backends are in `backends/`, sinks and other commands in `plugins/`. They are found through entry points, like
+third-party plugins. docs/explanation/architecture.md says where to add a new one.
 """
 
 from __future__ import annotations

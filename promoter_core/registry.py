@@ -61,7 +61,7 @@ MEMBERS = {  # what the thing that a target makes must have
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One spec and where it comes from."""
+    """A spec and its source."""
 
     kind: str
     spec: Spec
@@ -76,7 +76,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """A plugin that could not be loaded, or a part of it that is in conflict with another plugin."""
+    """A plugin that could not be loaded, or a part of it that conflicts with another plugin."""
 
     name: str
     source: str
@@ -84,12 +84,12 @@ class BrokenPlugin:
 
     @property
     def why(self) -> str:
-        """In one line."""
+        """The reason, in one line."""
         return _in_words(self.error)
 
 
 class Registry:
-    """The installed plugins. Loads them once, when first asked; make your own in tests with `plugins=[…]`."""
+    """The installed plugins. Loads them once, on first use; in tests, create one with `plugins=[…]`."""
 
     def __init__(self, plugins: Iterable[object] = (), *, entry_points: bool = True) -> None:
         self._given = list(plugins)
@@ -100,11 +100,11 @@ class Registry:
         self._loading = threading.local()
 
     def all(self) -> Sequence[Registered]:
-        """Every spec that can be chosen, by kind and name."""
+        """Return every usable spec, by kind and name."""
         return [taken for (kind, _), taken in sorted(self._load().items()) if kind in KINDS]
 
     def broken(self) -> Sequence[BrokenPlugin]:
-        """Plugins that could not be loaded, and conflicts between plugins."""
+        """Return plugins that could not be loaded, and conflicts between plugins."""
         self._load()
         return self._broken
 
@@ -116,10 +116,10 @@ class Registry:
         clock: Clock | None = None,
         layout: str | Layout | None = None,
     ) -> Backend:
-        """The backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (not available).
+        """Return the backend for `url`, not yet opened. Raises ConfigError (bad URL) or PluginError (not available).
 
-        `credentials` is called for user and password whenever a connection is made, instead of the URL. `clock` is a
-        test's, for a store inside this process. `layout` is a name with its options, or your own.
+        `credentials` is called for user and password on every new connection, instead of using the URL. `clock` is a
+        test's clock, for a store inside this process. `layout` is a name with options, or an object.
         """
         wanted = self.layout(layout) if isinstance(layout, str) else layout
         parsed = replace(parse_url(url), credentials=credentials, clock=clock, layout=wanted)
@@ -135,7 +135,7 @@ class Registry:
 
     @asynccontextmanager
     async def connect(self, url: str, **arguments: Any) -> AsyncIterator[Backend]:
-        """The backend for `url`, open for the length of an `async with`. Takes and raises what `backend` does."""
+        """Open the backend for `url` for the length of an `async with`. Takes and raises what `backend` does."""
         backend = self.backend(url, **arguments)
         try:
             await backend.open()
@@ -144,31 +144,31 @@ class Registry:
             await backend.close()
 
     def event_sink(self, name: str) -> EventSink:
-        """A sink by `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
+        """Create a sink from `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
         sink: EventSink = self._chosen("event sink", name)
         return sink
 
     def metrics_sink(self, name: str) -> MetricsSink:
-        """As `event_sink`, for metrics."""
+        """Create a metrics sink, like `event_sink`."""
         sink: MetricsSink = self._chosen("metrics sink", name)
         return sink
 
     def serializer(self, name: str) -> Serializer:
-        """A serializer by name. Raises ConfigError or PluginError."""
+        """Create a serializer by name. Raises ConfigError or PluginError."""
         serializer: Serializer = self._make(self._named("serializer", name), secrets=())
         return serializer
 
     def layout(self, name: str) -> Layout:
-        """A layout by `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
+        """Create a layout from `"name"` or `"name:key=value,key=value"`. Raises ConfigError or PluginError."""
         layout: Layout = self._chosen("layout", name)
         return layout
 
     def load(self, registered: Registered) -> Any:
-        """The object that a spec's `target` names. Raises PluginError: what is missing and how to get it."""
+        """Import the object that a spec's `target` names. Raises PluginError with what is missing and how to get it."""
         return self._target(registered)
 
     def leave_out(self, registered: Registered, error: PluginError) -> None:
-        """For whoever finds that a spec cannot be used: it is not offered any more, and is listed as broken."""
+        """Stop offering a spec that turned out to be unusable, and list it as broken."""
         self._load().pop((registered.kind, registered.spec.name), None)
         self._is_broken(registered.plugin, registered.source, error)
 
@@ -311,7 +311,7 @@ class Registry:
     def _is_broken(self, name: str, source: str, error: BaseException) -> None:
         broken = BrokenPlugin(name, source, error)
         self._broken.append(broken)
-        log.warning("plugin %r of %s is broken and left out: %s", name, source, broken.why)
+        log.warning("plugin %r of %s is broken and skipped: %s", name, source, broken.why)
 
 
 def connect(
@@ -322,22 +322,22 @@ def connect(
     layout: str | Layout | None = None,
     registry: Registry | None = None,
 ) -> AbstractAsyncContextManager[Backend]:
-    """`async with connect("redis://localhost:6379") as backend:` opens the backend that the URL names.
+    """Open the backend for a URL: `async with connect("redis://localhost:6379") as backend:`.
 
-    `credentials` is an async callable that gives `(user or None, password)`; it is called whenever a connection is
-    made, for passwords that rotate. `clock` is for tests: a store inside this process, `memory://`, lives by it.
-    `layout` says where due jobs go, when their consumers are not ChasquiMQ's: `"faststream"`, or with options
+    `credentials` is an async callable that returns `(user or None, password)`. It is called for every new connection,
+    for passwords that rotate. `clock` is for tests: it drives a store inside this process, such as `memory://`.
+    `layout` selects where due jobs go when their consumers are not ChasquiMQ's: `"faststream"`, or with options
     `"stream:key=emails,field=data"`.
 
-    Raises ConfigError for a URL that cannot work, PluginError when no installed plugin can open it, TransientError
-    when the store cannot be reached, PermanentError when it refuses us.
+    Raises ConfigError for an invalid URL, PluginError when no installed plugin can open it, TransientError when the
+    store cannot be reached, PermanentError when it refuses us.
     """
     return (registry or installed()).connect(url, credentials=credentials, clock=clock, layout=layout)
 
 
 @cache
 def installed() -> Registry:
-    """The registry of this process: installed plugins are looked for once."""
+    """Return the registry of this process, which looks for installed plugins only once."""
     return Registry()
 
 
@@ -366,7 +366,7 @@ def _whose(registered: Registered) -> str:
 
 
 def _misspelt(manager: pluggy.PluginManager, plugin: object) -> PluginError | None:
-    """An error that names a hook of the plugin which does not exist, if there is one."""
+    """Return an error that names a hook of the plugin which does not exist, if any."""
     known = [hook for hook, _ in KINDS.values()]
     try:
         found = [a for a in dir(plugin) if a not in known and manager.parse_hookimpl_opts(plugin, a) is not None]
@@ -384,7 +384,7 @@ def _what(registered: Registered) -> str:
 
 
 def _in_words(error: BaseException) -> str:
-    """In one line, with its class unless it is ours."""
+    """Describe an error in one line, with its class unless it is one of Promoter's."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PromoterError) else f"{type(error).__name__}: {text}"
 

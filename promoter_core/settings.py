@@ -15,20 +15,20 @@ def _whole(low: int, high: int, default: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoterSettings:
-    """How promoters work. Any number of them may share one. The defaults are those of ChasquiMQ's promoter.
+    """Tuning of promoters. Any number of them can share one. The defaults are those of ChasquiMQ's promoter.
 
-    Raises ConfigError when a value cannot work; it names the setting, the value and what is allowed.
+    Raises ConfigError for an invalid value, with the setting, the value and the allowed range.
     """
 
-    poll_interval_ms: int = _whole(1, 3_600_000, 100)  # between ticks, where the backend can only poll
-    promote_batch: int = _whole(1, 10_000, 256)  # jobs a tick, to start with
-    max_tick_ms: int = _whole(0, 10_000, 5)  # the batch grows and shrinks so that a tick takes no longer; 0: it stays
+    poll_interval_ms: int = _whole(1, 3_600_000, 100)  # time between ticks, if the backend can only poll
+    promote_batch: int = _whole(1, 10_000, 256)  # initial number of jobs a tick
+    max_tick_ms: int = _whole(0, 10_000, 5)  # the batch adapts so that a tick takes no longer; 0: fixed batch
     max_stream_len: int = _whole(1, 2**53, 1_000_000)  # entries in the stream
-    overflow: Overflow = Overflow.HOLD  # "hold" or "trim" once the stream is that long
-    lock_ttl_ms: int = _whole(100, 3_600_000, 5_000)  # the lease: how long a dead leader blocks the queue
-    follower_poll_ms: int = _whole(1, 3_600_000, 2_000)  # a follower looks at the lock at least this often
+    overflow: Overflow = Overflow.HOLD  # "hold" or "trim" at that length
+    lock_ttl_ms: int = _whole(100, 3_600_000, 5_000)  # the lease: how long a dead leader can block the queue
+    follower_poll_ms: int = _whole(1, 3_600_000, 2_000)  # a follower checks the lock at least this often
     events: bool = True  # write a `waiting` event for each promoted job
-    events_max_stream_len: int = _whole(1, 2**53, 100_000)  # entries in the events stream, trimmed beyond
+    events_max_stream_len: int = _whole(1, 2**53, 100_000)  # entries in the events stream; the oldest are trimmed
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -1,8 +1,8 @@
-"""`Clients`: the GLIDE client that runs commands, made when it is needed and given up when its server is not ours.
+"""`Clients`: the GLIDE client that runs commands, created on demand and dropped when its server is the wrong one.
 
 GLIDE reconnects by itself, but it never leaves a server that still answers, and never notices a connection that died
-without a word. Here both are the same event: the client is dropped, the next call makes a new one and with it asks the
-name in the URL anew, and whoever depends on it is notified.
+silently. Both are handled as one event: the client is dropped, the next call creates a new one, which resolves the name
+in the URL again, and dependent parts are notified.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ TOLD_S = 60.0  # an outage is logged once
 
 
 class Clients:
-    """`make` gives a client that connects with its first command, and tries that again with every command until it
-    succeeds; `dropped` is called when one was given up.
+    """`make` returns a client that connects with its first command, and retries with every command until it succeeds.
+
+    `dropped` is called when a client was dropped.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class Clients:
         return self._client
 
     def worked(self, used: Any) -> None:
-        """A call that began with the client `used` has been answered."""
+        """Record that a call that began with the client `used` was answered."""
         if used is None or used is self._client:
             self._worked = self._client
 
     def failed(self, error: BackendError, used: Any, cause: BaseException | None = None) -> None:
-        """Judge an error of a call that began with the client `used` (None: with one that was yet to be made)."""
+        """Judge an error of a call that began with the client `used` (None: with one not yet created)."""
         if used is not None and used is not self._client:
             return  # that one has been given up already
         if isinstance(cause, glide.ClosingError):  # it will not come back
@@ -78,18 +79,18 @@ class Clients:
             self._checking = asyncio.create_task(self._check(self._client), name="promoter-glide-check")
 
     def drop(self, why: str) -> None:
-        """Give the client up, at once and without waiting for it."""
+        """Drop the client at once, without waiting for it."""
         client, self._client, self._worked = self._client, None, None
         if client is None:
             return
         now_s = time.monotonic()
-        log.log(logging.INFO if now_s - self._told_s > TOLD_S else logging.DEBUG, "connecting anew: %s", why)
+        log.log(logging.INFO if now_s - self._told_s > TOLD_S else logging.DEBUG, "reconnecting: %s", why)
         self._told_s = now_s
         self.close_soon(client)
         self._dropped()
 
     def close_soon(self, client: Any) -> None:
-        """Close a client in the background, in bounded time; calls that still wait for it end with an error."""
+        """Close a client in the background, in bounded time. Calls that still wait for it end with an error."""
         task = asyncio.create_task(_close(client), name="promoter-glide-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -105,7 +106,7 @@ class Clients:
             await asyncio.wait(waiting, timeout=CLOSING_S)
 
     async def _check(self, client: Any) -> None:
-        """After an error that may mean a dead connection: does it answer at all?"""
+        """Check whether the server answers at all, after an error that may mean a dead connection."""
         try:
             async with asyncio.timeout(PING_S):
                 await client.ping()

@@ -1,4 +1,4 @@
-"""`glide://` and its kin: the URL, read once, becomes GLIDE's configuration."""
+"""Turn `glide://`, `glides://` and `glide+cluster://` URLs into GLIDE's configuration."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def open_glide(url: BackendUrl) -> RespBackend:
 
 
 def _tls(options: Options) -> glide.TlsAdvancedConfiguration:
-    """The server's certificate is always checked, against `tls_ca` if it is given."""
+    """Always verify the server's certificate, with `tls_ca` if given."""
     return glide.TlsAdvancedConfiguration(**{PEM[name]: Path(f).read_bytes() for name, f in options.tls_files.items()})

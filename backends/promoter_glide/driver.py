@@ -1,6 +1,6 @@
 """`GlideDriver`: `promoter_resp.driver.Driver` on Valkey GLIDE's asyncio client, for one server or a cluster.
 
-GLIDE does not hand out the pushes of client tracking, so changes are announced: scripts PUBLISH when they make a new
+GLIDE does not expose the pushes of client tracking, so changes are announced: scripts PUBLISH when they create a new
 head or release a lock, and the leader's subscribing client receives it. Writes that are not announced (a plain ZADD)
 are found by polling.
 """
@@ -33,7 +33,7 @@ GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forge
 
 
 class GlideDriver:
-    """One server, or a cluster, through GLIDE's multiplexed connection, and a second client that subscribes."""
+    """One server or cluster, through GLIDE's multiplexed connection and a second client that subscribes."""
 
     durable = True
     shared = True
@@ -62,7 +62,7 @@ class GlideDriver:
 
     @property
     def wake(self) -> Wake:
-        """ANNOUNCED before the first `watch`; then whether announcements are heard."""
+        """ANNOUNCED before the first `track_writes`; then whether announcements are received."""
         return Wake.ANNOUNCED if self._subscriber is None or self._subscriber.hears else Wake.POLL
 
     async def open(self) -> None:
@@ -93,9 +93,9 @@ class GlideDriver:
         return replies
 
     async def _run(self, calls: Sequence[Call], after: Sequence[Arg]) -> list[Any]:
-        """All of them in one batch, and so on one connection: GLIDE may connect anew between two commands.
+        """Run all calls in one batch, and so on one connection: GLIDE can reconnect between two commands.
 
-        `after` may wait, so it is sent once: scripts are loaded in the batch itself, and none of them can be missing.
+        `after` may block, so it is sent once: the batch itself loads the scripts, so none can be missing.
         """
         return await self._send(calls, after, load={call.script.source for call in calls})
 
@@ -132,7 +132,7 @@ class GlideDriver:
                 return
 
     async def _guard(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Bound `call` in time, and raise what GLIDE raises as our errors."""
+        """Limit `call` in time, and translate GLIDE's exceptions."""
         used = self._clients.current
         try:
             reply = await run_call(call, self._translate, self._life, timeout_s=self._timeout_s)
@@ -143,7 +143,7 @@ class GlideDriver:
         return reply
 
     async def _made(self, **more: Any) -> Any:
-        """A new client. It connects with its first command: `create` would block the event loop."""
+        """Return a new client, which connects with its first command: `create` would block the event loop."""
         kinds = (glide.GlideClusterClient, glide.GlideClusterClientConfiguration)
         client, configuration = kinds if self.clustered else (glide.GlideClient, glide.GlideClientConfiguration)
         if self._login is not None:  # GLIDE keeps a password for as long as the client lives
@@ -166,7 +166,7 @@ class GlideDriver:
             raise
 
     async def _try_database(self) -> None:
-        """GLIDE reports a missing database as a time-out. Ask the server itself, which says so."""
+        """Ask the server about a missing database, which GLIDE reports as a timeout."""
         if (database := self._settings.get("database_id")) is not None:
             client = await self._made(database_id=None)
             try:
@@ -175,7 +175,7 @@ class GlideDriver:
                 await client.close()
 
     async def _invoke(self, call: Call) -> Any:
-        """As a command: GLIDE's `invoke_script` still reads keys and arguments that a cancelled call has freed."""
+        """Run a script as a command: GLIDE's `invoke_script` reads arguments that a cancelled call has freed."""
         try:
             return await self._command(_script("EVALSHA", call.script.sha, call))
         except glide.RequestError as exc:
@@ -184,7 +184,7 @@ class GlideDriver:
         return await self._command(_script("EVAL", call.script.source, call))  # which loads it too
 
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
-        """Several calls in one round trip, in order; the reply of one that failed is its error."""
+        """Run several calls in one round trip, in order. The reply to a failed one is its error."""
         replies = await self._send(calls, ())
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, BackendError) and reply.code == "NOSCRIPT":
@@ -206,7 +206,7 @@ class GlideDriver:
         return [translate(reply, self._where) if isinstance(reply, Exception) else reply for reply in replies]
 
     def _time(self, call: Call) -> list[bytes | str]:
-        """The clock of the server that the call goes to: a cluster sends a command without a key to any node."""
+        """Return the clock of the server that the call goes to: a cluster sends a command without a key to any node."""
         return ["EVAL", "return redis.call('TIME')", "1", call.keys[0]] if self.clustered else ["TIME"]
 
     async def _command(self, args: Sequence[Arg]) -> Any:

@@ -1,4 +1,4 @@
-"""GLIDE's exceptions, as ours. It keeps the server's code in the text; the decision is `promoter_resp.errors`'."""
+"""Translate GLIDE's exceptions, which keep the server's code in their text; `promoter_resp.errors` judges the codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AUTH = re.compile(r"(WRONGPASS|NOAUTH|NOPERM|AuthenticationFailed|PermissionDen
 
 
 def translate(exc: BaseException, where: str) -> BackendError:
-    """The error to raise for what GLIDE raised while talking to the server at `where`."""
+    """Return the error to raise for GLIDE's exception while talking to the server at `where`."""
     if isinstance(exc, BackendError):
         return exc
     text = str(exc)

@@ -1,4 +1,4 @@
-"""Registers the backend that stands on Valkey GLIDE."""
+"""Registers the Valkey GLIDE backend."""
 
 from collections.abc import Iterable
 

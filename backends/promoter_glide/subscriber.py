@@ -1,9 +1,9 @@
-"""`Subscriber`: the second GLIDE client, which hears what scripts announce, and how we know that it still does.
+"""`Subscriber`: the second GLIDE client, which receives what scripts announce, and checks that it still does.
 
-GLIDE resubscribes by itself and says nothing of it: not when it cannot, nor when it is with another server than the
-client of the commands. So a message of our own is sent now and then through that client, on a channel that nobody else
-waits for. Heard, it proves all at once: the subscription, the connection, and that both clients are with one server.
-Unheard, the subscriber is made anew, everybody is woken, and until it hears again the promoter polls.
+GLIDE resubscribes by itself and does not report when it cannot, or when it is connected to another server than the
+client of the commands. So that client now and then publishes a probe on a private channel. Receiving it proves three
+things at once: the subscription, the connection, and that both clients use the same server. If it does not arrive, the
+subscriber is replaced, all waits end, and the promoter polls until the next probe arrives.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ Heard = Callable[[bytes, bytes], None]  # channel, message
 
 
 class Unheard(Exception):
-    """The subscriber does not hear what the other client has just sent."""
+    """The subscriber did not receive the other client's probe."""
 
 
 class Subscriber:
-    """`make` gives a client that is subscribed to CHANNELS and hands what it hears to a callback; `publish` sends a
-    probe on a channel through the client of the commands; `close_soon` ends a client in the background.
+    """Keeps a client subscribed.
+
+    `make` returns a client that is subscribed to CHANNELS and passes messages to a callback. `publish` sends a probe on
+    a channel through the client of the commands. `close_soon` ends a client in the background.
     """
 
     def __init__(
@@ -62,15 +64,15 @@ class Subscriber:
 
     @property
     def hears(self) -> bool:
-        """From now on, announcements are received."""
+        """Whether announcements are received from now on."""
         return self._push.hears
 
     async def start(self) -> None:
-        """Returns when the first attempt has succeeded or failed, or takes long; goes on in the background."""
+        """Return when the first attempt has succeeded or failed, or takes long. It continues in the background."""
         await self._push.start(START_S)
 
     def renew(self) -> None:
-        """The server is not ours any more: leave it."""
+        """Leave the server, which is the wrong one."""
         self._push.reconnect()
         self._changed(None)
 
@@ -89,7 +91,10 @@ class Subscriber:
             self._close_soon(client)
 
     async def _connect(self, client: Any) -> None:
-        """Its first command has it connect and subscribe. GLIDE never answers it where we may not subscribe."""
+        """Connect and subscribe with the client's first command.
+
+        GLIDE never answers it if subscribing is not permitted.
+        """
         try:
             async with asyncio.timeout(PROBED_S):
                 await client.ping()
@@ -118,12 +123,12 @@ class Subscriber:
         if (isinstance(exc, PermanentError) or (isinstance(exc, Unheard) and failures)) and not self._warned:
             self._warned = True
             log.warning(
-                "announcements of the server at %s are not heard%s: polling until they are. "
+                "announcements of the server at %s do not arrive%s: polling until they do. "
                 "Its user needs +psubscribe, +publish and &{chasqui:*",
                 self._where,
                 f" ({exc})" if isinstance(exc, BackendError) else "",
             )
         elif isinstance(exc, Unheard):
-            log.log(level, "a message of our own was not heard: subscribing anew to %s", self._where)
+            log.log(level, "a probe message did not arrive: resubscribing to %s", self._where)
         else:
             log.log(level, "listening for changes is interrupted: %s", exc)

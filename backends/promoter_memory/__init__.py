@@ -1,1 +1,1 @@
-"""The in-memory backend, and the plain statement of what every backend must do. Start with `backend.py`."""
+"""The in-memory backend, and the reference implementation of every backend's obligations. Start with `backend.py`."""

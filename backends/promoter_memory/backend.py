@@ -163,7 +163,7 @@ class MemoryBackend:
         return [shown(job) if (job := q.waiting(id)) is not None else None for id in ids]
 
     async def list_jobs(self, queue: str, query: JobQuery) -> JobPage:
-        """Sorts the whole set when it has changed since the last call: O(n log n) in this process."""
+        """Sort the whole set if it has changed since the last call: O(n log n) in this process."""
         return page_of(*self._queue(queue), query)
 
     async def count_jobs(self, queue: str, bounds_ms: Sequence[int]) -> Sequence[int]:
@@ -278,7 +278,7 @@ _named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()  # lives a
 
 
 def open_url(url: BackendUrl) -> MemoryBackend:
-    """`memory://` is private to this backend; backends of `memory://NAME` share one store."""
+    """Open `memory://`, private to this backend, or `memory://NAME`, a store that backends of this name share."""
     url.take()
     if not url.host:
         return MemoryBackend(clock=url.clock)

@@ -25,7 +25,7 @@ from promoter_memory.store import Pending, QueueStore
 
 
 def add(q: QueueStore, job: JobRequest, now_ms: int) -> bool:
-    """Put a job into the set. True when it comes before all others."""
+    """Put a job into the set. Return True when it comes before all others."""
     pending = Pending(
         job.id,
         job.name,
@@ -50,12 +50,12 @@ def add_event(
 
 
 def entry_of(job: Pending) -> dict[str, bytes]:
-    """The fields of its entry in the stream."""
+    """Return the fields of its stream entry."""
     return CHASQUIMQ.entry_fields(job.envelope, job.name, job.traceparent, job.tracestate)
 
 
 def shown(job: Pending) -> StoredJob:
-    """A waiting job with all details."""
+    """Return a waiting job with all details."""
     return StoredJob(
         id=job.id,
         name=job.name,
@@ -172,5 +172,5 @@ def _due_ms(delay_ms: int | None, due_ms: int | None, now_ms: int) -> int:
 def _position(cursor: str) -> tuple[int, int]:
     found = re.fullmatch("([0-9]{1,19})-([0-9]{1,19})", cursor)
     if found is None:
-        raise PermanentError(f"{cursor[:80]!r} is no cursor of a page of jobs", code="BADCURSOR")
+        raise PermanentError(f"{cursor[:80]!r} is not a cursor of a page of jobs", code="BADCURSOR")
     return int(found[1]), int(found[2])

@@ -25,7 +25,10 @@ Entry = tuple[int, int, "Pending"]  # due time, its place among jobs of that tim
 
 @dataclass(slots=True)
 class Pending:
-    """A job in the sorted set. `gone` once cancelled: the heap drops it when it comes up, or with many like it."""
+    """A job in the sorted set.
+
+    `gone` once cancelled: the heap drops it when it reaches the head, or with many others.
+    """
 
     id: str
     name: str
@@ -67,7 +70,7 @@ class Stream:
 
 
 class QueueStore:
-    """One queue. Every method takes O(log n) at most, but for `due` and `ordered`; `cancel` and `move` on average."""
+    """One queue. Every method takes at most O(log n), except `due` and `ordered`; `cancel` and `move` on average."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -81,7 +84,7 @@ class QueueStore:
         self._expiries: list[tuple[int, str]] = []
 
     def holder(self, now_ms: int) -> str | None:
-        """The holder of the lock at `now_ms`."""
+        """Return the holder of the lock at `now_ms`."""
         return self.lock[0] if self.lock and now_ms < self.lock[1] else None
 
     def add(self, job: Pending) -> None:
@@ -106,7 +109,7 @@ class QueueStore:
         self._ordered = None
 
     def waiting(self, id: str) -> Pending | None:
-        """Of the jobs with this id that are still in the set the unique one, or else the latest."""
+        """Return the waiting job with this id: the unique one, or else the latest."""
         latest = None
         for job in self.all_waiting(id):
             if job.unique:
@@ -115,7 +118,7 @@ class QueueStore:
         return latest
 
     def all_waiting(self, id: str) -> Iterator[Pending]:
-        """All jobs with this id that are still in the set, the latest first."""
+        """Return all waiting jobs with this id, the latest first."""
         job = self._index.get(id)
         while job is not None:
             if not job.gone:
@@ -123,7 +126,7 @@ class QueueStore:
             job = job.earlier
 
     def forget(self, id: str) -> None:
-        """Drop what the index says of jobs that have gone."""
+        """Drop index entries of jobs that have left the set."""
         if (job := next(self.all_waiting(id), None)) is not None:
             self._index[id] = job
         else:
@@ -136,7 +139,7 @@ class QueueStore:
         return heap[0][2] if heap else None
 
     def head_place(self) -> int | None:
-        """The place of the head, which no other job has ever had and it gets anew when it moves."""
+        """Return the position of the head, which is unique and changes when the job moves."""
         return job.place if (job := self.head()) is not None else None
 
     def pop(self) -> None:
@@ -152,7 +155,7 @@ class QueueStore:
         self._compact()
 
     def remove(self, job: Pending) -> None:
-        """Remove any job, as a promotion does: the index is the cleanup's."""
+        """Remove any job, as a promotion does; cleanup removes the index."""
         self._take(job)
         self._compact()
 
@@ -170,27 +173,27 @@ class QueueStore:
         return sum(1 for entry in self._heap if entry[0] <= now_ms and _stands(entry))
 
     def ordered(self) -> list[Entry]:
-        """All that waits, in the order of promotion. O(n log n) after a change of the set."""
+        """Return all waiting jobs, in promotion order. O(n log n) after a change of the set."""
         if self._ordered is None:
             self._ordered = sorted(entry for entry in self._heap if _stands(entry))
         return self._ordered
 
     def before(self, due_ms: int, place: int = 0) -> int:
-        """How many waiting jobs come before this due time and place."""
+        """Count the waiting jobs before this due time and position."""
         return bisect_left(self.ordered(), (due_ms, place))
 
     def mark(self, job: Pending, now_ms: int) -> None:
-        """Remember the id of a unique job that is promoted now."""
+        """Remember the id of a unique job that is being promoted."""
         if job.unique and job.keep_id_ms > 0:
             self.remember(job.id, now_ms + job.keep_id_ms)
 
     def remember(self, id: str, expiry_ms: int) -> None:
-        """Have an id taken until then, whatever waits."""
+        """Keep an id taken until then, whatever waits."""
         self._markers[id] = expiry_ms
         heapq.heappush(self._expiries, (expiry_ms, id))
 
     def marked(self, id: str, now_ms: int) -> bool:
-        """Whether a unique job with this id was promoted lately."""
+        """Return whether a unique job with this id was recently promoted."""
         while self._expiries and self._expiries[0][0] <= now_ms:
             expired_ms, old = heapq.heappop(self._expiries)
             if self._markers.get(old) == expired_ms:
@@ -198,14 +201,17 @@ class QueueStore:
         return id in self._markers
 
     def taken(self, id: str, now_ms: int) -> JobOutcome | None:
-        """KEPT: a unique job with this id waits. ALREADY_PROMOTED: it was promoted lately. None: the id is free."""
+        """Return KEPT: a unique job with this id waits. ALREADY_PROMOTED: one was recently promoted.
+
+        None: the id is free.
+        """
         if any(job.unique for job in self.all_waiting(id)):
             return JobOutcome.KEPT
         return JobOutcome.ALREADY_PROMOTED if self.marked(id, now_ms) else None
 
 
 def _stands(entry: Entry) -> bool:
-    """Whether an entry of the heap is that of a job that waits there."""
+    """Return whether a heap entry is that of a waiting job."""
     return not entry[2].gone and entry[1] == entry[2].place
 
 
@@ -214,7 +220,7 @@ def _number(id: str) -> tuple[int, int]:
     try:
         return int(ms), int(sequence)
     except ValueError:
-        raise PermanentError(f"{id!r} is no id of an entry, such as 1700000000000-0", code="BADID") from None
+        raise PermanentError(f"{id!r} is not an entry id, such as 1700000000000-0", code="BADID") from None
 
 
 class MemoryStore:

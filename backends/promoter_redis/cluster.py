@@ -1,11 +1,11 @@
-"""`ClusterDriver`: a `RedisDriver` for each primary of a cluster, and the topology, which says where a slot is.
+"""`ClusterDriver`: a `RedisDriver` for each primary of a cluster, and the topology, which maps slots to nodes.
 
-All keys of a queue are in one slot, so each call goes to one node. What a node answers when a slot has moved, or is on
-its way (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), is a TransientError. After an error that may mean another topology, the
-seeds and all nodes known last are asked for it in the background. A look that fails keeps the topology there is.
+All keys of a queue are in one slot, so each call goes to one node. A node's answer about a slot that has moved or is
+moving (MOVED, ASK, TRYAGAIN, CLUSTERDOWN) is a TransientError. After an error that may mean a changed topology, the
+seeds and all nodes last known are asked for it in the background. If that fails, the old topology stays.
 
-A node that does not answer in time is left alone until it answers a probe: its calls fail at once, so that those of
-the other nodes need not wait for it.
+A node that does not answer in time is avoided until it answers a probe: its calls fail at once, so that those of the
+other nodes do not wait for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEAF_S = 1.0  # how long the node that we hear announcements from may be away be
 
 
 class ClusterDriver:
-    """`seeds` are the nodes of the URL; `make_node` gives a driver for one node, that is not open yet."""
+    """`seeds` are the nodes of the URL. `make_node` returns a driver for one node, not yet open."""
 
     durable = True
     shared = True
@@ -62,7 +62,7 @@ class ClusterDriver:
 
     @property
     def wake(self) -> Wake:
-        """As good as that of the worst node in use."""
+        """The worst value of the nodes in use."""
         polls = any(node.wake is Wake.POLL for node in self._nodes.values())
         return Wake.POLL if polls else Wake.ANY_WRITE
 
@@ -85,7 +85,7 @@ class ClusterDriver:
             await asyncio.wait(self._closing, timeout=CLOSE_S)
 
     def _close(self, node: RedisDriver) -> None:
-        """In the background: a caller that is cancelled half-way would leave a connection open."""
+        """Close in the background: a caller that is cancelled halfway would leave a connection open."""
         task = asyncio.create_task(node.close(), name="promoter-cluster-close")
         self._closing.add(task)
         task.add_done_callback(self._closed_one)
@@ -96,7 +96,10 @@ class ClusterDriver:
             log.debug("a node of the cluster at %s could not be closed properly: %s", self._where, error)
 
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
-        """Those of each node in one round trip, all nodes at the same time. A node's own error is that of its calls."""
+        """Run the calls of each node in one round trip, all nodes at the same time.
+
+        An error of a node applies to its calls.
+        """
         await self._settle()
         by_node: dict[Address, list[int]] = {}
         replies: list[Any] = [None] * len(calls)
@@ -123,7 +126,7 @@ class ClusterDriver:
         return await node.run_tracked(calls)
 
     async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        """All calls are of one queue, and so for one node."""
+        """Run calls of one queue, and so of one node."""
         replies: list[Any] = await self._at(calls[0].keys[0], lambda node: node.run_scripts(calls, after))
         return replies
 
@@ -141,11 +144,11 @@ class ClusterDriver:
             raise
 
     async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
-        """Each node is listened to before its first tick."""
+        """Listen to each node before its first tick."""
         self._changed = changed
 
     async def subscribe(self, changed: Changed) -> None:
-        """From one node at a time: a cluster passes what is published on to all of them."""
+        """Subscribe on one node at a time: a cluster forwards published messages to all nodes."""
         self._changed = changed
         if self._closed:
             raise closed_error()
@@ -154,7 +157,7 @@ class ClusterDriver:
             self._hearing = asyncio.create_task(self._keep_hearing(), name="promoter-cluster-ear")
 
     async def _keep_hearing(self) -> None:
-        """Follow the topology, and move on when the node that we hear from is away."""
+        """Follow the topology, and move to another node when the subscribed one is unavailable."""
         deaf_s = 0.0
         while True:
             await asyncio.sleep(DEAF_S / 5)
@@ -174,7 +177,7 @@ class ClusterDriver:
             await self._node_at(address).subscribe(self._changed)
 
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
-        """All nodes that answer, and then the error of one that did not."""
+        """Scan all nodes that answer, and then raise the error of one that did not."""
         await self._settle()
         errors: list[BackendError] = []
         for address in self._topology.primaries:
@@ -189,7 +192,7 @@ class ClusterDriver:
             raise next((error for error in errors if isinstance(error, PermanentError)), errors[0])
 
     def _primary_of(self, key: bytes) -> Address:
-        """Raises TransientError, and doubts the topology, when no node has the key's slot."""
+        """Return the node with the key's slot. If there is none, doubt the topology and raise TransientError."""
         address = self._topology.primary_of(key)
         if address is None:
             self._doubt()
@@ -200,7 +203,7 @@ class ClusterDriver:
         return address
 
     async def _answering(self, address: Address) -> RedisDriver:
-        """The node's driver. Raises TransientError when the node is known not to answer."""
+        """Return the node's driver. Raises TransientError when the node is known not to answer."""
         await self._silence.check(address)
         return self._node_at(address)
 
@@ -213,7 +216,7 @@ class ClusterDriver:
         return node
 
     def _judge(self, address: Address, error: BackendError) -> None:
-        """Draw conclusions about the cluster from an error of a node."""
+        """Judge from an error of a node whether the topology has changed."""
         if error.code == "TIMEOUT":
             self._silence.begin(address, error)
         if error.code in DOUBTS:
@@ -224,7 +227,7 @@ class ClusterDriver:
             self._changed(None)
 
     async def _probe(self, address: Address) -> None:
-        """Does the node answer, on a new connection?"""
+        """Check on a new connection whether the node answers."""
         node = self._make_node(*address)
         try:
             await node.open()
@@ -232,7 +235,7 @@ class ClusterDriver:
             self._close(node)
 
     async def _settle(self) -> None:
-        """Wait a little for a look that is under way."""
+        """Wait briefly for a pending topology request."""
         if self._closed:
             raise closed_error()
         if asyncio.get_running_loop().time() > self._next_look_s + REFRESH_S:
@@ -243,7 +246,7 @@ class ClusterDriver:
                     await self._settled.wait()
 
     def _doubt(self) -> None:
-        """The topology may be another: look at it soon, in the background."""
+        """Request the topology soon, in the background: it may have changed."""
         if not self._closed and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look_again(), name="promoter-cluster-look")
 
@@ -255,7 +258,7 @@ class ClusterDriver:
         try:
             await self._look()
         except BackendError as error:
-            log.debug("the topology of the cluster at %s cannot be asked for: %s", self._where, error)
+            log.debug("cannot get the topology of the cluster at %s: %s", self._where, error)
         finally:
             self._settled.set()
         if (before.ranges, before.replicas) == (self._topology.ranges, self._topology.replicas):
@@ -270,7 +273,10 @@ class ClusterDriver:
             self._close(self._nodes.pop(address))
 
     async def _look(self) -> None:
-        """Ask the seeds and all nodes known last. Raises BackendError when none answers; the old topology stays."""
+        """Ask the seeds and all nodes last known for the topology.
+
+        Raises BackendError when none answers; the old topology stays.
+        """
         addresses = list(self._topology.nodes.union(self._seeds))
         random.shuffle(addresses)
         found = await survey(addresses, self._ask)
@@ -280,7 +286,7 @@ class ClusterDriver:
         self._next_look_s = asyncio.get_running_loop().time()
 
     async def _ask(self, address: Address) -> Topology:
-        """On a new connection: the others may be half-open, or all in use."""
+        """Ask on a new connection: the others may be half-open, or all in use."""
         node = self._make_node(*address)
         try:
             slots = await node.command(b"", b"CLUSTER", b"SLOTS")

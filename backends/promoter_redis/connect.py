@@ -1,4 +1,4 @@
-"""`redis://` and its kin: the URL, read once, becomes connections."""
+"""Turn `redis://` and related URLs into connections."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BY_TLS = " (by TLS)"  # a port that does not speak it does not answer
 
 
 def open_redis(url: BackendUrl) -> RespBackend:
-    """`redis://[user:password@]host[:port][/db][?command_timeout_ms=…]`, `rediss://` for TLS, `unix:///path?db=…`.
+    """Open `redis://[user:password@]host[:port][/db][?command_timeout_ms=…]`, `rediss://` or `unix:///path?db=…`.
 
-    `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
+    `rediss://` uses TLS. `valkey://` and `valkeys://` mean the same as `redis://` and `rediss://`.
     """
     options = read_options(url)
     timeout_s, layout = options.timeout_s, url.layout
@@ -45,7 +45,7 @@ def open_redis(url: BackendUrl) -> RespBackend:
 
 
 def open_sentinel(url: BackendUrl) -> RespBackend:
-    """`redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name.
+    """Open `redis+sentinel://[user:password@]host[:26379],host…/service[/db][?tls=1]`: the primary that sentinels name.
 
     `sentinel_username`, `sentinel_password` and `sentinel_tls` are for the connections to the sentinels.
     """
@@ -78,7 +78,7 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
 
 
 def open_cluster(url: BackendUrl) -> RespBackend:
-    """`redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes of a cluster; the others are found."""
+    """Open `redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes, which lead to the others."""
     from promoter_redis.cluster import ClusterDriver  # here, so that nobody else waits for it at the start
 
     options = read_options(url)
@@ -103,9 +103,9 @@ def _shown(host: str, port: int) -> str:
 
 
 def plain(timeout_s: float) -> dict[str, Any]:
-    """RESP2, bytes, and no retries: a write whose reply was lost must not be sent again below us.
+    """Return arguments for RESP2, bytes, and no retries: a write whose reply was lost must not be sent again.
 
-    `connections.py` bounds commands in time: redis-py's own way (`socket_timeout`) can swallow a cancellation.
+    `connections.py` limits commands in time: redis-py's own `socket_timeout` can swallow a cancellation.
     """
     return {
         "protocol": 2,
@@ -130,9 +130,9 @@ def _login(url: BackendUrl) -> dict[str, Any]:
 
 
 def _tls(options: Options) -> dict[str, Any]:
-    """The server's certificate is always checked, against `tls_ca` if it is given, and so is the name in it.
+    """Always verify the server's certificate, with `tls_ca` if given, and the host name in it.
 
-    Both are said here because redis-py's defaults have changed: before version 6 no name was checked.
+    Both are explicit because redis-py's defaults have changed: before version 6 the name was not checked.
     """
     if not (options.tls or options.sentinel_tls):
         return {}

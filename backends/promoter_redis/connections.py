@@ -1,8 +1,8 @@
-"""`Connections`: all connections of a driver to its server. They are made here, lent out, and given up together.
+"""`Connections`: all connections of a driver to its server. They are created, lent out and dropped here, together.
 
-"This server is not ours any more" is one event, whatever shows it: READONLY or MASTERDOWN, two time-outs in a row, a
-connection that reaches another server than the ones before, or a sentinel's word. Then a new `epoch` begins: no
-connection of an older one is used again, and the next ones ask for the address anew.
+"This is no longer our server" is one event, whatever shows it: READONLY or MASTERDOWN, two timeouts in a row, a
+connection that reaches another server than before, or a sentinel's message. It starts a new `epoch`: connections of an
+older one are not used again, and new ones resolve the address again.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ REPLICAS = (b"slave", b"replica")
 
 
 class Connections:
-    """`make` gives a redis-py connection that is not connected yet; with `sentinels` it goes where they say.
+    """`make` returns a redis-py connection that is not connected yet. With `sentinels`, it goes where they say.
 
-    `identifies=False` for servers that cannot be asked who they are.
+    `identifies=False` is for servers without an identity to ask for.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Connections:
 
     @property
     def identified(self) -> bool:
-        """The server says who it is, so all connections of an epoch are known to be with the same one."""
+        """Whether the server reports its identity, so all connections of an epoch are known to reach the same one."""
         return self._run_id is not None
 
     def when_given_up(self, call: Callable[[], None]) -> None:
-        """`call` whenever a new epoch has begun."""
+        """Have `call` called whenever a new epoch has begun."""
         self._given_up = call
 
     def open(self) -> None:
@@ -81,7 +81,7 @@ class Connections:
             self._sentinels.follow(lambda: self.give_up(self.epoch, "the sentinels name another primary"))
 
     def shut(self) -> None:
-        """Whatever is under way fails, and every connection is closed in the background."""
+        """Fail everything pending, and close every connection in the background."""
         self._closed = True
         if self._looking is not None:
             self._looking.cancel()
@@ -92,7 +92,7 @@ class Connections:
             self.drop(link)
 
     async def close(self) -> None:
-        """`shut`, and wait until that is done."""
+        """Like `shut`, and wait until it is done."""
         self.shut()
         if self._sentinels is not None:
             await self._sentinels.close()
@@ -102,9 +102,11 @@ class Connections:
         await asyncio.sleep(0)  # the transports end with the loop's next step
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
-        """Lend a connection to `work`, which gives replies. To wait for one costs nothing of the server's time.
+        """Lend a connection to `work`, which returns replies.
 
-        Raises what redis-py raises, and TimeoutError.
+        Waiting for a connection does not count towards the timeout.
+
+        Raises redis-py's errors, and TimeoutError.
         """
         async with self._room:
             async with self.timed():
@@ -130,9 +132,9 @@ class Connections:
 
     @asynccontextmanager
     async def timed(self, *, spent_s: float = 0.0) -> AsyncIterator[None]:
-        """Bound what is done in time, and give the server up after a run of time-outs. Raises TimeoutError.
+        """Limit `work` in time, and drop the server after repeated timeouts. Raises TimeoutError.
 
-        `spent_s` seconds of that time are over already.
+        `spent_s` seconds of that time have already passed.
         """
         await self.settled()
         epoch = self.epoch
@@ -151,7 +153,9 @@ class Connections:
         self._timeouts = 0
 
     async def answer(self, coming: asyncio.Future[list[Any]]) -> list[Any]:
-        """The answer to a call of this epoch, within `timed`'s bounds at a fraction of its cost. One at a time.
+        """Return the answer to a call of this epoch, limited like `timed` at a fraction of its cost.
+
+        One call at a time.
 
         The caller has waited for `settled`.
         """
@@ -164,7 +168,7 @@ class Connections:
         return replies
 
     def _timed_out(self, epoch: int) -> Exception:
-        """Take note of it; the error to raise."""
+        """Record a timeout, and return the error to raise."""
         if self._closed:
             return closed_error()
         if epoch == self.epoch:
@@ -174,7 +178,7 @@ class Connections:
         return TimeoutError()
 
     def _look(self) -> None:
-        """An answer takes long: if another server has taken the place of ours, it never comes."""
+        """Check, when an answer takes long, whether another server has replaced ours, so that it will never come."""
 
         async def look() -> None:
             with contextlib.suppress(Exception):
@@ -185,27 +189,25 @@ class Connections:
             self._looking = asyncio.create_task(look(), name="promoter-look")
 
     def _cut(self, epoch: int) -> None:
-        """End what is under way since before that epoch."""
+        """End what is pending since before that epoch."""
         for scope, began in self._under_way.items():
             if began < epoch and not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
         self._watchdog.cut(epoch)
 
     def judge(self, epoch: int, replies: Sequence[Any]) -> None:
-        """Give the server up if one of the replies of that epoch says that it is no primary."""
+        """Drop the server if one of the replies of that epoch says that it is not a primary."""
         for reply in replies:
             if isinstance(reply, Exception) and is_no_primary(reply):
                 self.give_up(epoch, str(reply))
                 return
 
     def give_up(self, epoch: int, why: str) -> None:
-        """The server of that epoch is not ours any more. Does nothing when that is known already."""
+        """Drop the server of that epoch. Does nothing if that has already happened."""
         if epoch != self.epoch:
             return
         now_s = asyncio.get_running_loop().time()
-        log.log(
-            logging.DEBUG if now_s < self._quiet_until_s else logging.INFO, "all connections are made anew: %s", why
-        )
+        log.log(logging.DEBUG if now_s < self._quiet_until_s else logging.INFO, "reconnecting all connections: %s", why)
         self._quiet_until_s = now_s + QUIET_S
         self.epoch += 1
         self._run_id, self._newest_id, self._timeouts = None, 0, 0
@@ -218,13 +220,16 @@ class Connections:
             self._given_up()
 
     def drop(self, link: Link) -> None:
-        """Close it, in the background."""
+        """Close a connection in the background."""
         task = asyncio.create_task(link.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def connect(self) -> Link:
-        """A new connection. Raises what redis-py raises, TimeoutError, and TransientError when no primary is found."""
+        """Return a new connection.
+
+        Raises redis-py's errors, TimeoutError, and TransientError when no primary is found.
+        """
         while True:
             epoch, newest_id = self.epoch, self._newest_id
             connection = self._make()
@@ -261,7 +266,7 @@ class Connections:
         return await self.connect()
 
     async def _greeted(self, link: Link, newest_id: int) -> Link:
-        """Find out which server the new connection is with. `newest_id` was the newest one's before it was made."""
+        """Find out which server the new connection reaches. `newest_id` was that of the newest one before it."""
         if not self._greets:
             return link
         hello, info = await link.send([("HELLO",), ("INFO", "server") if self._identifies else ("PING",)])
@@ -281,7 +286,7 @@ class Connections:
         return link
 
     def _recognize(self, link: Link, run_id: bytes | None, newest_id: int) -> None:
-        """The newest connection says which server is ours."""
+        """Take the server of the newest connection as ours."""
         if run_id is not None:
             another = self._run_id not in (None, run_id)
         else:
@@ -294,7 +299,7 @@ class Connections:
 
 
 def _facts(hello: Any) -> dict[bytes, Any]:
-    """HELLO's reply; an error has none."""
+    """Return the content of HELLO's reply; empty for an error."""
     if isinstance(hello, list):
         return dict(zip(hello[::2], hello[1::2], strict=False))
     return hello if isinstance(hello, dict) else {}

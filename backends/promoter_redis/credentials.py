@@ -1,4 +1,4 @@
-"""`Rotating`: a user and a password that are asked for whenever a connection is made."""
+"""`Rotating`: a user and a password that are requested for every new connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from promoter_core.spi import Credentials
 
 
 class Rotating(CredentialProvider):  # type: ignore[misc]  # redis-py is not type-checked
-    """redis-py asks it by itself; before version 5.1 not asynchronously, so `before_connecting` has to come first."""
+    """A credential provider for redis-py.
+
+    Before version 5.1, it is not asynchronous and needs `before_connecting` first.
+    """
 
     def __init__(self, ask: Credentials) -> None:
         self._ask = ask

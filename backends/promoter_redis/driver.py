@@ -25,7 +25,7 @@ class RedisDriver:
     """One server, or the primary that sentinels name, through redis-py.
 
     `pool` makes connections that speak RESP2, decode nothing and retry nothing; `where` names the server in messages.
-    `tracks=False` for servers without client tracking. `layout` says which channels announcements come on.
+    `tracks=False` is for servers without client tracking. `layout` determines the channels of announcements.
     """
 
     durable = True
@@ -62,7 +62,7 @@ class RedisDriver:
         await self._send(("PING",))
 
     async def close(self) -> None:
-        """Disconnects at the same time what it has, and leaves what does not end in CLOSE_S seconds."""
+        """Disconnect everything at the same time, and abandon what takes longer than CLOSE_S seconds."""
         await self._life.close(self._disconnect)
 
     async def _disconnect(self) -> None:
@@ -96,11 +96,11 @@ class RedisDriver:
 
     @property
     def hears(self) -> bool:
-        """The connection on which announcements come is there."""
+        """Whether the connection for announcements exists."""
         return self._tick_connection.hears
 
     def hush(self) -> None:
-        """Hear announcements no longer than the present connection lasts."""
+        """Stop receiving announcements when the current connection ends."""
         self._tick_connection.hush()
 
     async def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:

@@ -77,7 +77,7 @@ class EmbeddedDriver(RedisDriver):
         self._server.start(self._lock)
 
     def _claim(self, data: Path) -> None:
-        """One server a folder: two would ruin its append-only file. Its guard holds the lock until it has ended."""
+        """Lock the folder: two servers would ruin its append-only file. The guard holds the lock until it has ended."""
         try:
             data.mkdir(parents=True, exist_ok=True)
             self._lock = (data / "promoter.lock").open("w")
@@ -112,7 +112,7 @@ def _pidfile(data: Path) -> Path:
 
 
 def _end_orphan(data: Path) -> None:
-    """End a server whose guard was killed as well: we hold the lock, so nobody uses it."""
+    """End a server whose guard was also killed. We hold the lock, so nobody uses it."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(_pidfile(data).read_text())
         works_in = Path(f"/proc/{pid}/cwd")
@@ -125,7 +125,7 @@ def _end_orphan(data: Path) -> None:
 
 
 def open_embedded(url: BackendUrl) -> RespBackend:
-    """`embedded://` forgets its data at the end, `embedded:///path` keeps it there (AOF, fsync every second)."""
+    """Open `embedded://`, without persistence, or `embedded:///path` (AOF, fsync every second)."""
     url.take()
     if url.host:
         raise ConfigError(f"{url}: expected embedded:// or embedded:///absolute/path")

@@ -25,9 +25,11 @@ LOOK_S = 0.01
 
 
 class EmbeddedServer:
-    """`home` is a private folder for this run, `data` where the server works. It listens on the socket `home / "s"`.
+    """`home` is a private folder for this run, `data` the server's working folder.
 
-    `ending`, set from another thread, has `start` give up.
+    It listens on the socket `home / "s"`.
+
+    Setting `ending` from another thread makes `start` give up.
     """
 
     def __init__(self, home: Path, data: Path, options: Mapping[str, str], ending: threading.Event) -> None:
@@ -39,7 +41,7 @@ class EmbeddedServer:
         self._ending = ending
 
     def start(self, lock: IO[str] | None) -> None:
-        """Start it and wait until it answers. The open file `lock` is held until it has ended.
+        """Start the server and wait until it answers. The open file `lock` is held until it has ended.
 
         Blocks. Raises PermanentError.
         """
@@ -56,7 +58,7 @@ class EmbeddedServer:
             self.stop()
 
     def stop(self) -> None:
-        """End it and remove the private folder. Blocks until that is done; may be called more than once."""
+        """End the server and remove the private folder. Blocks until that is done. Idempotent."""
         guard = self._guard
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
@@ -81,7 +83,7 @@ class EmbeddedServer:
             raise PermanentError(f"the embedded server needs /bin/sh: {exc}", code="UNEXPECTED") from exc
 
     def _ask(self) -> bytes:
-        """The server's answer to a PING; empty without one."""
+        """Return the server's answer to a PING; empty without one."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(1.0)
             try:

@@ -1,4 +1,4 @@
-"""redis-py's exceptions, as ours. The decision by server code is `promoter_resp.errors`'."""
+"""Translate redis-py's exceptions; `promoter_resp.errors` judges the server's codes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 
 
 def is_refused(exc: BaseException) -> bool:
-    """The server will not do that for this user, or does not know the command: it is of no use to repeat it soon."""
+    """Return whether the server refuses or does not know the command, so that repeating it soon is useless."""
     text = str(exc).lower()
     return isinstance(exc, rx.NoPermissionError) or "unknown command" in text or "unknown subcommand" in text
 
 
 def is_no_primary(exc: BaseException) -> bool:
-    """The server was demoted. Not every version of redis-py has a class for each of these."""
+    """Return whether the server was demoted. Not every version of redis-py has a class for each of these."""
     said = str(exc).startswith(("READONLY", "MASTERDOWN", "UNBLOCKED"))
     return said or isinstance(exc, rx.ReadOnlyError | rx.MasterDownError)
 
 
 def translate(exc: BaseException, where: str) -> BackendError:
-    """The error to raise for what redis-py raised while talking to the server at `where`."""
+    """Return the error to raise for redis-py's exception while talking to the server at `where`."""
     if isinstance(exc, BackendError):
         return exc
     text = str(exc)

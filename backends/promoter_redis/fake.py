@@ -1,4 +1,4 @@
-"""`fake://`: fakeredis in this process, for tests that want the scripts to run without a server."""
+"""`fake://`: fakeredis in this process, for tests that run the scripts without a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Connection: Any = getattr(aioredis, "FakeAsyncRedisConnection", None) or aiored
 
 
 class FakeDriver(RedisDriver):
-    """No client tracking: the promoter polls. Its clock is the system's."""
+    """A driver without client tracking: the promoter polls. Its clock is the system's."""
 
     durable = False
     shared = False
@@ -40,7 +40,7 @@ _named: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
 def open_fake(url: BackendUrl) -> RespBackend:
-    """`fake://` is private to this backend; backends of `fake://NAME` share one fake server."""
+    """Open `fake://`, private to this backend, or `fake://NAME`, a fake server that backends of this name share."""
     url.take()
     server = FakeServer() if not url.host else _named.setdefault(url.host, FakeServer())
     return resp_backend(FakeDriver(server, url.layout), layout=url.layout)

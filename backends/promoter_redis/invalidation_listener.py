@@ -1,10 +1,10 @@
 """The connection on which the server reports changes: client tracking, redirected to a subscriber (RESP2).
 
-The connection that runs `promote` and `lock` has CLIENT TRACKING ON REDIRECT <id of this one> NOLOOP, so the server
-remembers what those scripts read and announces the next write to it, by any client in any language, here.
+The connection that runs `promote` and `lock` uses CLIENT TRACKING ON REDIRECT <id of this one> NOLOOP. So the server
+remembers what those scripts read and announces the next write to it here, by any client in any language.
 
-This connection can die alone, or go half-open, and the other would never notice. So it is probed, everybody is woken
-whenever it comes or goes, and until it is back `client_id` is None: the promoter polls.
+This connection can die alone or become half-open without the other noticing. So it is probed, all waits end whenever it
+starts or ends, and while it is away `client_id` is None and the promoter polls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REFUSED_S = 300.0  # before that is tried again for which a permission is missin
 
 
 class InvalidationListener:
-    """Keeps one subscribed connection alive and hands what it hears to `changed`."""
+    """Keeps one subscribed connection alive and passes its messages to `changed`."""
 
     def __init__(self, connections: Connections, channels: str, changed: Changed) -> None:
         self.client_id: int | None = None  # None while there is no connection
@@ -45,7 +45,7 @@ class InvalidationListener:
         self._warned = False
 
     async def start(self) -> None:
-        """Returns when the first attempt has succeeded or failed; goes on in the background."""
+        """Return when the first attempt has succeeded or failed. It continues in the background."""
         await self._channel.start()
 
     async def stop(self) -> None:
@@ -53,19 +53,19 @@ class InvalidationListener:
         await self._channel.stop()
 
     def reconnect(self) -> None:
-        """Give up the present connection, in the background: it is with the wrong server, or not known there."""
+        """Drop the current connection in the background: it reaches the wrong server, or is unknown there."""
         if self._channel.hears:
             self.client_id = None
             self._channel.reconnect()
 
     def refused(self, command: str, needed: str, exc: Exception) -> None:
-        """Do without for some minutes: it says once what is missing, and the promoter polls."""
+        """Work without tracking for some minutes. The reason is logged once, and the promoter polls."""
         level = logging.DEBUG if self._warned else logging.WARNING
         self._warned = True
         log.log(
             level,
-            "changes cannot be watched for, so they are polled for: the server refuses %s (%s); allow %s to this user. "
-            "It is tried again in %d minutes",
+            "cannot watch for changes, so the promoter polls: the server refuses %s (%s); allow %s to this user. "
+            "Next attempt in %d minutes",
             command,
             exc,
             needed,
@@ -93,7 +93,7 @@ class InvalidationListener:
                 await link.close()
 
     async def _subscribe(self, link: Link) -> int | None:
-        """The connection's id; None when that is not permitted."""
+        """Return the connection's id; None when tracking is not permitted."""
         client_id = link.client_id
         try:
             if client_id is None:
@@ -115,7 +115,7 @@ class InvalidationListener:
             if not is_refused(exc):
                 raise
             self.hears = False
-            log.warning("announcements cannot be heard (%s): new queues and processes are found later", exc)
+            log.warning("cannot receive announcements (%s): new queues and processes are found later", exc)
 
     def _hand_on(self, push: Any) -> None:
         if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:

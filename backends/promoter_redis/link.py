@@ -1,4 +1,4 @@
-"""`Link`: one redis-py connection, with what we know of it."""
+"""`Link`: one redis-py connection, with its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROBE_S = 5.0  # a PING after this much silence, and the connection is given up 
 
 
 async def next_push(connection: Any) -> Any:
-    """The server's next push, or its answer to a probe. Raises TimeoutError when a probe stays unanswered."""
+    """Return the server's next push, or its answer to a probe. Raises TimeoutError when a probe stays unanswered."""
     if (push := await connection.read_response(timeout=PROBE_S)) is not None:
         return push
     await connection.send_command("PING", check_health=False)
@@ -32,7 +32,7 @@ async def next_push(connection: Any) -> Any:
 
 
 class Link:
-    """One connection that is established, with an id on its server, in the epoch in which it was made."""
+    """An established connection, with its id on the server and the epoch in which it was made."""
 
     def __init__(self, connection: Any, epoch: int = 0, client_id: int | None = None) -> None:
         self.connection = connection
@@ -40,7 +40,7 @@ class Link:
         self.client_id = client_id  # None when the server does not say
 
     async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
-        """The replies, in order. What the server refuses has its ResponseError in the place of the reply."""
+        """Return the replies, in order. A refused command has its ResponseError instead of a reply."""
         if not self.connection.is_connected:  # given up meanwhile; redis-py would connect again by itself
             raise rx.ConnectionError("the connection was given up")
         packed, size = list[bytes](), 0
@@ -56,14 +56,14 @@ class Link:
         return [await self._reply() for _ in commands]
 
     async def ask(self, *command: Arg) -> Any:
-        """One reply. Raises ResponseError."""
+        """Return one reply. Raises ResponseError."""
         (reply,) = await self.send([command])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     async def close(self) -> None:
-        """At once, without a farewell: the peer may be dead, and one by TLS outlives a short event loop."""
+        """Close at once, without a farewell: the peer may be dead, and a TLS farewell outlives a short event loop."""
         transport = getattr(getattr(self.connection, "_writer", None), "transport", None)
         with contextlib.suppress(Exception):
             await self.connection.disconnect(nowait=True)
@@ -73,12 +73,12 @@ class Link:
 
     @property
     def at_eof(self) -> bool:
-        """The server has closed it. Looks at local state only."""
+        """Whether the server has closed the connection, by local state only."""
         reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to ask without reading
         return reader is None or bool(reader.at_eof())
 
     async def is_usable(self) -> bool:
-        """It is open, and no reply to anything is on its way."""
+        """Whether the connection is open and no reply is pending."""
         look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
         if getattr(asyncio.current_task(), "_must_cancel", False):
             # It was cancelled while it waited for nothing: the time-out of no time in `look` would swallow that.

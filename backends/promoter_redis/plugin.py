@@ -1,4 +1,4 @@
-"""Registers the backends that stand on redis-py."""
+"""Registers the redis-py backends."""
 
 from collections.abc import Iterable
 

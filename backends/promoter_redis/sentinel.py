@@ -1,12 +1,12 @@
-"""`Sentinels`: which server is the primary, as sentinels say it, and their word when that changes.
+"""`Sentinels`: which server is the primary according to sentinels, and notifications when that changes.
 
-All are asked at the same time, so one that is away costs nothing. Each counts the fail-overs of a service up
-(config-epoch): the answer that knows of most of them is right. All are listened to in the background, too; any one of
+All sentinels are asked at the same time, so an unavailable one costs nothing. Each counts the fail-overs of a service
+(config-epoch), and the answer with the highest count is right. All are also watched in the background, and any one of
 them is enough to follow.
 
-In a planned fail-over the old primary goes on taking writes for about a second after the replica has been cut off from
-it, and all of them are lost. The sentinel that leads the fail-over says so beforehand: from then on until another
-primary is named nothing is sent.
+In a planned fail-over, the old primary accepts writes for about a second after the replica was cut off from it, and all
+of them are lost. The sentinel that leads the fail-over announces it; from then until another primary is named, nothing
+is sent.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ HOLD_S = 3.0  # at most, from CUT_OFF until another primary is named
 
 
 class Sentinels:
-    """`make` gives a connection to the sentinel at a host and a port, not connected yet.
+    """`make` returns a connection to the sentinel at a host and a port, not connected yet.
 
-    A sentinel has half of `timeout_s` to answer, the time of a whole call.
+    A sentinel has half of `timeout_s`, the timeout of a whole call, to answer.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Sentinels:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def primary(self) -> Address:
-        """Raises TransientError, or PermanentError when all of them refuse us."""
+        """Return the primary. Raises TransientError, or PermanentError when all sentinels refuse us."""
         async with self._asking:
             if self._primary is None:
                 self._primary = await self._ask()
@@ -68,15 +68,15 @@ class Sentinels:
             return self._primary
 
     async def settled(self) -> None:
-        """Wait while the primary is being replaced: what it is sent now is lost."""
+        """Wait while the primary is being replaced: writes sent to it now are lost."""
         await self._settled.wait()
 
     def doubt(self) -> None:
-        """Have the next one who wants to know ask anew."""
+        """Have the next caller ask again."""
         self._primary = None
 
     def follow(self, moved: Callable[[], None]) -> None:
-        """Listen in the background, until `close`; `moved` is called when another server is the primary."""
+        """Watch in the background, until `close`. `moved` is called when another server becomes the primary."""
         self._moved = moved
         if not self._tasks:
             self._tasks = [
@@ -91,7 +91,7 @@ class Sentinels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> Address:
-        """The word of the best informed sentinel among those that answer."""
+        """Return the answer of the best-informed sentinel."""
         asking = {asyncio.create_task(self._ask_one(address)) for address in self._addresses}
         answers: list[tuple[int, Address]] = []
         errors: list[BackendError] = []
@@ -119,7 +119,7 @@ class Sentinels:
         raise (passing or errors)[0]
 
     async def _ask_one(self, address: Address) -> tuple[int, Address]:
-        """The config-epoch and the primary."""
+        """Return the config-epoch and the primary."""
         connection = self._make(*address)
         where = f"the sentinel {address[0]}:{address[1]}"
         try:
@@ -142,7 +142,7 @@ class Sentinels:
         finally:
             await Link(connection).close()
         if not found:
-            raise TransientError(f"{where} knows no primary of the name {self._service!r}", code="CONNECTION")
+            raise TransientError(f"{where} knows no primary named {self._service!r}", code="CONNECTION")
         epoch = dict(zip(flat[::2], flat[1::2], strict=False)).get(b"config-epoch", b"0")
         return int(epoch), (found[0].decode(), int(found[1]))
 
@@ -161,7 +161,7 @@ class Sentinels:
                 await self._listen(connection)
             except Exception as exc:
                 level = logging.DEBUG if failures else logging.INFO
-                log.log(level, "the sentinel %s:%d is not heard: %s", *address, exc or type(exc).__name__)
+                log.log(level, "nothing is received from the sentinel %s:%d: %s", *address, exc or type(exc).__name__)
             finally:
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
@@ -190,7 +190,7 @@ class Sentinels:
         await self._look()
 
     async def _look(self) -> None:
-        """Ask, if anybody has asked yet; what nobody answers now is asked again by whoever needs it."""
+        """Ask again, if anybody has asked before. Without an answer, the next caller asks."""
         if self._used is not None:
             with contextlib.suppress(BackendError):
                 self._heard(await self._ask())
@@ -213,5 +213,5 @@ class Sentinels:
 
 
 def _best(answers: Sequence[tuple[int, Address]]) -> tuple[int, Address]:
-    """Of those that know equally much, the first."""
+    """Return the first of the best-informed answers."""
     return max(answers, key=lambda answer: answer[0])

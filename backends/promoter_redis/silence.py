@@ -1,4 +1,4 @@
-"""`Silence`: the nodes of a cluster that have not answered in time, each probed until it answers."""
+"""`Silence`: the nodes of a cluster that did not answer in time, each probed until it answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ AGAIN_S = 0.2  # between probes
 
 
 class Silence:
-    """`probe` asks a node for a sign of life on a new connection, within the time of a command; `broken` is called
-    whenever a node answers again.
+    """`probe` checks on a new connection that a node answers, within a command's timeout.
+
+    `broken` is called whenever a node answers again.
     """
 
     def __init__(self, probe: Callable[[Address], Awaitable[None]], broken: Callable[[], None]) -> None:
@@ -23,13 +24,16 @@ class Silence:
         self._silent: dict[Address, tuple[BackendError, float, asyncio.Task[None]]] = {}
 
     def begin(self, address: Address, error: BackendError) -> None:
-        """The node has not answered in time."""
+        """Record that the node did not answer in time."""
         if address not in self._silent:
             task = asyncio.create_task(self._until_heard(address), name="promoter-cluster-probe")
             self._silent[address] = error, asyncio.get_running_loop().time(), task
 
     async def check(self, address: Address) -> None:
-        """Raise the node's error if it is silent. At first its probe is waited for: it may have been one connection."""
+        """Raise the node's error if it is silent.
+
+        At first, wait for its probe: it may have been a single connection.
+        """
         if address not in self._silent:
             return
         error, began_s, task = self._silent[address]
@@ -40,7 +44,7 @@ class Silence:
             raise type(error)(str(error), code=error.code)
 
     def keep(self, addresses: Set[Address]) -> None:
-        """Forget all other nodes: they have left the cluster."""
+        """Forget all other nodes, which have left the cluster."""
         for address in self._silent.keys() - addresses:
             self._silent.pop(address)[2].cancel()
 

@@ -1,8 +1,8 @@
-"""`ThinLink`: a connection that redis-py has made, on which its own transport is read and written without redis-py.
+"""`ThinLink`: a connection made by redis-py, whose transport is then read and written without redis-py.
 
-redis-py connects: TLS, sockets of this machine, passwords, the database and the names of errors are its matter. From
-then on it has nothing to do with the connection. A call is one write, and its replies end one future: no task, no
-time-out and no stream in between. The caller bounds the wait.
+redis-py connects: it handles TLS, Unix sockets, passwords, the database and the names of errors. After that it is not
+involved. A call is one write, and its replies complete one future, without a task, a timeout or a stream. The caller
+limits the wait.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Heard = Callable[[Any], None]
 
 
 async def thin(link: Link) -> Link:
-    """Return the connection as a `ThinLink`, or as it is where that is impossible.
+    """Return the connection as a `ThinLink`, or unchanged if that is impossible.
 
-    That is without hiredis 2.2, with fakeredis, and with a redis-py that keeps its transport or its parser elsewhere
-    than 5.0.4 to 8.1 do. Closes the connection when that fails or is cancelled.
+    It needs hiredis 2.2, no fakeredis, and a redis-py with its transport and parser in the place that 5.0.4 to 8.1 use.
+    Closes the connection on failure or cancellation.
     """
     transport: Any = getattr(getattr(link.connection, "_writer", None), "transport", None)
     parse_error = getattr(getattr(link.connection, "_parser", None), "parse_error", None)
@@ -55,7 +55,7 @@ async def thin(link: Link) -> Link:
 
 
 class ThinLink(Link, asyncio.BufferedProtocol):
-    """One call at a time. What comes without being asked for goes to `listen`."""
+    """Makes one call at a time. Pushes go to `listen`."""
 
     def __init__(self, link: Link, transport: Any, parse_error: Callable[[str], Exception]) -> None:
         super().__init__(link.connection, link.epoch, link.client_id)
@@ -79,7 +79,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         transport.resume_reading()
 
     def call(self, commands: Sequence[Sequence[Arg]]) -> asyncio.Future[list[Any]]:
-        """The replies to come, as those of `send`."""
+        """Send a call, and return a future of its replies, like those of `send`."""
         answer = self._answer = self._loop.create_future()
         if self._lost is not None:
             fail(answer, self._lost)
@@ -95,7 +95,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         return answer
 
     def _write(self, commands: Sequence[Sequence[Arg]]) -> None:
-        """Keep a small call packed: the next is often the same."""
+        """Send a call, and keep it packed if it is small: the next one is often the same."""
         packed, size = list[bytes](), 0
         for command in commands:
             one = hiredis.pack_command(tuple(command))
@@ -113,8 +113,9 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         return await self.call(commands)
 
     async def listen(self, heard: Heard) -> None:
-        """Call `heard` with all that comes without being asked for. Raises when the connection is lost, or when after
-        a silence of PROBE_S seconds a PING stays unanswered as long.
+        """Pass pushes to `heard`.
+
+        Raises when the connection is lost, or when a PING after PROBE_S silent seconds stays unanswered.
         """
         unasked, self._unasked, self._heard, self._heard_s = self._unasked, [], heard, self._loop.time()
         for push in unasked:
@@ -162,7 +163,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _keep(self, reply: Any) -> None:
-        """Keep it until somebody listens. Raises InvalidResponse when it is too much."""
+        """Keep a push until somebody listens. Raises InvalidResponse when there are too many."""
         if len(self._unasked) >= MOST_UNASKED:
             raise rx.InvalidResponse("the server goes on sending what it was not asked for")
         self._unasked.append(reply)

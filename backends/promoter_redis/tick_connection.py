@@ -1,9 +1,9 @@
 """`TickConnection`: runs `lock` and `promote`, beside the listener that receives changes to what they read.
 
-Both talk to the same server. The tick connection is separate, for NOLOOP hides a connection's own writes: nothing
+Both use the same server. The tick connection is separate because NOLOOP hides a connection's own writes, so nothing
 else may write on it.
 
-A new tick connection tracks only what has ticked on it, so everybody is woken whenever one is lost, by whatever cause.
+A new tick connection tracks only what has ticked on it, so all waits end whenever one is lost for any reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ MIND_S = 0.1  # how often the idle tick connection is looked at
 
 
 class TickConnection:
-    """`channels` is the pattern of those of announcements. `tracks=False` for servers without client tracking."""
+    """`channels` is the pattern of the channels of announcements.
+
+    `tracks=False` is for servers without client tracking.
+    """
 
     def __init__(self, connections: Connections, channels: str = CHASQUIMQ.channels, *, tracks: bool = True) -> None:
         self._connections = connections
@@ -47,7 +50,7 @@ class TickConnection:
 
     @property
     def wake(self) -> Wake:
-        """ANY_WRITE before the first tick; then whether the server announces what that read."""
+        """ANY_WRITE before the first tick; then whether the server announces changes to what it read."""
         if not self._tracks:
             return Wake.POLL
         if self._listener is None or not self._ticked:
@@ -56,7 +59,7 @@ class TickConnection:
         return Wake.ANY_WRITE if tracked else Wake.POLL
 
     async def track_writes(self, changed: Changed) -> None:
-        """Start to listen for changes; returns once that has succeeded or failed. Quick when it is set up."""
+        """Start listening for changes, and return once that has succeeded or failed. Fast once it is set up."""
         if self._tracks and self._listener is None:
             self._changed = changed
             self._listener = InvalidationListener(self._connections, self._channels, changed)
@@ -65,7 +68,7 @@ class TickConnection:
             await self._listener.start()
 
     async def subscribe(self, changed: Changed) -> None:
-        """As `watch`, and for announcements too."""
+        """Like `track_writes`, and also for announcements."""
         self._hears = True
         await self.track_writes(changed)
         if self._listener is not None and not self._listener.hears:
@@ -74,7 +77,7 @@ class TickConnection:
 
     @property
     def hears(self) -> bool:
-        """The watcher has a connection, or there never will be one."""
+        """Whether the listener has a connection, or will never have one."""
         return not self._tracks or (self._listener is not None and self._listener.client_id is not None)
 
     def hush(self) -> None:
@@ -94,7 +97,7 @@ class TickConnection:
         self._ticked = False
 
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
-        """The replies, in order; that of a call which failed is a ResponseError."""
+        """Return the replies, in order. That of a failed call is a ResponseError."""
         async with self._lock:
             try:
                 await self._connections.settled()
@@ -117,7 +120,7 @@ class TickConnection:
             return replies
 
     async def _connected(self) -> Link:
-        """The tick connection, or a new one in place of one that is lost or of another server."""
+        """Return the tick connection, replacing one that is lost or belongs to another server."""
         if self._link is not None and (self._link.epoch != self._connections.epoch or self._link.at_eof):
             self._lose()
         again, self._ticked = self._ticked, True
@@ -128,7 +131,7 @@ class TickConnection:
         return self._link
 
     def _is_ready(self, link: Link) -> bool:
-        """Nothing is to be set up before it ticks."""
+        """Whether the connection can tick without further setup."""
         watcher = self._listener
         tracked = watcher is None or watcher.client_id in (None, self._tracked_by)
         return tracked and link.epoch == self._connections.epoch and not link.at_eof
@@ -147,14 +150,14 @@ class TickConnection:
         return replies
 
     async def _load(self, link: Link, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
-        """The replies, with those of the scripts that the server did not have yet."""
+        """Return the replies, after loading the scripts that the server did not have."""
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
                 (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
         return replies
 
     async def _track(self, link: Link) -> None:
-        """Have the server announce what this connection reads to the watcher, if that is not so already."""
+        """Have the server announce what this connection reads to the listener, if it does not yet."""
         watcher = self._listener
         if watcher is None or watcher.client_id in (None, self._tracked_by):
             return
@@ -174,9 +177,9 @@ class TickConnection:
             self._tracked_by = client_id
 
     async def _mind(self) -> None:
-        """Notice that the server has closed the idle tick connection, and with it forgotten what to announce.
+        """Notice that the server has closed the idle tick connection, and so forgotten what to announce.
 
-        Sends nothing. A connection that dies without a word is found by the next tick.
+        Sends nothing. The next tick finds a connection that died silently.
         """
         while True:
             await asyncio.sleep(MIND_S)
@@ -184,7 +187,7 @@ class TickConnection:
                 self._lose()
 
     def _given_up(self) -> None:
-        """The server is not ours any more."""
+        """Handle that the server is no longer ours."""
         if not self._lock.locked():  # otherwise the tick under way does it
             self._lose()
         self._tracked_by = None
@@ -194,7 +197,7 @@ class TickConnection:
             self._changed(None)
 
     def _lose(self) -> None:
-        """Have the next tick connect, and wake everybody for it: what the old one had read may have changed unheard."""
+        """Have the next tick reconnect, and end all waits: changes may have been missed."""
         self._tracked_by = None
         link, self._link = self._link, None
         if link is not None:
@@ -212,7 +215,7 @@ def _commands(calls: Sequence[Call]) -> list[tuple[Arg, ...]]:
 
 
 def _replies(answers: Sequence[Any], calls: Sequence[Call]) -> list[Any]:
-    """Those to the calls, from the answers to their commands."""
+    """Return the replies to the calls, from the answers to their commands."""
     following = iter(answers)
     return [_reply_to(following, call) for call in calls]
 

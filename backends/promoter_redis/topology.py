@@ -1,4 +1,4 @@
-"""`Topology`: which primary of a cluster has which slot, as a node says it; `survey` asks several nodes for it."""
+"""`Topology`: which primary of a cluster has which slot, according to a node. `survey` asks several nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPARE_S = 0.05  # after the first usable answer, for one that knows more
 
 @dataclass(frozen=True)
 class Topology:
-    """The topology as one node sees it. `ranges`: first slot, last slot and primary of each range, by slot."""
+    """The topology according to one node. `ranges`: first slot, last slot and primary of each range, by slot."""
 
     ranges: tuple[tuple[int, int, Address], ...]
     replicas: frozenset[Address] = frozenset()
@@ -32,7 +32,7 @@ class Topology:
 
     @cached_property
     def primaries(self) -> tuple[Address, ...]:
-        """Those that have slots."""
+        """The primaries that have slots."""
         return tuple(dict.fromkeys(address for _, _, address in self.ranges))
 
     @cached_property
@@ -41,7 +41,7 @@ class Topology:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """The greater, the more such an answer can be trusted."""
+        """How trustworthy the answer is; greater is better."""
         return bool(self.ranges), self.ok, self.epoch
 
     @cached_property
@@ -49,16 +49,16 @@ class Topology:
         return [first for first, _, _ in self.ranges]
 
     def primary_of(self, key: bytes) -> Address | None:
-        """None when no node has the key's slot."""
+        """Return the primary with the key's slot; None without one."""
         slot = key_slot(key)
         i = bisect_right(self._firsts, slot) - 1
         return self.ranges[i][2] if i >= 0 and slot <= self.ranges[i][1] else None
 
 
 def read_topology(slots: Any, info: Any, asked: Address) -> Topology:
-    """From the replies of CLUSTER SLOTS and CLUSTER INFO; `asked` is the address of the node that gave them.
+    """Read the replies of CLUSTER SLOTS and CLUSTER INFO. `asked` is the address of the node that sent them.
 
-    A node that does not know under which address it is reached says NULL, an empty text or `?`.
+    A node that does not know its own address reports NULL, an empty text or `?`.
     """
     ranges, replicas = [], set[Address]()
     for first, last, primary, *others in slots:
@@ -75,7 +75,7 @@ def read_topology(slots: Any, info: Any, asked: Address) -> Topology:
 
 
 def _address(node: Sequence[Any], asked: Address) -> Address:
-    """`[endpoint, port, id, [name, value, …]]`."""
+    """Read `[endpoint, port, id, [name, value, …]]`."""
     host = _text(node[0])
     if host == "?" and len(node) > 3:  # no hostname is configured; its IP address may be given all the same
         more = [_text(word) for word in node[3]]
@@ -88,9 +88,9 @@ def _text(value: Any) -> str:
 
 
 async def survey(addresses: Iterable[Address], ask: Callable[[Address], Awaitable[Topology]]) -> Topology:
-    """Ask some of the nodes at a time, and more as long as none has an answer; of several answers, take the best.
+    """Ask some nodes at a time, and more while none has an answer; return the best answer.
 
-    Raises PermanentError when every node refuses us for good, and TransientError when none of them has an answer.
+    Raises PermanentError when every node refuses us permanently, TransientError when none has an answer.
     """
     waiting, asking = deque(addresses), set[asyncio.Task[Topology]]()
     errors: list[BackendError] = []
@@ -124,7 +124,7 @@ async def survey(addresses: Iterable[Address], ask: Callable[[Address], Awaitabl
         return best
     passing = [error for error in errors if not isinstance(error, PermanentError)]
     if not errors:
-        raise TransientError("no node is known that could be asked", code="CLUSTERDOWN")
+        raise TransientError("there is no known node to ask", code="CLUSTERDOWN")
     if passing and len(passing) < len(errors):
         refused = next(error for error in errors if isinstance(error, PermanentError))
         raise TransientError(f"{passing[0]}; another node says: {refused}", code=passing[0].code)

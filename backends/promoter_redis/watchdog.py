@@ -1,4 +1,4 @@
-"""`Watchdog`: bounds answers in time, without a timer for each of them."""
+"""`Watchdog`: limits waits for answers, without a timer for each of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EARLY_S = 0.001  # that a timer may be: uvloop counts in milliseconds
 
 
 class Watchdog:
-    """Bounds one wait at a time, by one timer that outlasts many of them."""
+    """Limits one wait at a time, with one timer for many of them."""
 
     def __init__(self, timeout_s: float, slow_s: float, slow: Callable[[], None]) -> None:
         """`slow` is called when a wait takes `slow_s` seconds."""
@@ -23,7 +23,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, answer: asyncio.Future[list[Any]], epoch: int) -> list[Any]:
-        """Raises TimeoutError when it does not come in time. `epoch`: for `cut`."""
+        """Wait for the answer. Raises TimeoutError when it is late. `epoch`: for `cut`."""
         self._began_s, self._answer, self._epoch = answer.get_loop().time(), answer, epoch
         if self._timer is None or self._timer.when() > self._began_s + self._slow_s:
             self._look_at(self._began_s + self._slow_s)
@@ -33,7 +33,7 @@ class Watchdog:
             self._answer = None
 
     def cut(self, epoch: int) -> None:
-        """The wait under way ends now, if it began before that epoch."""
+        """End the current wait if it began before that epoch."""
         if self._epoch < epoch:
             self._end()
 
@@ -52,7 +52,7 @@ class Watchdog:
         self._timer = asyncio.get_running_loop().call_at(when_s, self._look)
 
     def _look(self) -> None:
-        """The timer: it was set for a wait that began no later than the present one."""
+        """Handle the timer, which was set for a wait that began no later than the current one."""
         self._timer = None
         if self._answer is None:
             return
@@ -67,6 +67,6 @@ class Watchdog:
 
 
 def fail(answer: asyncio.Future[Any], exc: Exception) -> None:
-    """The answer is this error."""
+    """Set this error as the answer."""
     answer.set_exception(exc)
     answer.exception()  # asyncio logs no error that a cancelled caller leaves

@@ -81,10 +81,10 @@ class RespBackend:
         timeout_ms: int = COMMAND_TIMEOUT_MS,
         layout: Layout | None = None,
     ) -> None:
-        """`wait_replicas`: a scheduled job is answered for only once that many replicas have it (WAIT).
+        """`wait_replicas`: scheduling returns only once this many replicas have the job (WAIT).
 
-        `timeout_ms` is that of the driver's calls: WAIT ends before it, so that a missing replica is reported as one.
-        `layout` is CHASQUIMQ by default, and that of the driver. Raises ConfigError for one that cannot work here.
+        `timeout_ms` is that of the driver's calls. WAIT ends before it, so that a missing replica is reported as such.
+        `layout` defaults to CHASQUIMQ and must be the driver's. Raises ConfigError for an unsupported layout.
         """
         self._driver = driver
         self.layout = layout or CHASQUIMQ
@@ -298,7 +298,7 @@ class RespBackend:
         return answers
 
     def _is_full(self, lease: Lease, answer: Promotion | LeaseLost | BackendError) -> bool:
-        """Whether the queue's stream took nothing, though jobs are due, and room can be made."""
+        """Return whether the queue's stream accepted nothing although jobs are due, and room can be made."""
         if isinstance(answer, LeaseLost):
             self._reclaimer.forget(lease.queue)
         full = isinstance(answer, Promotion) and bool(answer.held_back) and not answer.promoted
@@ -367,7 +367,7 @@ class RespBackend:
         await self._driver.run_scripts([Call(LEAVE, (members,), (to_bytes(member), channel))])
 
     def _changed(self, key: bytes | None) -> None:
-        """The driver's report of a write to a key; None: anything may have changed."""
+        """Handle the driver's report of a write to a key; None: anything may have changed."""
         if key is None:
             self._flags.set_all()
             return

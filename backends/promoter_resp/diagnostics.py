@@ -1,4 +1,4 @@
-"""Diagnosis of a server, for `promoter doctor`: its settings, and a rehearsal of the whole life of a job."""
+"""Diagnose a server, for `promoter doctor`: its settings, and a rehearsal of a job's whole life."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Rehearsed(FleetOfLayout, ManagementSupport, Protocol):
 
 
 async def diagnose(backend: _Rehearsed, driver: Driver, *, wait_replicas: int) -> list[Finding]:
-    """Look at the server, and have a job go the whole way on a queue of our own, of which nothing is left behind."""
+    """Check the server, and rehearse a job's whole life on a temporary queue, of which nothing is left behind."""
     queue = f"{REHEARSAL}{ULID()}"
     key = backend.layout.keys_of(queue).lock
     findings = await look_at_server(lambda *command: driver.command(key, *command), wait_replicas=wait_replicas)
@@ -61,7 +61,7 @@ async def diagnose(backend: _Rehearsed, driver: Driver, *, wait_replicas: int) -
 
 
 async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
-    """`ask(*command)` sends a command to the server; `wait_replicas` is the URL's."""
+    """Check the server's settings. `ask(*command)` sends a command; `wait_replicas` is the URL's."""
 
     async def _replicas(ask: Ask) -> Finding:
         return await _replication(ask, wait_replicas)
@@ -71,7 +71,7 @@ async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
         try:
             found = await check(ask)
         except BackendError as error:
-            what = f"{check.__name__.strip('_')} could not be looked at: {error}"
+            what = f"{check.__name__.strip('_')} could not be checked: {error}"
             found = Finding(Severity.WARNING, what, "allow INFO, CONFIG GET and TIME to see it")
         if found is not None:
             findings.append(found)
@@ -79,14 +79,14 @@ async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
 
 
 def delivery(layout: Layout) -> Finding:
-    """Where due jobs go, and with which consumers that is tested."""
+    """Report where due jobs go, and the consumers with which that is tested."""
     target = layout.target.replace(QUEUE, "<queue>")
     tested = f", tested with {', '.join(layout.tested)}" if layout.tested else ""
     return Finding(Severity.OK, f"layout {layout.name}: due jobs go to the key {target}{tested}")
 
 
 def woken(wake: Wake) -> Finding:
-    """How a promoter notices changes on this server."""
+    """Report how a promoter notices changes on this server."""
     if wake is Wake.ANY_WRITE:
         return Finding(Severity.OK, "the server announces every write (client tracking)")
     if wake is Wake.ANNOUNCED:
@@ -125,7 +125,7 @@ async def _clock(ask: Ask) -> Finding:
         return Finding(
             Severity.WARNING,
             f"the server's clock is {ahead:+.1f} s from this machine's",
-            "delays are right all the same; set both by NTP for absolute times to be",
+            "delays are still right; for absolute times, synchronize both by NTP",
         )
     return Finding(Severity.OK, f"clocks agree to {abs(ahead) * 1000:.0f} ms")
 
@@ -163,7 +163,7 @@ async def _persistence(ask: Ask) -> Finding:
                 "CONFIG SET appendfsync everysec",
             )
         loses = {
-            "always": "nothing that was answered for",
+            "always": "nothing that was acknowledged",
             "everysec": "at most about two seconds (appendfsync everysec)",
         }.get(fsync, "what appendfsync says")
         return Finding(Severity.OK, f"the append-only file is on: a crash of the machine loses {loses}")
@@ -196,7 +196,7 @@ async def _disk(ask: Ask) -> Finding | None:
 
 
 async def _replication(ask: Ask, wait_replicas: int) -> Finding:
-    """A fail-over loses nothing that was answered for when every replica that may be chosen has it."""
+    """Check that a fail-over loses no acknowledged job: every replica that can be promoted must have it."""
     count = int((await _info(ask, "replication")).get("connected_slaves", 0))
     least = await _setting(ask, "min-replicas-to-write")
     needed = int(least) if least.isdigit() else 0
@@ -204,8 +204,8 @@ async def _replication(ask: Ask, wait_replicas: int) -> Finding:
         setting = f"min-replicas-to-write {needed}" if needed > count else f"wait_replicas={wait_replicas}"
         return Finding(
             Severity.PROBLEM,
-            f"{count} replicas are connected, and {setting} wants more: scheduling fails with NOREPLICAS",
-            "bring the replicas back, or ask for fewer",
+            f"{count} replicas are connected, and {setting} requires more: scheduling fails with NOREPLICAS",
+            "bring the replicas back, or require fewer",
         )
     if not count:
         return Finding(
@@ -228,7 +228,7 @@ async def _replication(ask: Ask, wait_replicas: int) -> Finding:
 
 
 async def _setting(ask: Ask, name: str) -> str:
-    """A setting of the server's; "?" where that may not be asked."""
+    """Return a setting of the server; "?" if reading it is not permitted."""
     try:
         reply = await ask(b"CONFIG", b"GET", name)
         return _text(next(iter(reply.values())) if isinstance(reply, dict) else reply[1])
@@ -250,7 +250,7 @@ async def _info(ask: Ask, section: str) -> dict[str, str]:
 
 
 def _parse(reply: Any) -> dict[str, str]:
-    """INFO's text; redis-py has parsed it into a mapping, a cluster client may give one for each node."""
+    """Parse INFO's text. redis-py has parsed it into a mapping; a cluster client can return one for each node."""
     if isinstance(reply, dict):
         if reply and all(isinstance(v, bytes | str) and "\r\n" in _text(v) for v in reply.values()):
             reply = next(iter(reply.values()))
@@ -265,7 +265,7 @@ def _text(value: Any) -> str:
 
 
 async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Finding]:
-    """The whole life of a job on a queue of our own: what is not permitted shows."""
+    """Run a job's whole life on a temporary queue, to find missing permissions."""
     try:
         lease = await backend.lock(queue, "promoter doctor", 5_000)
         if isinstance(lease, LeaseHeld):
@@ -281,7 +281,11 @@ async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Fin
         await backend.stats(queue)
         await backend.unlock(lease)
     except BackendError as error:
-        return [Finding(Severity.PROBLEM, f"a job cannot go the whole way: {error}", "see the ACL in the reference")]
+        return [
+            Finding(
+                Severity.PROBLEM, f"a job cannot be scheduled and promoted: {error}", "see the ACL in the reference"
+            )
+        ]
     return [
         Finding(Severity.OK, "scripts and all their commands are permitted"),
         woken(wake),
@@ -291,7 +295,7 @@ async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Fin
 
 
 async def _rehearse_management(backend: _Rehearsed, queue: str, job: JobRequest) -> None:
-    """See and change the jobs that wait, and cancel one; another one runs now."""
+    """List, change and cancel waiting jobs, and run one now."""
     await backend.get_jobs(queue, [job.id])
     await backend.list_jobs(queue, JobQuery(want_details=True))
     await backend.count_jobs(queue, [0])
@@ -318,7 +322,7 @@ async def rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) -> 
 
 
 async def _clean(layout: Layout, driver: Driver, queue: str) -> None:
-    """Whatever of it failed, leave nothing behind: each key by itself, and with an end where DEL is refused."""
+    """Leave nothing behind after a failure: delete each key separately, or let it expire if DEL is refused."""
     k = layout.keys_of(queue)
     ids = [prefix + id for prefix in (k.index, k.marker, k.trace, k.keep) for id in (b"", b"doctor", b"due")]
     keys = [k.delayed, k.lock, k.stream, k.events, k.dlq, layout.group_keys(queue)[0], *ids]

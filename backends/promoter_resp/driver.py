@@ -1,4 +1,4 @@
-"""`Driver`: the little that a client library must offer for `RespBackend` to stand on it."""
+"""`Driver`: the small interface that a client library must provide for `RespBackend`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Changed = Callable[[bytes | None], None]  # the key that changed; None when anyt
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script of this package, by the name of its file, as it is for layouts of this form."""
+    """A Lua script of this package, by the name of its file, rendered for a form of layout."""
 
     name: str
     form: Form = CHASQUI
@@ -44,14 +44,14 @@ class Call:
 
 
 class Timed(NamedTuple):
-    """A reply, and how long the server worked on the call by its own clock; None when it did not say."""
+    """A reply, and how long the server worked on the call by its own clock; None when unknown."""
 
     reply: Any
     work_ms: float | None
 
 
 def between_ms(before: Any, after: Any) -> float | None:
-    """From one reply of TIME to another; None when one is none, or the clock was set back."""
+    """Return the milliseconds between two replies of TIME; None for an invalid reply, or if the clock was set back."""
     try:
         ms = (int(after[0]) - int(before[0])) * 1e3 + (int(after[1]) - int(before[1])) / 1e3
     except (TypeError, ValueError, LookupError):
@@ -60,10 +60,10 @@ def between_ms(before: Any, after: Any) -> float | None:
 
 
 class Driver(Protocol):
-    """A connection to one server (or cluster). Raises TransientError and PermanentError only, by `errors.py`.
+    """A connection to one server or cluster. Raises only TransientError and PermanentError, according to `errors.py`.
 
-    Replies are bytes, int, None, list; never decoded text. A call is sent once: never again after a lost reply.
-    A flushed script (NOSCRIPT) is loaded again below this contract.
+    Replies are bytes, int, None or list; never decoded text. A call is sent once, and never again after a lost reply. A
+    flushed script (NOSCRIPT) is loaded again below this contract.
     """
 
     durable: bool
@@ -72,7 +72,7 @@ class Driver(Protocol):
 
     @property
     def wake(self) -> Wake:
-        """How well `watch` works now."""
+        """How well `track_writes` currently works."""
         ...
 
     async def open(self) -> None:
@@ -84,37 +84,37 @@ class Driver(Protocol):
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
         """Run `lock`, `promote` or `renew`, for several queues in one round trip to each server.
 
-        With tracking, on the connection whose reads the server remembers. A call that fails has its error, a
-        BackendError, in the place of its reply; what concerns all of them is raised.
+        With tracking, they run on the connection whose reads the server remembers. A failed call has its BackendError
+        instead of a reply; an error that concerns all calls is raised.
 
-        A timed call has TIME before and after it, in the same write: a script's own TIME stands still while it runs.
-        No other client's command comes between them, as long as the server reads them at once.
+        A timed call has TIME before and after it, in the same write, because TIME inside a script stands still. No
+        other client's command comes between them, as long as the server reads them at once.
         """
         ...
 
     async def run_scripts(self, calls: Sequence[Call], after: Sequence[Arg] = ()) -> list[Any]:
-        """Run scripts in one round trip and in order, never on the connection of `tick`. Raises when one fails.
+        """Run scripts in one round trip and in order, never on the tick connection. Raises when one fails.
 
         With `after`, that command follows on the same connection, and its reply is the last.
         """
         ...
 
     async def command(self, key: bytes, *args: Arg) -> Any:
-        """One command that touches `key`, which says where a cluster sends it."""
+        """Run one command on `key`, which selects the node of a cluster."""
         ...
 
     async def track_writes(self, keys: QueueKeys, changed: Changed) -> None:
-        """See to it that `changed` is called for writes to `keys.delayed` and `keys.lock`, as well as `wake` says.
+        """Have `changed` called for writes to `keys.delayed` and `keys.lock`, as well as `wake` says.
 
-        Called before every `lock`, so it must be quick when all is set up. Never raises for lack of support: then
-        `wake` is POLL.
+        Called before every `lock`, so it must be fast once it is set up. Never raises for missing support; `wake` is
+        then POLL.
         """
         ...
 
     async def subscribe(self, changed: Changed) -> None:
-        """See to it that `changed` is called for what any process announces on the channels CHANNELS, too."""
+        """Have `changed` also called for what any process announces on the channels CHANNELS."""
         ...
 
     def scan(self, match: bytes) -> AsyncIterator[Sequence[bytes]]:
-        """Keys that match a glob of the server's, on all servers, a few hundred looked at a step."""
+        """Yield keys that match a glob of the server, on all servers; each step reads a few hundred."""
         ...

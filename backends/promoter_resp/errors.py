@@ -1,14 +1,14 @@
-"""The one table from a server's error code to our errors, for every client.
+"""The one table from a server's error code to Promoter's errors, for every client.
 
-Permanent is a closed list: PERMANENT by code, and _REFUSED by what stands behind the code ERR. Whatever else a server
-or a client library says is transient: nobody knows that it stays.
+Permanent errors are a closed list: PERMANENT by code, and _REFUSED by the text after the code ERR. All other errors of
+a server or a client library are transient: nobody knows that they are permanent.
 
-Not in the list, by decision:
+Deliberately not in the list:
 
-- NOSCRIPT: the script is loaded again below; the code gets out only when the scripts were flushed a second time.
+- NOSCRIPT: the script is loaded again at a lower level; the code surfaces only if the scripts were flushed twice.
 - EXECABORT: it follows from another error, which has its own code.
-- a certificate that is not trusted: it is replaced under a running promoter when it has expired, and not every client
-  can tell it from a lost connection. It is reported as CONNECTION, with the reason.
+- an untrusted certificate: it can be replaced while a promoter runs, and not every client can tell it from a lost
+  connection. It is reported as CONNECTION, with the reason.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ KNOWN = PERMANENT | {
 }
 
 HINTS = {
-    "NOAUTH": "the server wants a password: give it in the URL, as scheme://:password@host",
+    "NOAUTH": "the server requires a password: give it in the URL, as scheme://:password@host",
     "WRONGPASS": "the user or password of the URL is wrong",
     "NOPERM": "the user lacks a permission: docs/reference/wire-format.md lists what is needed",
     "WRONGTYPE": "a key of the queue is of another type, `promoter inspect` names it; nothing was removed from the set",
     "OOM": "the server has reached its maxmemory",
     "READONLY": "the server is a replica, or was demoted",
     "MISCONF": "the server cannot write to its disk",
-    "NOREPLICAS": "the server has too few replicas in touch",
-    "BUSY": "somebody's script has been running for too long",
+    "NOREPLICAS": "the server has too few connected replicas",
+    "BUSY": "another client's script has been running for too long",
 }
 
 _TABLE = ErrorTable(permanent=PERMANENT, words={"ERR": _REFUSED}, hints=HINTS)
@@ -89,9 +89,9 @@ _CODE = re.compile(r"^-?([A-Z][A-Z0-9_]*)\b")
 
 
 def code_of(message: str) -> str:
-    """The leading word of a server's error, `ERR` where it has none.
+    """Return the leading word of a server's error, or `ERR` without one.
 
-    Clients cut `ERR` off, so a short capital word may be the message's own ("DB index is out of range").
+    Clients remove `ERR`, so a short capital word can be the message's own ("DB index is out of range").
     """
     if _REFUSED_IN_SCRIPT.search(message):
         return "NOPERM"
@@ -101,7 +101,7 @@ def code_of(message: str) -> str:
 
 
 def server_error(message: str, code: str | None = None) -> BackendError:
-    """The error for what the server said; `code` where the client has cut it off the message."""
+    """Return the error for a server's message; `code` if the client has removed it from the message."""
     code = code or code_of(message)
     text = message.strip().removeprefix(code).lstrip(": ") or "no reason given"
     if code == "ERR":
@@ -122,7 +122,7 @@ def timeout_error(where: str) -> TransientError:
 
 
 def unknown_error(where: str, exc: BaseException) -> TransientError:
-    """For what a client library raises that we do not know: it may pass."""
+    """Return the error for an unknown exception of a client library: it may be temporary."""
     text = str(exc).strip().splitlines()
     said = f"{type(exc).__name__}: {text[0]}" if text else type(exc).__name__
     return TransientError(f"unexpected {said} while talking to the server at {where}", code="UNEXPECTED")

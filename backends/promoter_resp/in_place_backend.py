@@ -1,4 +1,4 @@
-"""`InPlaceBackend`: `RespBackend` on another framework's sorted set, whose jobs are that framework's to schedule."""
+"""`InPlaceBackend`: `RespBackend` on another framework's sorted set, whose jobs only that framework schedules."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ REMEMBERED = 100_000  # queues
 
 
 class InPlaceBackend(RespBackend):
-    """Promotes, counts and diagnoses. Whatever makes, lists or changes jobs is refused in one sentence."""
+    """Promotes, counts and diagnoses. Methods that create, list or change jobs are refused."""
 
     _move = "in_place"
 
     def __init__(self, driver: Driver, *, layout: in_place.InPlace, **more: Any) -> None:
-        """Raises ConfigError where the keys of the layout are not in one slot of a cluster."""
+        """Raises ConfigError when the layout's keys are not in one slot of a cluster."""
         if driver.clustered and not layout.one_slot:
             raise ConfigError(
                 f"layout {layout.name!r}: in a cluster the keys of {layout.owner} must be in one slot, and "
@@ -99,7 +99,7 @@ class InPlaceBackend(RespBackend):
         return answers
 
     async def _notice(self, there: bool) -> None:
-        """Say once that nothing of the framework has been there for a while, and what is there instead."""
+        """Log once that the framework's set has been missing for a while, and what exists instead."""
         if there or self._is_there:
             self._is_there = True
             return
@@ -139,7 +139,7 @@ class InPlaceBackend(RespBackend):
         await self._notice(found)
 
     async def _kind(self, queue: str) -> str:
-        """The type of the queue's key, or the one that it once had: others may have keys of that form, too."""
+        """Return the last known type of the queue's key: others may have keys of that form, too."""
         if queue in self._sets:
             return "zset"
         key = self._keys(queue).delayed
@@ -170,7 +170,7 @@ class InPlaceBackend(RespBackend):
         return counts
 
     def _before(self, due_ms: int) -> bytes:
-        """The bound of ZCOUNT for members that are due before a time, in the unit of the scores."""
+        """Return the bound of ZCOUNT for members due before a time, in the unit of the scores."""
         layout, due_ms = self._in_place, min(due_ms, MAX_DUE_MS + 1)
         if layout.score is in_place.Score.S:
             return b"(%.3f" % (due_ms / 1_000 - layout.offset_s - layout.whole)
@@ -188,6 +188,6 @@ class InPlaceBackend(RespBackend):
 
 
 def resp_backend(driver: Driver, **more: Any) -> RespBackend:
-    """The backend for a layout: `InPlaceBackend` for one in place."""
+    """Return the backend for a layout: `InPlaceBackend` for one in place."""
     make = InPlaceBackend if isinstance(more.get("layout"), in_place.InPlace) else RespBackend
     return make(driver, **more)

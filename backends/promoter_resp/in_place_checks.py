@@ -1,4 +1,4 @@
-"""Looks around a set of another framework: is it there, which versions run, what may we write. For people to read."""
+"""Check a set of another framework, for people to read: whether it exists, the running versions, the permissions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BESIDE = {
 
 
 async def diagnose(backend: Any, driver: Driver, layout: in_place.InPlace, *, wait_replicas: int) -> list[Finding]:
-    """As of every layout, but that no job is made: a rehearsal moves none, and writes to keys of our own alone."""
+    """Diagnose like other layouts, but without a job: the rehearsal moves none, and writes only Promoter's own keys."""
     name = f"{REHEARSAL}{ULID()}"
     k = layout.keys_of(name)
     findings = await look_at_server(lambda *command: driver.command(k.lock, *command), wait_replicas=wait_replicas)
@@ -63,7 +63,7 @@ def _delivery(layout: in_place.InPlace) -> Finding:
 
 
 def sets(layout: in_place.InPlace) -> str:
-    """The keys of the sorted sets, in words."""
+    """Return the keys of the sorted sets, in words."""
     names = layout.queues or ("<queue>",)
     return " and ".join(dict.fromkeys(layout.source.replace(QUEUE, name) for name in names))
 
@@ -87,7 +87,7 @@ async def _rehearse(backend: Any, driver: Driver, queue: str) -> list[Finding]:
 
 
 async def _found(backend: DiscoverySupport) -> list[str]:
-    """Some queues, as far as they are found in a while."""
+    """Return some queues, as many as are found within a limited time."""
     with suppress(TimeoutError, BackendError):
         async with asyncio.timeout(LOOKED_S):
             async for page in backend.find_queues(["*"]):
@@ -97,7 +97,7 @@ async def _found(backend: DiscoverySupport) -> list[str]:
 
 
 async def _there(driver: Driver, layout: in_place.InPlace, queues: Sequence[str]) -> bool:
-    """Whether one of the sets exists."""
+    """Return whether one of the sets exists."""
     for key in [layout.keys_of(queue).delayed for queue in queues[:SHOWN]]:
         with suppress(BackendError):
             if await driver.command(key, b"EXISTS", key):
@@ -114,7 +114,7 @@ async def _permissions(driver: Driver, layout: in_place.InPlace, queue: str) -> 
     try:
         (refused,) = await driver.run_scripts([Call(Script("permitted"), (k.delayed,), args)])
     except BackendError as error:
-        return Finding(Severity.WARNING, f"the permissions could not be looked at: {error}")
+        return Finding(Severity.WARNING, f"the permissions could not be checked: {error}")
     if refused:
         what = ", ".join(to_text(one) for one in refused)
         return Finding(Severity.PROBLEM, f"the user may not {what}", "see `Layout.acl` in the reference")
@@ -122,7 +122,7 @@ async def _permissions(driver: Driver, layout: in_place.InPlace, queue: str) -> 
 
 
 async def missing(driver: Driver, layout: in_place.InPlace) -> tuple[str, str]:
-    """That no set is there, and what is there instead; in two parts, the second is advice."""
+    """Return a message that no set exists and one about what exists instead, which is advice."""
     there: list[str] = []
     if layout.alike:
         with suppress(TimeoutError, BackendError):
@@ -138,7 +138,7 @@ async def missing(driver: Driver, layout: in_place.InPlace) -> tuple[str, str]:
 
 
 async def versions(driver: Driver, layout: in_place.InPlace) -> list[str]:
-    """The versions of the framework that run, where the store has a trace of them."""
+    """Return the running versions of the framework, if the store shows them."""
     if not layout.seen:
         return []
     key = layout.keys_of(layout.queues[0] if layout.queues else f"{REHEARSAL}versions").delayed
@@ -151,7 +151,7 @@ async def versions(driver: Driver, layout: in_place.InPlace) -> list[str]:
 
 
 def unknown(layout: in_place.InPlace, running: Sequence[str]) -> str | None:
-    """A sentence about versions that the layout is not made for; None when there are none."""
+    """Return a sentence about unsupported versions; None without any."""
     low, high = map(_numbers, layout.versions)
     odd = [v for v in running if (low and _numbers(v) < low) or (high and _numbers(v) >= high)]
     if not odd:

@@ -17,21 +17,21 @@ REFUSED_S = 60.0  # before that is tried again when it was refused
 
 
 class Reclaimer:
-    """Looks at the streams of full queues. Looking costs the server time, so fruitless looks become rarer."""
+    """Checks the streams of full queues. Checking costs the server time, so fruitless checks become rarer."""
 
     def __init__(self, driver: Driver, layout: Layout, made_room: Callable[[str], None]) -> None:
-        """`made_room` is called with a queue whose held jobs can be promoted now."""
+        """`made_room` is called with a queue whose held jobs can now be promoted."""
         self._driver = driver
         self._layout = layout
         self._made_room = made_room
         self._pauses: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
 
     def forget(self, queue: str) -> None:
-        """The queue is promoted here no longer."""
+        """Forget a queue that is no longer promoted here."""
         self._pauses.pop(queue, None)
 
     async def make_room(self, queue: str) -> None:
-        """Trim the queue's stream, unless a look a short time ago found nothing to trim. Raises nothing."""
+        """Trim the queue's stream, unless a recent check found nothing to trim. Never raises."""
         now_s = time.monotonic()
         again_s, pause_s = self._pauses.get(queue, (0.0, PAUSE_S[0]))
         if now_s < again_s:

@@ -1,4 +1,4 @@
-"""`Renewals`: the calls that renew many leases. Those of a fleet that rests are the same each time, and kept."""
+"""`Renewals`: the calls that renew many leases. An idle fleet repeats the same ones, so they are cached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 64  # lists of leases whose calls are kept
 
 
 class Renewals:
-    """Remembers the calls for the lists of leases that were asked for last."""
+    """Caches the calls for the most recent lists of leases."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -22,7 +22,7 @@ class Renewals:
         self._kept: dict[str, tuple[list[Lease], bool, list[Call]]] = {}  # by the first queue of each
 
     def calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
-        """The calls that renew these, in their order; in a cluster one for each lease."""
+        """Return the calls that renew these, in their order; in a cluster, one for each lease."""
         first = leases[0].queue
         kept = self._kept.pop(first, None)
         if kept is None or kept[0] != leases or kept[1] is not clustered:

@@ -1,6 +1,6 @@
-"""Reads the scripts' replies. Short, legacy or odd replies read as zeros and empty; nothing here ever raises.
+"""Read the scripts' replies. Short, legacy or odd replies read as zeros and empty; nothing here ever raises.
 
-Replies come from the server, and a server may run a newer script than this library, or a proxy may change a shape.
+Replies come from the server, which may run a newer script than this library, or through a proxy that changes them.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _groups(reply: Any) -> tuple[ConsumerGroup, ...]:
 
 
 def _added_ms(entry_id: str) -> int | None:
-    """When an entry was added; its id begins with it, where the server gave the id."""
+    """Return when an entry was added. A server-generated id starts with that time."""
     text = entry_id.partition("-")[0]
     return int(text) if text.isdecimal() and len(text) <= 15 else None
 
@@ -144,14 +144,14 @@ class _Open:
 
 
 def scheduled(id: str, outcome: JobOutcome) -> Scheduled:
-    """The same as `Scheduled(id, outcome)`; many are made."""
+    """Return `Scheduled(id, outcome)`, faster: many are created."""
     answer: Any = _Open(id, outcome)
     answer.__class__ = Scheduled
     return cast("Scheduled", answer)
 
 
 def integers(reply: Any, length: int) -> list[int]:
-    """`length` integers, zeros where the reply has none."""
+    """Return `length` integers, zeros for missing ones."""
     if isinstance(reply, list) and len(reply) == length and set(map(type, reply)) == {int} and min(reply) >= 0:
         return reply  # as it should be
     return [_count(_at(reply, i)) for i in range(length)]
@@ -203,7 +203,7 @@ class _OpenJob:
 
 
 def _due_ms(score: Any) -> int:
-    """0 for what is no due time."""
+    """Return the due time in ms; 0 for an invalid one."""
     try:
         due = float(score)
     except (TypeError, ValueError):
@@ -212,7 +212,7 @@ def _due_ms(score: Any) -> int:
 
 
 class Jobs(Sequence[PromotedJob]):
-    """The jobs of a reply, read when they are asked for: by sinks, while the server is at the next tick."""
+    """The jobs of a reply, parsed on access: by sinks, while the server works on the next tick."""
 
     def __init__(self, flat: list[Any], now_ms: int, traces: Mapping[int, tuple[str, str]]) -> None:
         self._flat = flat
@@ -262,7 +262,7 @@ def _at(reply: Any, i: int) -> Any:
 
 
 def _fields(reply: Any, length: int) -> list[Any]:
-    """The first `length` elements, None where the reply has none."""
+    """Return the first `length` elements, None for missing ones."""
     fields = reply[:length] if isinstance(reply, list) else []
     return fields if len(fields) == length else fields + [None] * (length - len(fields))
 

@@ -1,4 +1,4 @@
-"""Jobs to schedule, cut into calls that are short for the server and small on the wire."""
+"""Split jobs to schedule into calls that are short for the server and small on the wire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHUNK_BYTES = 256 * 1024
 
 
 def schedule_chunks(jobs: Sequence[JobRequest]) -> Iterator[tuple[int, list[Arg]]]:
-    """How many jobs each call of the schedule script takes, and its arguments for them."""
+    """Yield how many jobs each call of the schedule script takes, and its arguments for them."""
     encode_member = CHASQUIMQ.encode_member
     for some in chunked(jobs, CHUNK_JOBS, size=_size, max_size=CHUNK_BYTES):
         args: list[Arg] = []

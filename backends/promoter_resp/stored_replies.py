@@ -1,4 +1,4 @@
-"""Reads what scripts say of waiting jobs. As in `replies.py`, nothing here ever raises for an odd reply."""
+"""Read what scripts return about waiting jobs. As in `replies.py`, nothing here ever raises for an odd reply."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCORE = re.compile(rb"[+-]?(inf|\d+(\.\d+)?(e[+-]?\d+)?)", re.I)
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
-    """A step of look.lua, and where the next one begins. The default is before the first step."""
+    """A step of look.lua, and where the next one starts. The default is before the first step."""
 
     looked: int = 0
     score: bytes = b""
@@ -27,7 +27,7 @@ class LookedAt:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A step of list.lua. `score` and `member` are those to go on behind; `score` is empty at the end."""
+    """A step of list.lua. `score` and `member` are where to continue; `score` is empty at the end."""
 
     now_ms: int
     looked: int
@@ -66,7 +66,10 @@ def list_reply(reply: Any, *, details: bool) -> Listed:
 
 
 def stored_job(row: Any, *, details: bool = True) -> StoredJob | None:
-    """A job from `[score, member]`, with details `[…, unique, keep in ms or -1, trace context]`; None for no job."""
+    """Read a job from `[score, member, …]`, None for no job.
+
+    With details it is `[score, member, unique, keep in ms or -1, trace context]`.
+    """
     if not (isinstance(row, list) and len(row) >= SHORT and isinstance(row[1], bytes)):
         return None
     due_ms, member = _due_ms(row[0]), row[1]
@@ -99,12 +102,12 @@ def stored_job(row: Any, *, details: bool = True) -> StoredJob | None:
 
 
 def member_of(job: StoredJob) -> bytes:
-    """The member that a job is."""
+    """Return the member of a job."""
     return job.handle or (job.envelope if job.malformed else CHASQUIMQ.encode_member(job.name, job.envelope))
 
 
 def id_of(envelope: bytes) -> bytes | None:
-    """The id of an envelope, by the rules of id_of.lua: they say which keys are the job's."""
+    """Return the id of an envelope, by the rules of id_of.lua, which determine the job's keys."""
     tag = envelope[0] if envelope else 0
     at = 1 if 0x91 <= tag <= 0x9F else 3 if tag == 0xDC else 5 if tag == 0xDD else 0
     if not at or len(envelope) <= at:
@@ -124,12 +127,12 @@ def id_of(envelope: bytes) -> bytes | None:
 
 
 def cursor_of(score: bytes, member: bytes) -> str:
-    """The place behind a job as text; "" where there is none."""
+    """Return the position after a job as text; "" without one."""
     return urlsafe_b64encode(score + b"\n" + member).decode() if score else ""
 
 
 def place_of(cursor: str) -> tuple[bytes, bytes]:
-    """The score and the member of a cursor. Raises PermanentError when it is none."""
+    """Return the score and the member of a cursor. Raises PermanentError for an invalid one."""
     if not cursor:
         return b"", b""
     try:
@@ -138,11 +141,11 @@ def place_of(cursor: str) -> tuple[bytes, bytes]:
             return score, member
     except ValueError:
         pass
-    raise PermanentError(f"{cursor[:80]!r} is no cursor of a page of jobs", code="BADCURSOR")
+    raise PermanentError(f"{cursor[:80]!r} is not a cursor of a page of jobs", code="BADCURSOR")
 
 
 def _due_ms(score: Any) -> int | None:
-    """The first whole millisecond in which a job is due; None when it is parked."""
+    """Return the first whole millisecond in which a job is due; None when it is parked."""
     try:
         due = float(score)
     except (TypeError, ValueError, OverflowError):

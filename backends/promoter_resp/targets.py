@@ -1,7 +1,7 @@
-"""`Targets`: finds processes that work by one layout with different options, and so deliver to different targets.
+"""`Targets`: finds processes with different options for one layout, which deliver to different targets.
 
-Where due jobs go is up to the options of the process that promotes them. Each process notes its own beside the queue,
-and says once when another's are different. The record ends by itself some days after the last process has looked.
+The options of the promoting process decide where due jobs go. Each process records its own beside the queue, and warns
+once when another's differ. The record expires some days after a process last read it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ LOOKED_AT_S = 2.0  # by a diagnosis
 
 
 def described(layout: Layout, queue: str) -> str:
-    """How and where due jobs of a queue are added, such as `LPUSH celery`. Empty when the layout has no target."""
+    """Describe how and where due jobs of a queue are added, such as `LPUSH celery`.
+
+    Empty for a layout without a target.
+    """
     move = layout.move
     if not layout.target or not isinstance(move, ToStream | ToList):
         return ""
@@ -48,7 +51,7 @@ def described(layout: Layout, queue: str) -> str:
 
 
 class Targets:
-    """The records of the queues that a process schedules in, or promotes."""
+    """The records of the queues that a process schedules in or promotes."""
 
     def __init__(self, driver: Driver, layout: Layout) -> None:
         self._driver, self._layout = driver, layout
@@ -56,7 +59,7 @@ class Targets:
         self._said: set[tuple[str, str]] = set()
 
     async def note(self, queues: Sequence[str], *, leading: bool = False) -> None:
-        """Note where these queues' jobs go, some hours after the last time, and say which others say otherwise."""
+        """Record where these queues' jobs go, every few hours, and warn of processes with different targets."""
         if not self._layout.target:
             return
         now_s = time.monotonic()
@@ -91,7 +94,7 @@ class Targets:
             )
 
     async def findings(self) -> list[Finding]:
-        """The queues whose jobs go elsewhere than by this process's options, as far as they are found in a moment."""
+        """Return the queues whose jobs go elsewhere than by this process's options, within a time limit."""
         if not self._layout.target:
             return []
         found: list[Finding] = []

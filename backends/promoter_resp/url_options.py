@@ -29,9 +29,9 @@ TLS_SCHEMES = ("rediss", "valkeys", "glides")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`tls_files` has those of tls_ca, tls_cert and tls_key that were given; each is a file that is there.
+    """`tls_files` has the given ones of tls_ca, tls_cert and tls_key; each is an existing file.
 
-    What begins with `sentinel_` is for the connections to sentinels; `tls_files` are for both.
+    Options with the prefix `sentinel_` are for the connections to sentinels; `tls_files` are for both.
     """
 
     timeout_ms: int
@@ -47,7 +47,10 @@ class Options:
 
 
 def read_options(url: BackendUrl, *, sentinels: bool = False) -> Options:
-    """`sentinels`: the URL names sentinels. Raises ConfigError: an unknown option, or a value that cannot work."""
+    """Read the options of a URL; `sentinels`: the URL names sentinels.
+
+    Raises ConfigError for an unknown option or an invalid value.
+    """
     given = url.take(**KNOWN, **(SENTINELS if sentinels else {}))
     tls = url.scheme in TLS_SCHEMES or given.get("tls", False)
     options = Options(

@@ -1,4 +1,4 @@
-"""`WaitingJobs`: looks at the jobs of a sorted set and changes them, some a call, on any client's `Driver`."""
+"""`WaitingJobs`: reads and changes the jobs of a sorted set, some a call, on any client's `Driver`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A job as jobs.lua and change.lua get it. `place` is its number among those asked for."""
+    """A job, as passed to jobs.lua and change.lua. `place` is its index in the request."""
 
     place: int
     id: bytes
@@ -77,14 +77,14 @@ class Wanted:
 
 
 class Replicas:
-    """How many replicas must have what was written before it is answered for."""
+    """How many replicas must have received a write before it is acknowledged."""
 
     def __init__(self, count: int, timeout_ms: int) -> None:
         self.count = count
         self._wait_ms = max(timeout_ms // 2, timeout_ms - WAIT_SPARE_MS, 1)
 
     async def run(self, driver: Driver, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts and wait for the replicas. Raises TransientError when too few have it in time."""
+        """Run scripts and wait for the replicas. Raises TransientError when too few have them in time."""
         if not self.count:
             return await driver.run_scripts(calls)
         *answers, reached = await driver.run_scripts(calls, (b"WAIT", self.count, self._wait_ms))
@@ -98,13 +98,13 @@ class Replicas:
 
 
 class WaitingJobs:
-    """`ManagementSupport` of `RespBackend`.
+    """Implements `ManagementSupport` for `RespBackend`.
 
-    A job without an index is looked for in steps, and then named by its member.
+    A job without an index is searched for in steps, and then identified by its member.
     """
 
     def __init__(self, driver: Driver, layout: Layout, replicas: Replicas, head_changed: Callable[[str], None]) -> None:
-        """`head_changed` is called with a queue whose set has another head by a change of ours."""
+        """`head_changed` is called with a queue whose head one of our changes has replaced."""
         self._driver = driver
         self._keys = layout.keys_of
         self._change_script = Script("change", layout.move)
@@ -112,7 +112,7 @@ class WaitingJobs:
         self._head_changed = head_changed
 
     async def mark(self, queue: str) -> None:
-        """Mark the ids of all jobs that are long overdue as taken, some at a time. Each is marked once."""
+        """Mark the ids of all jobs that are long overdue as taken, some at a time, each once."""
         at = LookedAt()
         while not at.end:
             at = await self._look(queue, at, ())
@@ -125,7 +125,7 @@ class WaitingJobs:
         return jobs
 
     async def _get(self, queue: str, wanted: Sequence[Wanted], jobs: list[StoredJob | None]) -> list[Wanted]:
-        """Fill `jobs`, and return those that have to be looked for."""
+        """Fill `jobs`, and return those that have to be searched for."""
         k = self._keys(queue)
         left, unsure = list(wanted), list[Wanted]()
         while left:
@@ -193,7 +193,7 @@ class WaitingJobs:
     async def _change(
         self, queue: str, changes: Sequence[JobChange], wanted: Sequence[Wanted], outcomes: list[JobOutcome]
     ) -> list[Wanted]:
-        """Fill `outcomes`, and return those whose jobs have to be looked for, with later changes of these jobs."""
+        """Fill `outcomes`. Return the changes whose jobs have to be searched for, with later changes of these jobs."""
         k = self._keys(queue)
         unsure: list[Wanted] = []
         waiting_for: set[bytes] = set()  # the ids of those
@@ -232,7 +232,7 @@ class WaitingJobs:
         return unsure
 
     async def _find(self, queue: str, wanted: Sequence[Wanted]) -> list[Wanted]:
-        """Look for jobs in the set itself, up to LOOKED_AT_MOST jobs of it: how each is found now."""
+        """Search for jobs among the first LOOKED_AT_MOST jobs of the set, and return how each is found now."""
         found: list[Wanted] = []
         far = list(dict.fromkeys(one.id for one in wanted if one.how in (BY_INDEX, BY_INDEX_ALONE)))
         near = list(dict.fromkeys(one.id for one in wanted if one.how == AMONG_FIRST))
@@ -270,7 +270,7 @@ def _prefixes(k: QueueKeys) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def _before(due_ms: int) -> bytes:
-    """The bound of ZCOUNT for jobs that are due before a time; none of them is parked."""
+    """Return the bound of ZCOUNT for jobs due before a time; parked jobs are excluded."""
     return b"(-inf" if due_ms < 1 else b"%d" % (min(due_ms, MAX_DUE_MS + 1) - 1)
 
 
@@ -283,7 +283,7 @@ def _wanted(place: int, change: JobChange) -> Wanted:
 
 
 def _args(change: JobChange) -> tuple[Arg, ...]:
-    """The kind of a change, and what change.lua gets behind the job."""
+    """Return the kind of a change, and the arguments of change.lua after the job."""
     match change:
         case Reschedule():
             return b"move", _when(change.delay_ms, change.due_ms)

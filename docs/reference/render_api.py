@@ -1,10 +1,10 @@
-"""Writes docs/reference/api.md from the docstrings of all that applications and tests import, with examples that run.
+"""Write docs/reference/api.md from the docstrings of what applications and tests import, with tested examples.
 
 python docs/reference/render_api.py           # write
-python docs/reference/render_api.py --check   # fail when the page is not what would be written
+python docs/reference/render_api.py --check   # fail if the page is stale
 
-A public name without a docstring fails the run, and so does one that has no section. An example is a file of
-docs/examples/api/: its code is shown, and what follows `# prints` is what it prints.
+The run fails for a public name without a docstring or without a section. An example is a file in docs/examples/api/:
+its code is shown, and the text after `# prints` is its output.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ OPTIONAL = {name for cls in vars(spi.sinks).values() if inspect.isclass(cls) for
 MISSING: list[str] = []  # public names without a docstring
 HEAD = """# API for applications
 
-All that an application imports from `promoter_core`, `promoter_core.sync`, `promoter_core.testing` and
-`promoter_core.web`. [Versioning](versioning.md) says what may change. Authors of backends, sinks and commands use the
+Everything that applications import from `promoter_core`, `promoter_core.sync`, `promoter_core.testing` and
+`promoter_core.web`. [Versioning](versioning.md) says what can change. Authors of backends, sinks and commands use the
 [service provider interface](spi.md).
 
 `python docs/reference/render_api.py` writes this page from the docstrings. Each example runs in a test.
@@ -141,7 +141,7 @@ def entry(name: str, value: Any) -> Iterator[str]:
     bases = [base.__name__ for base in value.__bases__ if base.__name__ in import_module(CORE).__all__]
     if value.__name__ in CONTRACTS:
         yield f"{documented(name, value)}\n\n"
-        yield f"The page for authors has [its methods](spi.md#{value.__name__.lower()}).\n\n"
+        yield f"The SPI page lists [its methods](spi.md#{value.__name__.lower()}).\n\n"
         return
     yield f"```py\nclass {head(name, value, bases)}\n```\n\n{documented(name, value)}\n\n"
     if (init := vars(value).get("__init__")) is not None and init.__doc__ and not dataclasses.is_dataclass(value):

@@ -1,7 +1,7 @@
-"""Writes docs/reference/configuration.md from the options of `promoter run`.
+"""Write docs/reference/configuration.md from the options of `promoter run`.
 
 python docs/reference/render_configuration.py           # write
-python docs/reference/render_configuration.py --check   # fail when the page is not what would be written
+python docs/reference/render_configuration.py --check   # fail if the page is stale
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ PAGE = Path(__file__).parent / "configuration.md"
 FIELDS = {"batch": "promote_batch"}  # options that have another name in `PromoterSettings`
 INTRODUCTION = """# Configuration of `promoter run`
 
-Each option can be given in three places. The command line wins over the environment, and the environment over the file
-that `--config` or `PROMOTER_CONFIG` names. What none of them gives has its default. A list replaces the list of a
-later place; the two are not joined. [Configure a promoter](../how-to/deploy/configure.md) shows how to use them.
+Each option can be given in three places. The command line takes precedence over the environment, and the environment
+over the file named by `--config` or `PROMOTER_CONFIG`. An option given in none of them has its default. Lists are not
+merged: the place with the highest precedence provides the whole list. [Configure a
+promoter](../how-to/deploy/configure.md) shows how to use them.
 
 | in the file | option | variable | value | default | meaning |
 |---|---|---|---|---|---|
 """
 NOTES = """
-The file is TOML, its keys stand at the top level. A list of one may be written as text: `queue = "emails"`. In a
-variable, blanks separate the items of a list; an item with a blank in it needs the file or the command line. A switch
-takes `1`, `true`, `yes`, `0`, `false` or `no` in a variable. An empty variable counts as unset.
+The file is TOML with top-level keys. A list with one item can be written as text: `queue = "emails"`. In a variable,
+blanks separate the items of a list; an item that contains a blank needs the file or the command line. A switch
+accepts `1`, `true`, `yes`, `0`, `false` or `no` in a variable. An empty variable counts as unset.
 
-`--config FILE` (`PROMOTER_CONFIG`) names the file. `--print-config` prints all values as TOML, with where each is from
-and secrets masked, and ends. A file that cannot be read, a key that is no option and a value of another type end the
-command with code 2 and one line.
+`--config FILE` (`PROMOTER_CONFIG`) names the file. `--print-config` prints all values as TOML, with their origins and
+with secrets masked, and exits. An unreadable file, an unknown key, or a value of the wrong type ends the command with
+code 2 and a one-line message.
 
-`PROMOTER_DEBUG=1` is `promoter --debug …`. What the settings do is in [settings](settings.md); sinks and their options
-are in [the command line](command-line.md#promoter-run).
+`PROMOTER_DEBUG=1` is the same as `promoter --debug …`. [Settings](settings.md) describes what the settings do, and
+[the command line](command-line.md#promoter-run) the sinks and their options.
 
 *This page is generated from the options of the command.*
 """
@@ -79,7 +80,7 @@ def shown(name: str, default: Any) -> str:
     if default is inspect.Parameter.empty:
         return "required"
     if default is None:
-        return "made up" if name == "holder_id" else "–"
+        return "generated" if name == "holder_id" else "–"
     if isinstance(default, bool):
         return str(default).lower()
     return f"`{default.value}`" if isinstance(default, Enum) else f"{default:,}"

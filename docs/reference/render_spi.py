@@ -1,7 +1,7 @@
-"""Writes docs/reference/spi.md from the docstrings and fields of all that `promoter_core.spi` offers.
+"""Write docs/reference/spi.md from the docstrings and fields of `promoter_core.spi`.
 
 python docs/reference/render_spi.py           # write
-python docs/reference/render_spi.py --check   # fail when the page is not what would be written
+python docs/reference/render_spi.py --check   # fail if the page is stale
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECTIONS = (
     ("The contract of a backend", "Every backend has these methods.", ["backend"]),
     (
         "Optional abilities of a backend",
-        "A backend has an ability when it has the methods: the core asks with `isinstance`.",
+        "A backend has an ability if it has the methods. The core checks with `isinstance`.",
         [
             "optional.phases",
             "optional.discovery",
@@ -37,13 +37,13 @@ SECTIONS = (
     ("Serializers", inspect.getdoc(import_module("promoter_core.spi.serializers")), ["serializers"]),
     ("Values", inspect.getdoc(import_module("promoter_core.spi.model")), ["model"]),
     ("Errors", inspect.getdoc(import_module("promoter_core.spi.errors")), ["errors"]),
-    ("Specs", "A plugin's hooks yield these; [hooks](hooks.md) has the hooks.", ["hooks", "pages"]),
+    ("Specs", "A plugin's hooks yield these; see [hooks](hooks.md).", ["hooks", "pages"]),
     ("Layout", inspect.getdoc(import_module("promoter_core.spi.layouts")), ["layouts"]),
     ("Layouts in place", inspect.getdoc(import_module("promoter_core.spi.in_place")), ["in_place"]),
     ("Time", inspect.getdoc(import_module("promoter_core.spi.clock")), ["clock"]),
     (
         "Helpers",
-        "To build backends and sinks with.",
+        "For building backends and sinks.",
         [
             "urls",
             "url_options",
@@ -63,9 +63,9 @@ SECTIONS = (
 PAGE = Path(__file__).parent / "spi.md"
 HEAD = """# The service provider interface
 
-All of `promoter_core.spi`, for authors of backends, sinks and commands. Import from the package and not
-from its modules: `from promoter_core.spi import Backend, Lease`. It follows semantic versioning. A backend, a sink or a
-clock is any object with these methods; it need not inherit from anything.
+Everything in `promoter_core.spi`, for authors of backends, sinks and commands. Import from the package, not from its
+modules: `from promoter_core.spi import Backend, Lease`. It follows semantic versioning. A backend, a sink or a clock is
+any object with these methods; it does not have to inherit from anything.
 
 `python docs/reference/render_spi.py` writes this page from the docstrings.
 

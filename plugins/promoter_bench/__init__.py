@@ -1,1 +1,1 @@
-"""`promoter bench`: what promotion costs on a store, measured on it. Start with `measures.py`."""
+"""`promoter bench`: measures what promotion costs on a store. Start with `measures.py`."""

@@ -60,7 +60,7 @@ async def _bench(url: str, jobs: int, seconds: float) -> dict[str, Any]:
 
 
 async def _figures(store: Any, jobs: int, seconds: float) -> Any:
-    """Each figure by name; before it, its name with None, for the progress bar."""
+    """Yield each figure by name, each after its name with None, for the progress bar."""
     from promoter_bench import limits, measures
     from promoter_bench.store import ServerStore
 

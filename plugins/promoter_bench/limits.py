@@ -1,10 +1,10 @@
-"""The limit of any promote script: one that does nothing but the XADDs that a batch needs, on the same server.
+"""The limit of any promote script: a script that does only the XADDs that a batch needs, on the same server.
 
-`constant` adds one and the same entry again and again; `passed` is given the batch's entries as arguments. The latter
-has to come by the bytes, as a promotion has to come by them from the set. `promote` is `Backend.promote` on a backlog.
+`constant` adds the same entry again and again; `passed` receives the batch's entries as arguments, so it has to read
+their bytes, as a promotion has to read them from the set. `promote` is `Backend.promote` on a backlog.
 
-All three are the time that the server spends in EVALSHA, by its own count in INFO commandstats. So the ways to the
-server and back, the client and Python are no part of any of them.
+All three are the time that the server spends in EVALSHA, by its own count in INFO commandstats, so none includes the
+round trip, the client or Python.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ID, TS = "01M85SFPTNPWAT758QM000000001", "1795000000000"
 
 
 async def limits(store: ServerStore, jobs: int, *, events: bool) -> dict[str, float]:
-    """Microseconds of the server a job, at batch 1,024: for `promote`, and for each limit."""
+    """Return the server's microseconds a job, at batch 1,024: for `promote`, and for each limit."""
     k = CHASQUIMQ.keys_of(store.new_queue())
     streams = [k.stream, k.events][: 2 if events else 1]
     batches = jobs // BATCH
@@ -73,6 +73,6 @@ async def _promote(store: ServerStore, jobs: int, *, events: bool) -> float:
 
 
 async def _script_us(client: Any) -> float:
-    """Microseconds that the server has spent in scripts by EVALSHA."""
+    """Return the microseconds that the server has spent in scripts run with EVALSHA."""
     stats = await client.info("commandstats")
     return float(stats.get("cmdstat_evalsha", {}).get("usec", 0))

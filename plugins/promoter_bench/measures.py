@@ -1,4 +1,4 @@
-"""One function a figure. Each makes a new queue and answers with plain numbers."""
+"""One function for each figure. Each uses a new queue and returns plain numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Drain = Callable[[str, int, bool], Awaitable[None]]  # queue, jobs, events
 
 @dataclass
 class Drained:
-    """A backlog that was promoted: jobs a second, and microseconds of CPU a job of this process and of the server."""
+    """A promoted backlog: jobs a second, and the CPU time of this process and of the server, in microseconds a job."""
 
     rate: float
     client_us: float
@@ -61,7 +61,7 @@ class TickSink:
 
 
 async def drain(store: Store, jobs: int, *, events: bool, by: Drain | None = None) -> Drained:
-    """A backlog of due jobs, with their cancel indexes when `events`, promoted by us or `by` another."""
+    """Promote a backlog of due jobs, with cancel indexes if `events`, by Promoter or `by` another."""
     queue = store.new_queue()
     await store.load(queue, jobs, index=events)
 
@@ -82,7 +82,7 @@ async def drain(store: Store, jobs: int, *, events: bool, by: Drain | None = Non
 
 
 async def lateness(store: Store, jobs: int, seconds: float, *, plain: bool) -> dict[str, float]:
-    """Jobs that become due over some seconds while they are scheduled: by a plain ZADD client, or by this library."""
+    """Measure jobs that become due over some seconds while a plain ZADD client or this library schedules them."""
     queue, sink = store.new_queue(), LatenessSink()
     async with Promoter(store.backend, queue, events=[sink]).running():
         await asyncio.sleep(0.2)
@@ -111,7 +111,7 @@ async def plain_producer(url: str, queue: str, jobs: int, seconds: float) -> Non
 
 
 async def same_instant(store: ServerStore, jobs: int) -> tuple[float, float]:
-    """Jobs that are all due in one millisecond: seconds until the last is promoted, and for a bare drain of as many."""
+    """Return the seconds until the last of many jobs due at once is promoted, and those of a bare drain."""
     queue, sink = store.new_queue(), TickSink()
     due_ms = int((time.time() + 1.5 + jobs / 50_000) * 1000)
     members = {member_of(f"01M85SFPTNPWAT758QM{i:09d}"): due_ms for i in range(jobs)}
@@ -126,7 +126,7 @@ async def same_instant(store: ServerStore, jobs: int) -> tuple[float, float]:
 
 
 async def idle_commands(store: ServerStore, seconds: float) -> float:
-    """Commands a second that an idle leader sends."""
+    """Return how many commands a second an idle leader sends."""
     queue = store.new_queue()
     async with Promoter(store.backend, queue).running():
         await asyncio.sleep(1)
@@ -136,7 +136,7 @@ async def idle_commands(store: ServerStore, seconds: float) -> float:
 
 
 async def scheduling(store: Store, jobs: int) -> float:
-    """Jobs a second that `schedule_many` puts into the set, with a cancel index."""
+    """Return how many jobs a second `schedule_many` adds, with a cancel index."""
     queue = store.new_queue()
     delayed = DelayedQueue(store.backend, queue)
     at = datetime.fromtimestamp(time.time() + 86_400, UTC)
@@ -151,7 +151,7 @@ async def scheduling(store: Store, jobs: int) -> float:
 
 
 async def bare_scheduling(store: ServerStore, jobs: int) -> float:
-    """Jobs a second of a pipelined loop that does the same writes: a ZADD and a SET with a time to live each."""
+    """Return how many jobs a second a pipelined loop adds with the same writes: a ZADD and a SET with a TTL each."""
     k = CHASQUIMQ.keys_of(store.new_queue())
     due_ms = int((time.time() + 86_400) * 1000)
     began = time.perf_counter()
@@ -169,7 +169,7 @@ async def bare_scheduling(store: ServerStore, jobs: int) -> float:
 
 
 async def memory(store: ServerStore, jobs: int, *, index: bool) -> float:
-    """Bytes of the server's memory a delayed job of about 100 bytes takes."""
+    """Return how many bytes of the server's memory a delayed job of about 100 bytes takes."""
     queue = store.new_queue()
     before = await store.memory()
     await store.load(queue, jobs, index=index)
@@ -179,7 +179,7 @@ async def memory(store: ServerStore, jobs: int, *, index: bool) -> float:
 
 
 async def growth(store: ServerStore, waiting: int, due: int) -> float:
-    """Drain rate of some due jobs while many more wait."""
+    """Return the drain rate of some due jobs while many more wait."""
     queue = store.new_queue()
     await store.load(queue, waiting, index=False, first_due_ms=int((time.time() + 86_400) * 1000))
     await store.load(queue, due, index=False)
@@ -191,7 +191,7 @@ async def growth(store: ServerStore, waiting: int, due: int) -> float:
 
 
 async def round_trip(store: Store) -> float:
-    """Milliseconds of a tick that finds nothing due."""
+    """Return the milliseconds of a tick that finds nothing due."""
     queue = store.new_queue()
     lease = await store.backend.lock(queue, "bench", 60_000)
     assert isinstance(lease, Lease)

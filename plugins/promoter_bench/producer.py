@@ -1,4 +1,4 @@
-"""A plain ZADD client, in a separate process, that knows nothing of Promoter.
+"""A plain ZADD client, in a separate process, independent of Promoter.
 
     python -m promoter_bench.producer URL QUEUE JOBS SECONDS
 

@@ -1,4 +1,4 @@
-"""The store that is measured: a backend, and for Redis-protocol servers the server behind it, filled directly."""
+"""The measured store: a backend, and for Redis-protocol servers the server behind it, filled directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG_AGO_MS = 1_600_000_000_000
 
 
 class Store:
-    """Any backend. Its queues are those of this run."""
+    """Any backend. Its queues belong to this run."""
 
     raw: Any = None  # a redis-py client of the server, where there is one
 
@@ -33,7 +33,7 @@ class Store:
         return queue
 
     async def load(self, queue: str, jobs: int, *, index: bool) -> None:
-        """Jobs that are due: scheduled for a moment ahead, which is waited for."""
+        """Schedule jobs for a moment ahead, and wait until they are due."""
         delayed = DelayedQueue(self.backend, queue)
         lead_s = 1.0 + jobs / 20_000
         for first in range(0, jobs, PAGE):
@@ -43,15 +43,15 @@ class Store:
             await asyncio.sleep(0.05)
 
     async def cpu_s(self) -> float | None:
-        """CPU seconds that the server has used; None where there is none to ask."""
+        """Return the CPU seconds used by the server; None without a server."""
         return None
 
     async def clean(self) -> None:
-        """Leave nothing of this run behind, where that can be done; other stores keep the streams."""
+        """Leave nothing of this run behind if possible; other stores keep the streams."""
 
 
 class ServerStore(Store):
-    """A Redis-protocol server: filled by plain ZADD, and asked for its CPU and memory."""
+    """A Redis-protocol server: filled with plain ZADD, and queried for its CPU time and memory."""
 
     def __init__(self, url: str, backend: Backend, raw: Any, raw_url: str) -> None:
         super().__init__(url, backend)
@@ -80,7 +80,7 @@ class ServerStore(Store):
         return int((await self.raw.info("memory"))["used_memory"])
 
     async def commands(self) -> int:
-        """Commands that clients have sent, but for INFO; those that scripts call are not counted."""
+        """Return how many commands clients have sent, except INFO; those called by scripts are not counted."""
         stats = await self.raw.info("commandstats")
         sent = ("evalsha", "eval", "ping", "client|tracking", "subscribe")
         return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in sent)
@@ -110,7 +110,7 @@ def member_of(id: str, payload: bytes = PAYLOAD) -> bytes:
 
 
 def server_url(url: str) -> str | None:
-    """The redis-py URL of the server behind a backend's URL; None where there is none, or more than one."""
+    """Return the redis-py URL of the server behind a backend's URL; None if there is none, or more than one."""
     scheme, _, rest = url.partition("://")
     schemes = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
     schemes |= {"glide": "redis", "glides": "rediss", "unix": "unix"}
@@ -123,7 +123,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 async def open_store(stack: Any, url: str) -> Store:
-    """Raises as `connect`."""
+    """Open the store. Raises the errors of `connect`."""
     backend = await stack.enter_async_context(connect(url))
     address = server_url(url)
     if address is None:
@@ -131,7 +131,9 @@ async def open_store(stack: Any, url: str) -> Store:
     try:
         from redis.asyncio import Redis
     except ModuleNotFoundError:
-        raise PluginError("promoter bench asks the server by redis-py: pip install 'promoter-core[redis]'") from None
+        raise PluginError(
+            "promoter bench queries the server with redis-py: pip install 'promoter-core[redis]'"
+        ) from None
 
     raw = await stack.enter_async_context(Redis.from_url(address))
     return ServerStore(url, backend, raw, address)

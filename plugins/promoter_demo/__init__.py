@@ -1,1 +1,1 @@
-"""`promoter demo`: the whole way of 20,000 jobs on an embedded server. Start with `command.py`."""
+"""`promoter demo`: runs 20,000 jobs from scheduling to consumption on an embedded server. Start with `command.py`."""

@@ -36,7 +36,7 @@ class Checker:
         await self._redis.aclose()
 
     async def consume(self) -> None:
-        """Read and acknowledge what has arrived."""
+        """Read and acknowledge new entries."""
         read = await self._redis.xreadgroup(GROUP, "demo-1", {self._stream: ">"}, count=1000, block=50)
         for _, entries in read or ():
             for entry_id, fields in entries:
@@ -46,12 +46,15 @@ class Checker:
             await self._redis.xack(self._stream, GROUP, *(entry_id for entry_id, _ in entries))
 
     async def leader(self) -> tuple[str, int]:
-        """The holder of the lock ("" for nobody), and for how many ms."""
+        """Return the holder of the lock ("" for nobody), and the rest of its lease in ms."""
         holder, left = await asyncio.gather(self._redis.get(self._lock), self._redis.pttl(self._lock))
         return (holder or b"").decode(), left
 
     async def idle_commands(self, seconds: float) -> float:
-        """Commands a second that promoters send while nothing is due. Ours here are INFO, which is not counted."""
+        """Return how many commands a second promoters send while nothing is due.
+
+        INFO, which this sends, is not counted.
+        """
 
         async def sent() -> int:
             stats = await self._redis.info("commandstats")

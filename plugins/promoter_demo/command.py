@@ -1,4 +1,4 @@
-"""`promoter demo`: producers, two promoters as separate processes, a consumer group, and the sum of it all."""
+"""`promoter demo`: producers, two promoters as separate processes, a consumer group, and a summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """The whole way of 20,000 jobs on an embedded server, with a promoter killed half way."""
+    """Run 20,000 jobs from end to end on an embedded server, and kill a promoter halfway."""
     if layout is not None:
         from promoter_demo.side_by_side import JOBS, SECONDS, side_by_side
 
@@ -87,7 +87,7 @@ async def _watch(
     outcome: Outcome,
     progress: Progress,
 ) -> None:
-    """Consume until every job is there (or long after it should be); half way, kill the leader."""
+    """Consume until every job has arrived, or long after it should have; halfway, kill the leader."""
     bar: TaskID = progress.add_task("arrived", total=jobs)
     deadline_s = time.monotonic() + LEAD_S + seconds + 30
     killer: asyncio.Task[None] | None = None

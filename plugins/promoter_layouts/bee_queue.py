@@ -7,7 +7,7 @@ from promoter_layouts import options
 
 
 def bee_queue(prefix: str = "bq") -> in_place.InPlace:
-    """`prefix` is that of the queue's settings."""
+    """`prefix` is the prefix in the queue's settings."""
     key = f"{options.prefix('bee-queue', prefix)}:{{queue}}"
     return in_place.InPlace(
         name="bee-queue",

@@ -13,7 +13,7 @@ Delay = timedelta | float
 
 
 class Schedules(Protocol[Answer]):
-    """A `DelayedQueue`, that of `promoter_core` or that of `promoter_core.sync`."""
+    """A `DelayedQueue`, of `promoter_core` or of `promoter_core.sync`."""
 
     name: str
 
@@ -30,8 +30,8 @@ def check_target(
 ) -> None:
     """Raise ConfigError unless due jobs of `queue` go where `reader` reads.
 
-    `layouts` are those that it can read. `key` is the list or the stream that it reads, None when that is not known;
-    `hint` says how to deliver there.
+    `layouts` are those that it can read. `key` is the list or the stream that it reads, None when unknown; `hint` says
+    how to deliver there.
     """
     layout = queue.layout
     if layout is None or layout.move not in [fits.move for fits in layouts]:

@@ -1,4 +1,4 @@
-"""docket's scheduled tasks: they become entries of its stream, with all that its workers' loop writes for each."""
+"""docket's scheduled tasks: they become entries of its stream, with everything that its own loop writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`apply_async`, as that of a Celery task, with the delay of the schedule; `message`, what it sends."""
+"""`apply_async`, which schedules a Celery task with Promoter's delay, and `message`, which returns what it sends."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def apply_async(
     task_id: str | None = None,
     **options: Any,
 ) -> Answer:
-    """Schedule a task or a signature in `queue` as `task.apply_async(args, kwargs, …)` would send it.
+    """Schedule a task or a signature in `queue`, as `task.apply_async(args, kwargs, …)` would send it.
 
-    Takes the options of that. `countdown` (seconds or a timedelta) and `eta` (a datetime with a time zone) say when
-    the message goes to the worker; with neither it is due now. The job's id is the task's, so `queue.cancel(task_id)`
-    cancels it while it waits. `expires` in seconds counts from now, as Celery's does. The queue may be that of
+    Takes the same options. `countdown` (seconds or a timedelta) and `eta` (a datetime with a time zone) say when the
+    message goes to the worker; with neither, it is due now. The job's id is the task's, so `queue.cancel(task_id)`
+    cancels it while it waits. `expires` in seconds counts from now, as in Celery. The queue can be that of
     `promoter_core`, whose answer is awaited, or of `promoter_core.sync`.
 
-    Raises ConfigError for what cannot work: a queue whose target the task is not routed to, or that has another
-    priority; groups and chords, which are several messages; a task with `task_always_eager`.
+    Raises ConfigError for unsupported calls: a queue whose target is not the task's route or has another priority;
+    groups and chords, which are several messages; a task with `task_always_eager`.
     """
     sent_to, sent = _sent(task, args, kwargs, task_id=task_id, **options)
     headers, (key, hint) = sent["headers"], _list_of(task, sent_to, sent)
@@ -54,16 +54,16 @@ def apply_async(
 def message(
     task: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> bytes:
-    """The message that `task.apply_async(args, kwargs, **options)` puts into the queue that the task is routed to.
+    """Return the message that `task.apply_async(args, kwargs, **options)` puts into the queue of the task's route.
 
-    Schedule it in the queue of that name. Raises ConfigError for `countdown` and `eta`: the delay is that of the
-    schedule, and a worker would hold the task back a second time. As `apply_async` for the rest.
+    Schedule it in the queue of that name. Raises ConfigError for `countdown` and `eta`: Promoter applies the delay, and
+    a worker would delay the task a second time. Otherwise raises the errors of `apply_async`.
     """
     return _text(_sent(task, args, kwargs, **options)[1])
 
 
 class _Channel(virtual.Channel):
-    """Keeps what is put into a queue, where that of the Redis transport pushes it to a list."""
+    """Keeps what is put into a queue, instead of pushing it to a list."""
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         self.connection.sent.append((queue, message))
@@ -90,14 +90,14 @@ class _Transport(virtual.Transport):
 
 
 def _sent(task: Any, args: Any, kwargs: Any, **options: Any) -> tuple[str, dict[str, Any]]:
-    """The name of a queue, and the message that goes there. Raises ConfigError."""
+    """Return the name of a queue, and the message that goes there. Raises ConfigError."""
     if given := [name for name in WHEN if options.get(name) is not None]:
         raise ConfigError(f"message takes no {given[0]}=: give the delay to schedule(…) instead")
     if given := [name for name in ELSEWHERE if options.pop(name, None) is not None]:
         raise ConfigError(f"{given[0]}= says where to send a task, and this one goes to the queue that is given")
     first = _first(task)
     if isinstance(first, str):
-        raise ConfigError(f"give the task itself, or app.signature({first!r}), in the place of its name")
+        raise ConfigError(f"give the task itself, or app.signature({first!r}), instead of its name")
     if isinstance(first, group | chord):
         raise ConfigError(
             f"{first} is several messages, which a delay cannot hold together: schedule a task that calls it"
@@ -120,7 +120,7 @@ def _sent(task: Any, args: Any, kwargs: Any, **options: Any) -> tuple[str, dict[
 
 
 def _first(task: Any) -> Any:
-    """The part of a signature that is sent first: of a chain, its first task."""
+    """Return the part of a signature that is sent first: of a chain, its first task."""
     while (
         isinstance(task, Signature) and (tasks := getattr(task, "tasks", None)) and not isinstance(task, group | chord)
     ):
@@ -134,7 +134,7 @@ def _text(sent: Mapping[str, Any]) -> bytes:
 
 
 def _list_of(task: Any, queue: str, sent: Mapping[str, Any]) -> tuple[str, str]:
-    """The list to which kombu's Redis transport pushes a message for `queue`, and how to deliver there."""
+    """Return the list to which kombu's Redis transport pushes a message for `queue`, and how to deliver there."""
     options = _first(task).app.conf.broker_transport_options or {}
     steps = sorted(options.get("priority_steps") or STEPS)
     separator, prefix = options.get("sep", SEPARATOR), options.get("global_keyprefix", "")

@@ -1,4 +1,4 @@
-"""`DelayedPublisher`, a FastStream publisher with a delay; `message`, what the broker would publish."""
+"""`DelayedPublisher`, a FastStream publisher with a delay, and `message`, which returns what it would publish."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Answer = TypeVar("Answer")
 
 
 class DelayedPublisher(Generic[Answer]):
-    """Publishes later what `broker.publish` would publish now, to the stream or the list of a queue.
+    """Publishes later what `broker.publish` would publish now, to the stream or list of a queue.
 
-    The body is encoded, and the headers are made, by the broker and its middlewares, at the time of the call.
+    The broker and its middlewares encode the body and create the headers at the time of the call.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class DelayedPublisher(Generic[Answer]):
         headers: Mapping[str, Any] | None = None,
         reply_to: str = "",
     ) -> None:
-        """`headers` and `reply_to` are those of every message, as a publisher of FastStream has them.
+        """`headers` and `reply_to` apply to every message, as in a publisher of FastStream.
 
         Raises ConfigError when `queue` does not deliver to a subscriber of FastStream.
         """
@@ -54,7 +54,7 @@ class DelayedPublisher(Generic[Answer]):
     ) -> Answer:
         """Schedule a message: `delay` in seconds or as a timedelta, `at` a datetime with a time zone, or due now.
 
-        With a `job_id` the message can be cancelled by it, and a second one of this id is not scheduled.
+        A `job_id` lets the message be cancelled, and prevents a second one with this id.
         """
         made = self._headers | dict(headers or {})
         reply_to = reply_to or self._reply_to
@@ -70,17 +70,17 @@ async def message(
     correlation_id: str | None = None,
     reply_to: str = "",
 ) -> bytes:
-    """The message that `broker.publish(body, …)` puts into a stream or a list, made by it and its middlewares.
+    """Return the message that `broker.publish(body, …)` puts into a stream or a list, made by it and its middlewares.
 
-    Raises ConfigError for a RedisClusterBroker, which sends a message wherever it is made, and JobError for a body that
-    cannot be encoded: models and dataclasses need a broker that is connected.
+    Raises ConfigError for a RedisClusterBroker, which always sends its messages, and JobError for a body that cannot be
+    encoded: models and dataclasses need a connected broker.
     """
     _check_broker(broker)
     return await _message(broker, body, {"list": "delayed"}, headers, correlation_id, reply_to)
 
 
 class _Outbox:
-    """Takes the place of a pipeline, and keeps what is put into it."""
+    """Replaces a pipeline, and keeps what is put into it."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""`schedule`, which kicks a taskiq task after a delay; `message`, what `kiq` would send."""
+"""`schedule`, which kicks a taskiq task after a delay, and `message`, which returns what `kiq` would send."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def schedule(
 ) -> Answer:
     """Schedule a task in `queue`, as `await task.kiq(*args, **kwargs)` would send it.
 
-    `task` is a task, or a `task.kicker()` with labels and an id of your choice. `delay` is seconds or a timedelta, `at`
-    a datetime with a time zone; with neither, the label `delay` counts, and without one the task is due now. The job's
-    id is the task's, so `queue.cancel(task_id)` cancels it while it waits. A task whose own arguments are named
-    `delay` or `at` is scheduled by `message`.
+    `task` is a task, or a `task.kicker()` with your own labels and id. `delay` is seconds or a timedelta, `at` a
+    datetime with a time zone. With neither, the label `delay` applies, and without that, the task is due now. The job's
+    id is the task's, so `queue.cancel(task_id)` cancels it while it waits. For a task with arguments named `delay` or
+    `at`, use `message`.
 
     Raises ConfigError when the task's broker does not read where due jobs of `queue` go.
     """
@@ -48,16 +48,16 @@ async def schedule(
 
 
 async def message(task: Any, *args: Any, **kwargs: Any) -> bytes:
-    """The message that `await task.kiq(*args, **kwargs)` sends, made by the task's broker and its middlewares.
+    """Return the message that `await task.kiq(*args, **kwargs)` sends, made by the task's broker and its middlewares.
 
-    `task` is a task, or a `task.kicker()` with labels and an id of your choice. The queue to schedule it in is the
+    `task` is a task, or a `task.kicker()` with your own labels and id. Schedule the message in the queue named by the
     broker's `queue_name`.
     """
     return (await _sent(task, *args, **kwargs))[1].message
 
 
 class _Outbox(AsyncBroker):
-    """Makes messages as `broker` does, and keeps them."""
+    """Makes messages like `broker`, and keeps them."""
 
     def __init__(self, broker: AsyncBroker) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ async def _sent(task: Any, *args: Any, **kwargs: Any) -> tuple[AsyncBroker, Brok
 
 
 def _check(queue: Schedules[Any], broker: AsyncBroker, sent: BrokerMessage) -> None:
-    """Raise ConfigError unless the broker reads the target; brokers that are not of taskiq-redis are not looked at."""
+    """Raise ConfigError unless the broker reads the target. Brokers outside taskiq-redis are not checked."""
     kinds = [cls.__name__ for cls in type(broker).__mro__ if cls.__module__.startswith("taskiq_redis.")]
     if not kinds:
         return

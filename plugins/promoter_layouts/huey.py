@@ -1,4 +1,4 @@
-"""Huey's schedule: pickled tasks go to the queue's list as they are."""
+"""Huey's schedule: pickled tasks go to the queue's list unchanged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from promoter_core.spi import ConfigError, Side, in_place
 
 
 def huey(offset_s: str = "0") -> in_place.InPlace:
-    """`offset_s` is how many seconds the workers' time zone is ahead of UTC, which is missing from the scores."""
+    """`offset_s` is how many seconds the workers' time zone is ahead of UTC, because their scores are local times."""
     try:
         offset = int(offset_s)
     except ValueError:

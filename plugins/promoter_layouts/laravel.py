@@ -1,4 +1,4 @@
-"""Laravel's delayed jobs: payloads go to their queue's list, with a note for workers that block, as each `pop` does."""
+"""Laravel's delayed jobs: payloads go to their queue's list, with a notification for blocking workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from promoter_layouts import options
 
 
 def laravel(prefix: str = "", cluster: str = "false", early: str = "false") -> in_place.InPlace:
-    """`prefix` is REDIS_PREFIX. `cluster=true` for queues whose names have braces, as `{default}`."""
+    """`prefix` is REDIS_PREFIX. `cluster=true` is for queues whose names have braces, as `{default}`."""
     name = "{{queue}}" if options.flag("laravel", "cluster", cluster) else "{queue}"
     key = f"{options.prefix('laravel', prefix)}queues:{name}"
     return in_place.InPlace(

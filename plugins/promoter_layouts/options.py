@@ -1,4 +1,4 @@
-"""Reads the options of layouts, which come as text."""
+"""Parse the text options of layouts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 def flag(layout: str, name: str, text: str) -> bool:
-    """An option that is true or false. Raises ConfigError."""
+    """Return a true or false option. Raises ConfigError."""
     if (value := TRUTH.get(text.lower())) is None:
         raise ConfigError(f"layout {layout!r}: {name} must be true or false, not {text!r}")
     return value
 
 
 def lua(text: str) -> str:
-    """A Lua string of this text, whatever is in it."""
+    """Quote any text as a Lua string."""
     return "'" + "".join(f"\\{byte:03d}" for byte in text.encode()) + "'"
 
 
 def prefix(layout: str, text: str, name: str = "prefix") -> str:
-    """The beginning of a framework's keys. Raises ConfigError."""
+    """Return the prefix of a framework's keys. Raises ConfigError."""
     if any(c in text for c in "{}\0\t\r\n "):
         raise ConfigError(
             f"layout {layout!r}: {name} must be the beginning of keys, without braces and spaces, not {text!r}"

@@ -16,7 +16,7 @@ def chasqui() -> Layout:
 
 
 def stream(key: str = KEY, field: str = "data", id_field: str = "", name_field: str = "") -> Layout:
-    """Entries with the payload in `field`, and with the job's id and name where these have a field."""
+    """Add entries with the payload in `field`, and with the job's id and name if these have a field."""
     if not field:
         raise ConfigError("layout 'stream': field must be the name of the payload's field, such as data")
     named = ((field, Part.PAYLOAD), (id_field, Part.ID), (name_field, Part.NAME))
@@ -24,7 +24,7 @@ def stream(key: str = KEY, field: str = "data", id_field: str = "", name_field: 
 
 
 def to_list(key: str = KEY, side: str = "right") -> Layout:
-    """Elements that are payloads. Consumers pop on the other side."""
+    """Push payloads to a list. Consumers pop from the other side."""
     if side not in tuple(Side):
         raise ConfigError(f"layout 'list': side must be left or right, not {side!r}")
     return outward("list", ToList(Side(side)), key=key)
@@ -48,9 +48,11 @@ def taskiq_list(key: str = KEY) -> Layout:
 
 
 def celery(key: str = "", priority: str = "0") -> Layout:
-    """The list of a Celery queue, or of one of its priorities, whose jobs wait at keys that have it in their names.
+    """Deliver to the list of a Celery queue, or of one of its priorities.
 
-    Lists are those of kombu's Redis transport with its own `priority_steps` and `sep`; `key` is for all others.
+    The names of the waiting jobs' keys contain it.
+
+    Lists are those of kombu's Redis transport with its default `priority_steps` and `sep`; use `key` for all others.
     """
     if priority not in (*"0123456789",):
         raise ConfigError(f"layout 'celery': priority must be a number from 0 to 9, not {priority!r}")

@@ -1,4 +1,4 @@
-"""Registers the layouts, that of the core among them."""
+"""Registers the layouts, including that of the core."""
 
 from collections.abc import Iterable
 

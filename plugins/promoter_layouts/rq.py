@@ -1,7 +1,7 @@
 """RQ's scheduled jobs: they go to the queue's list as RQ's scheduler puts them there, under its own lock.
 
-RQ's scheduler reads the set and writes in two steps, so only its lock keeps it from doubling what a promoter moves. A
-job with a rate limit waits for a slot, and those that get one go on, as RQ has it.
+RQ's scheduler reads the set and writes in two steps, so only its lock keeps it from duplicating what a promoter moves.
+A job with a rate limit waits for a slot, and starts when it gets one, as in RQ.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ return found
 
 
 def rq(prefix: str = "rq", early: str = "false") -> in_place.InPlace:
-    """`prefix` is RQ_KEY_PREFIX. `early=true` moves a job at its score, whose fraction of a second RQ has cut off."""
+    """`prefix` is RQ_KEY_PREFIX. `early=true` moves a job at its score, whose fraction of a second RQ has truncated."""
     before = options.prefix("rq", prefix)
     return in_place.InPlace(
         name="rq",

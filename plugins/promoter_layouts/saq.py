@@ -1,4 +1,4 @@
-"""SAQ's scheduled jobs: one set holds all jobs that are not done, with the score 0 from the time they are queued on."""
+"""SAQ's scheduled jobs: one set holds all unfinished jobs, with the score 0 once they are queued."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sidekiq's sets `schedule` and `retry`: jobs go to the lists of their queues as Sidekiq's poller pushes them.
 
 A member is a job in JSON, and names its queue. `enqueued_at` becomes the time of the move, in the unit of the job's
-`created_at`: seconds before Sidekiq 8, milliseconds since. The rest stays byte for byte, for JSON that Lua decodes and
-encodes again loses empty arrays and long numbers.
+`created_at`: seconds before Sidekiq 8, milliseconds since. The rest stays byte for byte, because JSON that Lua decodes
+and encodes again loses empty arrays and long numbers.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ return found
 
 
 def sidekiq(prefix: str = "") -> in_place.InPlace:
-    """`prefix` is that of a namespace, with its colon."""
+    """`prefix` is a namespace's prefix, including its colon."""
     before = options.prefix("sidekiq", prefix)
     return in_place.InPlace(
         name="sidekiq",

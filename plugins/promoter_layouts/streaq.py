@@ -7,7 +7,7 @@ from promoter_layouts import options
 
 
 def streaq(priority: str = "normal") -> in_place.InPlace:
-    """`priority` is one of the worker's `priorities`, of which a promoter serves one."""
+    """`priority` is one of the worker's `priorities`; a promoter serves one."""
     name = options.prefix("streaq", priority, "priority")
     return in_place.InPlace(
         name="streaq",

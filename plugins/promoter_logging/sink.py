@@ -1,7 +1,7 @@
-"""The `logging` sinks: promoted jobs and ticks as lines of Python's logging, as text or JSON, and never a flood.
+"""The `logging` sinks: promoted jobs and ticks as rate-limited lines of Python's logging, as text or JSON.
 
 Options: `logger` (default promoter.events, promoter.metrics), `level` (default info), `format` (text or json), and
-`per_second` (jobs logged one by one) or `every_s` (between a queue's lines).
+`per_second` (jobs logged individually) or `every_s` (seconds between a queue's lines).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST = 10**9 - 1
 
 
 class _Lines:
-    """Writes a line from a text for people and fields for programs, which a handler finds in the record, too."""
+    """Writes a line with a text for people, and with fields for programs as attributes of the record."""
 
     def __init__(self, logger: str, level: str, format: str) -> None:
         number = logging.getLevelNamesMapping().get(level.upper())
@@ -45,7 +45,7 @@ class _Lines:
 
 
 class LoggingEvents:
-    """An event sink: one line for each promoted job, up to `per_second` of them, and then one for how many more."""
+    """An event sink: one line per promoted job, up to `per_second`, and then one with the number of others."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class LoggingEvents:
 
 @dataclass
 class _Sum:
-    """Of one queue, since its last lines."""
+    """The sums of one queue since its last lines."""
 
     line_s: float | None = None
     promoted: int = 0
@@ -102,9 +102,9 @@ class _Sum:
 
 
 class LoggingMetrics:
-    """A metrics sink: a line for ticks that did something, and for errors, at most one each `every_s` seconds a queue.
+    """A metrics sink: a line for ticks that did something and for errors, at most one of each per `every_s` and queue.
 
-    What happens in between is summed up in the next line. Idle ticks are silent.
+    The next line sums up what happens in between. Idle ticks are not logged.
     """
 
     wants_jobs = False
@@ -146,7 +146,7 @@ class LoggingMetrics:
             s.errors, s.errors_s = {}, self._clock.monotonic()
 
     def on_forget(self, queue: str) -> None:
-        """Log now what has not been logged yet."""
+        """Log what has not been logged yet."""
         s = self._sums.pop(queue, _Sum())
         if s.ticks:
             self._tick_line(queue, s)
@@ -174,12 +174,12 @@ class LoggingMetrics:
         self._lines.write("errors", text, warning=True, queue=queue, errors=s.errors)
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
-        """The core logs it already."""
+        """Do nothing: the core logs it already."""
 
     def _may(self, last_s: float | None) -> bool:
         return last_s is None or self._clock.monotonic() - last_s >= self._every_s
 
 
 def _literal(text: str) -> str:
-    """For a format string."""
+    """Escape text for a format string."""
     return text.replace("{", "{{").replace("}", "}}")

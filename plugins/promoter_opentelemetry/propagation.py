@@ -1,4 +1,4 @@
-"""`extract`: the trace of a promoted job goes on in its consumer."""
+"""`extract`: continue the trace of a promoted job in its consumer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FIELDS = ("traceparent", "tracestate")
 def extract(
     entry: StreamEntry | Mapping[Any, Any] | Iterable[tuple[Any, Any]], context: Context | None = None
 ) -> Context:
-    """The context for the span in which a consumer runs a job. Without a trace it is `context`, or an empty one.
+    """Return the context for the span in which a consumer runs a job. Without a trace, it is `context` or an empty one.
 
-    `entry` is the stream's entry, or the fields of it as a client gives them: as a mapping or in pairs, as bytes or
-    text. An event of a promoter has the same fields.
+    `entry` is the stream entry, or its fields as a client returns them: a mapping or pairs, bytes or text. An event of
+    a promoter has the same fields.
 
         with tracer.start_as_current_span("process emails", context=extract(fields), kind=SpanKind.CONSUMER):
             ...

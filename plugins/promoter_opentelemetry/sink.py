@@ -1,6 +1,6 @@
-"""`OpenTelemetryMetrics`: what a promoter does, by the semantic conventions for messaging.
+"""`OpenTelemetryMetrics`: metrics of a promoter, by the semantic conventions for messaging.
 
-The API alone is used: the application, or `opentelemetry-instrument -- promoter run …`, says where things go.
+It uses only the API: the application, or `opentelemetry-instrument -- promoter run …`, configures the export.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ LINKED = 128  # links of a span, at most; what the SDK keeps by default
 
 
 class Gauge:
-    """A gauge that is asked when metrics are collected, so that a queue can be taken out of it."""
+    """A gauge that is read when metrics are collected, so that a queue can be removed from it."""
 
     def __init__(self, meter: metrics.Meter, name: str, unit: str, description: str) -> None:
         self.values: dict[str, float] = {}  # by queue
         meter.create_observable_gauge(name, [self._observe], unit, description)
 
     def _observe(self, options: CallbackOptions) -> Iterator[Observation]:
-        """In a thread of the SDK."""
+        """Report the values, in a thread of the SDK."""
         for queue, value in list(self.values.items()):
             yield Observation(value, _where(queue))
 
 
 class Instruments:
-    """Those of one meter provider, which the sinks of a process share."""
+    """The instruments of one meter provider, shared by the sinks of a process."""
 
     def __init__(self, m: metrics.Meter) -> None:
         self.sent = m.create_counter("messaging.client.sent.messages", "{message}", "Jobs moved to the stream.")
@@ -79,7 +79,7 @@ class Instruments:
         self.held_back = Gauge(m, "promoter.held_back_jobs", "{message}", "Due jobs that wait for room.")
 
     def forget(self, queue: str, *, leads: bool) -> None:
-        """The figures that only a leader knows, and with `leads` whether we are one."""
+        """Drop the figures that only a leader knows, and with `leads` whether we lead."""
         for gauge in (self.depth, self.lag, self.held_back, *([self.leads] if leads else [])):
             gauge.values.pop(queue, None)
 
@@ -88,9 +88,9 @@ _instruments: WeakKeyDictionary[metrics.MeterProvider, Instruments] = WeakKeyDic
 
 
 class OpenTelemetryMetrics:
-    """A metrics sink. `spans` ("on" or "off") says whether each tick that promoted is a span, too.
+    """A metrics sink. `spans` ("on" or "off") says whether each tick that promoted is also a span.
 
-    A span has links to those of the producers, for jobs whose producer gave a trace context.
+    A span has links to the producers' spans, for jobs with a trace context.
     """
 
     wants_jobs = False
@@ -105,7 +105,7 @@ class OpenTelemetryMetrics:
     ) -> None:
         """`server` is the store's HOST or HOST:PORT, for `server.address` and `server.port`.
 
-        Raises ConfigError for an option that cannot be used.
+        Raises ConfigError for an invalid option.
         """
         if spans not in ("on", "off"):
             raise ConfigError(f"opentelemetry: spans must be on or off, not {spans!r}")
@@ -146,7 +146,7 @@ class OpenTelemetryMetrics:
         self._to.errors.add(1, _where(queue) | self._server | {"error.type": error.code})
 
     def on_forget(self, queue: str) -> None:
-        """Its gauges end. Counters and histograms are the SDK's, which keeps them."""
+        """Remove the queue's gauges. The SDK keeps counters and histograms."""
         self._to.forget(queue, leads=True)
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
@@ -174,7 +174,7 @@ def _where(queue: str) -> dict[str, Any]:
 
 
 def _links(promotion: Promotion) -> list[Link]:
-    """To the producers' spans, each with the id of its job."""
+    """Return links to the producers' spans, each with the id of its job."""
     links: list[Link] = []
     for traceparent, id in zip_longest(promotion.traces[:LINKED], promotion.trace_ids[:LINKED]):
         context = TraceContextTextMapPropagator().extract({"traceparent": traceparent or ""}, Context())
@@ -184,12 +184,12 @@ def _links(promotion: Promotion) -> list[Link]:
 
 
 def _printable(text: str) -> str:
-    """An attribute is Unicode: bytes that are not UTF-8 are shown as \\x.. ."""
+    r"""Escape an attribute: bytes that are not UTF-8 become \x..."""
     return to_bytes(text).decode("utf-8", "backslashreplace")
 
 
 def _server(text: str) -> dict[str, str | int]:
-    """Raises ConfigError."""
+    """Parse the option `server`. Raises ConfigError."""
     if not text:
         return {}
     try:

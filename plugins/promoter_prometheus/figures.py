@@ -1,9 +1,9 @@
-"""`Figures`: the figures of all queues of one registry and namespace, as plain numbers, and as a page of text.
+"""`Figures`: the figures of all queues of one registry and namespace, as plain numbers and as a page of text.
 
-prometheus-client keeps an object with a lock for each series and renders each by itself, which takes seconds with some
+prometheus-client keeps an object with a lock for each series and renders each separately, which takes seconds with some
 thousand queues. Here a queue is one object, recording a tick changes a few of its attributes, and the page is written
-line by line from a copy of what a queue had at that moment. The event loop records while another thread renders: no
-lock is taken, and each histogram is replaced as a whole, so that its parts belong together.
+line by line from a copy of a queue's values. The event loop records while another thread renders: no lock is taken, and
+each histogram is replaced as a whole, so that its parts are consistent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Sample = tuple[str, str, str, float]  # suffix of the name; a second label, or n
 
 
 class Histogram:
-    """Counts by buckets, and a sum. A new one is made for each observation, so a reader sees one moment."""
+    """Counts by bucket, and a sum. Each observation creates a new one, so a reader sees a consistent state."""
 
     __slots__ = ("counts", "sum")
 
@@ -52,7 +52,7 @@ _NO_TICKS = Histogram([0] * (len(TICK_S) + 1), 0.0)
 
 
 class QueueFigures:
-    """Of one queue. A gauge is None while nothing is known; counters begin at zero, so that `increase` sees all."""
+    """The figures of one queue. A gauge is None while unknown; counters start at zero, so that `increase` sees all."""
 
     __slots__ = (
         "depth",
@@ -89,14 +89,14 @@ class QueueFigures:
 
 
 def escaped(text: str) -> str:
-    """As the value of a label. What is not Unicode is shown as \\x.. ."""
+    r"""Escape the value of a label. Bytes that are not Unicode become \x..."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric, and its samples of a queue."""
+    """One metric, and its samples for a queue."""
 
     name: str
     type: str
@@ -191,7 +191,7 @@ _rendering = threading.local()  # `.ours` while this thread renders them itself
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Leave all `Figures` out of what this thread collects from a registry."""
+    """Exclude all `Figures` from what this thread collects from a registry."""
     _rendering.ours = True
     try:
         yield
@@ -206,7 +206,7 @@ def families(namespace: str) -> tuple[Family, ...]:
 class Figures(Collector):
     """Registered with prometheus-client, so that whatever exposes the registry shows them.
 
-    `served` names a gauge of how many queues there are, which is there when there is none, too.
+    `served` names a gauge of the number of queues, which exists even without a queue.
     """
 
     def __init__(self, registry: CollectorRegistry, families: tuple[Family, ...], served: str = "") -> None:
@@ -250,7 +250,7 @@ class Figures(Collector):
         return figures
 
     def page(self) -> Iterator[str]:
-        """In the text format, piece by piece. May be called from any thread."""
+        """Yield the page in the text format, in pieces. Thread-safe."""
         queues = list(self._queues.values())
         if self._served is not None:
             yield f"{_head(self._served)}{self._served.name} {float(len(queues))}\n"
@@ -262,7 +262,7 @@ class Figures(Collector):
                 time.sleep(0)  # lets the thread that promotes go on at once
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus-client."""
+        """Yield the metrics for prometheus-client."""
         if getattr(_rendering, "ours", False):
             return
         queues = list(self._queues.items())
@@ -276,7 +276,7 @@ class Figures(Collector):
             yield metric
 
     def describe(self) -> Iterator[Metric]:
-        """Their names, by which prometheus-client finds two of one name."""
+        """Return the names of the metrics, with which prometheus-client finds duplicates."""
         for family in self._all():
             yield Metric(family.name, family.help, family.type)
 
@@ -297,7 +297,7 @@ def _head(family: Family) -> str:
 
 
 def _later(had: Histogram, promoted: int, late: tuple[int, ...]) -> Histogram:
-    """With jobs that a backend has counted by LATENESS_MS. For the sum each is as late as the bound above it."""
+    """Add jobs that a backend has counted by LATENESS_MS. For the sum, each counts as its upper bound."""
     by_bound = in_buckets(promoted, late)
     counts, total = list(had.counts), had.sum
     for n, bound_ms in zip(by_bound, LATENESS_MS, strict=False):

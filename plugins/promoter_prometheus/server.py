@@ -1,4 +1,4 @@
-"""Answers GET with a page, from separate threads, for as long as the process lives."""
+"""Serve a page for GET requests, from separate threads, until the process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GZIP_LEVEL = 1  # the fastest
 
 
 def serve(addr: str, port: int, page: Page) -> None:
-    """Raises OSError when the address cannot be listened on."""
+    """Start the server. Raises OSError when it cannot listen on the address."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 30.0  # seconds, for a request
@@ -31,14 +31,14 @@ def serve(addr: str, port: int, page: Page) -> None:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """A scrape is no news."""
+            """Do not log scrapes."""
 
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in addr else socket.AF_INET
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Whoever scrapes has hung up."""
+            """Ignore a client that has disconnected."""
 
     server = Server((addr, port), Handler)
     threading.Thread(target=server.serve_forever, name="promoter-prometheus", daemon=True).start()

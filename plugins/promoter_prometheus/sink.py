@@ -1,6 +1,6 @@
-"""`PrometheusMetrics`: what a promoter does, as Prometheus metrics, each with a `queue` label.
+"""`PrometheusMetrics`: metrics of a promoter for Prometheus, each with a `queue` label.
 
-Sinks of one registry share their figures, so a process may run many promoters.
+Sinks of one registry share their figures, so a process can run many promoters.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _served: set[tuple[str, int]] = set()  # addresses on which this process answers
 class PrometheusMetrics:
     """A metrics sink for Prometheus.
 
-    `registry` is prometheus-client's global one unless given. `compat="chasquimq"` adds the reference's names. `port`
-    answers GET /metrics on `addr` (127.0.0.1) for as long as the process lives.
+    `registry` defaults to prometheus-client's global one. `compat="chasquimq"` adds the names of ChasquiMQ's metrics.
+    `port` serves GET /metrics on `addr` (127.0.0.1) until the process ends.
     """
 
     wants_jobs = False
@@ -62,7 +62,7 @@ class PrometheusMetrics:
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Raises ConfigError: a namespace that is no metric name, an unknown compat, a port that is not free."""
+        """Raises ConfigError for a namespace that is not a metric name, an unknown compat, or a port in use."""
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", namespace):
             raise ConfigError(f"prometheus: namespace {namespace!r} must be letters, digits and underscores")
         if compat not in ("", "chasquimq"):
@@ -87,7 +87,10 @@ class PrometheusMetrics:
             figures.on_error(queue, error)
 
     def on_forget(self, queue: str) -> None:
-        """Its series go. Should the queue come back, its counters begin at zero, which Prometheus takes as a reset."""
+        """Remove the queue's series.
+
+        If the queue comes back, its counters restart at zero, which Prometheus handles as a reset.
+        """
         for figures in self._figures:
             figures.on_forget(queue)
 
@@ -100,12 +103,12 @@ class PrometheusMetrics:
         self._failures.labels(sink, failure.value).inc()
 
     def exposition(self) -> tuple[bytes, str]:
-        """May be called from any thread, while another one records."""
+        """Return the page. Thread-safe, even while another thread records."""
         return page_of(self._registry), CONTENT_TYPE_LATEST
 
 
 def page_of(registry: CollectorRegistry) -> bytes:
-    """The content of the registry, ours by the short way."""
+    """Return the content of the registry, with our figures written directly."""
     with hidden():
         others = generate_latest(registry)
     ours = list(_shared[registry].figures.values()) if registry in _shared else []

@@ -1,4 +1,4 @@
-"""`PubSubEvents`: publishes promoted jobs on a channel. Listeners receive them, and nothing is kept."""
+"""`PubSubEvents`: publishes promoted jobs on a channel. Only current subscribers receive them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ TIMEOUT_S = 5.0
 
 
 class PubSubEvents:
-    """An event sink that publishes JSON, `{"event": "waiting", "queue": …, "id": …, …}`, one message a job.
+    """An event sink that publishes JSON, `{"event": "waiting", "queue": …, "id": …, …}`, one message per job.
 
     `url` is that of a Redis or Valkey server. In `channel`, `{queue}` stands for the queue's name.
     """
 
     def __init__(self, url: str = "", channel: str = "promoter:{queue}", *, client: Any = None) -> None:
-        """Raises ConfigError: an invalid URL, or a channel with another placeholder."""
+        """Raises ConfigError for an invalid URL, or a channel with another placeholder."""
         try:
             self._channel = channel
             self._name("queue")
         except (KeyError, ValueError, IndexError):
-            raise ConfigError(f"pubsub: in channel {channel!r} only {{queue}} can stand for something") from None
+            raise ConfigError(f"pubsub: in channel {channel!r} only {{queue}} is a placeholder") from None
         if not channel:
             raise ConfigError("pubsub: the channel is empty")
         scheme, _, rest = url.partition("://")
@@ -40,7 +40,7 @@ class PubSubEvents:
             raise ConfigError("pubsub: the url cannot be read: expected that of a server, percent-encoded") from None
 
     def _connect(self) -> Any:
-        """A client that is not connected yet. Raises ValueError."""
+        """Return a client that is not connected yet. Raises ValueError."""
         return Redis.from_url(self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Adds `--promoter-url` and its like to pytest. A separate package, so that not every pytest run imports Promoter."""
+"""Adds `--promoter-url` and related options to pytest. A separate package, so that not every run imports Promoter."""
 
 from __future__ import annotations
 

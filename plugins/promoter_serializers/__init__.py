@@ -1,5 +1,5 @@
-"""Serializers of the data of jobs, a file for each: `json`, `msgspec` and `pydantic`.
+"""Serializers for the data of jobs, a file for each: `json`, `msgspec` and `pydantic`.
 
-`msgspec` and `pydantic` write msgpack: objects become maps, and what msgpack has no type for becomes text, as in JSON.
+`msgspec` and `pydantic` write msgpack: objects become maps, and types that msgpack lacks become text, as in JSON.
 `msgpack` itself is in the core.
 """

@@ -12,16 +12,16 @@ _JSON, _RAW = JsonSerializer(), RawSerializer()
 
 
 class FastStreamSerializer:
-    """Bytes as they are, among them messages that FastStream has made; all other data as JSON text."""
+    """Bytes unchanged, including messages that FastStream has made; all other data as JSON text."""
 
     name = "faststream"
 
     def dumps(self, data: Any) -> bytes:
-        """Raises as `JsonSerializer.dumps` does."""
+        """Pack data. Raises the errors of `JsonSerializer.dumps`."""
         return (_RAW if isinstance(data, bytes | bytearray | memoryview) else _JSON).dumps(data)
 
     def loads(self, payload: bytes, type: Any = None) -> Any:
-        """Read JSON text; other bytes stay as they are."""
+        """Read JSON text; return other bytes unchanged."""
         if type is not None:
             raise ConfigError("faststream gives plain data or bytes and takes no type=: read bytes with FastStream")
         try:

@@ -9,12 +9,15 @@ from promoter_core.spi import ConfigError
 
 
 class JsonSerializer:
-    """None, bool, int, float, str, list, tuple and dicts with text as keys. What JSON would change is refused."""
+    """None, bool, int, float, str, list, tuple, and dicts with text keys. Data that JSON would change is refused."""
 
     name = "json"
 
     def dumps(self, data: Any) -> bytes:
-        """UTF-8, never a single byte. Raises for NaN and infinities, lone surrogates and keys that are no text."""
+        """Pack as UTF-8, never a single byte.
+
+        Raises for NaN and infinities, lone surrogates and keys that are not text.
+        """
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         _check_keys(data)
         payload = text.encode()
@@ -28,7 +31,7 @@ class JsonSerializer:
 
 
 def _check_keys(data: Any) -> None:
-    """json.dumps makes text of them: `{1: …}` would come back as `{"1": …}`."""
+    """Raise for keys that json.dumps would turn into text: `{1: …}` would come back as `{"1": …}`."""
     if isinstance(data, dict):
         for key, value in data.items():
             if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""Registers the serializers, that of the core among them."""
+"""Registers the serializers, including that of the core."""
 
 from collections.abc import Iterable
 

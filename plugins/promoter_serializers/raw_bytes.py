@@ -1,4 +1,4 @@
-"""`RawSerializer`: bytes as they are, for consumers whose own framework has made them."""
+"""`RawSerializer`: bytes unchanged, for consumers whose framework has made them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from promoter_core.spi import ConfigError
 
 
 class RawSerializer:
-    """bytes, bytearray and memoryview; the payload is these bytes and nothing else."""
+    """bytes, bytearray and memoryview. The payload is exactly these bytes."""
 
     name = "raw"
 
     def dumps(self, data: Any) -> bytes:
-        """Raises TypeError for anything but bytes."""
+        """Return the bytes. Raises TypeError for anything else."""
         if isinstance(data, bytes | bytearray | memoryview):
             return bytes(data)
         raise TypeError("not bytes")

@@ -1,4 +1,4 @@
-"""`MsgspecSerializer`: typed data as plain msgpack, by msgspec."""
+"""`MsgspecSerializer`: typed data as plain msgpack, with msgspec."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ BINARY = (bytes, bytearray, memoryview)  # stay what they are
 
 
 class MsgspecSerializer:
-    """Dataclasses, attrs classes and Structs become maps; datetimes, dates, times and durations ISO 8601 text; UUIDs
-    and decimals text; enums their values; sets arrays. Bytes and keys that are no text stay what they are.
+    """Packs typed data.
+
+    Dataclasses, attrs classes and Structs become maps; datetimes, dates, times and durations ISO 8601 text; UUIDs and
+    decimals text; enums their values; sets arrays. Bytes and keys that are not text stay as they are.
     """
 
     name = "msgspec"
@@ -27,7 +29,7 @@ class MsgspecSerializer:
         return bytes(msgpack.packb(data, default=_plain))
 
     def loads(self, payload: bytes, type: Any = None) -> Any:
-        """Plain data, or an object of any `type` that msgspec decodes. What a class does not know is read over."""
+        """Return plain data, or an object of any `type` that msgspec decodes. Fields that a class lacks are ignored."""
         wanted = Any if type is None else type
         try:
             decoder = _decoder(wanted)
@@ -54,7 +56,7 @@ def _builtins(value: Any) -> Any:
 
 
 def _subclass(value: Any) -> Any:
-    """Types that msgpack packs by itself, and msgspec does not."""
+    """Convert types that msgpack packs but msgspec does not."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -67,7 +69,7 @@ def _subclass(value: Any) -> Any:
 
 
 def _check_fields(value: Any) -> None:
-    """msgspec leaves out the private fields of attrs classes, and lost data would not be noticed. Raises JobError."""
+    """Raise JobError for private fields of attrs classes, which msgspec would silently leave out."""
     if isinstance(value, dict):
         for item in value.values():
             _check_fields(item)

@@ -1,4 +1,4 @@
-"""`PydanticSerializer`: models, and all that a TypeAdapter takes, as plain msgpack."""
+"""`PydanticSerializer`: models, and everything that a TypeAdapter accepts, as plain msgpack."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ SHOWN = 3  # problems of one error
 
 
 class PydanticSerializer:
-    """A model becomes the map that it is in JSON, by its aliases and its own serializers; datetimes, UUIDs, decimals,
-    enums, sets and dataclasses as pydantic has them in JSON. Bytes outside models stay bytes.
+    """Packs models and other types of pydantic.
+
+    A model becomes the map that it is in JSON, with its aliases and its own serializers; datetimes, UUIDs, decimals,
+    enums, sets and dataclasses become what pydantic writes in JSON. Bytes outside models stay bytes.
     """
 
     name = "pydantic"
 
     def dumps(self, data: Any) -> bytes:
-        """Raises JobError for a secret that would be lost: its mask would be written."""
+        """Pack data. Raises JobError for a secret, whose mask would be written instead."""
         payload = bytes(msgpack.packb(data, default=_plain))
         if MASK in payload and (path := _secret(data, "data")):
             raise JobError(
@@ -36,7 +38,10 @@ class PydanticSerializer:
         return payload
 
     def loads(self, payload: bytes, type: Any = None) -> Any:
-        """Plain data, or what the TypeAdapter of `type` makes of it as JSON; as Python data when there are bytes."""
+        """Return plain data, or validate it with the TypeAdapter of `type`.
+
+        It is validated as JSON, or as Python data if it contains bytes.
+        """
         data = PLAIN.loads(payload)
         if type is None:
             return data
@@ -72,12 +77,12 @@ def _plain(value: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _adapter(type: Any, order: str) -> TypeAdapter[Any]:
-    """`order` tells `A | B` from `B | A`: they are equal, and pydantic prefers the first."""
+    """`order` distinguishes `A | B` from `B | A`: they are equal, but pydantic prefers the first."""
     return TypeAdapter(type)
 
 
 def _is_json(data: Any) -> bool:
-    """Bytes, extension types and keys such as tuples have no place in JSON."""
+    """Return whether JSON can represent the data: not bytes, extension types, or keys such as tuples."""
     if isinstance(data, dict):
         return all(isinstance(key, str | int) and _is_json(value) for key, value in data.items())
     if isinstance(data, list):
@@ -94,7 +99,7 @@ def _fields(value: Any) -> Mapping[str, Any]:
 
 
 def _secret(value: Any, where: str) -> str | None:
-    """The path of the first secret."""
+    """Return the path of the first secret."""
     if isinstance(value, Secret | SecretStr | SecretBytes):
         return where
     parts: Iterable[tuple[str, Any]]

@@ -1,4 +1,4 @@
-"""`StatsdMetrics`: what a promoter does, as StatsD packets named `prefix.queue.figure`, as StatsD has no labels."""
+"""`StatsdMetrics`: metrics of a promoter as StatsD packets named `prefix.queue.figure`, since StatsD has no labels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TIMED = 20  # timings of lateness that a tick sends, at most
 
 
 class StatsdMetrics:
-    """A metrics sink. UDP: nothing waits for the server, and nothing tells that it is not there."""
+    """A metrics sink. It uses UDP: nothing waits for the server, and a missing server goes unnoticed."""
 
     wants_jobs = False
 
     def __init__(
         self, host: str = "127.0.0.1", port: str = "8125", prefix: str = "promoter", *, client: Any = None
     ) -> None:
-        """Raises ConfigError: an invalid port, or a host that cannot be found."""
+        """Raises ConfigError for an invalid port, or a host that cannot be found."""
         number = sink_options.port("statsd", port)
         try:
             self._client = client or StatsClient(host, number, prefix=prefix or None)
@@ -30,7 +30,7 @@ class StatsdMetrics:
         self._led: set[str] = set()  # queues whose gauges are ours
 
     def close(self) -> None:
-        """Give up the socket."""
+        """Close the socket."""
         self._client.close()
 
     def on_tick(self, queue: str, tick: Tick) -> None:
@@ -61,7 +61,7 @@ class StatsdMetrics:
         self._clear(queue)
 
     def _clear(self, queue: str) -> None:
-        """A server repeats a gauge until it gets another value. Those of a queue that we do not lead are another's."""
+        """Reset our gauges, which a server would repeat. Those of a queue that we do not lead belong to another."""
         if queue not in self._led:
             return
         self._led.discard(queue)
@@ -77,5 +77,5 @@ class StatsdMetrics:
 
 
 def _name(text: str) -> str:
-    """A part of a name: what StatsD gives a meaning to, and dots, become `_`."""
+    """Return a part of a name, with dots and StatsD's special characters replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)

@@ -1,7 +1,7 @@
 """The web page of queues: `promoter ui`, `promoter run --page ui`, and `asgi_app` for applications.
 
-`app.py` has the pages, `views.py` what each shows, `board.py` all queues, `jobs.py` the jobs of one, `charts.py` the
-drawings, `guard.py` who may see and change anything, `text.py` how foreign text is shown.
+`app.py` has the pages, `views.py` their contents, `board.py` all queues, `jobs.py` the jobs of one, `charts.py` the
+drawings, `guard.py` access control, `text.py` the display of foreign text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Ui", "asgi_app"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what an application asks for: listing plugins must not import starlette."""
+    """Import names on demand: listing plugins must not import starlette."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from promoter_ui import app

@@ -1,4 +1,4 @@
-"""`asgi_app`: the pages, as an ASGI application. `views.py` has what they show, `guard.py` who may see them."""
+"""`asgi_app`: the pages, as an ASGI application. `views.py` has their contents, `guard.py` controls access."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ DONE = {
     JobOutcome.PROMOTED: "The job is in the stream now.",
     JobOutcome.MOVED: "The job has a new due time.",
     JobOutcome.REMOVED: "The job is cancelled.",
-    JobOutcome.NOT_FOUND: "Nothing was changed: no such job waits any more.",
+    JobOutcome.NOT_FOUND: "Nothing was changed: no such job is waiting.",
     JobOutcome.ALREADY_PROMOTED: "Nothing was changed: the job was promoted already.",
 }
 SAID = {str(outcome): said for outcome, said in DONE.items()} | {
     "due-now": "The job is due now: the stream is full or the job malformed, and the promoter treats it as any other.",
     "requeued": "The dead letter is in the stream again.",
-    "gone": "Nothing was changed: this dead letter is not there any more.",
+    "gone": "Nothing was changed: this dead letter no longer exists.",
 }
 
 T = TypeVar("T")
@@ -66,21 +66,21 @@ def asgi_app(
     live_s: float = LIVE_S,
     clock: Clock | None = None,
 ) -> Ui:
-    """An ASGI application with the pages, to be mounted anywhere: all of its links are relative.
+    """Return an ASGI application with the pages. It can be mounted anywhere: all of its links are relative.
 
-    `queues` are names or patterns; no other queue is shown. Without `allow_actions` nothing can be changed. With a
-    `token` every page asks for it. `trusted` says that the application which mounts it checks who asks, so actions need
-    no token. Without a token it answers to `localhost`, IP addresses and `allowed_hosts`, or with `public` to all
-    names. `show_data=False` leaves the data of jobs out. The store is read while somebody looks and `idle_s` longer;
-    a page is brought up to date every `live_s`. `backend` is an open one; end with `await app.aclose()`. Raises
-    ConfigError.
+    `queues` are names or patterns; no other queue is shown. Without `allow_actions`, nothing can be changed. With a
+    `token`, every page asks for it. `trusted` says that the mounting application authenticates requests, so actions
+    need no token. Without a token, it answers only to `localhost`, IP addresses and `allowed_hosts`, or with `public`
+    to all names. `show_data=False` hides the data of jobs. The store is read while somebody looks and for `idle_s`
+    seconds more; a page is updated every `live_s` seconds. `backend` is open; call `await app.aclose()` at the end.
+    Raises ConfigError.
     """
     guard = Guard(token=token, allow_actions=allow_actions, trusted=trusted, hosts=allowed_hosts, public=public)
     return Ui(Board(backend, queues, idle_s=idle_s, clock=clock), guard, show_data=show_data, live_s=live_s)
 
 
 class Ui:
-    """The pages, as `asgi_app` makes them."""
+    """The pages, as returned by `asgi_app`."""
 
     def __init__(self, board: Board, guard: Guard, *, show_data: bool, live_s: float) -> None:
         """Private: call `asgi_app`."""
@@ -111,17 +111,17 @@ class Ui:
         )
 
     def wait_for_store(self) -> None:
-        """The backend is not open yet: until `aopen` every page says so."""
+        """Have every page say, until `aopen`, that the backend is not open yet."""
         self._is_open = False
 
     async def aopen(self) -> None:
-        """The backend is open. With an endless `idle_s`, read the store from now on: so there is a past to show."""
+        """Handle that the backend is open. With an infinite `idle_s`, read the store from now on, to record history."""
         self._is_open = True
         if self._board.is_endless:
             await self._board.look()
 
     async def aclose(self) -> None:
-        """End what is under way, and read the store no more. The backend stays open. Idempotent."""
+        """End pending requests, and stop reading the store. The backend stays open. Idempotent."""
         self._closing.set()
         await self._board.close()
 
@@ -212,7 +212,7 @@ class Ui:
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")  # where nothing is written, nobody is seen to hang up
         if self._streams >= STREAMS:
-            raise Refused("too many visitors get updates: reload the page to see it anew", 503)
+            raise Refused("too many visitors get updates: reload the page to see it", 503)
         return StreamingResponse(
             self._updates(name, params),
             media_type="text/event-stream",
@@ -220,7 +220,7 @@ class Ui:
         )
 
     async def _updates(self, name: str, params: dict[str, str]) -> AsyncIterator[str]:
-        """The live part of a page, whenever it is another than before."""
+        """Yield the live part of a page whenever it changes."""
         self._streams += 1
         before: str | None = None
         until_s = asyncio.get_running_loop().time() + STREAM_S
@@ -314,7 +314,7 @@ class Ui:
 
 
 async def _soon(work: Coroutine[Any, Any, T]) -> T:
-    """Raises TimeoutError: a visitor of a store that hangs gets an answer, too."""
+    """Limit the wait for a hanging store, so that a visitor gets an answer. Raises TimeoutError."""
     return await run_within(work, ANSWER_S)
 
 
@@ -326,7 +326,7 @@ def _params(request: Request) -> dict[str, str]:
 
 
 def _go(to: str) -> Response:
-    """A relative redirection, which holds behind any proxy."""
+    """Return a relative redirect, which works behind any proxy."""
     return Response(status_code=303, headers={"location": f"./{to}" if to[:1] in ("", "?") else to})
 
 

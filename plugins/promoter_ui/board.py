@@ -1,4 +1,4 @@
-"""`Board`: how all queues are, for the pages. It reads the store while somebody looks, and no longer."""
+"""`Board`: the state of all queues, for the pages. It reads the store only while somebody looks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATES = {"late": "late", "unled": "no leader", "dead": "dead letters", "error":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """All queues as one."""
+    """All queues together."""
 
     queues: int = 0
     jobs: int = 0
@@ -57,7 +57,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which rows of the table of queues are wanted."""
+    """The requested rows of the table of queues."""
 
     find: str = ""
     state: str = ""
@@ -68,7 +68,7 @@ class Asked:
 
     @classmethod
     def of(cls, params: Mapping[str, str]) -> Asked:
-        """Leave out what cannot be meant."""
+        """Read a request, ignoring invalid values."""
         sort = params.get("sort", "name")
         state = params.get("state", "")
         return cls(
@@ -81,7 +81,7 @@ class Asked:
         )
 
     def link(self, **changes: object) -> str:
-        """The page with these rows, and the changes."""
+        """Return the link to these rows, with changes."""
         now: dict[str, object] = {
             "find": self.find,
             "state": self.state,
@@ -119,7 +119,7 @@ def states_of(queue: QueueSnapshot) -> list[str]:
 
 
 class Board:
-    """Reads the queues that match, and keeps how late they were."""
+    """Reads the matching queues, and keeps how late they were."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Board:
         idle_s: float = IDLE_S,
         clock: Clock | None = None,
     ) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError for an invalid queue."""
         self.backend = backend
         self.clock = clock or SystemClock()
         self.sampler = Sampler(backend, queues, every_s=every_s, max_queues=TRAIL_QUEUES, clock=self.clock)
@@ -146,15 +146,15 @@ class Board:
 
     @property
     def is_endless(self) -> bool:
-        """Whether the store is read though nobody looks."""
+        """Whether the store is read even if nobody looks."""
         return isinf(self._idle_s)
 
     def allows(self, name: str) -> bool:
-        """Whether a queue is among those that are shown."""
+        """Return whether a queue can be shown."""
         return any(fnmatchcase(name, p) if is_pattern(p) else name == p for p in self._patterns)
 
     async def look(self) -> None:
-        """Somebody looks: read the store from now on, and wait a moment for a first answer."""
+        """Read the store from now on, because somebody looks, and wait a moment for a first answer."""
         self._looked_s = self.clock.monotonic()
         if self._task is not None and not self._task.done():
             return
@@ -167,14 +167,14 @@ class Board:
         self._made = None
 
     def _has_read(self, before: SamplerState) -> bool:
-        """Whether every queue has been read since, or the store has failed."""
+        """Return whether every queue has been read since, or the store has failed."""
         state = self.sampler.state()
         searched = state.discovery_s is not None or not any(map(is_pattern, self._patterns))
         failed = state.failed_reads > before.failed_reads or state.failed_discoveries > before.failed_discoveries
         return failed or (searched and state.reads - before.reads >= len(state.queues))
 
     async def close(self) -> None:
-        """Read no more. Idempotent."""
+        """Stop reading. Idempotent."""
         if self._task is not None:
             await cancel_and_wait(self._task)
 
@@ -193,7 +193,7 @@ class Board:
         return self.clock.monotonic() - self._looked_s < self._idle_s
 
     def _record(self) -> None:
-        """Keep how late each queue is. A queue has one number a sample, and goes with the queue."""
+        """Record how late each queue is: one number per sample, dropped with the queue."""
         queues, _ = self.queues()
         self._slot += 1
         there = set[str]()
@@ -209,7 +209,7 @@ class Board:
             del self._trails[name]
 
     def trail(self, name: str = "") -> list[float | None]:
-        """How late a queue was, oldest first; all queues without a name. None where nothing was read."""
+        """Return how late a queue was, oldest first; all queues without a name. None for times without a reading."""
         kept = self._trails.get(name)
         if kept is None:
             return []
@@ -218,7 +218,7 @@ class Board:
         return [None if isnan(value) else value for value in values][-min(self._slot, TRAIL) :]
 
     def queues(self) -> tuple[list[QueueSnapshot], Summary]:
-        """All queues, and what they are together. Made once a second."""
+        """Return all queues and their summary, computed once a second."""
         now_s = self.clock.monotonic()
         if self._made is None or now_s - self._made[0] >= 1.0:
             state = self.sampler.state()
@@ -235,7 +235,7 @@ class Board:
         return replace(fresh, added_per_s=queue.added_per_s)  # it takes two reads
 
     async def probe(self, name: str) -> LatenessProbe:
-        """How late the jobs of a queue are promoted: seen while somebody looks at the queue."""
+        """Measure how late the jobs of a queue are promoted, while somebody looks at it."""
         now_s = self.clock.monotonic()
         if name not in self._probes:
             self._probes[name] = now_s - PROBE_S, LatenessProbe(self.backend, name)
@@ -252,7 +252,7 @@ class Board:
         return probe
 
     async def rows(self, asked: Asked) -> tuple[list[QueueSnapshot], int]:
-        """A page of the queues that are wanted, as they are now, and how many are wanted in all."""
+        """Return a page of the requested queues, in their current state, and their total number."""
         queues, _ = self.queues()
         glob = asked.find if is_pattern(asked.find) else ""
         wanted = [
@@ -268,7 +268,7 @@ class Board:
         return await self.refreshed(wanted[first : first + ROWS]), len(wanted)
 
     async def refreshed(self, queues: Sequence[QueueSnapshot]) -> list[QueueSnapshot]:
-        """Some queues, of which those are read again that were not lately: with many, a pass takes a minute."""
+        """Return some queues, read again if they are not fresh: with many queues, a pass takes a minute."""
         now_s = self.clock.monotonic()
         old = [q.name for q in queues if now_s - (self._newest(q).read_s or -STALE_S) > STALE_S]
         old = [name for name in old if not is_pattern(name)]  # as a name it would stand for others
@@ -278,7 +278,7 @@ class Board:
         return [self._newest(queue) for queue in queues]
 
     async def one(self, name: str) -> QueueSnapshot:
-        """One queue, as it is now, whether or not it has been found. Raises ConfigError for an invalid name."""
+        """Return one queue in its current state, known or not. Raises ConfigError for an invalid name."""
         known = next((queue for queue in self.queues()[0] if queue.name == name), None)
         if known is not None and (is_pattern(name) or self.sampler.state().reached):
             return (await self.refreshed([known]))[0]
@@ -287,7 +287,7 @@ class Board:
         return (await snapshot(self.backend, name, clock=self.clock, timeout_s=2.0)).queues[0]
 
     def leaders(self) -> list[Leader]:
-        """Those that lead, the one with the most queues first."""
+        """Return the leaders, the one with the most queues first."""
         led: dict[str, list[QueueSnapshot]] = {}
         for queue in self.queues()[0]:
             if queue.stats is not None and queue.stats.holder is not None:

@@ -1,4 +1,4 @@
-"""Charts as the numbers that a template draws: bars of what comes, a line of what was."""
+"""Charts as numbers for a template: bars of upcoming jobs, a line of past lateness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Future:
-    """Jobs by their due times: those that are due, one bar for each part of the span, and what comes later."""
+    """Jobs by due time: due jobs, one bar for each part of the span, and later jobs."""
 
     span: str
     bars: Sequence[Bar]
@@ -39,7 +39,7 @@ class Future:
 
     @property
     def summary(self) -> str:
-        """For those who do not see the drawing."""
+        """Describe the chart in words, for screen readers."""
         return (
             f"{self.due:,} due now, {self.within:,} in the coming {self.span}, {self.later:,} later; "
             f"at most {self.most:,} in one bar"
@@ -47,13 +47,13 @@ class Future:
 
 
 def bounds_ms(span: str, now_ms: int) -> list[int]:
-    """The edges of the bars: what is due at the first one or before it is due now."""
+    """Return the edges of the bars. Jobs due at or before the first one are due now."""
     length_ms, bars = SPANS[span]
     return [now_ms + 1 + length_ms * i // bars for i in range(bars + 1)]
 
 
 def future(span: str, before: Sequence[int], total: int) -> Future:
-    """`before` has the number of jobs that are due before each of `bounds_ms`, `total` all that will be due."""
+    """`before` has the number of jobs due before each of `bounds_ms`, `total` the number of all."""
     length_ms, bars = SPANS[span]
     counts = [max(right - left, 0) for left, right in pairwise(before)]
     most = max([*counts, 1])
@@ -86,7 +86,10 @@ class Step:
 
 
 def ahead(due: int, minute: int, hour: int, day: int) -> list[Step]:
-    """Now, the coming minute, the rest of the hour and of the day. `hour` and `day` have the ones before in them."""
+    """Return the steps: now, the next minute, the rest of the hour, the rest of the day.
+
+    `hour` and `day` are cumulative.
+    """
     counts = [("due now", due), ("within a minute", minute), ("then within an hour", hour - minute)]
     counts.append(("then within a day", day - hour))
     most = max([*(count for _, count in counts), 1])
@@ -95,7 +98,7 @@ def ahead(due: int, minute: int, hour: int, day: int) -> list[Step]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Seconds over time, oldest first, as pieces of a line: nothing is drawn where nothing was read."""
+    """Seconds over time, oldest first, as segments: nothing is drawn for times without a reading."""
 
     pieces: Sequence[str]  # the points of each, for an SVG polyline
     most: float
@@ -105,7 +108,7 @@ class Line:
 
     @property
     def summary(self) -> str:
-        """For those who do not see the drawing."""
+        """Describe the chart in words, for screen readers."""
         if self.of:
             return f"{self.of}; at most {text.interval(self.most)}"
         now = "not known" if self.last is None else text.interval(self.last)

@@ -1,4 +1,4 @@
-"""Guards of the pages and of changes: hosts, the token, sessions, and where a form comes from."""
+"""Access control for the pages and for changes: hosts, the token, sessions, and the origin of forms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLACES = re.compile(r"(?:queue|job|dead|leaders)?(?:\?[\x21-\x7e]*)?")  # where 
 
 
 class Refused(Exception):
-    """A request that is not answered. `status` is the HTTP status."""
+    """A refused request. `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int = 403) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """Decides by the request alone, so that any number of processes can answer one visitor."""
+    """Decides from the request alone, so that any number of processes can serve one visitor."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Guard:
         hosts: Sequence[str],
         public: bool,
     ) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError for an invalid token or host."""
         if token is not None and (len(token) < SHORTEST_TOKEN or not token.isprintable() or not token.isascii()):
             raise ConfigError(f"the token must have at least {SHORTEST_TOKEN} ASCII characters, none of them a control")
         if allow_actions and token is None and not trusted:
@@ -73,7 +73,7 @@ class Guard:
         return self._token is not None
 
     def check_host(self, request: Request) -> None:
-        """Against DNS rebinding: a name that leads here must be one that is expected. Raises Refused."""
+        """Prevent DNS rebinding: the request's host name must be an expected one. Raises Refused."""
         given = request.headers.get("host", "")
         host = re.sub(r":\d*$", "", given).strip("[]").rstrip(".").lower()
         if self._any_host or host == "localhost" or host.endswith(".localhost") or host in self._hosts:
@@ -87,23 +87,23 @@ class Guard:
             ) from None
 
     def knows(self, request: Request) -> bool:
-        """Whether the request has the token, or a session that was opened with it."""
+        """Return whether the request has the token, or a session that was opened with it."""
         return self._token is None or self._has_token(request) or self._has_session(request)
 
     def is_token(self, given: str) -> bool:
         return self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def session(self, request: Request) -> str:
-        """A cookie that opens the pages for some hours."""
+        """Return a cookie that gives access for some hours."""
         until = f"{int(time.time()) + SESSION_S}"
         return self._cookie(request, self.session_cookie, f"{until}.{self._sign('session', until)}", SESSION_S)
 
     def no_session(self, request: Request) -> str:
-        """A cookie that ends it."""
+        """Return a cookie that ends the session."""
         return self._cookie(request, self.session_cookie, "", 0)
 
     def form_token(self, request: Request) -> tuple[str, str | None]:
-        """The value that each form carries, and the cookie that goes with it, where the browser has none yet."""
+        """Return the value for a form, and its cookie if the browser has none yet."""
         nonce = _cookies(request).get(self.form_cookie, "")
         if re.fullmatch(r"[\w-]{20,64}", nonce):
             return self._form(nonce), None
@@ -111,7 +111,7 @@ class Guard:
         return self._form(nonce), self._cookie(request, self.form_cookie, nonce, None)
 
     async def form(self, request: Request) -> dict[str, str]:
-        """The fields of a form that came from one of our pages, or from a program with the token. Raises Refused."""
+        """Return the fields of a form from one of our pages, or from a program with the token. Raises Refused."""
         fields = await self._body(request)
         if self._has_token(request):
             return fields
@@ -151,7 +151,7 @@ class Guard:
         return hmac.new(self._key, "\0".join(words).encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def _cookie(self, request: Request, name: str, value: str, seconds: int | None) -> str:
-        """Without a path, so that it is for where the browser sees the page, whatever a proxy makes of that."""
+        """Return a cookie without a path, which then applies to the page's address, even behind a proxy."""
         secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
         age = "" if seconds is None else f"; Max-Age={seconds}"
         return f"{name}={quote(value)}; HttpOnly; SameSite=Lax{age}{'; Secure' if secure else ''}"
@@ -159,7 +159,7 @@ class Guard:
 
 @lru_cache(maxsize=16)
 def _stretched(token: str) -> bytes:
-    """The key of signatures. Everybody gets some to see, at the login: so a guess at the token has to cost time."""
+    """Return the key of signatures. Signatures are public (at the login), so guessing the token must be slow."""
     return hashlib.pbkdf2_hmac("sha256", token.encode(), b"promoter_ui", STRETCH)
 
 

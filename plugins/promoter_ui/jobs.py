@@ -1,4 +1,4 @@
-"""The jobs and the dead letters of one queue: seen, and changed."""
+"""List and change the jobs and dead letters of one queue."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Found:
 
 
 def manageable(backend: Backend) -> bool:
-    """Whether waiting jobs can be seen."""
+    """Return whether waiting jobs can be listed."""
     return isinstance(backend, ManagementSupport)
 
 
 async def find(backend: Backend, queue: str, *, id: str, name: str, after: str) -> Found:
-    """A page of the waiting jobs: all, those with a name, or the one with an id."""
+    """Return a page of the waiting jobs: all, those with a name, or the one with an id."""
     q = DelayedQueue(backend, queue)
     if id:
         job = await q.get(id)
@@ -59,7 +59,7 @@ async def find(backend: Backend, queue: str, *, id: str, name: str, after: str) 
 
 
 async def get(backend: Backend, queue: str, id: str, due_ms: int | None) -> tuple[DelayedJob | None, int]:
-    """A waiting job with all details, and the store's clock. `due_ms` finds one that has no index, far behind."""
+    """Return a waiting job with all details, and the store's clock. `due_ms` finds one without an index, far behind."""
     q = DelayedQueue(backend, queue)
     job = await q.get(id)
     at = None if due_ms is None else _datetime(due_ms)
@@ -70,7 +70,7 @@ async def get(backend: Backend, queue: str, id: str, due_ms: int | None) -> tupl
 
 
 async def future(backend: Backend, queue: str, span: str, now_ms: int, total: int) -> charts.Future | None:
-    """When the jobs are due; None where the backend cannot count them."""
+    """Return when the jobs are due; None if the backend cannot count them."""
     if not isinstance(backend, ManagementSupport):
         return None
     before = await backend.count_jobs(queue, charts.bounds_ms(span, now_ms))
@@ -78,7 +78,7 @@ async def future(backend: Backend, queue: str, span: str, now_ms: int, total: in
 
 
 def details(job: DelayedJob, now_ms: int) -> dict[str, str]:
-    """A job's details by what they are called, as text that is not yet escaped for HTML."""
+    """Return a job's details by label, as text that is not yet escaped for HTML."""
     stored = job.stored
     due = "parked: due after the year 9999" if job.parked else text.moment(stored.due_ms)
     kept = "no" if not job.unique else f"yes, for {text.interval((job.keep_id_for or timedelta()).total_seconds())}"
@@ -96,7 +96,7 @@ def details(job: DelayedJob, now_ms: int) -> dict[str, str]:
 
 
 def data_of(job: DelayedJob) -> str:
-    """The data it was scheduled with, for people."""
+    """Return the data of a job, for people."""
     try:
         return text.data(job.data())
     except Exception:  # no msgpack, or a serializer's own error, in any of a dozen ways
@@ -114,13 +114,13 @@ async def cancel(backend: Backend, queue: str, job: DelayedJob) -> JobOutcome:
 
 
 async def reschedule(backend: Backend, queue: str, job: DelayedJob, when: str) -> JobOutcome:
-    """`when` is a delay, or a time in UTC. Raises JobError."""
+    """Change the due time. `when` is a delay, or a time in UTC. Raises JobError."""
     delay, at = read_when(when)
     return await DelayedQueue(backend, queue).reschedule(job, delay=delay, at=at)
 
 
 def read_when(when: str) -> tuple[timedelta | None, datetime | None]:
-    """`90s`, `1h30m`, `2d`; or `2030-01-31 09:00`, UTC unless it says otherwise. Raises JobError."""
+    """Parse `90s`, `1h30m`, `2d`, or `2030-01-31 09:00`, in UTC unless it says otherwise. Raises JobError."""
     words = when.strip()
     if re.fullmatch(r"(?:\d{1,12}(?:ms|s|m|h|d)\s*)+", words):
         pairs = re.findall(r"(\d+)(ms|s|m|h|d)", words)
@@ -132,7 +132,7 @@ def read_when(when: str) -> tuple[timedelta | None, datetime | None]:
         at = datetime.fromisoformat(words)
     except ValueError:
         raise JobError(
-            f"{text.shown(words)[:60]!r} is no time: write 90s, 1h30m or 2d, or 2030-01-31 09:00 in UTC"
+            f"{text.shown(words)[:60]!r} is not a time: write 90s, 1h30m or 2d, or 2030-01-31 09:00 in UTC"
         ) from None
     return None, at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
@@ -151,7 +151,7 @@ class Letter:
 
 
 async def letters(backend: Backend, queue: str, after: str) -> tuple[list[Letter], str]:
-    """A page of the dead letters, the oldest first, and the cursor of the next."""
+    """Return a page of the dead letters, oldest first, and the cursor of the next."""
     entries = await backend.read(queue, StreamName.DLQ, after, PAGE + 1)
     more = len(entries) > PAGE
     return [_letter(entry) for entry in entries[:PAGE]], entries[PAGE - 1].id if more else ""
@@ -160,14 +160,14 @@ async def letters(backend: Backend, queue: str, after: str) -> tuple[list[Letter
 async def requeue(backend: Backend, queue: str, after: str, entry_id: str) -> bool:
     """Move a dead letter to the stream. `after` is the cursor of its page. Raises ConfigError."""
     if not isinstance(backend, DeadLetterSupport):
-        raise ConfigError(f"{type(backend).__name__} keeps no dead letters")
+        raise ConfigError(f"{type(backend).__name__} has no dead letters")
     entries = await backend.read(queue, StreamName.DLQ, after, PAGE)
     entry = next((entry for entry in entries if entry.id == entry_id), None)
     if entry is None:
         return False
     data = entry.fields.get("d", b"")
     if _envelope(data) is None:
-        raise ConfigError("no job can be read in this dead letter, so it cannot be put back")
+        raise ConfigError("this dead letter contains no readable job, so it cannot be requeued")
     return await backend.requeue_dead_letter(queue, entry_id, data, to_text(entry.fields.get("n", b"")))
 
 

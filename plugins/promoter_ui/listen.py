@@ -1,4 +1,4 @@
-"""Addresses that may be listened on: without a token, those of this machine alone."""
+"""Addresses to listen on: without a token, only those of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from promoter_core import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach an address."""
+    """Return whether only programs on this machine can reach an address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -18,7 +18,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposed(host: str, token: str | None, *, public: bool, allow_actions: bool) -> None:
-    """Raises ConfigError for pages that others could see or use without a token."""
+    """Raise ConfigError for pages that others could see or use without a token."""
     if token is not None:
         return
     if allow_actions:

@@ -1,4 +1,4 @@
-"""The pages for `promoter ui` and `promoter run --page ui`: options as text."""
+"""The pages for `promoter ui` and `promoter run --page ui`, with text options."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def page(
     host: str = "",
     always: str = "no",
 ) -> Ui:
-    """`token` is $PROMOTER_UI_TOKEN unless given. `host` has further names to answer to, joined by `+`. `always`: read
-    the store whether or not somebody looks. Raises ConfigError.
+    """Return the pages.
+
+    `token` defaults to $PROMOTER_UI_TOKEN. `host` has additional host names to answer to, joined by `+`. `always`: read
+    the store even if nobody looks. Raises ConfigError.
     """
     known = token or os.environ.get("PROMOTER_UI_TOKEN", "") or None
     allow_actions, is_public, is_always = _word("actions", actions), _word("public", public), _word("always", always)

@@ -1,4 +1,4 @@
-"""Templates. Whatever text is put into one: what cannot be printed, and what is HTML, is escaped."""
+"""Templates. Text put into one is escaped: unprintable characters and HTML."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _environment() -> Environment:
 
 
 def _pre(lines: str) -> Markup:
-    """Lines that were made printable already."""
+    """Wrap lines that are already printable."""
     return escape(lines)
 
 

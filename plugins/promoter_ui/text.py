@@ -1,4 +1,4 @@
-"""How foreign text, times and numbers are shown, and how names travel in links."""
+"""Format foreign text, times and numbers, and encode names in links."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MOST_FIELDS = 40  # of a query or a form
 
 
 def shown(text: object) -> str:
-    """Show what cannot be printed, or turns the direction of the text around it, as an escape sequence in letters."""
+    """Show unprintable characters, and those that change the text direction, as escape sequences."""
     return "".join(c if c.isprintable() else _escape(c) for c in str(text))
 
 
 def block(text: str) -> str:
-    """As `shown`, over several lines."""
+    """Like `shown`, for several lines."""
     return "\n".join(shown(line) for line in text.split("\n"))
 
 
@@ -28,7 +28,7 @@ def _escape(c: str) -> str:
 
 
 def link(place: str, /, **params: object) -> str:
-    """A relative link: so it works at whatever address a proxy shows the page. Values of None and "" are left out."""
+    """Return a relative link, which works at any address of a proxy. Values of None and "" are left out."""
     pairs = [f"{_quoted(key)}={_quoted(value)}" for key, value in params.items() if value is not None and value != ""]
     return place + ("?" + "&".join(pairs) if pairs else "")
 
@@ -38,7 +38,7 @@ def _quoted(value: object) -> str:
 
 
 def query(text: bytes) -> dict[str, str]:
-    """The fields of a query or a form. Bytes that are not UTF-8 come as surrogate escapes. Raises ValueError."""
+    """Parse the fields of a query or a form. Bytes that are not UTF-8 become surrogate escapes. Raises ValueError."""
     pairs = parse_qsl(
         text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape", max_num_fields=MOST_FIELDS
     )
@@ -50,14 +50,14 @@ def number(value: float | None) -> str:
 
 
 def rate(per_s: float | None) -> str:
-    """A number a second: `0`, `0.25`, `1,200`."""
+    """Format a number a second: `0`, `0.25`, `1,200`."""
     if per_s is None:
         return "–"
     return f"{per_s:,.0f}" if per_s >= 10 or not per_s else f"{per_s:.2f}"
 
 
 def interval(seconds: float | None) -> str:
-    """`0 ms`, `1.5 s`, `30 s`, `3 min`, `2 d 3 h`."""
+    """Format `0 ms`, `1.5 s`, `30 s`, `3 min`, `2 d 3 h`."""
     if seconds is None or math.isnan(seconds):
         return "–"
     seconds = max(seconds, 0.0)
@@ -71,7 +71,7 @@ def interval(seconds: float | None) -> str:
 
 
 def due_in(due_ms: int | None, now_ms: int) -> str:
-    """`in 3 min`, `overdue by 2.0 s`; "" where nothing is due."""
+    """Format `in 3 min`, `overdue by 2.0 s`; "" without a due time."""
     if due_ms is None:
         return ""
     ahead_s = (due_ms - now_ms) / 1000
@@ -79,7 +79,7 @@ def due_in(due_ms: int | None, now_ms: int) -> str:
 
 
 def moment(ms: int | None) -> str:
-    """UTC, to the second; `–` for None."""
+    """Format a time in UTC, to the second; `–` for None."""
     if ms is None:
         return "–"
     try:
@@ -89,7 +89,7 @@ def moment(ms: int | None) -> str:
 
 
 def data(value: Any) -> str:
-    """A job's data for people: as JSON where it is, otherwise as Python shows it. Cut when it is long."""
+    """Format a job's data for people: as JSON if possible, otherwise as Python shows it. Long data is cut."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -106,6 +106,6 @@ def cut(text: str) -> str:
 
 
 def whole_number(params: Mapping[str, str], name: str) -> int | None:
-    """None when it is left out, or is none."""
+    """Parse a whole number; None when it is missing or invalid."""
     text = params.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else None

@@ -70,10 +70,10 @@ def _said(summary: Summary) -> str:
 
 def _nothing(board: Board, asked: Asked, summary: Summary) -> str:
     if asked.find or asked.state or asked.leader or asked.page > 1:
-        return "No queue is like that."
+        return "No queue matches."
     state = board.sampler.state()
     searching = state.discovery_s is None and not summary.queues
-    return "Queues are being looked for." if searching else "No queue has jobs or a leader."
+    return "Looking for queues." if searching else "No queue has jobs or a leader."
 
 
 async def leaders(board: Board, params: Params) -> Values:
@@ -87,7 +87,7 @@ async def leaders(board: Board, params: Params) -> Values:
 
 
 async def queue(board: Board, params: Params) -> Values:
-    """Raises ConfigError, BackendError."""
+    """Return the page of a queue. Raises ConfigError, BackendError."""
     name = name_of(board, params)
     seen = await board.one(name)
     span = params.get("span", "")
@@ -113,7 +113,7 @@ async def queue(board: Board, params: Params) -> Values:
 
 
 async def waiting(board: Board, params: Params) -> Values:
-    """The jobs of the page of a queue. Raises BackendError."""
+    """Return the jobs for a queue's page. Raises BackendError."""
     name, id, job_name = name_of(board, params), params.get("id", ""), params.get("name", "")
     found, unseen = None, ""
     try:
@@ -131,12 +131,12 @@ async def waiting(board: Board, params: Params) -> Values:
         "after": params.get("after", ""),
         "found": found,
         "unseen": unseen,
-        "none_found": "No waiting job is like that." if id or job_name or params.get("after") else "No job waits.",
+        "none_found": "No waiting job matches." if id or job_name or params.get("after") else "No job waits.",
     }
 
 
 async def job(board: Board, params: Params, *, show_data: bool) -> Values:
-    """Raises ConfigError, JobError, BackendError."""
+    """Return the page of a job. Raises ConfigError, JobError, BackendError."""
     name, id = name_of(board, params), params.get("id", "")
     found, now_ms = await jobs.get(board.backend, name, id, text.whole_number(params, "due"))
     return {
@@ -149,7 +149,7 @@ async def job(board: Board, params: Params, *, show_data: bool) -> Values:
 
 
 async def dead(board: Board, params: Params, *, show_data: bool) -> Values:
-    """Raises ConfigError, BackendError."""
+    """Return the page of dead letters. Raises ConfigError, BackendError."""
     name, after = name_of(board, params), params.get("after", "")
     letters, cursor = await jobs.letters(board.backend, name, after)
     return {
@@ -163,15 +163,15 @@ async def dead(board: Board, params: Params, *, show_data: bool) -> Values:
 
 
 def name_of(board: Board, params: Params) -> str:
-    """The queue that is meant. Raises ConfigError unless it may be seen here."""
+    """Return the requested queue. Raises ConfigError unless it can be seen here."""
     name = params.get("q", "")
     if not name or not board.allows(name):
-        raise ConfigError(f"the queue {text.shown(name)[:100]!r} is not among those that are shown here")
+        raise ConfigError(f"the queue {text.shown(name)[:100]!r} is not shown here")
     return name
 
 
 def _store(board: Board) -> Values:
-    """A notice about the store; nothing while it answers."""
+    """Return a notice about the store; empty while it answers."""
     state, reasons = board.sampler.state(), board.sampler.unready()
     said = ""
     if state.last_read_s is None:

@@ -1,7 +1,7 @@
-"""`Delivery`: keeps events until they have been posted, a batch at a time, and tries again when that fails.
+"""`Delivery`: keeps events until they have been posted, a batch at a time, and retries failed batches.
 
-It knows no HTTP but the status codes. A batch is a `Message`, which keeps its id and its events through all tries. The
-buffer is bounded: `add` waits while it is full, so that whoever feeds the sink drops and counts what is too much.
+It knows no HTTP except status codes. A batch is a `Message`, which keeps its id and its events through all attempts.
+The buffer is bounded: `add` waits while it is full, so that the caller drops and counts the excess.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRY_AGAIN = frozenset({408, 425, 429})  # and 5xx
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The content of one request. `id` is the same for every try of it, and no other message has it."""
+    """The content of one request. `id` is unique, and the same for every attempt."""
 
     id: str
     events: Sequence[Any]
@@ -45,15 +45,15 @@ Post = Callable[[Message], Awaitable[Answer]]
 
 
 class Delivery:
-    """`post` sends a message and returns the answer; whatever it raises is a failed try.
+    """Delivers messages. `post` sends one and returns the answer; any exception is a failed attempt.
 
     - 2xx: done.
-    - 408, 425, 429, 5xx, or an error: again after a pause that doubles, from 0.5 s to a minute, or after the time that
-      the receiver asks for, an hour at most.
+    - 408, 425, 429, 5xx, or an exception: retry after a pause that doubles, from 0.5 s to a minute, or after the time
+      that the receiver asks for, an hour at most.
     - 410: the receiver wants no more. Everything is refused until the next run.
     - Any other status: the message is refused, and the next one is sent.
 
-    What is refused is lost, logged and reported.
+    Refused messages are lost, logged and reported.
     """
 
     def __init__(self, post: Post, clock: Clock, *, batch: int, buffer: int) -> None:
@@ -78,7 +78,7 @@ class Delivery:
         self._closing = False
 
     async def add(self, events: Sequence[Any]) -> None:
-        """Take the events as soon as there is room. Starts to deliver, for the first time or after `close`."""
+        """Queue the events as soon as there is room. Starts the delivery, for the first time or after `close`."""
         for first in range(0, len(events), self._batch):
             some = events[first : first + self._batch]
             self._start()
@@ -93,7 +93,7 @@ class Delivery:
             self._changed.set()
 
     async def close(self) -> None:
-        """Post what is left, once more at most; what fails then is lost."""
+        """Post the remaining events, with one attempt at most; what fails then is lost."""
         if self._task is None:
             return
         self._closing = True
@@ -112,7 +112,7 @@ class Delivery:
             self._reset()
 
     def _start(self) -> None:
-        """Have a task that delivers. One that has ended by itself, which it should not, is replaced."""
+        """Ensure that a task delivers, replacing one that has unexpectedly ended."""
         if self._task is not None and not self._task.done():
             return
         if self._task is not None:
@@ -150,7 +150,7 @@ class Delivery:
                 await self._pause(problem, retry_after_s)
 
     async def _try(self, message: Message) -> tuple[str, float]:
-        """The problem, if the message is to be sent again, and how long the receiver asks to wait before that."""
+        """Return the problem, if the message must be sent again, and how long the receiver asks to wait before that."""
         try:
             answer = await self._post(message)
         except asyncio.CancelledError as exc:
@@ -159,12 +159,12 @@ class Delivery:
                 raise
             return f"cannot be reached ({exc!r})", 0.0  # raised by `post`; nobody cancelled us
         except Exception as exc:
-            log.debug("webhook: a try has failed", exc_info=True)
+            log.debug("webhook: an attempt failed", exc_info=True)
             return f"cannot be reached ({str(exc) or type(exc).__name__})", 0.0
         status = answer.status
         if 200 <= status < 300:
             if self._failures:
-                log.info("webhook: it works again, after %d failures", self._failures)
+                log.info("webhook: recovered after %d failures", self._failures)
         elif status in TRY_AGAIN or status >= 500:
             return f"answers {status}", min(answer.retry_after_s or 0.0, LONGEST_RETRY_AFTER_S)
         else:
@@ -191,7 +191,7 @@ class Delivery:
     async def _pause(self, problem: str, retry_after_s: float) -> None:
         pause_s = max(min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), LONGEST_PAUSE_S), retry_after_s)
         level = logging.WARNING if self._failures == 0 else logging.DEBUG  # an outage is logged once
-        log.log(level, "webhook: the receiver %s; the next try is in %g s", problem, pause_s)
+        log.log(level, "webhook: the receiver %s; retrying in %g s", problem, pause_s)
         self._failures += 1
         sleep = asyncio.ensure_future(self._clock.sleep(pause_s))
         ending = asyncio.ensure_future(self._ending())

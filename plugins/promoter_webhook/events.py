@@ -21,7 +21,7 @@ TYPE = "promoter.job.waiting"
 
 
 def cloud_event(queue: str, job: PromotedJob) -> dict[str, Any]:
-    """`id` is unique for a queue's `source`, and the same when the event is sent again."""
+    """Return the event of a job. Its `id` is unique for a queue's `source`, and the same when it is sent again."""
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": job.stream_id,
@@ -54,7 +54,7 @@ def _source(queue: str) -> str:
 
 @lru_cache(maxsize=64)
 def _time(ms: int) -> str:
-    """Jobs of one tick share it."""
+    """Format a time, cached: jobs of one tick share it."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
@@ -63,9 +63,9 @@ def body_of(events: Sequence[dict[str, Any]]) -> bytes:
 
 
 def secret_bytes(secret: str) -> bytes:
-    """The key of a secret as the specification writes it, `whsec_` and base64, or of any other text as it is.
+    """Return the key of a secret in the form of the specification, `whsec_` and base64, or of any other text as it is.
 
-    Raises ValueError when there is no base64 after `whsec_`.
+    Raises ValueError when no base64 follows `whsec_`.
     """
     if not secret.startswith("whsec_"):
         return secret.encode()
@@ -77,10 +77,9 @@ def secret_bytes(secret: str) -> bytes:
 
 
 def retry_after_s(headers: Mapping[str, str], now_ms: int) -> float | None:
-    """How long the header `Retry-After` asks to wait: a number of seconds, or a date of HTTP.
+    """Return how many seconds the header `Retry-After` asks to wait: a number of seconds, or an HTTP date.
 
-    A date is compared with that of the answer where it has one, as clocks differ. None without a header, or for one
-    that is neither.
+    A date is compared with that of the answer if it has one, because clocks differ. None without a valid header.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
@@ -101,5 +100,5 @@ def _http_date(value: str) -> datetime | None:
 
 
 def _text(text: str) -> str:
-    """JSON is Unicode: bytes that are not UTF-8 are shown as \\x.. ."""
+    r"""Escape text for JSON, which is Unicode: bytes that are not UTF-8 become \x..."""
     return text if text.isascii() else to_bytes(text).decode("utf-8", "backslashreplace")

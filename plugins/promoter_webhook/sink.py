@@ -16,11 +16,11 @@ from promoter_webhook.events import CONTENT_TYPE, body_of, cloud_event, retry_af
 
 
 class WebhookEvents:
-    """An event sink that posts to `url`, at most `batch` events at a time, and again until it has worked.
+    """An event sink that posts to `url`, at most `batch` events at a time, and retries until it succeeds.
 
-    Requests follow Standard Webhooks: each message has an id, the same for all its tries, and is signed when there is a
-    `secret` (or the environment variable that `secret_env` names). At most `buffer` events are kept here; while the
-    receiver is away or slow, newer ones are dropped and counted by the core. A request may take `timeout_s` seconds.
+    Requests follow Standard Webhooks: each message has an id, the same for all attempts, and is signed if there is a
+    `secret` (or the environment variable named by `secret_env`). At most `buffer` events are kept here; while the
+    receiver is away or slow, newer ones are dropped and counted by the core. A request can take `timeout_s` seconds.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class WebhookEvents:
         clock: Clock | None = None,
         post: Post | None = None,
     ) -> None:
-        """`post` sends in place of HTTP, in tests. Raises ConfigError for an option that cannot work."""
+        """`post` replaces HTTP in tests. Raises ConfigError for an invalid option."""
         if not _is_http(url):
             raise ConfigError("webhook: url must be http://… or https://…, as webhook:url=https://example.com/hook")
         if secret and secret_env:
@@ -60,11 +60,11 @@ class WebhookEvents:
 
     @property
     def refused(self) -> int:
-        """Events that the receiver answered with a status that says: never."""
+        """The number of events that the receiver refused permanently."""
         return self._delivery.refused
 
     def __len__(self) -> int:
-        """Events that are kept here until they can be posted."""
+        """The number of events kept here until they can be posted."""
         return len(self._delivery)
 
     def report_to(self, report: Callable[[SinkFailure], None]) -> None:

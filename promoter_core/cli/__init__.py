@@ -1,12 +1,11 @@
-"""The `promoter` command: a file for each, or for some that are alike, listed in `commands.py`.
+"""The `promoter` command: a file for each command, or for several similar ones, listed in `commands.py`.
 
-`launch.py` starts them: by way of typer and `app.py`, or, where the arguments are plain ones, by `arguments.py` alone,
-because typer takes long to import. `completion.py` answers bash. They share `options.py`, `times.py` and `data.py`
-(options, and how values are read), `jobs.py` (waiting jobs: which are meant, and their looks), `near.py` (queues by
-pattern, and the one that was meant), `job_files.py`, `progress.py`, `output.py` (text for a terminal), `session.py`
-(the registry, and an open backend), `logs.py` with `json_logs.py`, `signals.py`, and `lasting.py` (the start and the
-end of commands that run until a signal). `config_file.py` reads the file of `promoter run --config`. `live/` is what
-`watch` shows.
+`launch.py` starts them: through typer and `app.py`, or with `arguments.py` alone if the arguments are plain, because
+typer is slow to import. `completion.py` answers bash. They share `options.py`, `times.py` and `data.py` (options and
+their parsing), `jobs.py` (selecting and showing waiting jobs), `near.py` (queues by pattern, and the nearest name),
+`job_files.py`, `progress.py`, `output.py` (text for a terminal), `session.py` (the registry, and an open backend),
+`logs.py` with `json_logs.py`, `signals.py`, and `lasting.py` (start and end of commands that run until a signal).
+`config_file.py` reads the file of `promoter run --config`. `live/` is the view of `watch`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def main() -> None:
-    """The entry point. Says how to get what it needs where the `cli` extra is not installed."""
+    """Run the command line. Explains how to install the `cli` extra if it is missing."""
     if sys.argv[1:] == ["--version"]:  # before anything is imported
         _show_version()
         return

@@ -1,4 +1,4 @@
-"""The command line as typer has it: our commands and those of plugins, each imported when it is called."""
+"""The command line in typer: Promoter's commands and those of plugins, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNAVAILABLE = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def build(registry: Callable[[], Registry]) -> typer.Typer:
-    """`registry` is called when a name is none of ours, or all names are wanted."""
+    """Build the command line. `registry` is called for an unknown name, or when all names are needed."""
 
     class Commands(_Commands):
         registry_of = staticmethod(registry)
@@ -87,14 +87,14 @@ class _Commands(TyperGroup):
 
 
 def _alone(name: str, function: Any, **settings: Any) -> typer.Typer:
-    """One command, of which typer makes what a group has."""
+    """A single command, to which typer attaches what a group has."""
     app = typer.Typer(add_completion=False)
     app.command(name, **settings)(function)
     return app
 
 
 def _of_plugin(registry: Registry, registered: Registered) -> Any:
-    """The plugin's command, or one that says what is missing: a broken plugin must not take the others along."""
+    """Return the plugin's command, or one that reports what is missing: a broken plugin must not affect others."""
     name, summary = registered.spec.name, registered.spec.summary
     try:
         function = registry.load(registered)
@@ -102,7 +102,7 @@ def _of_plugin(registry: Registry, registered: Registered) -> Any:
             return typer.main.get_command(_alone(name, function, help=summary))
         except Exception as exc:
             what = f"command {name!r} of {registered.source}"
-            raise PluginError(f"{what} cannot be made from {registered.spec.target!r}: {exc}") from exc
+            raise PluginError(f"{what} cannot be created from {registered.spec.target!r}: {exc}") from exc
     except PluginError as exc:
         error = exc
 

@@ -1,7 +1,7 @@
-"""Options of commands as data. Typer's are made from them, where typer is used, and plain ones are parsed without it.
+"""Options of commands as data. Typer's options are made from them when typer is used; plain ones are parsed without it.
 
-Typer and what it imports take as long as all the rest of `promoter run`. So `parse_plain` reads what every parser would
-read in one way only. Anything else is left to typer: shortened and joined options, help, whatever is missing or wrong.
+Importing typer takes as long as everything else in `promoter run`. So `parse_plain` parses only what is unambiguous.
+Typer handles the rest: shortened and joined options, help, and missing or invalid arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ NUMBERS = {int: re.compile("0|[1-9][0-9]{0,15}"), float: re.compile("(0|[1-9][0-
 
 
 class Declared:
-    """In an annotation: `Annotated[str, Option("--name", help="…")]`. The arguments are those of typer's namesake."""
+    """In an annotation: `Annotated[str, Option("--name", help="…")]`.
+
+    The arguments are those of typer's class of that name.
+    """
 
     def __init__(self, *names: str, **more: Any) -> None:
         self.names = names
@@ -45,15 +48,15 @@ class ConfigFile(Option):
 
 
 class TyperOnly(Option):
-    """A flag for which the command line is left to typer."""
+    """A flag that typer has to handle."""
 
 
 class Argument(Declared):
-    """An argument of a command, by its place."""
+    """A positional argument of a command."""
 
 
 def for_typer(function: Function) -> Function:
-    """The function with typer's options in the place of ours."""
+    """Return the function with typer's options instead of ours."""
     import typer
 
     hints = typing.get_type_hints(function, include_extras=True)
@@ -78,7 +81,7 @@ def for_typer(function: Function) -> Function:
 
 
 def _from_file(declared: ConfigFile, function: Function) -> Function:
-    """Put the file's values between the environment and the defaults, where typer looks for them."""
+    """Insert the file's values between the environment and the defaults, where typer looks for them."""
 
     def use(ctx: Any, path: Any) -> Any:
         session.source_of = ctx.get_parameter_source
@@ -90,13 +93,13 @@ def _from_file(declared: ConfigFile, function: Function) -> Function:
 
 
 def options_of(function: Function) -> dict[str, Known]:
-    """The options of a command's function, by the names of its parameters."""
+    """Return the options of a command's function, by parameter name."""
     hints = typing.get_type_hints(function, include_extras=True)
     return {name: Known(hints[name]) for name in inspect.signature(function).parameters}
 
 
 def parse_plain(function: Function, words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """The arguments for `function`, as typer would give them; None when they are not plain enough to be sure."""
+    """Return the arguments for `function`, as typer would parse them; None if they are not unambiguous."""
     try:
         return _parse(function, words, environ)
     except _NotPlain:
@@ -130,7 +133,7 @@ def _parse(function: Function, words: Sequence[str], environ: Mapping[str, str])
 
 
 def _stored(texts: Mapping[str, list[str]], known: Mapping[str, Known], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The values of the file that is named, if one is. Typer repeats the error of one that cannot be used."""
+    """Return the values of the configuration file, if any. Typer reports the error of an invalid file."""
     for name, option in known.items():
         path = texts.get(name, [environ.get(option.variable, "")])[0]
         if isinstance(option.declared, ConfigFile) and (path or name in texts):
@@ -142,7 +145,7 @@ def _stored(texts: Mapping[str, list[str]], known: Mapping[str, Known], environ:
 
 
 def _read(words: Sequence[str], known: Mapping[str, Known]) -> tuple[dict[str, bool], dict[str, list[str]]]:
-    """The flags that the words set, and the texts they give to the other options."""
+    """Return the flags in the words, and the text values of the other options."""
     meant = {word: (name, on) for name, option in known.items() for word, on in option.words.items()}
     flags: dict[str, bool] = {}
     texts: dict[str, list[str]] = {}
@@ -165,7 +168,7 @@ def _read(words: Sequence[str], known: Mapping[str, Known]) -> tuple[dict[str, b
 
 
 class Known:
-    """An option: its words, and how its values are read."""
+    """An option: its words, and how its values are parsed."""
 
     def __init__(self, hint: Any) -> None:
         kind, option = _declared(hint)
@@ -186,7 +189,7 @@ class Known:
         self.kind: Any = typing.get_args(kind)[0] if self.many else kind
 
     def split(self, text: str) -> list[str]:
-        """The value of the environment's variable."""
+        """Split the value of the environment variable."""
         _sure(self.kind is not bool)
         return text.split() if self.many else [text]
 
@@ -207,7 +210,7 @@ class Known:
 
 
 def _declared(hint: Any) -> tuple[Any, Declared | None]:
-    """The type that an annotation holds, and our part of it."""
+    """Return the type in an annotation, and our part of it."""
     if typing.get_origin(hint) is not Annotated:
         return hint, None
     kind, *more = typing.get_args(hint)

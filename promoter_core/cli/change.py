@@ -1,4 +1,4 @@
-"""`promoter cancel`, `reschedule`, `run-now` and `replace`: waiting jobs that are named, or all that fit."""
+"""`promoter cancel`, `reschedule`, `run-now` and `replace`: change named or matching waiting jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promoter_core.cli.data import read_data
 from promoter_core.cli.progress import bar
 from promoter_core.cli.times import due_time, parse_duration, parse_step
 
-BY_AGAIN = ": with --by a repeat moves those again, so choose what is left, as with --due-before or --due-from"
+BY_AGAIN = ": repeating it with --by moves those again, so select the rest, for example with --due-before or --due-from"
 Ids = Annotated[list[str] | None, Argument(metavar="[ID…]", help="The ids of the jobs.", show_default=False)]
 DUE = "--where, --due-from and --due-before"
 STEP = 500  # jobs, that a sweep changes at a time
@@ -34,7 +34,7 @@ def cancel(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Cancel waiting jobs; prints what became of each, and exits with 1 when one was not found."""
+    """Cancel waiting jobs and print the outcome of each. Exits with 1 if one was not found."""
     chosen = jobs.Filter(where, due_from, due_before)
     jobs.check_chosen(ids, chosen, all_, by=DUE)
     if ids:
@@ -58,7 +58,9 @@ def reschedule(
     ids: Ids = None,
     delay: options.Delay = None,
     at: options.At = None,
-    by: Annotated[str | None, Option("--by", help="Later by this much, or earlier: 1h, -30m; not with ids.")] = None,
+    by: Annotated[
+        str | None, Option("--by", help="Move by this much, later or earlier: 1h, -30m; not with ids.")
+    ] = None,
     where: options.Where = None,
     due_from: options.DueFrom = None,
     due_before: options.DueBefore = None,
@@ -67,13 +69,13 @@ def reschedule(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Give waiting jobs another due time; exits with 1 when one was not found."""
+    """Change the due time of waiting jobs. Exits with 1 if one was not found."""
     chosen = jobs.Filter(where, due_from, due_before)
     jobs.check_chosen(ids, chosen, all_, by=DUE)
     if sum(value is not None for value in (delay, at, by)) != 1:
         raise JobError("give one of --delay, --at and --by, such as --delay 1h")
     if ids and by is not None:
-        raise JobError(f"--by goes with {DUE} or --all: give --delay or --at for jobs by their ids")
+        raise JobError(f"--by needs {DUE} or --all; for ids, give --delay or --at")
     due: dict[str, Any] = {"by": parse_step(by)} if by is not None else due_time(delay, at)
     if ids:
         _named(url, queue, ids, lambda q: q.reschedule_many(ids, **due), dry_run=dry_run, json=json, layout=layout)
@@ -99,7 +101,8 @@ def run_now(
     due_before: options.DueBefore = None,
     all_: options.All = False,
     max_stream_len: Annotated[
-        int, Option("--max-stream-len", envvar="PROMOTER_MAX_STREAM_LEN", help="Entries in the stream; no more.")
+        int,
+        Option("--max-stream-len", envvar="PROMOTER_MAX_STREAM_LEN", help="Maximum number of entries in the stream."),
     ] = 1_000_000,
     events: Annotated[
         bool, Option("--events/--no-events", envvar="PROMOTER_EVENTS", help="Write waiting events.")
@@ -108,12 +111,12 @@ def run_now(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Promote waiting jobs at once, whether or not a promoter runs; exits with 1 when one was not found."""
+    """Promote waiting jobs at once, with or without a promoter. Exits with 1 if one was not found."""
     chosen = jobs.Filter(where, None, due_before)
     jobs.check_chosen(ids, chosen, all_, by="--where and --due-before")
     limits: dict[str, Any] = {"max_stream_len": max_stream_len, "events": events}
     if ids:
-        said = "moved: the stream is full, or the job is malformed; it is due now, for the promoter to move"
+        said = "moved: the stream is full or the job is malformed; it is due now and left to the promoter"
         _named(
             url,
             queue,
@@ -137,14 +140,14 @@ def replace(
     data: Annotated[str, Argument(metavar="JSON", help="The new data as JSON; - reads it from stdin.")],
     url: options.Url,
     queue: options.Queue,
-    name: Annotated[str | None, Option("--name", help="Another name; the old one stays if left out.")] = None,
+    name: Annotated[str | None, Option("--name", help="A new name; by default the old one stays.")] = None,
     delay: options.Delay = None,
     at: options.At = None,
     keep_id_for: options.KeepIdFor = None,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Put new data in the place of a waiting job. With --delay or --at it is created where none waits."""
+    """Replace the data of a waiting job. With --delay or --at, create the job if none is waiting."""
     value = read_data(data, as_text=session.sends_text(layout))
     more: dict[str, Any] = due_time(delay, at) if delay is not None or at is not None else {}
     if keep_id_for is not None:
@@ -168,7 +171,7 @@ def _named(
     moved: str = "",
 ) -> None:
     if dry_run:
-        raise ConfigError("--dry-run is for jobs that are chosen, not for ids: `promoter show` tells whether they wait")
+        raise ConfigError("--dry-run needs a filter or --all, not ids: `promoter show` shows whether they are waiting")
 
     async def go(backend: Backend) -> Sequence[JobOutcome]:
         outcomes = await change(DelayedQueue(backend, queue))

@@ -1,7 +1,7 @@
-"""Answers bash when it completes a command line, without typer, which takes longer to import than anybody waits.
+"""Answer bash's completion requests without typer, which is too slow to import.
 
-Only what is in `OPTIONS` is answered, and words that can be read in one way only. Typer answers the rest: other shells,
-quoted words, commands of plugins. A test holds our answers against typer's.
+Only the contents of `OPTIONS` and unambiguous words are answered. Typer handles the rest: other shells, quoted words,
+commands of plugins. A test compares these answers with typer's.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OPTIONS = {
 
 
 def answer(environ: Mapping[str, str], program: str) -> str | None:
-    """The words that bash is to offer, a line each; None when it is no such request, or one for typer."""
+    """Return the completions, a line each; None for another request, or one for typer."""
     line = environ.get("COMP_WORDS", "")
     if environ.get(VARIABLE) != "complete_bash" or program != "promoter" or set(line) & set("'\"\\"):
         return None
@@ -87,7 +87,7 @@ def answer(environ: Mapping[str, str], program: str) -> str | None:
 
 
 def complete(before: Sequence[str], begun: str) -> list[str] | None:
-    """The words that may stand in the place of `begun`."""
+    """Return the words that can complete `begun`."""
     given: list[str] = []
     command = ""
     options, wanting = _options(command), ""
@@ -121,7 +121,7 @@ def _names(option: str) -> list[str]:
 
 
 def _named(options: list[str], word: str) -> str | None:
-    """The option of that name, but for those that end the command line."""
+    """Return the option of that name, except those that end the command line."""
     found = next((option for option in options if word in _names(option)), None)
     return None if word in ("--help", "--version") else found
 
@@ -133,7 +133,7 @@ def _commands(command: str) -> list[str]:
 
 
 def answered() -> bool:
-    """Whether this process was a request of bash, which has its answer now."""
+    """Return whether this process was a completion request, which has now been answered."""
     if VARIABLE not in os.environ:
         return False
     program = sys.argv[0].replace(os.sep, "/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The file of `promoter run --config`: TOML with the command's options by name. `show` prints all that are in force."""
+"""The file of `promoter run --config`: TOML with the command's options by name. `show` prints the values in force."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
 
 
 def read(path: str, known: Mapping[str, Known]) -> dict[str, Any]:
-    """The values of the file's options, by name. Raises ConfigError that names the file, and the option."""
+    """Read the values of the file's options, by name. Raises ConfigError that names the file and the option."""
     import tomllib
     from pathlib import Path
 
@@ -58,7 +58,7 @@ def _nearest(key: str, names: list[str]) -> str:
 
 
 def _checked(value: Any, option: Known) -> Any:
-    """The value as typer takes it. Raises ValueError with what is expected."""
+    """Return the value in the form for typer. Raises ValueError with what is expected."""
     if option.many:
         values = value if isinstance(value, list) else [value]
         if all(isinstance(one, str) for one in values):
@@ -76,12 +76,12 @@ def _checked(value: Any, option: Known) -> Any:
 
 
 def _shown(key: str, value: Any, option: Known) -> str:
-    """A value in a message. A URL may hold a password, and so may a sink or a page."""
+    """Format a value for a message, masked: a URL can contain a password, and so can a sink or a page."""
     return type(value).__name__ if SECRET.search(key) or (option.many and key != "queue") else repr(value)
 
 
 def show(values: Mapping[str, Any]) -> None:
-    """Print the options of a run as TOML, which `--config` reads, with where each is from. Secrets are masked."""
+    """Print the options of a run as TOML for `--config`, with their origins. Secrets are masked."""
     lines = []
     for name, value in values.items():
         if name not in NOT_IN_A_FILE and value is not None:
@@ -114,7 +114,7 @@ def _sink(text: str) -> str:
 
 
 def _option(text: str) -> str:
-    """Mask a secret, and all that is not written as key=value: it may be a part of one."""
+    """Mask secrets, and anything that is not key=value, which may be a part of one."""
     key, equals, _ = text.partition("=")
     if not key.isidentifier() or not equals:
         return HIDDEN if text else ""

@@ -10,7 +10,7 @@ from promoter_core import JobError
 
 
 def read_data(text: str, *, as_text: bool = False) -> Any:
-    """The data, or with `as_text` the bytes of the JSON. Raises JobError."""
+    """Return the data, or with `as_text` the bytes of the JSON. Raises JobError."""
     if text == "-":
         text = sys.stdin.read()
     value = _parse(text)
@@ -26,7 +26,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise JobError(f"the job's data is not valid JSON: {name} is no JSON number")
+    raise JobError(f"the job's data is not valid JSON: {name} is not a JSON number")
 
 
 def _parse(text: str) -> Any:

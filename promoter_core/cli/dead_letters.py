@@ -1,4 +1,4 @@
-"""`promoter dead-letters`: look at what was moved to the DLQ, put it back, or delete it."""
+"""`promoter dead-letters`: show, requeue or delete entries of the DLQ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promoter_core.cli import options, output, session
 from promoter_core.cli.arguments import Argument, for_typer
 from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, check_queue_name, to_text
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Work through the dead-letter stream of a queue.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Manage the dead-letter stream of a queue.")
 
 Ids = Annotated[list[str], Argument(metavar="ENTRY…", help="Ids of entries, as `dead-letters list` shows them.")]
 PAGE = 500
@@ -40,7 +40,7 @@ def list_(url: options.Url, queue: options.Queue, layout: options.Layout = None,
 def show(
     ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
 ) -> None:
-    """Show entries whole: the bytes, escaped, and the job in them where there is one."""
+    """Show entries in full: the escaped bytes, and the job in them, if any."""
     found = _found(session.with_backend(url, lambda backend: _all(backend, queue), layout), ids)
     if json:
         output.print_json([_whole(entry) for entry in found])
@@ -56,7 +56,7 @@ def show(
 def requeue(
     ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
 ) -> None:
-    """Move entries to the stream, for those in which a job can be read."""
+    """Move entries that contain a readable job to the stream."""
 
     async def go(backend: Backend) -> list[str]:
         letters, moved = _dead_letters(backend), list[str]()
@@ -64,7 +64,7 @@ def requeue(
             data = entry.fields.get("d", b"")
             if _envelope(data) is None:
                 output.fail(
-                    f"{entry.id}: no job can be read in it; `dead-letters show` shows its bytes, `delete` removes it"
+                    f"{entry.id}: it contains no readable job; `dead-letters show` shows its bytes, `delete` removes it"
                 )
                 continue
             name = to_text(entry.fields.get("n", b""))
@@ -115,7 +115,7 @@ def _print(entry: StreamEntry) -> None:
 
 
 def _whole(entry: StreamEntry) -> dict[str, Any]:
-    """An entry as JSON: its bytes as base64, and the job in them."""
+    """Return an entry as JSON: its bytes as base64, and the job in them."""
     data = entry.fields.get("d", b"")
     row = _row(entry) | {"d": base64.b64encode(data).decode()}
     if (job := _envelope(data)) is not None:
@@ -142,9 +142,7 @@ def _found(entries: list[StreamEntry], ids: list[str]) -> list[StreamEntry]:
 
 def _dead_letters(backend: Backend) -> DeadLetterSupport:
     if not isinstance(backend, DeadLetterSupport):
-        raise ConfigError(
-            f"the backend {type(backend).__name__} keeps no dead letters: no member can be malformed there"
-        )
+        raise ConfigError(f"the backend {type(backend).__name__} has no dead letters: its members cannot be malformed")
     return backend
 
 

@@ -1,4 +1,4 @@
-"""`promoter doctor`: look at a store and say in plain words what would lose jobs, or would not work."""
+"""`promoter doctor`: check a store for problems that lose jobs or stop a promoter, in plain words."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def doctor(
     url: options.Url,
     queue: Annotated[
         str | None,
-        Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Look at a queue too.", callback=options.one_queue),
+        Option("--queue", "-q", envvar="PROMOTER_QUEUE", help="Also check this queue.", callback=options.one_queue),
     ] = None,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Check a server for whatever would lose jobs or stop a promoter. Exits with 1 when something would."""
+    """Check a server for problems that lose jobs or stop a promoter. Exits with 1 if it finds any."""
 
     async def go(backend: Backend) -> list[Finding]:
         findings = [Finding(Severity.OK, "the store can be reached")]
         if isinstance(backend, DiagnosticsSupport):
             findings += await backend.diagnose()
         elif not backend.capabilities.durable:
-            findings.append(Finding(Severity.PROBLEM, "jobs go with the process", "use a durable backend"))
+            findings.append(Finding(Severity.PROBLEM, "jobs end with the process", "use a durable backend"))
         if queue is not None:
             findings += await _look_at(backend, queue)
         return findings
@@ -102,9 +102,9 @@ def _queue(s: QueueStats, *, grouped: bool) -> list[Finding]:
 
 
 def _leader(s: QueueStats, holder: str) -> Finding:
-    """The leader, and whether its lock looks like one that a promoter renews."""
+    """Report the leader, and whether a promoter seems to renew its lock."""
     left_ms, overdue = s.lease_remaining_ms, s.oldest_pending_lag_ms > OVERDUE_MS
-    left = "a lock that never ends by itself" if left_ms is None else f"{output.show_ms(left_ms)} of its lease left"
+    left = "a lock that does not expire" if left_ms is None else f"{output.show_ms(left_ms)} of its lease left"
     what = f"{holder} leads, with {left}"
     if overdue:
         what += f"; {output.count(s.due, 'job')} overdue, the oldest by {output.show_ms(s.oldest_pending_lag_ms)}"
@@ -113,7 +113,7 @@ def _leader(s: QueueStats, holder: str) -> Finding:
             Severity.PROBLEM if overdue else Severity.WARNING, what, "if that process is gone, delete the lock"
         )
     if overdue:
-        return Finding(Severity.WARNING, what, "see its log: it works off a backlog, or the stream is full")
+        return Finding(Severity.WARNING, what, "see its log: it is draining a backlog, or the stream is full")
     return Finding(Severity.OK, what)
 
 

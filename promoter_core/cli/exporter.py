@@ -1,4 +1,4 @@
-"""`promoter exporter`: metrics of queues for Prometheus, read from the store, whoever leads them."""
+"""`promoter exporter`: metrics of queues for Prometheus, read from the store."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def exporter(
     ] = "127.0.0.1:9465",
     refresh: Annotated[
         float,
-        Option("--refresh", envvar="PROMOTER_REFRESH", help="Seconds from one look at a queue to the next."),
+        Option("--refresh", envvar="PROMOTER_REFRESH", help="Seconds between two reads of a queue."),
     ] = 5.0,
     max_queues: Annotated[
         int,
         Option(
             "--max-queues",
             envvar="PROMOTER_MAX_QUEUES",
-            help="Queues with separate series; the rest are summed up by pattern.",
+            help="Maximum number of queues with separate series; the rest are combined by pattern.",
         ),
     ] = 1_000,
     queues_per_second: Annotated[
@@ -44,7 +44,7 @@ def exporter(
         Option(
             "--queues-per-second",
             envvar="PROMOTER_QUEUES_PER_SECOND",
-            help="Queues that are read, at most. More of them are read as often as this allows.",
+            help="Maximum number of queues to read per second; with more queues, each is read less often.",
         ),
     ] = 80,
     forget_after: Annotated[
@@ -52,11 +52,11 @@ def exporter(
         Option(
             "--forget-after",
             envvar="PROMOTER_FORGET_AFTER",
-            help="Seconds without a job or a leader until a queue that was found goes.",
+            help="Seconds without a job or leader after which a discovered queue is dropped.",
         ),
     ] = 300.0,
     log_format: Annotated[
-        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
+        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Format of the logs on stderr.")
     ] = LogFormat.TEXT,
 ) -> None:
     """Serve metrics of all queues for Prometheus, read from the store. Promotes nothing."""

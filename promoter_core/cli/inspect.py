@@ -1,4 +1,4 @@
-"""`promoter inspect`: how a queue is doing."""
+"""`promoter inspect`: the state of a queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promoter_core.spi import ConsumerGroup
 
 
 def inspect(url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False) -> None:
-    """Show a queue: depth, due, lag, next due time, streams, and who leads."""
+    """Show a queue: depth, due jobs, lag, next due time, streams and leader."""
 
     async def go(backend: Backend) -> tuple[QueueStats, str]:
         stats = await DelayedQueue(backend, queue).stats()
@@ -48,7 +48,7 @@ def _rows(s: QueueStats, target: str) -> list[tuple[str, str]]:
             f"{output.show_time(s.next_due_ms)} ({'in ' if ahead > 0 else 'overdue by '}{output.show_ms(abs(ahead))})"
         )
     left_ms = s.lease_remaining_ms
-    lease = ", with a lock that never ends by itself"
+    lease = ", with a lock that does not expire"
     if left_ms is not None:
         lease = f", lease ends in {output.show_ms(left_ms)}"
     return [

@@ -1,4 +1,4 @@
-"""Files of jobs, as the commands write and read them. Beside one that is not done lies a note of how far it came."""
+"""Files of jobs, as the commands read and write them. A note beside an unfinished file records the progress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STREAM = "-"
 
 
 class Note:
-    """How far the work on a file has come, in a file beside it, so that the same command goes on there."""
+    """The progress of work on a file, in a file beside it, so that the same command can resume."""
 
     def __init__(self, path: Path, ending: str) -> None:
         self._path = path.with_name(path.name + ending)
 
     def read(self) -> dict[str, Any]:
-        """Empty when there is none."""
+        """Return the note; empty without one."""
         try:
             found = json.loads(self._path.read_text("utf-8"))
         except (OSError, ValueError):
@@ -41,10 +41,10 @@ class Note:
 
 
 class ExportFile:
-    """A file that an export writes, and goes on with where an earlier one ended."""
+    """A file that an export writes, resuming where an earlier one stopped."""
 
     def __init__(self, name: str, about: Mapping[str, str], *, overwrite: bool) -> None:
-        """`about` says which jobs: the store and the queue. Raises ConfigError."""
+        """`about` identifies the jobs: the store and the queue. Raises ConfigError."""
         self.cursor, self.jobs = "", 0
         self._path = Path(name)
         self._zip = name.endswith(".gz")
@@ -79,13 +79,13 @@ class ExportFile:
         file = self._path.open("r+b")
         if file.seek(0, 2) < note["bytes"]:
             file.close()
-            raise ConfigError(f"{self._path} is shorter than the export left it: give --overwrite to begin again")
+            raise ConfigError(f"{self._path} is shorter than the export left it: give --overwrite to start again")
         file.truncate(note["bytes"])
         file.seek(note["bytes"])
         return file
 
     def write(self, page: ExportedPage) -> None:
-        """Add a page. Raises ConfigError when the disk refuses it."""
+        """Add a page. Raises ConfigError when it cannot be written."""
         try:
             self._file.write(gzip.compress(page.lines, 6) if self._zip else page.lines)
             self._file.flush()
@@ -106,10 +106,10 @@ class ExportFile:
 
 
 class ImportFile:
-    """A file that an import reads, and goes on with after the lines that an earlier one had done."""
+    """A file that an import reads, resuming after the lines that an earlier one handled."""
 
     def __init__(self, name: str, about: Mapping[str, str], *, skip: int) -> None:
-        """`about` says where to: the store and the queue. Raises ConfigError."""
+        """`about` identifies the target: the store and the queue. Raises ConfigError."""
         self.skip, self.size = skip, 0  # `skip`: lines to pass over
         self._note: Note | None = None
         try:
@@ -130,13 +130,13 @@ class ImportFile:
             self.skip = int(note["lines"])
 
     def lines(self) -> Iterator[bytes]:
-        """The lines with their ends."""
+        """Yield the lines with their ends."""
         if self._first:
             yield self._first
             yield from self._file
 
     def done(self, lines: int) -> None:
-        """Note it beside the file, if that can be written to."""
+        """Record the progress beside the file, if possible."""
         if self._note is not None:
             try:
                 self._note.write(self._about | {"lines": lines})
@@ -148,7 +148,7 @@ class ImportFile:
             self._note.remove()
 
     def read_bytes(self) -> int:
-        """How much of `size` has been read."""
+        """Return how much of `size` has been read."""
         return self._raw.tell() if self.size else 0
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting jobs for the commands: which are meant, how they are shown, and what became of them."""
+"""Waiting jobs for the commands: how they are selected and shown, and the outcomes of changes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GONE = (JobOutcome.NOT_FOUND, JobOutcome.ALREADY_PROMOTED)
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The jobs that a command is meant for, as moments."""
+    """The jobs that a command applies to, as times."""
 
     name: str | None
     due_from: datetime | None
     due_to: datetime | None
 
     def asked(self) -> dict[str, Any]:
-        """As arguments of the methods of `DelayedQueue`."""
+        """Return arguments for the methods of `DelayedQueue`."""
         return {"name": self.name, "due_from": self.due_from, "due_to": self.due_to}
 
 
@@ -48,11 +48,11 @@ class Filter:
         self.due_before = parse_when(due_before) if due_before is not None else None
 
     def __bool__(self) -> bool:
-        """Whether any was given."""
+        """Whether any filter was given."""
         return not (self.name is None and self.due_from is None and self.due_before is None)
 
     async def range(self, backend: Backend, queue: str) -> Range:
-        """By the store's clock."""
+        """Return the range, by the store's clock."""
         times = [self.due_from, self.due_before]
         now_ms = (await backend.stats(queue)).now_ms if any(times) else 0
         return Range(self.name, *(_moment(time, now_ms) for time in times))
@@ -68,7 +68,7 @@ def _moment(when: When | None, now_ms: int) -> datetime | None:
 
 
 def check_chosen(ids: Sequence[str] | None, chosen: Filter, all_: bool, *, by: str) -> None:
-    """Raises ConfigError unless jobs are named, or chosen, or all of them are meant. `by` names the options."""
+    """Raise ConfigError unless jobs are given by id, by filter, or by --all. `by` names the options."""
     if sum((bool(ids), bool(chosen), all_)) != 1:
         raise ConfigError(f"give either the ids of jobs, or {by}, or --all")
 
@@ -98,7 +98,7 @@ def json_of(job: DelayedJob) -> dict[str, Any]:
 
 
 def data_of(job: DelayedJob) -> str:
-    """In one line, for people."""
+    """Format the data in one line, for people."""
     try:
         return repr(job.data())
     except Exception:
@@ -117,13 +117,13 @@ def _iso(at: datetime) -> str:
 
 
 async def say_if_none(backend: Backend, queue: str, outcomes: Sequence[object]) -> None:
-    """Where no job was found: the queue may be another one."""
+    """If no job was found, suggest that another queue may be meant."""
     if all(outcome in (JobOutcome.NOT_FOUND, None) for outcome in outcomes):
         await near.say_if_unknown(backend, queue)
 
 
 def tell(ids: Sequence[str], outcomes: Sequence[JobOutcome], *, json: bool) -> None:
-    """Print what became of each job; exit with 1 when one was not there."""
+    """Print the outcome of each job; exit with 1 if one was not found."""
     if json:
         output.print_json([{"id": id, "outcome": outcome} for id, outcome in zip(ids, outcomes, strict=True)])
     else:

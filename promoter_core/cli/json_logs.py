@@ -13,7 +13,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line. What a log call gives as `extra=` is at the top level, beside the fields of ECS."""
+    """One JSON object per line. The `extra=` of a log call is at the top level, beside the fields of ECS."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""Commands that run until a signal: open a store that may be away, and end within a bound.
+"""Commands that run until a signal: open a store that may be unavailable, and end in bounded time.
 
-`exporter` and `ui` are run by `until_stopped`; `run`, which has more to end, shares `close`.
+`exporter` and `ui` use `until_stopped`; `run`, which has more to end, shares `close`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ async def until_stopped(
     *,
     first_end: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Do `work`, which goes on until it is cancelled, as soon as the store answers. Raises PermanentError.
+    """Run `work`, which continues until it is cancelled, as soon as the store answers. Raises PermanentError.
 
-    `first_end` is awaited at the end, whether or not the work has begun.
+    `first_end` is awaited at the end, whether or not the work has started.
     """
     working = asyncio.create_task(_work(backend, work, log), name="promoter-lasting")
     stopping = asyncio.create_task(stop.wait())
@@ -47,7 +47,7 @@ async def until_stopped(
 
 
 async def close(backend: Backend, log: logging.Logger) -> None:
-    """Close the backend, in a bounded time."""
+    """Close the backend, in bounded time."""
     try:
         await run_within(backend.close(), CLOSE_S)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Finds the command that is meant and calls it; turns errors into one line and an exit code."""
+"""Find the requested command and call it; turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK = "run"  # the command that is started without typer: a new leader is to b
 
 
 def find(words: list[str]) -> Callable[[], object]:
-    """The command that the arguments ask for. Raises ModuleNotFoundError where typer is not installed."""
+    """Return the requested command. Raises ModuleNotFoundError when typer is not installed."""
     if words[:1] == [QUICK] and _may_be_quick():
         function = commands.load(QUICK)
         arguments = parse_plain(function, words[1:], os.environ)
@@ -32,7 +32,7 @@ def find(words: list[str]) -> Callable[[], object]:
 
 
 def _may_be_quick() -> bool:
-    """No setting of the whole command line is asked for, and typer could show errors."""
+    """Return whether no global option is given, and typer is available to show errors."""
     asked = any(
         name == "PROMOTER_DEBUG" or (name.startswith("_") and name.endswith("_COMPLETE")) for name in os.environ
     )

@@ -25,17 +25,17 @@ NEVER = 253_402_300_800_000  # ms: after the last due time of a job
 def list_(
     url: options.Url,
     queue: options.Queue,
-    limit: Annotated[int, Option("--limit", "-n", help="Jobs on the page.")] = 50,
-    after: Annotated[str, Option("--after", help="The cursor of the page before.")] = "",
-    all_: Annotated[bool, Option("--all", help="Page after page, up to the last job.")] = False,
+    limit: Annotated[int, Option("--limit", "-n", help="Maximum number of jobs on a page.")] = 50,
+    after: Annotated[str, Option("--after", help="The cursor of the previous page.")] = "",
+    all_: Annotated[bool, Option("--all", help="List all pages.")] = False,
     where: options.Where = None,
     due_from: options.DueFrom = None,
     due_before: options.DueBefore = None,
-    reverse: Annotated[bool, Option("--reverse", help="The latest first.")] = False,
+    reverse: Annotated[bool, Option("--reverse", help="Latest first.")] = False,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """List waiting jobs, the earliest first. With --json, a line a page, with its jobs and its cursor."""
+    """List waiting jobs, earliest first. With --json, print one line per page, with its jobs and cursor."""
     chosen = jobs.Filter(where, due_from, due_before)
 
     async def go(backend: Backend) -> None:
@@ -94,7 +94,7 @@ def show(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Show waiting jobs whole; exits with 1 when one is not there."""
+    """Show all details of waiting jobs. Exits with 1 if one does not exist."""
 
     async def go(backend: Backend) -> tuple[tuple[DelayedJob | None, ...], Page]:
         q = DelayedQueue(backend, queue)
@@ -107,7 +107,7 @@ def show(
         output.print_json([jobs.json_of(job) for job in found if job is not None])
     for id, job in zip(ids, found, strict=True):
         if job is None:
-            output.fail(f"{id}: no job with this id waits: it was promoted, cancelled, or never was")
+            output.fail(f"{id}: no job with this id is waiting: it was promoted, cancelled or never scheduled")
         elif not json:
             _print_job(job, page)
     if None in found:
@@ -146,7 +146,7 @@ def count(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Count waiting jobs by their due times; parked jobs are left out."""
+    """Count waiting jobs by due time, without parked jobs."""
     chosen = jobs.Filter(None, due_from, due_before)
     if (histogram or edges is not None) and chosen:
         raise JobError("a histogram goes by --edges; leave --due-from and --due-before out")

@@ -31,7 +31,7 @@ def is_empty(s: QueueStats) -> bool:
 async def say(backend: Backend, queue: str) -> None:
     """Tell that the store holds nothing of this queue, with the nearest name that it has."""
     output.note(
-        f"the store holds nothing of a queue {queue!r}: no job, no stream and no leader{await hint(backend, queue)}"
+        f"the store has nothing of a queue {queue!r}: no job, no stream and no leader{await hint(backend, queue)}"
     )
 
 
@@ -62,11 +62,11 @@ async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) 
                 if len(quiet) <= SHOWN:
                     said = await hint(backend, queue)
                     log.warning(
-                        "nothing has come to queue %r in %g s, and the store has no job of it%s", queue, after_s, said
+                        "queue %r has received nothing in %g s, and the store has no job of it%s", queue, after_s, said
                     )
     if len(quiet) > SHOWN:
         log.warning(
-            "nothing has come to %d more queues in %g s: %s", len(quiet) - SHOWN, after_s, _listed(quiet[SHOWN:])
+            "%d more queues have received nothing in %g s: %s", len(quiet) - SHOWN, after_s, _listed(quiet[SHOWN:])
         )
 
 

@@ -36,7 +36,7 @@ AnyQueues = Annotated[
         "--queue",
         "-q",
         envvar="PROMOTER_QUEUE",
-        help="A queue, or a pattern such as 'mail-*'; give it again for more.",
+        help="A queue, or a pattern such as 'mail-*'; repeat it for more.",
         show_default="*",
     ),
 ]
@@ -46,7 +46,7 @@ Layout = Annotated[
         "--layout",
         envvar="PROMOTER_LAYOUT",
         metavar="NAME[:k=v,…]",
-        help="Where due jobs go, when their consumers are another framework's.",
+        help="The layout: where due jobs go when another framework consumes them.",
         show_default=False,
     ),
 ]
@@ -55,10 +55,14 @@ Delay = Annotated[str | None, Option("--delay", help="From now: 500ms, 5s, 1h30m
 At = Annotated[str | None, Option("--at", help="A time: 2030-01-31T09:00:00Z, 'in 1h30m', 'tomorrow 09:00'.")]
 KeepIdFor = Annotated[
     str | None,
-    Option("--keep-id-for", help="How long its id stays taken after it ran: 0, 30m, 2d; an hour if left out."),
+    Option("--keep-id-for", help="How long its id stays taken after it ran: 0, 30m, 2d; an hour by default."),
 ]
-Where = Annotated[list[str] | None, Option("--where", metavar="name=N", help="Jobs with this name only.")]
-DueFrom = Annotated[str | None, Option("--due-from", metavar="TIME", help="Jobs due then or later, as for --at.")]
-DueBefore = Annotated[str | None, Option("--due-before", metavar="TIME", help="Jobs due before then, as for --at.")]
+Where = Annotated[list[str] | None, Option("--where", metavar="name=N", help="Only jobs with this name.")]
+DueFrom = Annotated[
+    str | None, Option("--due-from", metavar="TIME", help="Only jobs due at this time or later; written as for --at.")
+]
+DueBefore = Annotated[
+    str | None, Option("--due-before", metavar="TIME", help="Only jobs due before this time; written as for --at.")
+]
 All = Annotated[bool, Option("--all", help="All waiting jobs.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Tell how many jobs are meant, and change nothing.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print how many jobs match, and change nothing.")]

@@ -35,7 +35,7 @@ def retry(
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Schedule jobs again that have run and failed: the same envelope, with one attempt more."""
+    """Schedule failed jobs again, with the attempt count raised by one."""
     when: dict[str, Any] = due_time(delay, at) if delay is not None or at is not None else {}
 
     async def go(backend: Backend) -> tuple[list[dict[str, str]], bool]:
@@ -67,7 +67,7 @@ def retry(
 
 async def _again(q: DelayedQueue, id: str, entry: StreamEntry, when: dict[str, Any]) -> Scheduled | None:
     if _job_id(entry) is None:
-        output.fail(f"{id}: no job can be read in this entry")
+        output.fail(f"{id}: this entry contains no readable job")
         return None
     try:
         return await q.retry(entry, **when)

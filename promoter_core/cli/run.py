@@ -1,4 +1,4 @@
-"""`promoter run`: promote until told to stop. Imports at its top what every start needs; the rest, where it is used."""
+"""`promoter run`: promote until a signal. Imports at module level what every start needs, and the rest on use."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(
             "--queue",
             "-q",
             envvar="PROMOTER_QUEUE",
-            help="A queue, or a pattern such as 'mail-*'; give it again for more.",
+            help="A queue, or a pattern such as 'mail-*'; repeat it for more.",
             show_default=False,
         ),
     ],
@@ -67,31 +67,31 @@ def run(
             read=config_file.read,
             envvar="PROMOTER_CONFIG",
             metavar="FILE",
-            help="A TOML file of these options, for those that neither the command line nor the environment gives.",
+            help="A TOML file with these options; the command line and the environment take precedence.",
         ),
     ] = None,
     print_config: Annotated[
         bool,
-        TyperOnly("--print-config", help="Print all options as TOML, with where each is from, and end."),
+        TyperOnly("--print-config", help="Print all options as TOML with their origins, and exit."),
     ] = False,
     until_idle: Annotated[
-        bool, Option("--until-idle", envvar="PROMOTER_UNTIL_IDLE", help="End when nothing is due any more.")
+        bool, Option("--until-idle", envvar="PROMOTER_UNTIL_IDLE", help="Exit when nothing is due.")
     ] = False,
     poll_interval_ms: Annotated[
         int,
         Option(
             "--poll-interval-ms",
             envvar="PROMOTER_POLL_INTERVAL_MS",
-            help="Between ticks, where the backend can only poll.",
+            help="Time between ticks, if the backend can only poll.",
         ),
     ] = 100,
-    batch: Annotated[int, Option("--batch", envvar="PROMOTER_BATCH", help="Jobs a tick, to start with.")] = 256,
+    batch: Annotated[int, Option("--batch", envvar="PROMOTER_BATCH", help="Initial number of jobs a tick.")] = 256,
     max_tick_ms: Annotated[
         int,
         Option(
             "--max-tick-ms",
             envvar="PROMOTER_MAX_TICK_MS",
-            help="The batch adapts so that a tick takes no longer; 0: no.",
+            help="The batch adapts so that a tick takes no longer; 0: fixed batch.",
         ),
     ] = 5,
     lock_ttl_ms: Annotated[
@@ -102,17 +102,21 @@ def run(
         Option(
             "--follower-poll-ms",
             envvar="PROMOTER_FOLLOWER_POLL_MS",
-            help="A follower looks at the lock at least this often.",
+            help="A follower checks the lock at least this often.",
         ),
     ] = 2_000,
     holder_id: Annotated[
         str | None,
         Option(
-            "--holder-id", envvar="PROMOTER_HOLDER_ID", help="Who we are on the lock; unique.", show_default="made up"
+            "--holder-id",
+            envvar="PROMOTER_HOLDER_ID",
+            help="Identifies this process on the lock; must be unique.",
+            show_default="made up",
         ),
     ] = None,
     max_stream_len: Annotated[
-        int, Option("--max-stream-len", envvar="PROMOTER_MAX_STREAM_LEN", help="Entries in the stream.")
+        int,
+        Option("--max-stream-len", envvar="PROMOTER_MAX_STREAM_LEN", help="Maximum number of entries in the stream."),
     ] = 1_000_000,
     overflow: Annotated[
         Overflow,
@@ -126,7 +130,7 @@ def run(
         Option(
             "--events-max-stream-len",
             envvar="PROMOTER_EVENTS_MAX_STREAM_LEN",
-            help="Entries in the events stream; the oldest are trimmed.",
+            help="Maximum number of entries in the events stream; the oldest are trimmed.",
         ),
     ] = 100_000,
     metrics: Annotated[
@@ -135,7 +139,7 @@ def run(
             "--metrics",
             envvar="PROMOTER_METRICS",
             metavar="NAME[:k=v,…]",
-            help="A metrics sink; give it again for more.",
+            help="A metrics sink; repeat it for more.",
         ),
     ] = None,
     event_sink: Annotated[
@@ -144,7 +148,7 @@ def run(
             "--event-sink",
             envvar="PROMOTER_EVENT_SINK",
             metavar="NAME[:k=v,…]",
-            help="An event sink; give it again for more.",
+            help="An event sink; repeat it for more.",
         ),
     ] = None,
     connect_timeout: Annotated[
@@ -157,7 +161,7 @@ def run(
             "--http",
             envvar="PROMOTER_HTTP",
             metavar="HOST:PORT",
-            help="Answer /metrics, /livez, /readyz and /status there.",
+            help="Serve /metrics, /livez, /readyz and /status on this address.",
         ),
     ] = None,
     store_metrics: Annotated[
@@ -165,7 +169,7 @@ def run(
         Option(
             "--store-metrics",
             envvar="PROMOTER_STORE_METRICS",
-            help="Have /metrics show the queues as the store has them, too, as `promoter exporter` does.",
+            help="Also show the state of queues in the store on /metrics, like `promoter exporter`.",
         ),
     ] = False,
     page: Annotated[
@@ -174,12 +178,12 @@ def run(
             "--page",
             envvar="PROMOTER_PAGE",
             metavar="NAME[:k=v,…]",
-            help="Serve the pages of a plugin there, too: `ui` at /ui; give it again for more.",
+            help="Also serve the pages of a plugin, such as `ui` at /ui; repeat it for more.",
         ),
     ] = None,
     uvloop: Annotated[bool, Option("--uvloop", envvar="PROMOTER_UVLOOP", help="Run on uvloop's event loop.")] = False,
     log_format: Annotated[
-        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
+        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Format of the logs on stderr.")
     ] = LogFormat.TEXT,
 ) -> None:
     """Promote due jobs. SIGINT, SIGTERM and SIGHUP release the lock and end it with exit code 0."""
@@ -192,9 +196,9 @@ def run(
 
         parse_address(http)
     elif store_metrics:
-        raise ConfigError("--store-metrics is about the page /metrics: give --http HOST:PORT as well")
+        raise ConfigError("--store-metrics needs the page /metrics: give --http HOST:PORT as well")
     elif page:
-        raise ConfigError("--page is about the pages of --http: give --http HOST:PORT as well")
+        raise ConfigError("--page needs an address to serve on: give --http HOST:PORT as well")
     if not 0 <= connect_timeout < float("inf"):  # false for NaN as well
         raise ConfigError(f"--connect-timeout must be a number of seconds from 0, not {connect_timeout}")
     settings = PromoterSettings(
@@ -249,7 +253,7 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _metrics(names: list[str], http: str | None) -> list[str]:
-    """With --http, the page of figures comes without being asked for, where it can."""
+    """Return the metrics sinks. With --http, add one with a page if it is installed."""
     if http is None or any(name.partition(":")[0] == "prometheus" for name in names):
         return names
     found = any(
@@ -321,7 +325,7 @@ async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
     try:
         await near.say_if_quiet(backend, queues, QUIET_S)
     except Exception:  # of a plugin that is asked for what is there: a hint must not end the promotion
-        log.debug("what the store has in the place of quiet queues cannot be said", exc_info=True)
+        log.debug("cannot look for what the store has instead of idle queues", exc_info=True)
 
 
 async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:
@@ -331,7 +335,7 @@ async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:
 
 
 async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool:
-    """Open, trying again for `timeout_s` seconds. False when told to stop."""
+    """Open the backend, retrying for `timeout_s` seconds. Return False on a stop."""
     deadline_s = time.monotonic() + timeout_s
     complained = False
     stopping = asyncio.create_task(stop.wait())

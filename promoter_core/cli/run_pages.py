@@ -12,7 +12,7 @@ from promoter_core.web import parse_address
 
 
 def made(wanted: Sequence[str], backend: Backend, queues: Sequence[str], address: str) -> dict[str, Any]:
-    """ASGI applications by name. Each of `wanted` is `name:key=value,…`. Raises ConfigError or PluginError."""
+    """Return ASGI applications by name. Each of `wanted` is `name:key=value,…`. Raises ConfigError or PluginError."""
     pages: dict[str, Any] = {}
     for text in wanted:
         name, _, rest = text.partition(":")
@@ -26,7 +26,7 @@ def made(wanted: Sequence[str], backend: Backend, queues: Sequence[str], address
 
 
 def page(name: str, backend: Backend, queues: Sequence[str], host: str, options: Mapping[str, str]) -> Any:
-    """One application. Raises ConfigError or PluginError."""
+    """Return one application. Raises ConfigError or PluginError."""
     registered = _named(name)
     target = session.registry().load(registered)
     try:
@@ -38,7 +38,7 @@ def page(name: str, backend: Backend, queues: Sequence[str], host: str, options:
 
 
 async def begin(pages: Iterable[Any]) -> None:
-    """The backend is open: await `aopen()` of those that have it."""
+    """Await `aopen()` of the applications that have it, after the backend has opened."""
     for app in pages:
         if (aopen := getattr(app, "aopen", None)) is not None:
             await aopen()

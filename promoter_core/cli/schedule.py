@@ -34,16 +34,16 @@ def schedule(
     queue: options.Queue,
     delay: options.Delay = None,
     at: options.At = None,
-    name: Annotated[str, Option("--name", help="What consumers are to run.")] = "",
+    name: Annotated[str, Option("--name", help="The job's name, which tells consumers what to run.")] = "",
     id: Annotated[str | None, Option("--id", help="The job's id: scheduling it again does nothing.")] = None,
-    on_repeat: Annotated[OnRepeat, Option("--on-repeat", help="Where a job with this id waits.")] = OnRepeat.KEEP,
+    on_repeat: Annotated[OnRepeat, Option("--on-repeat", help="What to do if the id is taken.")] = OnRepeat.KEEP,
     keep_id_for: options.KeepIdFor = None,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Schedule a job; prints its id."""
+    """Schedule a job and print its id."""
     if id is None and (on_repeat is not OnRepeat.KEEP or keep_id_for is not None):
-        raise JobError("--on-repeat and --keep-id-for are about a job's id: give --id as well")
+        raise JobError("--on-repeat and --keep-id-for need an id: give --id as well")
     more: dict[str, Any] = due_time(delay, at)
     if keep_id_for is not None:
         more["keep_id_for"] = parse_duration(keep_id_for)

@@ -1,4 +1,4 @@
-"""State of one command: the registry, and a backend that is open for one call."""
+"""State of one command: the registry, and a backend for one call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ source_of: Callable[[str], Any] | None = None  # where typer found the value of 
 
 @cache
 def registry() -> Registry:
-    """One for the whole command."""
+    """Return the registry of the whole command."""
     from promoter_core import Registry
 
     found = Registry()
@@ -31,19 +31,19 @@ def registry() -> Registry:
 
 
 def to_stream(backend: Backend) -> bool:
-    """Due jobs go to a stream; with some layouts it is a list."""
+    """Return whether due jobs go to a stream; with some layouts, they go to a list."""
     from promoter_core.spi import LayoutSupport
 
     return not isinstance(backend, LayoutSupport) or backend.layout.to_stream
 
 
 def sends_text(layout: str | None) -> bool:
-    """A job's data is bytes by this layout, so the text that was given is sent as it is."""
+    """Return whether the layout's data is bytes, so that the given text is sent unchanged."""
     return layout is not None and registry().layout(layout).serializer == "raw"
 
 
 def with_backend(url: str, use: Callable[[Backend], Awaitable[T]], layout: str | None = None) -> T:
-    """Run `use` against the backend of `url`, by that layout, opened and closed around it."""
+    """Run `use` with the backend of `url` and that layout, which is opened before and closed afterwards."""
 
     import asyncio  # takes long, and a list of commands needs none of it
 

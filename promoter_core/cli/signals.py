@@ -16,7 +16,7 @@ LAST_RESORT_S = 15.0  # after a signal: in that time everything of ours has ende
 
 
 def end_at_once_on_signals() -> None:
-    """While `promoter run` is being imported and set up: nothing is held, so end quietly and with exit code 0."""
+    """While `promoter run` is imported and set up, end silently with exit code 0: nothing is held yet."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if command == "run" and sys.platform != "win32":
         for sign in _heeded():
@@ -28,7 +28,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """From now on a signal sets `stop`, and Ctrl-C a second time ends the process at once."""
+    """Have a signal set `stop` from now on. A second Ctrl-C ends the process at once."""
     import asyncio
     import logging
 
@@ -52,17 +52,17 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def _heeded() -> list[signal.Signals]:
-    """SIGHUP stays ignored where it is, as under nohup."""
+    """Return the signals, without SIGHUP if it is ignored, as under nohup."""
     return [s for s in STOPS if s is signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
 
 
 def leave_what_hangs(seconds: float, code: int) -> None:
-    """End the process in `seconds`, if it has not ended by then: a thread, such as a look-up of a name, may hang."""
+    """End the process in `seconds` if it has not ended by then: a thread, such as a name look-up, can hang."""
     import logging
     import threading
 
     def overdue() -> None:
-        logging.getLogger("promoter").warning("something does not end; the process leaves it behind")
+        logging.getLogger("promoter").warning("something does not end; the process exits without it")
         os._exit(code)
 
     watch = threading.Timer(seconds, overdue)

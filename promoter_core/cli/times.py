@@ -21,14 +21,14 @@ WORDS = "dateparser"  # the module that reads words; the extra `dates`
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A time that was given: some time from now, by the store's clock, or a moment."""
+    """A given time: a delay from now, by the store's clock, or a moment."""
 
     delay: timedelta | None = None  # before now when it is negative
     at: datetime | None = None
     in_words: bool = False  # read by dateparser, so say what was understood
 
     def moment(self, now_ms: int) -> datetime:
-        """As a moment, where the store's clock shows `now_ms`. Raises JobError."""
+        """Return the moment, if the store's clock shows `now_ms`. Raises JobError."""
         if self.at is not None:
             return self.at
         try:
@@ -37,7 +37,7 @@ class When:
             raise JobError(f"{self.delay} from now is out of range: up to the end of the year 9999") from None
 
     def due(self) -> dict[str, Any]:
-        """As `delay=` or `at=`. Says what words were understood as. Raises JobError for a time in the past."""
+        """Return `delay=` or `at=`, and print how words were interpreted. Raises JobError for a time in the past."""
         if self.in_words and self.at is not None:
             now = datetime.now(UTC)
             if self.at < now:
@@ -50,7 +50,7 @@ class When:
 
 
 def parse_duration(text: str) -> timedelta:
-    """`500ms`, `5s`, `1h30m`, `2d`, or a number of seconds. Raises JobError."""
+    """Parse `500ms`, `5s`, `1h30m`, `2d`, or a number of seconds. Raises JobError."""
     try:
         return timedelta(seconds=float(text))
     except (ValueError, OverflowError):
@@ -64,12 +64,12 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_step(text: str) -> timedelta:
-    """A duration, with `-` before it for earlier. Raises JobError."""
+    """Parse a duration, with `-` for earlier. Raises JobError."""
     return -parse_duration(text[1:]) if text.startswith("-") else parse_duration(text.removeprefix("+"))
 
 
 def parse_when(text: str) -> When:
-    """A time, in any way in which people write one. Raises JobError."""
+    """Parse a time, in any way in which people write one. Raises JobError."""
     words = " ".join(text.split())
     if words.lower() == "now":
         return When(delay=timedelta())
@@ -87,7 +87,7 @@ def parse_when(text: str) -> When:
 
 
 def due_time(delay: str | None, at: str | None) -> dict[str, Any]:
-    """`delay=` or `at=`, of which one must be given. Raises JobError."""
+    """Return `delay=` or `at=`, of which one is required. Raises JobError."""
     if (delay is None) == (at is None):
         raise JobError("give either --delay or --at, such as --delay 5s")
     return {"delay": parse_duration(delay)} if delay is not None else parse_when(at or "").due()
@@ -103,13 +103,13 @@ def _iso(text: str) -> datetime | None:
 def _of_words(text: str, words: str) -> datetime:
     expected = "expected ISO 8601, such as 2030-01-31T09:00:00Z, or 'in 1h30m'"
     if find_spec(WORDS) is None:
-        raise JobError(f"{text!r} is no time: {expected}; for words, pip install 'promoter-core[dates]'")
+        raise JobError(f"{text!r} is not a time: {expected}; for words, pip install 'promoter-core[dates]'")
     # A number alone is read as a day, and whether the day or the month comes first is anybody's guess.
     if not words or words.replace(".", "").isdigit() or re.search(r"\d[/.]\d+[/.]", words) or _ISO.match(words):
-        raise JobError(f"{text!r} is no time that can be read in one way only: {expected}")
+        raise JobError(f"{text!r} is ambiguous: {expected}")
     found = _by_dateparser(words)
     if found is None:
-        raise JobError(f"{text!r} is no time: {expected}, or English words such as 'tomorrow 09:00'")
+        raise JobError(f"{text!r} is not a time: {expected}, or English words such as 'tomorrow 09:00'")
     return found if found.tzinfo is not None else found.astimezone()
 
 

@@ -30,12 +30,12 @@ from promoter_core.spi import CHASQUIMQ, is_pattern, parse_url
 def export(
     url: options.Url,
     queue: options.Queue,
-    file: Annotated[str, Argument(metavar="FILE", help="Where to; .gz compresses; - is stdout.")] = STREAM,
-    overwrite: Annotated[bool, Option("--overwrite", help="Begin anew where FILE exists.")] = False,
+    file: Annotated[str, Argument(metavar="FILE", help="The target file; .gz compresses; - is stdout.")] = STREAM,
+    overwrite: Annotated[bool, Option("--overwrite", help="Start again if FILE exists.")] = False,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Write the waiting jobs of a queue to a file of JSON lines; the queue keeps them. Goes on where it was ended."""
+    """Export the waiting jobs of a queue to a file of JSON lines; the queue keeps them. Can be resumed."""
     if json and file == STREAM:
         raise ConfigError("--json reports on an export to a FILE: stdout has the jobs themselves")
 
@@ -48,7 +48,7 @@ def export(
             await near.say(backend, queue)
         out = ExportFile(file, {"store": str(parse_url(url)), "queue": queue}, overwrite=overwrite)
         if out.cursor:
-            output.note(f"going on after {out.jobs:,} jobs")
+            output.note(f"resuming after {out.jobs:,} jobs")
         try:
             with bar(f"export {queue}", stats.depth) as update:
                 async for page in export_jobs(backend, queue, after=out.cursor, jobs=out.jobs):
@@ -62,7 +62,7 @@ def export(
         session.with_backend(url, go, layout)
     except (BackendError, KeyboardInterrupt):
         if jobs and file != STREAM:
-            output.note(f"{jobs:,} jobs are in {file}: run it again to go on")
+            output.note(f"{jobs:,} jobs are in {file}: run it again to continue")
         raise
     if json:
         output.print_json({"queue": queue, "jobs": jobs, "file": file})
@@ -78,16 +78,16 @@ def import_(
         Option(
             "--queue",
             "-q",
-            help="Another queue than the file's own.",
+            help="A queue other than the file's own.",
             show_default=False,
             callback=options.one_queue,
         ),
     ] = None,
-    skip: Annotated[int, Option("--skip", help="Lines that are done already.")] = 0,
+    skip: Annotated[int, Option("--skip", help="Number of lines to skip, as already imported.")] = 0,
     layout: options.Layout = None,
     json: options.Json = False,
 ) -> None:
-    """Schedule the jobs of a file, unless they are there. Goes on where it was ended."""
+    """Schedule the jobs of a file, except existing ones. Can be resumed."""
     if file == STREAM and sys.stdin.isatty():
         raise ConfigError("nothing to read: give a FILE, or pipe one in")
     if skip < 0:
@@ -99,7 +99,7 @@ def import_(
         source = ImportFile(file, {"store": str(parse_url(url)), "queue": queue or ""}, skip=skip)
         try:
             if source.gone_on:
-                output.note(f"going on after line {source.skip:,}")
+                output.note(f"resuming after line {source.skip:,}")
             with bar(f"import {file}", source.size or None) as update:
 
                 def done(now: Transferred) -> None:
@@ -119,33 +119,33 @@ def import_(
         if result.lines:
             _tell(result, json=json)
         if not isinstance(exc, TransferError) and result.lines:
-            output.note(f"{result.lines:,} lines are done: run it again to go on, or with --skip {result.lines}")
+            output.note(f"{result.lines:,} lines are done: run it again to continue, or with --skip {result.lines}")
         raise
     _tell(result, json=json)
 
 
 def copy(
-    from_: Annotated[str, Option("--from", help="The backend that has the jobs, and keeps them.", show_default=False)],
-    to: Annotated[str, Option("--to", help="The backend that gets them.", show_default=False)],
+    from_: Annotated[str, Option("--from", help="The source backend, which keeps the jobs.", show_default=False)],
+    to: Annotated[str, Option("--to", help="The target backend.", show_default=False)],
     queue: Annotated[
         str,
         Option(
             "--queue", "-q", envvar="PROMOTER_QUEUE", help="A queue, or a pattern such as 'mail-*'.", show_default=False
         ),
     ],
-    to_queue: Annotated[str | None, Option("--to-queue", help="Its name there, when it is another.")] = None,
-    after: Annotated[str, Option("--after", help="The cursor that a copy told when it was ended.")] = "",
+    to_queue: Annotated[str | None, Option("--to-queue", help="The queue's name in the target, if different.")] = None,
+    after: Annotated[str, Option("--after", help="The cursor printed by an interrupted copy.")] = "",
     from_layout: Annotated[
         str | None, Option("--from-layout", metavar="NAME[:k=v,…]", help="The layout by which the jobs wait.")
     ] = None,
     to_layout: Annotated[
-        str | None, Option("--to-layout", metavar="NAME[:k=v,…]", help="The layout by which the copies wait.")
+        str | None, Option("--to-layout", metavar="NAME[:k=v,…]", help="The layout of the copies.")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Copy waiting jobs to another store, unless they are there; the source keeps them."""
+    """Copy waiting jobs to another store, except existing ones; the source keeps them."""
     if is_pattern(queue) and (to_queue is not None or after):
-        raise ConfigError("--to-queue and --after belong to one queue, and --queue is a pattern")
+        raise ConfigError("--to-queue and --after need one queue, but --queue is a pattern")
     if (str(parse_url(from_)), _set_of(from_layout, queue)) == (
         str(parse_url(to)),
         _set_of(to_layout, to_queue or queue),
@@ -184,7 +184,7 @@ async def _copy(source: Backend, name: str, target: Backend, to_queue: str | Non
     except BaseException:
         if result.cursor:
             output.note(
-                f"{result.jobs:,} jobs of queue {name!r} are done: go on with --after {shlex.quote(result.cursor)}"
+                f"{result.jobs:,} jobs of queue {name!r} are done: continue with --after {shlex.quote(result.cursor)}"
             )
         raise
     _tell(result, name, json=json)
@@ -202,7 +202,7 @@ def _tell(result: Transferred, queue: str | None = None, *, json: bool) -> None:
             (result.waiting, "were there already"),
             (result.promoted, "had been promoted already"),
             (result.taken, "left out: their ids are taken by other jobs"),
-            (result.malformed, "left out: malformed members, which no store takes"),
+            (result.malformed, "left out: malformed members, which no store accepts"),
         )
         if n
     ]

@@ -29,7 +29,7 @@ def ui(
         Option(
             "--token",
             envvar="PROMOTER_UI_TOKEN",
-            help="Every page asks for it. In the environment, other users of the machine do not see it.",
+            help="The token that every page asks for. Set in the environment, it is hidden from other users.",
         ),
     ] = None,
     allow_actions: Annotated[
@@ -37,21 +37,21 @@ def ui(
         Option(
             "--allow-actions",
             envvar="PROMOTER_UI_ALLOW_ACTIONS",
-            help="Run now, reschedule, cancel and requeue. Needs a token.",
+            help="Allow run now, reschedule, cancel and requeue. Needs a token.",
         ),
     ] = False,
     public: Annotated[
-        bool, Option("--public", help="Show the pages to everybody who reaches the address, without a token.")
+        bool, Option("--public", help="Show the pages to anybody who can reach the address, without a token.")
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        Option("--allow-host", metavar="NAME", help="A name to answer to without a token; give it again for more."),
+        Option("--allow-host", metavar="NAME", help="A host name to accept without a token; repeat it for more."),
     ] = None,
     hide_data: Annotated[
         bool, Option("--hide-data", envvar="PROMOTER_UI_HIDE_DATA", help="Do not show the data of jobs.")
     ] = False,
     log_format: Annotated[
-        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Logs, on stderr.")
+        LogFormat, Option("--log-format", envvar="PROMOTER_LOG_FORMAT", help="Format of the logs on stderr.")
     ] = LogFormat.TEXT,
 ) -> None:
     """Serve a web page of all queues, their jobs and their leaders. Promotes nothing."""
@@ -95,6 +95,6 @@ async def _serve(backend: Backend, app: Any, address: str, *, exposed: bool) -> 
     async with serving(address, [], pages={"ui": app}):
         log.info("the page is at http://%s/ui/", address)
         if exposed:
-            log.warning("everybody who reaches %s can see all jobs: there is no token", address)
+            log.warning("anybody who can reach %s can see all jobs: there is no token", address)
         await until_stopped(backend, show, stop, log, first_end=app.aclose)
     log.info("stopped")

@@ -23,13 +23,13 @@ def watch(
     queue: options.AnyQueues = None,
     layout: options.Layout = None,
     refresh: Annotated[
-        float, Option("--refresh", envvar="PROMOTER_REFRESH", help="Seconds from one look at a queue to the next.")
+        float, Option("--refresh", envvar="PROMOTER_REFRESH", help="Seconds between two reads of a queue.")
     ] = 2.0,
     read_only: Annotated[bool, Option("--read-only", help="Offer no action that changes jobs.")] = False,
-    once: Annotated[bool, Option("--once", help="Print one frame and end.")] = False,
-    json: Annotated[bool, Option("--json", help="Print one frame as JSON, for programs, and end.")] = False,
+    once: Annotated[bool, Option("--once", help="Print one frame and exit.")] = False,
+    json: Annotated[bool, Option("--json", help="Print one frame as JSON, for programs, and exit.")] = False,
 ) -> None:
-    """Watch queues live: depth, lateness, leaders, groups, and what comes; open one to see and change its jobs."""
+    """Watch queues live: depth, lateness, leaders, groups, upcoming jobs; open one to see and change its jobs."""
     if not 0.2 <= refresh <= 3600:  # false for NaN as well
         raise ConfigError(f"--refresh must be 0.2 to 3600 seconds, not {refresh:g}")
     patterns = queue or ["*"]

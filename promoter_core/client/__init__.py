@@ -1,1 +1,1 @@
-"""Delayed jobs: scheduled, seen, changed, retried, moved to another store. Private; `promoter_core` has the names."""
+"""Schedule, list, change, retry and transfer delayed jobs. Private; `promoter_core` exports the names."""

@@ -1,4 +1,4 @@
-"""`Backoff`: how long a job that failed waits before it runs again, and how often it may."""
+"""`Backoff`: how long a failed job waits before it runs again, and how often it can run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_FACTOR = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long a job waits before each retry. `Backoff.fixed` and `Backoff.exponential` make one.
+    """How long a job waits before each retry. Create one with `Backoff.fixed` or `Backoff.exponential`.
 
-    Before retry `n`, counted from 1, it is `first_s * factor ** (n - 1)` seconds, at most `max_s`, and a random time
-    below `jitter_s` more, so that jobs that failed together do not come back together. `max_attempts` counts all runs,
-    the first one too; None: without end.
+    The delay before retry `n`, counted from 1, is `first_s * factor ** (n - 1)` seconds, at most `max_s`, plus a random
+    time below `jitter_s`, so that jobs that failed together do not retry together. `max_attempts` counts all runs,
+    including the first; None: no limit.
     """
 
     first_s: float
@@ -47,7 +47,7 @@ class Backoff:
 
     @classmethod
     def fixed(cls, delay: Delay, *, jitter: Delay = 0, max_attempts: int | None = None) -> Backoff:
-        """The same delay before each retry: a timedelta or seconds. Raises ConfigError."""
+        """Wait the same time before each retry: a timedelta or seconds. Raises ConfigError."""
         return cls(first_s=_seconds(delay), jitter_s=_seconds(jitter), max_attempts=max_attempts)
 
     @classmethod
@@ -60,7 +60,7 @@ class Backoff:
         jitter: Delay = 0,
         max_attempts: int | None = None,
     ) -> Backoff:
-        """`first` before the first retry, `factor` times as long before each one after it, but at most `max`.
+        """Wait `first` before the first retry, and `factor` times as long before each next one, up to `max`.
 
         Times are timedeltas or seconds. Raises ConfigError.
         """
@@ -73,7 +73,7 @@ class Backoff:
         )
 
     def delay_s(self, attempt: int) -> float:
-        """Seconds to wait before retry `attempt`, the first of which is 1. Another answer each time, with jitter."""
+        """Return the seconds to wait before retry `attempt`, counted from 1. Varies between calls, with jitter."""
         try:
             base = self.first_s * float(self.factor) ** max(attempt - 1, 0)  # of ints it could be a huge one
         except OverflowError:
@@ -81,7 +81,7 @@ class Backoff:
         return min(base, self.max_s) + random.uniform(0, self.jitter_s)  # noqa: S311  # no secret depends on it
 
     def overridden(self, retry: RetryOverrides | None) -> Backoff:
-        """This one with the overrides of a job, as ChasquiMQ's workers take it."""
+        """Return this back-off with the overrides of a job, as ChasquiMQ's workers apply them."""
         if retry is None:
             return self
         most = self.max_attempts

@@ -1,4 +1,4 @@
-"""The base of `DelayedQueue`: its backend, and how arguments that all methods share are checked."""
+"""The base of `DelayedQueue`: its backend, and checks of arguments that all methods share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEP = 500  # jobs, of one call to the backend
 
 
 class QueueBase:
-    """The part of `DelayedQueue` that the others share."""
+    """The common part of `DelayedQueue`'s base classes."""
 
     def __init__(
         self,
@@ -38,13 +38,15 @@ class QueueBase:
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """`index` is that of jobs which do not give it. `serializer` packs their data: the name of an installed one, or
-        of one in `registry`, or your own; consumers read with the same. By default it is that of the backend's layout:
-        msgpack, or what the consumers of another framework need. `traces`: in a program that uses OpenTelemetry, a job
-        gets the trace context of the span in which it is scheduled. `clock` stamps `created_at_ms`; due times are by
-        the store's.
+        """`index` is the default for jobs that do not set it.
 
-        Raises ConfigError; PluginError for a serializer that is not available.
+        `serializer` packs their data: the name of an installed serializer or of one in `registry`, or an object.
+        Consumers read with the same one. The default is that of the backend's layout: msgpack, or the format that
+        another framework's consumers need. `traces`: if the program uses OpenTelemetry, a job receives the trace
+        context of the span in which it is scheduled. `clock` stamps `created_at_ms`; due times follow the store's
+        clock.
+
+        Raises ConfigError; PluginError for an unavailable serializer.
         """
         if not isinstance(index, bool):
             raise ConfigError(f"index must be True or False, not {index!r}")
@@ -62,7 +64,7 @@ class QueueBase:
 
     @property
     def layout(self) -> Layout | None:
-        """Where due jobs go, and how they wait. None for a backend without layouts."""
+        """Where due jobs go, and how they are stored. None for a backend without layouts."""
         return self._backend.layout if isinstance(self._backend, LayoutSupport) else None
 
     def _maker(self, *, foreign: bool = False) -> RequestMaker:
@@ -80,7 +82,7 @@ class QueueBase:
     def _managed(self, method: str) -> ManagementSupport:
         if self._management is None:
             raise ConfigError(
-                f"{method} needs a backend that can see and change waiting jobs (ManagementSupport), and "
+                f"{method} needs a backend that can list and change waiting jobs (ManagementSupport), but "
                 f"{type(self._backend).__name__} cannot"
             )
         return self._management
@@ -90,7 +92,7 @@ class QueueBase:
         if isinstance(job, DelayedJob):
             self._check_ours(job, method)
             if job.id is None:
-                raise JobError(f"{method}: {job!r} has no id that can be read")
+                raise JobError(f"{method}: {job!r} has no readable id")
             return job.id
         # An id of another producer may be no UTF-8: events show it with surrogate escapes, and so it can be given here.
         return check_job_id(job.id if isinstance(job, Scheduled) else job, foreign=True)
@@ -112,7 +114,7 @@ class QueueBase:
 
 
 def several(jobs: object, method: str, what: str) -> list[Any]:
-    """The items of an argument that must be many. Raises JobError when it is one."""
+    """Return the items of an argument that must be an iterable of several. Raises JobError for a single value."""
     if isinstance(jobs, str | bytes | Scheduled | DelayedJob | Mapping) or not isinstance(jobs, Iterable):
         raise JobError(
             f"{method} takes a list of {what}, not {shown_value(jobs)}; {method.removesuffix('_many')} takes one"
@@ -121,7 +123,7 @@ def several(jobs: object, method: str, what: str) -> list[Any]:
 
 
 def bounds_of(due_from: datetime | None, due_to: datetime | None) -> tuple[int | None, int | None]:
-    """Milliseconds of a half-open range of due times. Raises JobError."""
+    """Return a half-open range of due times in milliseconds. Raises JobError."""
     from_ms = None if due_from is None else instant_ms(due_from, "due_from")
     to_ms = None if due_to is None else instant_ms(due_to, "due_to")
     if due_from is not None and due_to is not None and due_from > due_to:
@@ -130,7 +132,7 @@ def bounds_of(due_from: datetime | None, due_to: datetime | None) -> tuple[int |
 
 
 def instant_ms(at: object, what: str) -> int:
-    """The first millisecond that is not before `at`; one before 1970 as 1970. Raises JobError."""
+    """Return the first millisecond that is not before `at`; a time before 1970 counts as 1970. Raises JobError."""
     if not isinstance(at, datetime):
         raise JobError(f"{what} must be a datetime with a time zone, not {type(at).__name__}")
     if at.utcoffset() is None:
@@ -139,7 +141,7 @@ def instant_ms(at: object, what: str) -> int:
 
 
 def check_name(name: str | None) -> str | None:
-    """Return `name` if jobs can be chosen by it. Raises JobError."""
+    """Return `name` if it can select jobs. Raises JobError."""
     return None if name is None else check_job_name(name, foreign=True)
 
 

@@ -1,4 +1,4 @@
-"""The part of `DelayedQueue` that changes waiting jobs which the caller names."""
+"""The part of `DelayedQueue` that changes waiting jobs named by the caller."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ MAX_LENGTH = 2**53
 
 
 class Changing(QueueBase):
-    """Each change is atomic for itself and against the promotion: no job is lost, none is promoted twice.
+    """Each change is atomic, also against promotion: no job is lost or promoted twice.
 
-    A job is given by its id or as it was seen. The answers of the `…_many` methods are in order. They check all
-    arguments first. When TransientError is raised, some of the changes may have been carried out; `reschedule`,
-    `replace` and `cancel` can be repeated as they are, for the second time changes nothing more.
+    A job is given by its id or as a `DelayedJob`. The answers of the `…_many` methods are in order. They check all
+    arguments first. When TransientError is raised, some of the changes may have been made; `reschedule`, `replace` and
+    `cancel` can be repeated unchanged, because a repeat has no further effect.
     """
 
     async def reschedule(self, job: JobRef, *, delay: Delay | None = None, at: datetime | None = None) -> JobOutcome:
-        """Give a waiting job another due time: in `delay` by the store's clock, or `at` an aware datetime.
+        """Change the due time of a waiting job: to `delay` from now (by the store's clock), or to `at`.
 
-        MOVED: all else of it stays. NOT_FOUND or ALREADY_PROMOTED: nothing has changed. O(log n) for a job with an
-        index. Raises JobError, ConfigError, TransientError, PermanentError, as all methods do that change jobs.
+        `delay` is a timedelta or seconds, `at` an aware datetime. MOVED: everything else stays the same. NOT_FOUND or
+        ALREADY_PROMOTED: nothing changed. O(log n) for a job with an index. Raises JobError, ConfigError,
+        TransientError or PermanentError, like all methods that change jobs.
         """
         return (await self._reschedule([job], delay, at, "reschedule"))[0]
 
     async def reschedule_many(
         self, jobs: Iterable[JobRef], *, delay: Delay | None = None, at: datetime | None = None
     ) -> tuple[JobOutcome, ...]:
-        """`reschedule` for many jobs, to one due time, in few round trips."""
+        """Move many jobs to one due time, like `reschedule`, in few round trips."""
         return await self._reschedule(
             several(jobs, "reschedule_many", "jobs or their ids"), delay, at, "reschedule_many"
         )
@@ -51,21 +52,21 @@ class Changing(QueueBase):
         return await self._change(changes, method)
 
     async def run_now(self, job: JobRef, *, max_stream_len: int = 1_000_000, events: bool = True) -> JobOutcome:
-        """Promote a waiting job at once, whether or not a promoter runs.
+        """Promote a waiting job at once, whether or not a promoter is running.
 
-        PROMOTED: it is in the stream. MOVED: the stream has `max_stream_len` entries, or the job is malformed; it is
-        due now, and the next promotion treats it as any other. NOT_FOUND or ALREADY_PROMOTED: nothing has changed.
+        PROMOTED: it is in the stream. MOVED: the stream has `max_stream_len` entries or the job is malformed, so it is
+        now due and the next promotion handles it like any other. NOT_FOUND or ALREADY_PROMOTED: nothing changed.
         `events`: write a `waiting` event, as a promoter does. O(log n) for a job with an index.
 
-        To repeat it after a TransientError is safe where the id is taken, or the job is given as it was seen. Of
-        several jobs with one id, a repeat by id may run another one.
+        Repeating the call after a TransientError is safe if the id is taken or `job` is a `DelayedJob`. If several jobs
+        share one id, a repeat by id can run another one.
         """
         return (await self._run_now([job], max_stream_len, events, "run_now"))[0]
 
     async def run_now_many(
         self, jobs: Iterable[JobRef], *, max_stream_len: int = 1_000_000, events: bool = True
     ) -> tuple[JobOutcome, ...]:
-        """`run_now` for many jobs, in the order given and in few round trips."""
+        """Promote many jobs, like `run_now`, in the given order and in few round trips."""
         given = several(jobs, "run_now_many", "jobs or their ids")
         return await self._run_now(given, max_stream_len, events, "run_now_many")
 
@@ -89,12 +90,12 @@ class Changing(QueueBase):
         tracestate: str | None = "",
         keep_id_for: Delay | None = None,
     ) -> JobOutcome:
-        """Put a new job in the place of the waiting one with the same id.
+        """Replace the waiting job that has the same id with a new one.
 
-        REPLACED. Without `delay` and `at`, the due time stays, and nothing is created: NOT_FOUND or ALREADY_PROMOTED.
-        With one of them, CREATED when none waits, even when its id is still taken. `name=None` keeps the name. All else
-        is as in `schedule` with a `job_id`; of the old job nothing stays, not its attempts either. O(log n) for a job
-        with an index.
+        REPLACED. Without `delay` and `at`, the due time stays and nothing is created: NOT_FOUND or ALREADY_PROMOTED.
+        With one of them, the job is CREATED when none is waiting, even if its id is still taken. `name=None` keeps the
+        name. The other arguments are those of `schedule` with a `job_id`. Nothing else of the old job stays, including
+        its attempts. O(log n) for a job with an index.
         """
         keep_name = name is None
         request = Job(
@@ -112,9 +113,9 @@ class Changing(QueueBase):
         return (await self._replace([request], [keep_name], "replace"))[0]
 
     async def replace_many(self, jobs: Iterable[Job]) -> tuple[JobOutcome, ...]:
-        """`replace` for many jobs in few round trips: each by its `job_id`, with the other fields of `Job`.
+        """Replace many jobs, like `replace`, in few round trips: each by its `job_id`, with the other fields of `Job`.
 
-        One without a `name` keeps the name.
+        A `Job` without a `name` keeps the name.
         """
         given = several(jobs, "replace_many", "Job(data=…, job_id=…)")
         requests: list[Job] = []
@@ -137,19 +138,21 @@ class Changing(QueueBase):
         return await self._change(changes, method)
 
     async def cancel(self, job: JobRef) -> JobOutcome:
-        """REMOVED: it will never be promoted, and its id is free again. ALREADY_PROMOTED: it is in the stream, or was,
-        and its id is still taken. NOT_FOUND: never scheduled, or promoted so long ago that its id is free.
+        """Cancel a waiting job.
 
-        A job without a cancel index (scheduled with `index=False`, or by another producer) that is given by its id is
-        looked for in the set itself: among the 10,000 that are due first, a thousand at a time. One beyond those is
-        NOT_FOUND as well. As it was seen, it is found wherever it is.
+        REMOVED: it will never be promoted, and its id is free again. ALREADY_PROMOTED: it is or was in the stream, and
+        its id is still taken. NOT_FOUND: it was never scheduled, or was promoted so long ago that its id is free.
+
+        An id of a job without a cancel index (scheduled with `index=False`, or by another producer) is searched for
+        among the 10,000 jobs that are due first, a thousand at a time; a job beyond those is NOT_FOUND as well. A
+        `DelayedJob` is found wherever it is.
         """
         return (await self._cancel([job], "cancel"))[0]
 
     async def cancel_many(self, jobs: Iterable[JobRef]) -> tuple[JobOutcome, ...]:
-        """Cancel many jobs in few round trips; each is atomic for itself, the answers are in order.
+        """Cancel many jobs in few round trips, each atomically. The answers are in the order of `jobs`.
 
-        When TransientError is raised midway, some may have been removed: a repeat answers NOT_FOUND for them.
+        If TransientError is raised midway, some may have been removed; a repeat answers NOT_FOUND for them.
         """
         return await self._cancel(several(jobs, "cancel_many", "job ids"), "cancel_many")
 

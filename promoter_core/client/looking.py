@@ -30,16 +30,15 @@ class Looking(QueueBase):
     """Methods that change nothing. They need a backend with `ManagementSupport`, and raise ConfigError without."""
 
     async def get(self, job: JobRef) -> DelayedJob | None:
-        """The waiting job with this id, with all details; None when none waits: it was promoted, cancelled or never
-        was.
+        """Return the waiting job with this id, with all details; None if it was promoted, cancelled or never scheduled.
 
-        Of several with one id, the one that `cancel` would remove. O(log n); a job without an index is looked for among
-        the 10,000 that are due first.
+        Of several jobs with one id, return the one that `cancel` would remove. O(log n); a job without an index is
+        searched for among the 10,000 that are due first.
         """
         return (await self._get([job], "get"))[0]
 
     async def get_many(self, jobs: Iterable[JobRef]) -> tuple[DelayedJob | None, ...]:
-        """`get` for many jobs in few round trips; the answers are in order."""
+        """Return many jobs, like `get`, in few round trips. The answers are in the order of `jobs`."""
         return await self._get(several(jobs, "get_many", "jobs or their ids"), "get_many")
 
     async def _get(self, jobs: Sequence[JobRef], method: str) -> tuple[DelayedJob | None, ...]:
@@ -61,17 +60,17 @@ class Looking(QueueBase):
         reverse: bool = False,
         details: bool = False,
     ) -> Page:
-        """A page of the waiting jobs, in the order in which they will be promoted; parked ones come last.
+        """Return a page of the waiting jobs, in the order in which they will be promoted; parked jobs come last.
 
-        At most `limit` (1 to 10,000) jobs that are due from `due_from` on and before `due_to`, both aware datetimes,
-        and that have this `name`. Without `due_to`, parked jobs too. `reverse`: the latest first. `after` is the
-        `cursor` of the page before, with the same other arguments; it stays good while jobs come and go, and in any
-        process. A page may have fewer jobs than `limit`, even none, before the last: go on until the cursor is "". With
-        `details`, the jobs say whether they are `unique`, their `keep_id_for` and `traceparent`: a few more reads a
-        job.
+        The page has at most `limit` (1 to 10,000) jobs that are due from `due_from` on and before `due_to`, both aware
+        datetimes, and that have this `name`. Without `due_to`, it includes parked jobs. `reverse` lists the latest
+        first. `after` is the `cursor` of the previous page, with otherwise the same arguments; it stays valid while
+        jobs come and go, and in any process. A page before the last can have fewer jobs than `limit`, or none: continue
+        until the cursor is "". With `details`, the jobs have `unique`, `keep_id_for` and `traceparent`, for a few more
+        reads a job.
 
-        O(log n + limit); with `name`, 1,000 jobs or `limit` are looked at a call. Raises JobError, and PermanentError
-        when `after` is no cursor.
+        O(log n + limit); with `name`, each call reads 1,000 jobs or `limit`. Raises JobError, and PermanentError when
+        `after` is not a cursor.
         """
         query = self._query(limit, due_from, due_to, name, reverse, details, after)
         page = await self._managed("jobs").list_jobs(self.name, query)
@@ -86,9 +85,9 @@ class Looking(QueueBase):
         reverse: bool = False,
         details: bool = False,
     ) -> AsyncIterator[DelayedJob]:
-        """All waiting jobs, page by page, with the arguments of `jobs`.
+        """Iterate over all waiting jobs, page by page, with the arguments of `jobs`.
 
-        A job that waits all the while and keeps its due time comes exactly once; one that is moved meanwhile may come
+        A job that waits throughout and keeps its due time occurs exactly once; one that is moved meanwhile can occur
         twice or not at all.
         """
         management, cursor = self._managed("scan"), ""
@@ -125,9 +124,9 @@ class Looking(QueueBase):
         )
 
     async def count(self, due_from: datetime | None = None, due_to: datetime | None = None) -> int:
-        """How many waiting jobs are due from `due_from` on and before `due_to`, both aware datetimes.
+        """Count the waiting jobs due from `due_from` on and before `due_to`, both aware datetimes.
 
-        Parked jobs are not counted; `stats` has their number. O(log n) on a Redis-protocol store.
+        Parked jobs are not counted; `stats` returns their number. O(log n) on a Redis-protocol store.
         """
         from_ms, to_ms = bounds_of(due_from, due_to)
         before = await self._managed("count").count_jobs(
@@ -136,10 +135,10 @@ class Looking(QueueBase):
         return before[1] - before[0]
 
     async def histogram(self, edges: Iterable[datetime]) -> tuple[int, ...]:
-        """How many waiting jobs are due between each two of the edges, all at one moment: one number fewer than edges.
+        """Count the waiting jobs due between adjacent edges, all at one moment: one number fewer than edges.
 
-        `edges` are 2 to 10,001 ascending aware datetimes. A job that is due at an edge counts to the right of it.
-        Parked jobs are not counted. O(log n) an edge on a Redis-protocol store.
+        `edges` are 2 to 10,001 ascending aware datetimes. A job that is due at an edge counts to its right. Parked jobs
+        are not counted. O(log n) for each edge on a Redis-protocol store.
         """
         management = self._managed("histogram")
         if isinstance(edges, str | bytes) or not isinstance(edges, Iterable):

@@ -1,4 +1,4 @@
-"""`DelayedQueue`: what an application uses to schedule, see, change and cancel the delayed jobs of one queue."""
+"""`DelayedQueue`: schedules, shows, changes and cancels the delayed jobs of one queue, for applications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
 
 
 class DelayedQueue(Looking, Changing, Sweeping, Retrying):
-    """Schedules, shows, changes and cancels the delayed jobs of one queue. Cheap to make; share the backend."""
+    """Schedules, shows, changes and cancels the delayed jobs of one queue. Cheap to create; share the backend."""
 
     async def schedule(
         self,
@@ -39,27 +39,28 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
     ) -> Scheduled:
         """Schedule one job.
 
-        `data` is what the serializer packs. `delay` is a timedelta or seconds from the store's clock, `at` an aware
-        datetime; a job that is due already is due now, and is promoted as any other. `name` (≤ 256 bytes) tells
-        consumers what to run. With `job_id` (1 to 512 bytes) the id is taken while the job waits and for `keep_id_for`
-        after its promotion: seconds or a timedelta, 0 to 366 days, an hour by default. `index=False` saves a key per
-        job without a `job_id`; `cancel` then has to look for the job in the set. By default it is the queue's. Names
-        and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace context (W3C), which consumers
-        get with the job; by default that of the current span, where the program uses OpenTelemetry, and none for None.
-        `attempt` is how often the job has run.
+        `data` is packed by the queue's serializer. `delay` is a timedelta or seconds from the store's clock; `at` is an
+        aware datetime. A due time in the past is now; the job is promoted like any other. `name` (at most 256 bytes)
+        tells consumers what to run. With `job_id` (1 to 512 bytes), the id is taken while the job waits and for
+        `keep_id_for` after its promotion: seconds or a timedelta, 0 to 366 days, an hour by default. `index=False`
+        saves one key for a job without a `job_id`, but `cancel` then has to search the set; the default is the queue's.
+        Names and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace context (W3C), which
+        consumers receive with the job. The default is the context of the current span if the program uses
+        OpenTelemetry; None means no context. `attempt` is the number of earlier runs.
 
-        `on_repeat` says what a call does whose `job_id` is taken:
+        `on_repeat` says what to do when the `job_id` is taken:
 
-        - `"keep"`: nothing. The outcome is KEPT or ALREADY_PROMOTED, and `created` is False: safe to try again after a
-          lost reply.
-        - `"replace"`: this job takes the place of the one that waits. REPLACED.
-        - `"extend"`: the one that waits gets this due time, and keeps all else. MOVED. This is debouncing.
-        - `"error"`: JobExistsError.
+        - `"keep"`: nothing. The outcome is KEPT or ALREADY_PROMOTED, and `created` is False. A retry after a lost reply
+          is safe.
+        - `"replace"`: replace the waiting job with this one. REPLACED.
+        - `"extend"`: give the waiting job this due time and keep the rest. MOVED. Use it for debouncing.
+        - `"error"`: raise JobExistsError.
 
-        With "replace" and "extend" the job is CREATED when none waits, even if its id is still taken by a promotion.
+        With "replace" and "extend", the job is CREATED when none is waiting, even if a promotion still keeps its id
+        taken.
 
-        Raises JobError before anything is written; TransientError when the store could not be asked (it may have
-        taken the job: give a `job_id` to be able to repeat safely); PermanentError.
+        Raises JobError before anything is written; TransientError when the store could not be reached or its reply was
+        lost (the job may have been scheduled: with a `job_id`, repeat the call safely); PermanentError.
         """
         job = Job(
             data=data,
@@ -77,10 +78,10 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
         return (await self.schedule_many([job]))[0]
 
     async def schedule_many(self, jobs: Iterable[Job]) -> tuple[Scheduled, ...]:
-        """Schedule many jobs in few round trips; each is atomic for itself, the answers are in order.
+        """Schedule many jobs in few round trips, each atomically. The answers are in the order of `jobs`.
 
-        All jobs are checked before the first is written. Neighbours with the same kind of `on_repeat` share round
-        trips. Raises as `schedule` does; JobExistsError after all jobs have had their turn.
+        All jobs are checked before the first is written. Adjacent jobs with the same kind of `on_repeat` share round
+        trips. Raises the errors of `schedule`; JobExistsError only after all jobs have been handled.
         """
         if isinstance(jobs, Job | str | bytes | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {shown_value(jobs)}")
@@ -118,7 +119,7 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
             waits = taken[0].outcome is JobOutcome.KEPT
             more = f", and {len(taken) - 1:,} more" if len(taken) > 1 else ""
             raise JobExistsError(
-                f"job id {taken[0].id!r} is taken: {'its job waits' if waits else 'it was promoted lately'}{more}",
+                f"job id {taken[0].id!r} is taken: {'its job waits' if waits else 'it was promoted recently'}{more}",
                 id=taken[0].id,
                 outcome=taken[0].outcome,
                 answers=tuple(answers),
@@ -126,5 +127,5 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
         return tuple(answers)
 
     async def stats(self) -> QueueStats:
-        """Depth, due and parked jobs, who leads, the lengths of the streams: all at one moment."""
+        """Return depth, due and parked jobs, the leader and the lengths of the streams, all at one moment."""
         return await self._backend.stats(self.name)

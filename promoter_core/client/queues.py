@@ -1,4 +1,4 @@
-"""`list_queues`: which queues a store has, and how they are."""
+"""`list_queues`: the queues of a store, with their statistics."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ AT_ONCE = 16  # queues whose statistics are asked for together
 
 
 async def list_queues(backend: Backend, pattern: str = "*") -> AsyncIterator[QueueInfo]:
-    """The queues that have delayed jobs or a leader, each once and in no order, with their statistics.
+    """Yield the queues that have delayed jobs or a leader, each once and in no particular order, with their statistics.
 
-    `pattern` is a glob over their names: `*`, `?`, `[…]`. One pass over the store in small steps, and a look at each
-    queue that is found, some at a time. A name that this library cannot serve (not UTF-8, over 200 bytes) is left out.
+    `pattern` is a glob over their names: `*`, `?`, `[…]`. Makes one pass over the store in small steps, and reads the
+    statistics of the queues found, some at a time. Skips names that this library cannot serve (not UTF-8, over 200
+    bytes).
 
     Raises ConfigError, also for a backend without `DiscoverySupport`; TransientError, PermanentError.
     """
@@ -31,7 +32,7 @@ async def list_queues(backend: Backend, pattern: str = "*") -> AsyncIterator[Que
     finder: object = check_backend(backend)
     if not isinstance(finder, DiscoverySupport):
         raise ConfigError(
-            f"list_queues needs a backend that can find queues (DiscoverySupport), and {type(backend).__name__} cannot"
+            f"list_queues needs a backend that can find queues (DiscoverySupport), but {type(backend).__name__} cannot"
         )
     seen: set[str] = set()
     async for found in finder.find_queues([pattern]):

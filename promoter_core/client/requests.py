@@ -1,4 +1,4 @@
-"""`Job`, what a caller asks for, and how it is checked and packed into a `JobRequest`."""
+"""`Job`, a caller's request, and how it is checked and packed into a `JobRequest`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from promoter_core.spi.names import check_job_id, check_job_name
 from promoter_core.spi.serializers import MSGPACK, Serializer
 from promoter_core.spi.wire import EnvelopePacker
 
-Delay = timedelta | float  # seconds, when it is a number
-OnRepeat = Literal["keep", "replace", "extend", "error"]  # what becomes of the job that has the id already
+Delay = timedelta | float  # a number is in seconds
+OnRepeat = Literal["keep", "replace", "extend", "error"]  # what to do when the id is taken
 
 ON_REPEAT: tuple[OnRepeat, ...] = ("keep", "replace", "extend", "error")
 MAX_KEEP_ID_MS = 366 * 86_400_000
@@ -26,15 +26,15 @@ MAX_ATTEMPT = 2**32 - 1  # what ChasquiMQ's workers can read
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Job:
-    """One job for `schedule_many`: the arguments of `schedule`. With neither `delay` nor `at` it is due at once."""
+    """One job for `schedule_many`: the arguments of `schedule`. Without `delay` and `at`, it is due at once."""
 
     data: object
     delay: Delay | None = None
     at: datetime | None = None
     name: str = ""
     job_id: str | None = None
-    index: bool | None = None  # None: as the queue says
-    traceparent: str | None = ""  # "": that of the current span; None: none
+    index: bool | None = None  # None: the queue's default
+    traceparent: str | None = ""  # "": the current span's; None: no trace context
     tracestate: str | None = ""
     attempt: int = 0
     on_repeat: OnRepeat = "keep"
@@ -55,7 +55,7 @@ class Job:
         on_repeat: OnRepeat = "keep",
         keep_id_for: Delay | None = None,
     ) -> None:
-        """Takes two thirds of the time of the one that dataclass writes for a frozen class."""
+        """Takes two thirds of the time of the `__init__` that dataclass generates for a frozen class."""
         cls = type(self)
         job: Any = self if cls is Job else _OpenJob()
         if cls is Job:
@@ -85,7 +85,7 @@ class _OpenJob:
 
 
 class RequestMaker:
-    """Checks and packs the jobs of one call; it keeps what it needs for each. For one thread."""
+    """Checks and packs the jobs of one call. Not thread-safe."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class RequestMaker:
         serializer: Serializer = MSGPACK,
         trace: tuple[str, str] = NONE,
     ) -> None:
-        """`now_ms` becomes the envelopes' `created_at_ms`; `index` is that of jobs which do not give it.
+        """`now_ms` becomes `created_at_ms` of the envelopes; `index` is the default for jobs that do not set it.
 
-        `foreign`: their ids may be those of other producers' jobs. `trace`: the context of jobs that do not say.
+        `foreign`: ids can be those of other producers' jobs. `trace`: the default trace context.
         """
         self._trace = trace
         self._now_ms = now_ms
@@ -108,7 +108,7 @@ class RequestMaker:
         self._packer = EnvelopePacker(serializer)
 
     def make(self, jobs: Sequence[Job]) -> list[JobRequest]:
-        """The requests to a backend, in order. Raises JobError."""
+        """Return the requests to a backend, in order. Raises JobError."""
         now_ms, pack = self._now_ms, self._packer.pack
         ids = ULIDS.take(len(jobs))
         requests: list[JobRequest] = []
@@ -138,7 +138,7 @@ class RequestMaker:
             if unique := job.job_id is not None:
                 id = check_job_id(job.job_id, foreign=self._foreign)
             elif keep is not None or repeat != "keep":
-                raise JobError("on_repeat= and keep_id_for= are about a job's id: give a job_id= as well")
+                raise JobError("on_repeat= and keep_id_for= need an id: give a job_id= as well")
             index = self._index if job.index is None else job.index
             packed = pack(id, job.data, now_ms, index=unique or index, attempt=attempt)
             if job.name is not name:
@@ -183,7 +183,7 @@ class _Open:
 
 
 def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int | None, int | None]:
-    """`(delay_ms, due_ms)`, one of them None. Raises JobError when `delay` and `at` do not give them."""
+    """Return `(delay_ms, due_ms)`, one of them None. Raises JobError for an invalid `delay` or `at`."""
     if at is not None:
         if delay is not None:
             raise JobError("give either delay= or at=, not both")
@@ -204,7 +204,7 @@ def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int |
 
 
 def new_due_of(delay: Delay | None, at: datetime | None, now_ms: int, method: str) -> tuple[int | None, int | None]:
-    """As `due_of`, for a job that has a due time already: one of the two has to be given. Raises JobError."""
+    """Like `due_of`, for a job that already has a due time: one of the two is required. Raises JobError."""
     if delay is None and at is None:
         raise JobError(f"{method} needs delay= or at=: the new due time")
     return due_of(delay, at, now_ms)
@@ -219,7 +219,7 @@ def check_on_repeat(repeat: object) -> OnRepeat:
 
 
 def keep_id_ms_of(keep: object) -> int:
-    """Milliseconds, of a timedelta or seconds; the default for None. Raises JobError."""
+    """Return milliseconds for a timedelta or seconds; the default for None. Raises JobError."""
     if keep is None:
         return KEEP_ID_MS
     seconds = keep.total_seconds() if isinstance(keep, timedelta) else keep
@@ -231,7 +231,7 @@ def keep_id_ms_of(keep: object) -> int:
 
 
 def check_attempt(attempt: object) -> int:
-    """Return `attempt` if a job can have it. Raises JobError."""
+    """Return `attempt` if it is a valid number of runs. Raises JobError."""
     if isinstance(attempt, bool) or not isinstance(attempt, int):
         raise JobError(f"attempt must be a whole number, not {type(attempt).__name__}")
     if not 0 <= attempt <= MAX_ATTEMPT:
@@ -240,5 +240,5 @@ def check_attempt(attempt: object) -> int:
 
 
 def shown_value(value: object) -> str:
-    """For an error message: short text itself, or the type of anything else."""
+    """Return short text itself, or the type of anything else, for an error message."""
     return f"{value!r:.60}" if isinstance(value, str | bytes) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""The part of `DelayedQueue` that puts back a job which failed."""
+"""The part of `DelayedQueue` that schedules failed jobs again."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ class Retrying(QueueBase):
         traceparent: str | None = "",
         tracestate: str | None = "",
     ) -> Scheduled:
-        """Schedule a job that has run and failed once more. Then acknowledge its entry.
+        """Schedule a job that has failed again. Acknowledge its entry afterwards.
 
-        `job` is the stream's entry, its field `d`, or that unpacked. Its envelope stays byte for byte, but for
-        `attempt`, which is one more. `name` is by default that of the entry. One of `delay`, `at` and `backoff` says
-        when; without them it is the job's own back-off, or that of ChasquiMQ's worker: 0.1 s, doubled each time up to
-        30 s, and 25 runs. Retry overrides of the job win over `backoff`, and its own number of runs counts in any case.
+        `job` is the stream entry, its field `d`, or the unpacked envelope. The envelope stays the same, byte for byte,
+        except for `attempt`, which is raised by one. `name` defaults to that of the entry. Give one of `delay`, `at`
+        and `backoff`; without them, the job's own back-off applies, or that of ChasquiMQ's worker: 0.1 s, doubled each
+        time up to 30 s, and 25 runs. Retry overrides of the job take precedence over `backoff`, and its own maximum of
+        runs always counts.
 
-        Its trace goes on: with the context that is given, the current span's, or that of the entry.
+        The trace continues with the given context, the current span's, or that of the entry.
 
-        Its id is not taken by it, and it has an index unless the job was scheduled without. A second retry of the same
-        delivery, after a lost reply say, is no second job while the first one waits, but moves it. When that has been
-        promoted, it is another job with the same id and attempt: consumers that must not run it twice look at both.
+        The retry does not take the id, and has an index unless the job was scheduled without. Retrying the same
+        delivery twice, for example after a lost reply, moves the waiting retry instead of creating a second job. Once
+        that retry has been promoted, another one is a new job with the same id and attempt: consumers that must not run
+        it twice have to check both.
 
-        Raises RetriesExhausted when the job has used up its runs, and JobError; nothing is written then.
+        Raises RetriesExhausted when the job has used up its runs, and JobError; both before anything is written. Raises
         TransientError, PermanentError.
         """
         if backoff is not None and not isinstance(backoff, Backoff):
@@ -73,7 +75,7 @@ class Retrying(QueueBase):
         return await self._again(request)
 
     def _trace_of(self, job: object, traceparent: str | None, tracestate: str | None) -> tuple[str, str]:
-        """The context that is given, or else the current span's, or else that of the entry. Raises JobError."""
+        """Return the given context, or else the current span's, or else that of the entry. Raises JobError."""
         if traceparent != "" or tracestate:
             return check_trace(traceparent, tracestate)
         if self._traces and (trace := current_trace()) != NONE:
@@ -96,12 +98,12 @@ class Retrying(QueueBase):
 
 
 def _envelope_of(job: object) -> tuple[Envelope, str]:
-    """The envelope, and the name where the entry has one. Raises JobError."""
+    """Return the envelope, and the name if the entry has one. Raises JobError."""
     name = ""
     if isinstance(job, StreamEntry):
         name = to_text(job.fields.get("n", b""))
         if "d" not in job.fields:
-            raise JobError(f"entry {job.id} is no job: it has no field d")
+            raise JobError(f"entry {job.id} is not a job: it has no field d")
         job = job.fields["d"]
     if isinstance(job, bytes):
         try:
@@ -118,7 +120,7 @@ def _envelope_of(job: object) -> tuple[Envelope, str]:
 
 
 def _check_attempts(envelope: Envelope, most: int | None) -> None:
-    """Raises RetriesExhausted."""
+    """Raise RetriesExhausted when the job has used up its runs."""
     attempts = envelope.attempt + 1
     if most is not None and attempts >= most:
         raise RetriesExhausted(

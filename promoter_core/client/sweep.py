@@ -1,4 +1,4 @@
-"""A `Sweep` goes through waiting jobs page by page and changes those that it is meant for. No job is changed twice."""
+"""A `Sweep` goes through waiting jobs page by page and changes the matching ones. No job is changed twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Decision = tuple[bool, JobChange | None]  # whether the job counts as meant, and
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which jobs, in which order, and what becomes of each: `decide(job, now_ms)` by the store's clock."""
+    """Which jobs, in which order, and the change of each: `decide(job, now_ms)`, by the store's clock."""
 
     queries: Sequence[JobQuery]
     decide: Callable[[StoredJob, int], Decision]
@@ -36,7 +36,7 @@ class Plan:
 
 
 class Sweep:
-    """The steps of one call, and how far it has come. After a failed step, `run` goes on with that step."""
+    """The steps of one call, and its progress. After a failed step, `run` continues with that step."""
 
     def __init__(self, backend: ManagementSupport, queue: str, plan: Plan, arguments: object) -> None:
         self.arguments = arguments
@@ -55,7 +55,7 @@ class Sweep:
         return BulkResult(self._matched, dict(self._outcomes))
 
     async def run(self, *, dry_run: bool, progress: Progress | None) -> BulkResult:
-        """Raises BulkInterrupted."""
+        """Make the changes. Raises BulkInterrupted."""
         while self._queries:
             try:
                 await self._step(dry_run)
@@ -87,7 +87,7 @@ class Sweep:
 
 
 def interrupted(error: TransientError, result: BulkResult, position: Sweep | None) -> BulkInterrupted:
-    """With `position` None it begins anew."""
+    """Return the error to raise. With `position` None, a repeat starts from the beginning."""
     message = f"{error}; interrupted after {result.matched:,} jobs"
     return BulkInterrupted(message, code=error.code, result=result, position=position)
 
@@ -101,7 +101,7 @@ def removing(from_ms: int | None, to_ms: int | None, name: str | None) -> Plan:
 
 
 def running(to_ms: int, name: str | None, max_stream_len: int, events: bool) -> Plan:
-    """Once the stream is full, jobs that are due already stay as they are, and the rest is due now."""
+    """Plan to promote jobs. Once the stream is full, due jobs stay as they are, and the others become due now."""
     full: set[bytes] = set()  # the jobs of the step that found it full: they may come again
 
     def decide(job: StoredJob, now_ms: int) -> Decision:
@@ -124,9 +124,9 @@ def running(to_ms: int, name: str | None, max_stream_len: int, events: bool) -> 
 
 
 def moving_to(to_due_ms: int, now_ms: int, from_ms: int | None, to_ms: int | None, name: str | None) -> Plan:
-    """All to one due time: first the jobs that are due from then on, then those before. None that was moved is ahead.
+    """Plan to move all jobs to one due time: first those due from then on, then those before, so none is read again.
 
-    When that time has come, a job is moved to the store's now, which may be ahead; but what is due already stays.
+    If that time has passed, a job is moved to the store's current time; jobs that are already due stay.
     """
     target = min(max(to_due_ms, now_ms), MAX_DUE_MS)
     later = query_of(target if from_ms is None else max(from_ms, target), to_ms, name)
@@ -144,7 +144,10 @@ def moving_to(to_due_ms: int, now_ms: int, from_ms: int | None, to_ms: int | Non
 
 
 def moving_by(by_ms: int, now_ms: int, from_ms: int | None, to_ms: int | None, name: str | None) -> Plan:
-    """Each by the same time. Later: the last job first; earlier: the first one first. Parked jobs stay parked."""
+    """Plan to move each job by the same time. Later: the last job first; earlier: the first one first.
+
+    Parked jobs stay.
+    """
     began_ms = now_ms
 
     def decide(job: StoredJob, now_ms: int) -> Decision:

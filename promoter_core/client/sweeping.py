@@ -1,4 +1,4 @@
-"""The part of `DelayedQueue` that changes all waiting jobs which fit."""
+"""The part of `DelayedQueue` that changes all matching jobs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from promoter_core.spi.optional.management import JobQuery, ManagementSupport
 
 
 class Sweeping(QueueBase):
-    """Changes of all jobs that fit, 500 at a time, so that other work on the store goes on in between.
+    """Changes all matching jobs, 500 at a time, so that other work on the store continues in between.
 
-    Each change is atomic for itself; jobs that go meanwhile are counted under NOT_FOUND or ALREADY_PROMOTED, and jobs
-    that come meanwhile may be missed. Jobs are meant by themselves, so those without an index are found as well.
-    `progress`, a plain function, gets the `BulkResult` so far after each step. With `dry_run` jobs are counted and
-    nothing changes.
+    Each change is atomic. Jobs that leave meanwhile are counted under NOT_FOUND or ALREADY_PROMOTED, and jobs that
+    arrive meanwhile can be missed. Jobs without an index are found as well. `progress`, a plain function, receives the
+    `BulkResult` so far after each step. With `dry_run`, jobs are counted and nothing changes.
 
-    BulkInterrupted, a TransientError, is raised when a step fails. `resume=error.position` with the same arguments then
-    goes on where it stopped.
+    BulkInterrupted, a TransientError, is raised when a step fails. Call again with `resume=error.position` and the same
+    arguments to continue.
     """
 
     async def cancel_where(
@@ -38,8 +37,8 @@ class Sweeping(QueueBase):
     ) -> BulkResult:
         """Cancel all jobs that are due from `due_from` on and before `due_to`, and have this `name`.
 
-        Without any of them it is all that waits, and without `due_to` parked jobs too. After an error or a cancellation
-        it can simply be called again.
+        Without arguments, cancel all waiting jobs; without `due_to`, parked jobs too. After an error or a cancellation,
+        just call it again.
         """
         from_ms, to_ms = bounds_of(due_from, due_to)
         chosen = check_name(name)
@@ -60,10 +59,10 @@ class Sweeping(QueueBase):
         progress: Progress | None = None,
         resume: object = None,
     ) -> BulkResult:
-        """Promote all jobs that are due before `t` and have this `name`, the earliest first, as `run_now` does.
+        """Promote all jobs that are due before `t` and have this `name`, earliest first, like `run_now`.
 
-        When the stream has `max_stream_len` entries, the rest becomes due now and a promoter moves it as there is room.
-        After an error or a cancellation it can simply be called again.
+        When the stream has `max_stream_len` entries, the remaining jobs become due now, and a promoter moves them when
+        there is room. After an error or a cancellation, just call it again.
         """
         to_ms, chosen = instant_ms(t, "t"), check_name(name)
         length = check_number(max_stream_len, "max_stream_len", 1, MAX_LENGTH)
@@ -87,14 +86,14 @@ class Sweeping(QueueBase):
         progress: Progress | None = None,
         resume: object = None,
     ) -> BulkResult:
-        """Give other due times to all jobs that are due from `due_from` on and before `due_to`, and have this `name`.
+        """Change the due times of all jobs that are due from `due_from` on and before `due_to`, and have this `name`.
 
-        `delay` from now or `at`: all to one time. `by`: each by this much later, or earlier when it is negative. No job
-        is moved twice, even if its new time is in the range as well. Jobs that need no change are matched and stay:
-        those at that time already, those that are due and would be so after it, and with `by` parked jobs.
+        `delay` from now or `at` moves all jobs to one time. `by` moves each by this much later, or earlier if negative.
+        No job is moved twice, even if its new time is also in the range. Jobs that need no change are matched and stay:
+        jobs already at that time, jobs that are due and would still be due, and with `by`, parked jobs.
 
-        After an error or a cancellation, a call with `at` can simply be made again. One with `by` would move jobs anew,
-        so go on with `resume`.
+        After an error or a cancellation, a call with `at` can be repeated. A call with `by` would move jobs again, so
+        continue it with `resume`.
         """
         if sum(value is not None for value in (delay, at, by)) != 1:
             raise JobError("reschedule_where needs one of delay=, at= and by=")

@@ -1,4 +1,4 @@
-"""The trace context that a job gets: the caller's, or that of the span in which it is scheduled."""
+"""The trace context that a job receives: the caller's, or that of the span in which it is scheduled."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NONE = ("", "")
 
 
 def current_trace() -> tuple[str, str]:
-    """`traceparent` and `tracestate` of the current span.
+    """Return `traceparent` and `tracestate` of the current span.
 
-    Both are "" outside of a span, and in a program that does not use OpenTelemetry: it is never imported for this.
+    Both are "" outside of a span, and in a program that does not use OpenTelemetry, which is never imported for this.
     """
     get_current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
     if get_current_span is None:  # or another thread is importing it
@@ -29,7 +29,7 @@ def current_trace() -> tuple[str, str]:
 
 
 def check_trace(traceparent: object, tracestate: object) -> tuple[str, str]:
-    """Return a trace context that is given, as text; "" for None. Raises JobError."""
+    """Return the given trace context as text; "" for None. Raises JobError."""
     if traceparent is None or traceparent == "":
         if tracestate:
             raise JobError("tracestate= goes with traceparent=: give both, or neither")

@@ -1,4 +1,4 @@
-"""Moves waiting jobs between stores: to a file, from a file, or from one backend to another."""
+"""Move waiting jobs between stores: to a file, from a file, or from one backend to another."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ Content = tuple[str, bytes]  # a job's name and envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedPage:
-    """A part of a file of jobs, as `export_jobs` gives it."""
+    """A part of a file of jobs, yielded by `export_jobs`."""
 
     lines: bytes
-    jobs: int  # in the whole file so far, malformed members among them
-    cursor: str  # where the next page begins; "" when this is the last one
+    jobs: int  # in the whole file so far, including malformed members
+    cursor: str  # the start of the next page; "" on the last page
 
 
 @dataclass(slots=True, kw_only=True)
 class Transferred:
-    """The jobs of an import or a copy so far."""
+    """The progress of an import or a copy."""
 
-    lines: int = 0  # of the file, that are done with
-    cursor: str = ""  # of the source of a copy: where the next page begins
-    created: int = 0  # are new in the target
-    waiting: int = 0  # were in the target already
-    promoted: int = 0  # were promoted by the target lately
-    taken: int = 0  # unique jobs whose id another job of the target has; that one stays
-    malformed: int = 0  # members that are no jobs: no store takes them
+    lines: int = 0  # of the file, handled so far
+    cursor: str = ""  # of the source of a copy: the start of the next page
+    created: int = 0  # new in the target
+    waiting: int = 0  # already waiting in the target
+    promoted: int = 0  # recently promoted in the target
+    taken: int = 0  # unique jobs whose id belongs to another job in the target, which stays
+    malformed: int = 0  # members that are not jobs, which no store accepts
 
     @property
     def jobs(self) -> int:
-        """How many jobs and malformed members are done with."""
+        """The number of jobs and malformed members handled so far."""
         return self.created + self.waiting + self.promoted + self.taken + self.malformed
 
 
@@ -66,11 +66,11 @@ Progress = Callable[[Transferred], object]
 
 
 async def export_jobs(backend: Backend, queue: str, *, after: str = "", jobs: int = 0) -> AsyncIterator[ExportedPage]:
-    """The waiting jobs of a queue as the lines of a file, a page at a time.
+    """Yield the waiting jobs of a queue as the lines of a file, a page at a time.
 
-    Begin with no arguments; go on with the `cursor` and the `jobs` of the last page that was kept, in any process.
-    A job that waits all the while and keeps its due time is in the file exactly once. One that is promoted, cancelled,
-    moved or scheduled meanwhile may be there or not, and a moved one twice.
+    Start without arguments. To resume, in any process, pass the `cursor` and the `jobs` of the last page that was
+    saved. A job that waits throughout and keeps its due time is in the file exactly once. A job that is promoted,
+    cancelled, moved or scheduled meanwhile can be missing, and a moved one can be there twice.
 
     Raises ConfigError, TransientError, PermanentError.
     """
@@ -97,16 +97,17 @@ async def import_jobs(
     skip: int = 0,
     progress: Progress | None = None,
 ) -> Transferred:
-    """Schedule the jobs of a file, whose `lines` are given with their ends; by default in the queue that it names.
+    """Schedule the jobs of a file, by default in the queue that it names. `lines` include their line ends.
 
-    A repeat changes nothing: a job that waits in the target, or was promoted there within the hour (or the time that
-    its id is kept), is counted and left alone. Jobs of several lines with one id all arrive. A due time that has passed
-    is now, and a parked job waits until the end of the year 9999. Jobs with an index become unique in the target.
+    A repeat changes nothing: a job that is waiting in the target, or was promoted there within the hour (or the time
+    for which its id is kept), is counted and left alone. Jobs of several lines with one id all arrive. A due time in
+    the past is now, and a parked job waits until the end of the year 9999. Jobs with an index become unique in the
+    target.
 
-    `skip` lines are passed over, but for the header. `progress` is called after each thousand jobs.
+    Skips the first `skip` lines, but not the header. Calls `progress` after each thousand jobs.
 
-    Raises TransferError with the line's number, once all before it is scheduled; ConfigError, TransientError,
-    PermanentError. `progress` has had the number of lines that are done.
+    Raises TransferError with the line number, after scheduling all jobs before it; ConfigError, TransientError,
+    PermanentError. On an error, the last call of `progress` has the number of handled lines.
     """
     result, done = Transferred(), progress or _nothing
     target = _Target(check_backend(backend), check_queue_name(queue) if queue is not None else None, result)
@@ -129,10 +130,10 @@ async def copy_jobs(
     after: str = "",
     progress: Progress | None = None,
 ) -> Transferred:
-    """Copy the waiting jobs of a queue to another store, as an export that is imported. The source keeps them.
+    """Copy the waiting jobs of a queue to another store, like an export and an import. The source keeps them.
 
-    `after` is the `cursor` of an earlier copy that did not come to its end. Raises ConfigError, TransientError,
-    PermanentError; `progress` has had the cursor of what is done.
+    `after` is the `cursor` of an earlier copy that did not finish. Raises ConfigError, TransientError, PermanentError;
+    the last call of `progress` then has the cursor to continue from.
     """
     here, result, done = _managed(source, "copy_jobs"), Transferred(cursor=after), progress or _nothing
     name = check_queue_name(queue)
@@ -190,8 +191,8 @@ class _Reader:
                     part, size = [], 0
             if not self._complete:
                 self.error = TransferError(
-                    f"the file ends after line {self.number} without the line that ends an export: it was cut, or the "
-                    "export did not come to its end; all jobs in it have been imported"
+                    f"the file ends after line {self.number} without the last line of an export: it was truncated, or "
+                    "the export did not finish; all jobs in it have been imported"
                     if self.number
                     else "the file is empty"
                 )
@@ -213,7 +214,7 @@ class _Reader:
 
 
 class _Target:
-    """Schedules jobs unless they are there, and counts."""
+    """Schedules jobs unless they already exist, and counts."""
 
     def __init__(self, backend: Backend, queue: str | None, result: Transferred) -> None:
         self._backend = backend
@@ -260,7 +261,7 @@ class _Target:
             self._result.waiting += len(taken)
 
     async def _settle(self, target: ManagementSupport, taken: Sequence[Moving]) -> None:
-        """Jobs whose ids are taken: by themselves, or by others."""
+        """Handle jobs whose ids are taken, by themselves or by others."""
         others: list[Moving] = []
         found_jobs = await target.get_jobs(self._queue, [job.request.id for job in taken])
         for job, found in zip(taken, found_jobs, strict=True):
@@ -284,14 +285,14 @@ class _Target:
             self._shared.setdefault(hash(job.request.id), set()).add(hash(_content(job)))
 
     def _follows_another(self, job: Moving) -> bool:
-        """Whether another job with its id was imported before: then the id tells nothing of this one."""
+        """Return whether another job with its id was imported before, so that the id does not identify this one."""
         before = self._shared.get(hash(job.request.id))
         return before is not None and before != {hash(_content(job))}
 
     async def _without_present(
         self, jobs: Sequence[Moving], doubtful: Sequence[Moving], *, overdue: bool = True
     ) -> list[Moving]:
-        """The jobs without those of the doubtful ones that wait in the target, or come twice."""
+        """Return the jobs, without doubtful ones that wait in the target or occur twice."""
         if not doubtful:
             return list(jobs)
         there, left = await self._present(doubtful, overdue=overdue), list[Moving]()
@@ -307,7 +308,7 @@ class _Target:
         return left
 
     async def _present(self, jobs: Sequence[Moving], *, overdue: bool) -> set[Content]:
-        """Those of the jobs that wait in the target at their due time, by content. The overdue wait among the first."""
+        """Return the jobs that wait in the target at their due time, by content. Overdue ones are among the first."""
         if self._managed is None:
             return set()
         wanted, found = {_content(job) for job in jobs}, set[Content]()
@@ -346,7 +347,7 @@ def _content(job: Moving) -> Content:
 
 
 def _same(job: Moving, found: StoredJob) -> bool:
-    """Whether `found` is this job, or a later attempt at it."""
+    """Return whether `found` is this job, or a later attempt of it."""
     if found.envelope == job.request.envelope:
         return True
     ours, its = _unpacked(job.request.envelope), _unpacked(found.envelope)

@@ -31,12 +31,12 @@ _decode = json.JSONDecoder().decode
 
 
 class TransferError(JobError):
-    """A file of jobs cannot be read: foreign, damaged or cut short. The lines before have been imported."""
+    """A file of jobs cannot be read: foreign, damaged or truncated. The lines before the error have been imported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """A job on its way. `request.unique` is what the target is asked for, `unique` what the source said."""
+    """A job in transfer. `request.unique` is for the target, `unique` is the source's."""
 
     request: JobRequest
     unique: bool
@@ -52,7 +52,7 @@ class End:
 
 
 class Malformed:
-    """A member that is no job."""
+    """A member that is not a job."""
 
 
 def header_line(queue: str, now_ms: int) -> bytes:
@@ -64,7 +64,10 @@ def end_line(jobs: int) -> bytes:
 
 
 def job_line(job: StoredJob) -> bytes:
-    """All of a waiting job. What counts is `id`, `name`, `due_ms` and `envelope`; the rest of it is for readers."""
+    """Return a waiting job as a line.
+
+    Only `id`, `name`, `due_ms` and `envelope` are imported; the rest is for readers.
+    """
     if job.malformed:
         row: dict[str, Any] = {"malformed": True, "due": _iso(job.due_ms), "due_ms": job.due_ms}
         return _line(row | {"member": base64.b64encode(job.envelope).decode()})
@@ -93,7 +96,7 @@ def job_line(job: StoredJob) -> bytes:
 
 
 def parse_line(line: bytes, number: int) -> Header | End | Malformed | Moving | None:
-    """The content of a line; None for an empty one. Raises TransferError with the line's number."""
+    """Return the content of a line; None for an empty one. Raises TransferError with the line number."""
     if not line.strip():
         return None
     try:
@@ -101,10 +104,10 @@ def parse_line(line: bytes, number: int) -> Header | End | Malformed | Moving | 
     except (ValueError, RecursionError):
         if number == 1:
             raise _foreign() from None
-        cut = "" if line.endswith(b"\n") else ": the file was cut here"
-        raise TransferError(f"line {number} is not whole JSON{cut}") from None
+        cut = "" if line.endswith(b"\n") else ": the file was truncated here"
+        raise TransferError(f"line {number} is not complete JSON{cut}") from None
     if not isinstance(row, dict):
-        raise _foreign() if number == 1 else TransferError(f"line {number} is no JSON object")
+        raise _foreign() if number == 1 else TransferError(f"line {number} is not a JSON object")
     if FORMAT in row:
         return _header(row, number)
     if number == 1:
@@ -120,7 +123,7 @@ def parse_line(line: bytes, number: int) -> Header | End | Malformed | Moving | 
 
 
 def moving(job: StoredJob) -> Moving:
-    """A job as it goes to another store."""
+    """Return a job in the form for another store."""
     trace = job.traceparent, job.tracestate
     return _moving(job.id, job.envelope, job.name, job.due_ms, job.unique is True, trace, job.keep_id_ms)
 
@@ -230,7 +233,7 @@ def _iso(ms: int | None) -> str | None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    """Readable where all of it can be printed; ASCII otherwise, for terminals and for bytes that are no UTF-8."""
+    """Return readable text if it is all printable; otherwise ASCII, for terminals and for bytes that are not UTF-8."""
     text = _readable(row)
     if not text.isprintable():
         text = _ascii(row)

@@ -1,4 +1,4 @@
-"""ULIDs in bulk, for jobs whose callers give no id: 26 characters that sort by the time at which they were made."""
+"""ULIDs in bulk, for jobs without a given id: 26 characters that sort by creation time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _RANDOM = 1 << 80  # the random part, below 48 bits of Unix milliseconds
 
 
 class Ulids:
-    """Those of one millisecond are a random number and the ones that follow it; so ids of one process ascend."""
+    """The ULIDs of one millisecond are a random number and its successors, so ids of one process ascend."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with a new random number, and with a lock that nobody holds."""
+        """Start with a new random number and a free lock."""
         self._lock = threading.Lock()
         self._ms = -1
         self._next = 0  # random part of the next one in that millisecond
 
     def take(self, count: int) -> list[str]:
-        """`count` new ones, in ascending order."""
+        """Return `count` new ULIDs, in ascending order."""
         with self._lock:
             ms = time.time_ns() // 1_000_000
             if ms != self._ms or self._next + count > _RANDOM:
@@ -41,7 +41,7 @@ class Ulids:
 
 
 def _start(ulid: int) -> str:
-    """The first 24 characters."""
+    """Return the first 24 characters."""
     return "".join([_PAIRS[ulid >> bits & 1023] for bits in range(120, 0, -10)])
 
 

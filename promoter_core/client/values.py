@@ -18,7 +18,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DelayedJob:
-    """A waiting job, as it was when it was looked at. Given back to its queue, it means this very job."""
+    """A snapshot of a waiting job. Passed back to its queue, it identifies exactly this job."""
 
     __slots__ = ("_envelope", "_serializer", "_unpacked", "queue", "stored")
 
@@ -32,64 +32,64 @@ class DelayedJob:
 
     @property
     def id(self) -> str | None:
-        """None when it cannot be read."""
+        """The job's id; None when it cannot be read."""
         return self.stored.id
 
     @property
     def name(self) -> str:
-        """The name that tells consumers what to run; "" when it has none."""
+        """The name that tells consumers what to run; "" without one."""
         return self.stored.name
 
     @property
     def due(self) -> datetime | None:
-        """When it is due, in UTC; None when it is parked."""
+        """The due time, in UTC; None when parked."""
         return None if self.stored.due_ms is None else as_datetime(self.stored.due_ms)
 
     @property
     def parked(self) -> bool:
-        """Whether it is due after the year 9999, and so never: another program's doing. It can be rescheduled."""
+        """Whether another program made it due after the year 9999, and so never. It can be rescheduled."""
         return self.stored.due_ms is None
 
     @property
     def malformed(self) -> bool:
-        """Whether it is no job: its promotion moves it to the dead-letter stream."""
+        """Whether the member is not a valid job: its promotion moves it to the dead-letter stream."""
         return self.stored.malformed
 
     @property
     def created(self) -> datetime | None:
-        """When its producer made it, in UTC and by the producer's clock; None when that cannot be read."""
+        """When its producer created it, in UTC and by the producer's clock; None when unknown."""
         envelope = self.envelope
         return None if envelope is None else _datetime_or_none(envelope.created_at_ms)
 
     @property
     def attempt(self) -> int:
-        """How many times it has run."""
+        """The number of earlier runs."""
         return 0 if self.envelope is None else self.envelope.attempt
 
     @property
     def unique(self) -> bool | None:
-        """Whether its id is taken while it waits; None when details were not asked for."""
+        """Whether its id is taken while it waits; None without details."""
         return self.stored.unique
 
     @property
     def keep_id_for(self) -> timedelta | None:
-        """Of a unique job: how long its id stays taken after its promotion; None when details were not asked for."""
+        """How long the id of a unique job stays taken after its promotion; None without details."""
         keep_ms = self.stored.keep_id_ms
         return None if keep_ms is None else timedelta(milliseconds=keep_ms)
 
     @property
     def traceparent(self) -> str:
-        """Its producer's trace context; "" when there is none, or details were not asked for."""
+        """The producer's trace context (W3C); "" when it has none, or without details."""
         return self.stored.traceparent
 
     @property
     def tracestate(self) -> str:
-        """Vendors' additions to `traceparent`."""
+        """The vendor-specific part of the trace context."""
         return self.stored.tracestate
 
     @property
     def envelope(self) -> Envelope | None:
-        """The payload that consumers get; None when it cannot be read."""
+        """The envelope that consumers receive; None when it cannot be read."""
         if not self._unpacked:  # a look at many jobs needs few of them
             self._unpacked = True
             with suppress(ValueError):
@@ -97,12 +97,12 @@ class DelayedJob:
         return self._envelope
 
     def data(self, type: Any = None) -> Any:
-        """The data that it was scheduled with; an object of `type` where the queue's serializer is typed.
+        """Return the job's data; an object of `type` if the queue's serializer is typed.
 
-        Raises JobError, a ValueError, when that cannot be read.
+        Raises JobError (a ValueError) when the data cannot be read.
         """
         if (envelope := self.envelope) is None:
-            raise JobError(f"{self!r} has no envelope that can be read")
+            raise JobError(f"{self!r} has no readable envelope")
         return envelope.data(self._serializer, type)
 
     def __eq__(self, other: object) -> bool:
@@ -123,30 +123,30 @@ JobRef = str | Scheduled | DelayedJob  # a job: its id, what `schedule` answered
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the jobs that wait, in the order in which they will be promoted."""
+    """A page of waiting jobs, in the order in which they will be promoted."""
 
     jobs: Sequence[DelayedJob]
-    cursor: str  # gives the next page as `after=`; "" when this is the last one
-    now: datetime  # by the store's clock, in UTC
+    cursor: str  # pass it as `after=` for the next page; "" on the last page
+    now: datetime  # the store's clock, in UTC
 
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """The outcome of many changes."""
+    """The outcomes of many changes."""
 
-    matched: int = 0  # jobs that were meant
-    outcomes: Mapping[JobOutcome, int] = field(default_factory=dict)  # how many times each; nothing in a dry run
+    matched: int = 0  # number of matching jobs
+    outcomes: Mapping[JobOutcome, int] = field(default_factory=dict)  # number of jobs by outcome; empty in a dry run
 
 
 Progress = Callable[[BulkResult], object]  # gets the result so far after each step
 
 
 class BulkInterrupted(TransientError):
-    """A step of many changes failed; `result` is what the steps before it did.
+    """A step of many changes failed; `result` has the outcomes of the earlier steps.
 
-    Of the step that failed, some changes may have been carried out. `position` is an opaque value: given as `resume=`
-    to the method that raised this, with the same arguments and in the same process, it goes on with that step, and
-    moves no job twice.
+    Some changes of the failed step may have been made. `position` is an opaque value. Pass it as `resume=` to the
+    method that raised this, with the same arguments and in the same process, to continue with that step. No job is
+    moved twice.
     """
 
     def __init__(self, message: str, *, code: str, result: BulkResult, position: object) -> None:
@@ -164,7 +164,7 @@ class QueueInfo:
 
 
 def as_datetime(ms: int) -> datetime:
-    """Unix milliseconds as UTC, exactly."""
+    """Convert Unix milliseconds to UTC, exactly."""
     return EPOCH + timedelta(milliseconds=ms)
 
 

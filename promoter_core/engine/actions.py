@@ -65,7 +65,7 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Sleep; a shutdown ends it at once, and so does a `change`, if it is `interruptible`. Outcome: Waited."""
+    """Sleep. A shutdown ends it at once, and so does a `change` if it is `interruptible`. Outcome: Waited."""
 
     seconds: float
     reason: Reason
@@ -73,7 +73,7 @@ class Wait:
 
     @property
     def interruptible(self) -> bool:
-        """Whether a change ends it."""
+        """Whether a change ends the wait."""
         return self.reason not in (Reason.BACKOFF, Reason.DEBOUNCE)
 
 
@@ -84,14 +84,14 @@ class CheckIdle:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Call `Backend.unlock`. Outcome: Done; LeaseLost when the lock was not ours any more; or Failed. Stop follows."""
+    """Call `Backend.unlock`. Outcome: Done, LeaseLost when we no longer held the lock, or Failed. Stop follows."""
 
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The end. `error` is None after a shutdown. There is no outcome."""
+    """End the run. `error` is None after a shutdown. It has no outcome."""
 
     error: PermanentError | None
 
@@ -101,12 +101,12 @@ Action = Lock | Promote | Cleanup | Emit | Wait | CheckIdle | Unlock | Stop
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Cleanup, Emit or Unlock has been done."""
+    """The outcome of Cleanup, Emit or Unlock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """A Wait has ended. `changed`: because something changed."""
+    """The outcome of a Wait. `changed`: a change ended it."""
 
     changed: bool
 
@@ -120,7 +120,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class NotReleased:
-    """The lock could not be released at the end. If it is ours, it ends with its lease, in `left_s` seconds at most."""
+    """The lock could not be released at the end. If it is ours, it expires in at most `left_s` seconds."""
 
     error: BackendError
     left_s: float

@@ -1,13 +1,13 @@
-"""How many jobs a tick asks for: as many as the store moves within `max_tick_ms`.
+"""Decides how many jobs a tick requests: as many as the store moves within `max_tick_ms`.
 
 So a backlog drains at full speed, and no client waits longer than that for one of our calls.
 
-Pure: it receives how long the store worked on each tick, by the store's own clock. The round trip is no part of that:
-a longer one changes no batch. Where the store cannot tell, the batch stays what it is.
+Pure: its input is how long the store worked on each tick, by the store's own clock. That excludes the round trip, so a
+slow network does not change the batch. If the store cannot measure it, the batch is fixed.
 
-A tick costs the store something fixed (a commit, say) and something for each job. A smaller batch saves only the
-latter. So where the fixed cost is more than a quarter of `max_tick_ms`, a tick may take `PAYS` times that cost: then at
-least three quarters of the store's work move jobs.
+A tick has a fixed cost for the store (such as a commit) and a cost for each job. A smaller batch saves only the latter.
+So if the fixed cost is more than a quarter of `max_tick_ms`, a tick can take `PAYS` times that cost: then at least
+three quarters of the store's work move jobs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MIN_BATCH = 8  # below that a tick is too little for its round trip, however dea
 PAYS = 4  # times the fixed cost
 REMEMBERED = 3  # estimates of which the median is believed: any single tick may have been slow for another reason
 APART = 1.8  # two batches that differ by this factor tell the fixed cost from that of the jobs
-OUTLIER = 1.5  # a tick that took this many times what it may is not waited out: the next is half as large
+OUTLIER = 1.5  # a tick that took this many times the limit is an outlier: the next batch is half as large
 PROBE_AFTER = 8  # ticks of one size; then one of another shows whether the fixed cost is still the same
 ASK_AFTER = 15  # ticks that were not full: asking costs the store and us some time
 PROBED = 4  # times smaller
 
 
 class BatchSize:
-    """`limit` is what the next tick asks for; it starts as `start` and stays it when `max_tick_ms` is 0."""
+    """`limit` is the size of the next batch. It starts as `start`, and is fixed when `max_tick_ms` is 0."""
 
     def __init__(self, start: int, max_tick_ms: int) -> None:
         self.limit = start
@@ -41,14 +41,14 @@ class BatchSize:
 
     @property
     def asks(self) -> bool:
-        """Whether the next tick is to say how long the store works on it: in a backlog, and now and then otherwise."""
+        """Whether the next tick should measure the store's work: in a backlog, and occasionally otherwise."""
         return bool(self._target_ms) and self._unknown >= ASK_AFTER
 
     def observe_tick(self, moved: int, work_ms: float | None) -> None:
-        """A tick moved `moved` jobs, on which the store worked this long; None when it was not asked or cannot tell.
+        """Record that a tick moved `moved` jobs, and how long the store worked on it; None when unknown.
 
-        The batch doubles at most. It shrinks at once to what fits, or by half while one slow tick is all that speaks
-        for it. A tick that was not full teaches what the fixed cost is, and changes the size only if it took too long.
+        The batch at most doubles. It shrinks at once to the size that fits, or by half on the evidence of a single slow
+        tick. A tick that was not full measures the fixed cost, and changes the size only if it took too long.
         """
         self._unknown = ASK_AFTER if moved >= self.limit else 0 if self.asks else self._unknown + 1
         if not self._target_ms or not moved or work_ms is None:
@@ -71,7 +71,7 @@ class BatchSize:
             self.limit = max(self._size // PROBED, 1) if self._size > 1 else 2
 
     def _compare(self, moved: int, work_ms: float) -> None:
-        """Learn the fixed cost from this tick and the last, if they were of different size."""
+        """Estimate the fixed cost from this tick and the last one, if their sizes differ."""
         last, self._last = self._last, (moved, work_ms)
         self._alike += 1
         if last is None or max(moved, last[0]) < APART * min(moved, last[0]):

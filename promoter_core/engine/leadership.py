@@ -3,8 +3,8 @@
     Promote ──▶ owed Cleanup, Emit ──▶ Promote again while a backlog drains ──▶ Wait ──▶ Promote
                                    ╰─▶ after a wake that found nothing: Wait(DEBOUNCE) ──▶ Wait
 
-It lives as long as the lease and is dropped with it. It has no state field: the action that is outstanding is its
-state. The `Machine` hands it outcomes and gives out its steps.
+It lives as long as the lease. It has no state field: its outstanding action is its state. The `Machine` passes outcomes
+to it and issues its steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from promoter_core.spi.model import ChangeKind, Lease, Phase, PromotedJob, Promo
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """The settings of every leadership of a queue. Those of one kind share an object, see `duties`."""
+    """The settings of the leaderships of a queue. Equal ones share an object, see `duties`."""
 
     phases: tuple[Phase, ...]  # that `promote` does not fuse
     want_jobs: bool
@@ -35,7 +35,7 @@ class Duties:
 
 @lru_cache(maxsize=64)
 def duties(**terms: Any) -> Duties:
-    """The `Duties` of these terms."""
+    """Return the `Duties` of these settings."""
     return Duties(**terms)
 
 
@@ -52,8 +52,8 @@ Step = Action | End
 class Leadership:
     """One lease on one queue, from its grant to its loss.
 
-    A fleet keeps thousands that rest, and whatever is a separate object costs each full run of the collector time.
-    So numbers are kept in place of a `Promotion`, and what is empty most of the time is a tuple, or None.
+    A fleet keeps thousands of resting leaderships, and each object adds to every full garbage collection. So it keeps
+    numbers instead of a `Promotion`, and a tuple or None for what is usually empty.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Leadership:
     def __init__(
         self, lease: Lease, settings: PromoterSettings, duties: Duties, batch: BatchSize, *, asked_s: float
     ) -> None:
-        """The lease was asked for at `asked_s`. `batch` outlives the leadership: it describes the store."""
+        """The lease was requested at `asked_s`. `batch` outlives the leadership: it describes the store."""
         self.lease = lease
         self.poll_s: float | None = None  # between looks, where the backend cannot report every change
         self._settings = settings
@@ -104,11 +104,11 @@ class Leadership:
 
     @property
     def deadline_s(self) -> float:
-        """By then the lease has ended, unless it is renewed."""
+        """When the lease expires, unless it is renewed."""
         return self._timer.deadline_s
 
     def promote(self, now_s: float) -> Step:
-        """The next tick, or End.LEASE."""
+        """Return the next tick, or End.LEASE."""
         if self._timer.ended(now_s):
             return End.LEASE
         wants = (self._batch.limit, self._timer.wants_renewal(now_s), self._batch.asks)
@@ -117,7 +117,7 @@ class Leadership:
         return self._tick
 
     def promoted(self, request: PromotionRequest, promotion: Promotion, asked_s: float, now_s: float) -> Step:
-        """A tick asked for at `asked_s` has gone well."""
+        """Record a successful tick, requested at `asked_s`."""
         self._asked_s, self._now_ms, self._next_due_ms = asked_s, promotion.now_ms, promotion.next_due_ms
         self._moved = moved = promotion.promoted + promotion.malformed
         self._held_back, self._due = promotion.held_back, promotion.oldest_pending_lag_ms > 0
@@ -133,7 +133,7 @@ class Leadership:
         return self.next_phase(now_s)
 
     def next_phase(self, now_s: float) -> Step:
-        """The next phase that the last promotion owes; then the next tick of a backlog, or rest."""
+        """Return the next phase that the last promotion owes; then the next tick of a backlog, or rest."""
         if self._owed:
             phase, *rest = self._owed
             jobs, self._owed = self._jobs, tuple(rest)
@@ -152,7 +152,7 @@ class Leadership:
         return self.rest(now_s)
 
     def waited(self, wait: Wait, changed: bool, began_s: float, now_s: float) -> Step:
-        """A wait that began at `began_s` is over."""
+        """Continue after a wait that began at `began_s`."""
         if wait.reason is Reason.DEBOUNCE:
             return self.rest(now_s)
         self._woken = changed
@@ -161,7 +161,7 @@ class Leadership:
         return self.promote(now_s)
 
     def failed(self) -> None:
-        """A tick has failed: whatever woke it, the next one is not a wake's."""
+        """Record a failed tick. The next one does not count as caused by a wake."""
         self._woken = False
 
     def rest(self, now_s: float) -> Wait:
@@ -172,12 +172,12 @@ class Leadership:
     def renewed(
         self, renewal: Renewal, asked_s: float, waiting: Wait | None, began_s: float, now_s: float
     ) -> Wait | None:
-        """The lease was renewed from outside at `asked_s`. The wait to go on with, when `waiting` would end too late.
+        """Record a renewal from outside, requested at `asked_s`. Return a shorter wait if `waiting` would end too late.
 
-        A wait for the renewal goes on without an end, until a renewal shows a job that is due before the next one.
+        A wait for the renewal continues without a timeout until a renewal shows a job that is due before the next one.
 
-        What comes next is counted anew from what the renewal saw, so neither a lost push nor a local clock that drifts
-        costs more than a renewal.
+        The wait is recomputed from what the renewal saw, so a lost push or a drifting local clock costs at most one
+        renewal.
         """
         self._timer.began(asked_s)
         if waiting is None or began_s > asked_s:
@@ -193,7 +193,7 @@ class Leadership:
         return Wait(seconds, reason, ChangeKind.JOBS) if sooner else None
 
     def wants_renewal(self, now_s: float) -> bool:
-        """Whether the next tick is to renew the lease."""
+        """Return whether the next tick should renew the lease."""
         return self._timer.wants_renewal(now_s)
 
     def _wait(self, now_s: float) -> Wait:

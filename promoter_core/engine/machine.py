@@ -1,8 +1,8 @@
-"""READ FIRST. The promoter's state machine: the life of the lock.
+"""READ FIRST. The promoter's state machine: the life cycle of the lock.
 
 Sans-IO: `Machine` takes an `Outcome` and answers with a `Decision`: the next `Action`, and what to report. It never
-sleeps, never looks at a clock and never calls a driver, so every path is a plain unit test. What a leader does is
-`leadership.py`; the words are in `actions.py`; `runner/promoter.py` performs them.
+sleeps, reads a clock or calls a driver, so every path is a plain unit test. `leadership.py` decides what a leader does,
+`actions.py` defines the vocabulary, and `runner/promoter.py` performs the actions.
 
     FOLLOWER ──lock granted──▶ LEADER ──shutdown, permanent error──▶ RELEASING ──any outcome──▶ STOPPED
         ▲                        │
@@ -61,7 +61,10 @@ class State(StrEnum):
 
 
 class Machine:
-    """One promoter on one queue. Call `start`, do the action, `handle` its outcome, and so on until Stop."""
+    """One promoter on one queue.
+
+    Call `start`, perform the action, pass its outcome to `handle`, and repeat until Stop.
+    """
 
     def __init__(
         self,
@@ -76,9 +79,9 @@ class Machine:
         in_fleet: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`jitter` gives numbers from 0 to 1; a backoff grows by up to a tenth of itself with it.
+        """`jitter` returns numbers from 0 to 1; a backoff grows by up to a tenth of itself with it.
 
-        `in_fleet`: the lease is renewed with those of other queues, and by this machine only when that fails.
+        `in_fleet`: the lease is renewed together with those of other queues, and by this machine only when that fails.
         """
         self.state = State.FOLLOWER
         self.abandoned = False  # the step under way was given up; if its outcome comes after all, it is not handled
@@ -109,26 +112,26 @@ class Machine:
         self._may_hold = False  # the lock may be ours, so it must be released at the end
 
     def start(self, now_s: float) -> Decision:
-        """The first decision. `now_s`, here and below: seconds of a monotonic clock."""
+        """Return the first decision. `now_s`, here and below: seconds of a monotonic clock."""
         return self._decide(Lock(), now_s)
 
     def shutdown(self) -> None:
-        """Finish the step under way, then release the lock and stop. The next `handle` sees to it."""
+        """Finish the current step, then release the lock and stop. Takes effect in the next `handle`."""
         self._shutdown = True
 
     def abandon(self, now_s: float) -> Decision:
-        """The step under way was given up, and has no outcome: release the lock if it may be ours, then stop."""
+        """Release the lock if we may hold it, then stop. The current step was abandoned and has no outcome."""
         self.abandoned = True
         return self._finish(now_s)
 
     def dispatched(self, now_s: float) -> None:
-        """The action that was given out is performed only now: a fleet serves its queues in turn."""
+        """Record that the issued action is performed only now: a fleet serves its queues in turn."""
         self._began_s = now_s
 
     def lease_renewed(self, renewal: Renewal, asked_s: float, now_s: float) -> Wait | None:
-        """The lease was renewed at `asked_s`, with those of a fleet's other queues.
+        """Record that the lease was renewed at `asked_s`, together with those of a fleet's other queues.
 
-        Returns the wait to go on with when the present one would end too late.
+        Returns a shorter wait if the current one would end too late.
         """
         if self._leadership is None or self.state is not State.LEADER:
             return None
@@ -140,7 +143,7 @@ class Machine:
         return wait
 
     def resume_wait(self, now_s: float) -> Wait | None:
-        """When a wait for the renewal is over: what is left to wait for if the lease was renewed, None if not."""
+        """After a wait for the renewal: return the remaining wait if the lease was renewed, otherwise None."""
         waits = isinstance(self._action, Wait) and self._action.reason is Reason.RENEW
         if not waits or self._shutdown or self._leadership is None or self._leadership.wants_renewal(now_s):
             return None
@@ -149,9 +152,9 @@ class Machine:
         return wait
 
     def handle(self, outcome: Outcome, now_s: float, poll_s: float | None = None) -> Decision:
-        """Take the outcome of the last action; say what to do next.
+        """Take the outcome of the last action and return the next decision.
 
-        `poll_s` is the time between looks, where the backend cannot report every change.
+        `poll_s` is the poll interval for backends that cannot report every change.
         """
         self._poll_s = poll_s
         if self._leadership is not None:
@@ -172,7 +175,7 @@ class Machine:
         return self._lead(self._step(outcome, now_s), now_s)
 
     def _step(self, outcome: Outcome, now_s: float) -> Step:
-        """The leadership's answer to an outcome."""
+        """Return the leadership's answer to an outcome."""
         leads, asked_s = self._leadership, self._began_s
         if leads is not None:
             match self._action, outcome:
@@ -208,7 +211,7 @@ class Machine:
         return self._decide(follower_wait(self._settings, remaining_ms, self._poll_s), now_s)
 
     def _checked(self, due: int, now_s: float) -> Decision:
-        """A follower that runs until idle has looked whether anything is due."""
+        """Handle the check of a follower that runs until idle: whether anything is due."""
         if not due:
             return self._finish(now_s)
         return self._decide(follower_wait(self._settings, self._settings.poll_interval_ms, self._poll_s), now_s)
@@ -240,14 +243,14 @@ class Machine:
         return self._decide(Wait(self._backoff.next_s(), Reason.BACKOFF, change), now_s)
 
     def _finish(self, now_s: float) -> Decision:
-        """Release the lock if it may be ours, then stop."""
+        """Release the lock if we may hold it, then stop."""
         if not self._may_hold:
             return self._stop(now_s)
         self.state = State.RELEASING
         return self._give(Unlock(self.lease), now_s)
 
     def _released(self, outcome: Outcome, now_s: float) -> Decision:
-        """The answer to Unlock: whatever it is, Stop is next."""
+        """Handle the outcome of Unlock. Stop follows in any case."""
         if isinstance(outcome, Failed):
             leads, whole_s = self._leadership, self.lease.ttl_ms / 1000
             left_s = whole_s if leads is None else max(leads.deadline_s - now_s, 0.0)
@@ -262,7 +265,7 @@ class Machine:
         return self._give(Stop(self._error), now_s)
 
     def _decide(self, action: Action, now_s: float) -> Decision:
-        """Give `action` out, unless a shutdown was asked for: then only what a tick still owes is done."""
+        """Issue `action`. After a shutdown request, issue only what a tick still owes."""
         if self._shutdown and not isinstance(action, Cleanup | Emit):
             return self._finish(now_s)
         if isinstance(action, Lock):

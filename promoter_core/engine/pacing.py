@@ -1,4 +1,4 @@
-"""When the machine acts again: by the lease, on the local clock; after errors; and while wakes keep coming."""
+"""Decides when the machine acts again: by the lease on the local clock, after errors, and during repeated wakes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again soone
 
 
 class LeaseTimer:
-    """The lease, counted from when it was asked for: the store's own count began no earlier."""
+    """The lease, counted from its request: the store started counting no earlier."""
 
     __slots__ = ("_ttl_s", "_used", "deadline_s", "renew_s")
 
     def __init__(self, ttl_ms: int, *, used: float = 1 / 3) -> None:
-        """It wants renewing when this part of it is `used`."""
+        """Renewal is due once this part of the lease is `used`."""
         self.deadline_s = 0.0  # by then the lease has ended, if nothing renewed it
         self.renew_s = 0.0
         self._ttl_s = ttl_ms / 1000
@@ -37,7 +37,7 @@ class LeaseTimer:
 
 
 class Backoff:
-    """Pauses after transient errors that follow one another, up to a tenth longer by `jitter` (0 to 1)."""
+    """Pauses after successive transient errors, lengthened by up to a tenth by `jitter` (0 to 1)."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
@@ -53,7 +53,7 @@ class Backoff:
 
 
 class Debounce:
-    """Pauses after wakes that found nothing due, growing while wakes keep coming."""
+    """Pauses after wakes that found nothing due. They grow while wakes continue."""
 
     def __init__(self) -> None:
         self._last: int | None = None  # index into DEBOUNCE_MS
@@ -69,10 +69,10 @@ class Debounce:
 def leader_rest(
     s: PromoterSettings, *, held_back: bool, next_due_s: float | None, renew_s: float, poll_s: float | None
 ) -> tuple[float, Reason]:
-    """Seconds until the next due time or the lease's renewal, whichever comes first, and which it is.
+    """Return the seconds until the next due time or the lease's renewal, whichever comes first, and which it is.
 
-    `next_due_s` and `renew_s` are seconds from now; `poll_s` is the time between looks, where the backend cannot report
-    every change.
+    `next_due_s` and `renew_s` are seconds from now. `poll_s` is the poll interval for backends that cannot report every
+    change.
     """
     seconds, reason = renew_s, Reason.RENEW
     if held_back:
@@ -86,7 +86,7 @@ def leader_rest(
 
 
 def follower_wait(s: PromoterSettings, remaining_ms: int | None, poll_s: float | None) -> Wait:
-    """Until the other's lease can end, bounded by how often a follower looks at all."""
+    """Return the seconds until the other lease can expire, at most a follower's check interval."""
     wait_ms: float = s.follower_poll_ms
     reason = Reason.POLL
     if poll_s is not None:

@@ -1,4 +1,4 @@
-"""How queues are, read from the store: whoever leads them, and where nobody does.
+"""The state of queues, read from the store, regardless of whether or where a leader runs.
 
     from promoter_core.monitor import snapshot
 
@@ -6,8 +6,8 @@
     for queue in seen.queues:
         print(queue.name, queue.stats.depth, queue.overdue_s, queue.coming)
 
-`snapshot` looks once. A `Sampler` looks again and again at a bounded pace, and `render` shows what it has as metrics
-for Prometheus. `future` counts when jobs become due, and a `LatenessProbe` sees how late they are promoted.
+`snapshot` reads once. A `Sampler` reads again and again at a bounded pace, and `render` turns its state into metrics
+for Prometheus. `future` counts when jobs become due, and a `LatenessProbe` measures how late they are promoted.
 `reading.py` reads one queue, `values.py` has the answers.
 """
 

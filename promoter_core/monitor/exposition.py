@@ -1,7 +1,7 @@
-"""`render`: what a sampler has, as a page of metrics for Prometheus.
+"""`render`: the state of a sampler as a page of metrics for Prometheus.
 
-A queue that is shown by itself has the label `queue`. All others of a pattern are one, with the label `pattern`: sums
-of what can be added, the worst of what cannot. So a rule that says `max by (queue, pattern)` sees every queue.
+A queue shown by itself has the label `queue`. All others that match a pattern are combined, with the label `pattern`:
+sums where values can be added, otherwise the worst value. So a rule with `max by (queue, pattern)` covers every queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Join = Callable[[list[float]], float]  # what many queues have, as one number
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One queue or one pattern's rest: its label, its queues, and those of them that have figures."""
+    """One queue, or the rest of a pattern: its label, its queues, and those of them that have figures."""
 
     label: str
     by_name: bool
@@ -69,7 +69,7 @@ def _coming(row: _Row, now_s: float) -> Iterator[Sample]:
 
 
 def _groups(join: Join, get: Callable[[QueueStats, ConsumerGroup], float | None]) -> Samples:
-    """Of a queue by group; of a rest as one, without a name."""
+    """Return the consumer groups of a queue; for a rest, one unnamed group."""
 
     def samples(row: _Row, now_s: float) -> Iterator[Sample]:
         found = [(q.stats, group) for q in row.read if q.stats is not None for group in q.stats.groups]
@@ -93,14 +93,14 @@ def _age(row: _Row, now_s: float) -> Iterator[Sample]:
 
 
 def _led(row: _Row, now_s: float) -> Iterator[Sample]:
-    """Of a rest: whether every queue that has jobs is led."""
+    """For a rest: whether every queue that has jobs is led."""
     led = [float(q.led) for q in row.read if row.by_name or (q.stats is not None and q.stats.depth)]
     if row.read:
         yield "", min(led, default=1.0)
 
 
 def _leader_changes(row: _Row, now_s: float) -> Iterator[Sample]:
-    """Not of a rest, whose queues come and go: a sum that falls is no counter."""
+    """Return None for a rest: its queues come and go, and a sum that falls is not a counter."""
     if row.by_name:
         yield "", sum(queue.leader_changes for queue in row.queues)
 
@@ -114,28 +114,32 @@ def _oldest_s(stats: QueueStats, group: ConsumerGroup) -> float | None:
 
 _FAMILIES = (
     _Family("delayed_jobs", "Jobs in the sorted set.", _over(sum, _stat("depth"))),
-    _Family("due_jobs", "Those of them that are due.", _over(sum, _stat("due"))),
-    _Family("parked_jobs", "Those of them that are due after the year 9999.", _over(sum, _stat("parked"))),
+    _Family("due_jobs", "Due jobs in the sorted set.", _over(sum, _stat("due"))),
+    _Family("parked_jobs", "Jobs in the sorted set that are due after the year 9999.", _over(sum, _stat("parked"))),
     _Family("overdue_seconds", "How long the oldest waiting job has been due.", _over(max, lambda q: q.overdue_s)),
     _Family("next_due_timestamp_seconds", "When the next job is due, by the store's clock.", _over(min, _next_due_s)),
     _Family("coming_jobs", "Jobs that become due in the coming minute, hour or day.", _coming),
     _Family("led", "1 when a promoter holds the lock.", _led),
     _Family("unled_jobs", "Waiting jobs of queues that nobody leads.", _over(sum, lambda q: q.unled_jobs)),
-    _Family("lease_seconds", "What is left of the leader's lease.", _over(min, lambda q: q.lease_s)),
+    _Family("lease_seconds", "Remaining time of the leader's lease.", _over(min, lambda q: q.lease_s)),
     _Family("leader_changes", "Samples that found another leader than before.", _leader_changes, "counter"),
     _Family("stream_entries", "Entries of the stream.", _over(sum, _stat("stream_len"))),
     _Family("event_entries", "Entries of the stream of events.", _over(sum, _stat("events_len"))),
     _Family("dead_letter_entries", "Entries of the dead-letter stream.", _over(sum, _stat("dlq_len"))),
-    _Family("group_pending_entries", "Delivered and not acknowledged.", _groups(sum, lambda _, group: group.pending)),
-    _Family("group_undelivered_entries", "Not delivered yet.", _groups(sum, lambda _, group: group.undelivered)),
+    _Family(
+        "group_pending_entries", "Entries delivered but not acknowledged.", _groups(sum, lambda _, group: group.pending)
+    ),
+    _Family(
+        "group_undelivered_entries", "Entries not delivered yet.", _groups(sum, lambda _, group: group.undelivered)
+    ),
     _Family("group_oldest_pending_seconds", "Age of the oldest entry that is pending.", _groups(max, _oldest_s)),
-    _Family("read_ok", "1 when the last read of the queue went well.", _read_ok),
+    _Family("read_ok", "1 when the last read of the queue succeeded.", _read_ok),
     _Family("sample_age_seconds", "How old these figures are.", _age),
 )
 
 
 def render(state: SamplerState, namespace: str = "promoter") -> str:
-    """The page. May be called from any thread; with thousands of queues it takes a tenth of a second."""
+    """Return the page. Thread-safe. With thousands of queues it takes a tenth of a second."""
     return "".join(_pieces(state, namespace))
 
 
@@ -164,9 +168,9 @@ def _of_the_exporter(state: SamplerState, namespace: str) -> Iterator[str]:
     last_s = None if state.last_read_s is None else state.now_s - state.last_read_s
     lines: list[tuple[str, str, str, float | None]] = [
         ("up", "gauge", "1 when the store answered the last read.", float(state.reached)),
-        ("queues", "gauge", "Queues that are shown each by itself.", len(state.queues)),
-        ("rest_queues", "gauge", "Queues that are shown by pattern alone.", len(every) - len(state.queues)),
-        ("last_read_age_seconds", "gauge", "Since any queue could be read.", last_s),
+        ("queues", "gauge", "Queues shown individually.", len(state.queues)),
+        ("rest_queues", "gauge", "Queues shown only by pattern.", len(every) - len(state.queues)),
+        ("last_read_age_seconds", "gauge", "Time since any queue was read.", last_s),
         ("oldest_sample_age_seconds", "gauge", "Age of the oldest sample.", max(ages, default=None)),
         ("pass_seconds", "gauge", "How long the last pass over all queues took.", state.pass_s),
         ("discovery_seconds", "gauge", "How long the last search for queues took.", state.discovery_s),
@@ -185,6 +189,6 @@ def _head(name: str, type: str, help: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """As the value of a label. What is not Unicode is shown as \\x.. ."""
+    r"""Escape the value of a label. Bytes that are not Unicode become \x..."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

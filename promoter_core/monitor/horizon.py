@@ -15,7 +15,7 @@ MOST_BARS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Future:
-    """When the waiting jobs of some queues become due. Parked jobs are left out."""
+    """When the waiting jobs of some queues become due, without parked jobs."""
 
     now_ms: int  # by the store's clock
     step_ms: int  # of a bar
@@ -27,10 +27,10 @@ class Future:
 async def future(
     backend: Backend, queues: Sequence[str], *, ahead_s: float, bars: int = 60, timeout_s: float = TIMEOUT_S
 ) -> Future:
-    """The jobs of the next `ahead_s` seconds, in `bars` equal parts (up to 500), summed up over these queues.
+    """Count the jobs of the next `ahead_s` seconds in `bars` equal parts (up to 500), summed over these queues.
 
-    One call a queue, of O(bars · log n) on a Redis-protocol store, and one more for its clock. Raises ConfigError, also
-    for a backend without `ManagementSupport`; TransientError, PermanentError.
+    Makes one call a queue, O(bars · log n) on a Redis-protocol store, and one more for the store's clock. Raises
+    ConfigError, also for a backend without `ManagementSupport`; TransientError, PermanentError.
     """
     check_above(ahead_s, "ahead_s", 0)
     check_above(bars, "bars", 1)

@@ -1,4 +1,4 @@
-"""`LatenessProbe`: how late a queue's jobs are promoted, seen from outside of the process that promotes them."""
+"""`LatenessProbe`: measures how late a queue's jobs are promoted, from outside the promoting process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORGET_MS = 60_000  # a job whose event has not come so long after its due time 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lateness:
-    """Of jobs that were followed: milliseconds from the due time to the promotion."""
+    """The lateness of the observed jobs: milliseconds from the due time to the promotion."""
 
     jobs: int  # how many were seen
     p50_ms: int
@@ -38,13 +38,13 @@ class Lateness:
 class LatenessProbe:
     """Follows the jobs of one queue that are due next, and finds their `waiting` events.
 
-    A look costs a page of 50 waiting jobs and 600 events at most. So it is a sample where more jobs than that are
-    promoted between two looks, and it is empty for a queue whose promoter writes no events, or whose jobs
-    are due sooner than the next look.
+    Each look reads at most a page of 50 waiting jobs and 600 events. So the result is a sample if more jobs are
+    promoted between two looks. It is empty if the promoter writes no events, or if jobs are due sooner than the next
+    look.
     """
 
     def __init__(self, backend: Backend, queue: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError for an invalid queue or backend."""
         self.queue = check_queue_name(queue)
         self._backend = backend
         self._timeout_s = timeout_s
@@ -55,7 +55,10 @@ class LatenessProbe:
         self._seen: deque[int] = deque(maxlen=KEEP)
 
     async def look(self) -> Lateness | None:
-        """The lateness seen so far; None when nothing has. Raises TransientError, PermanentError."""
+        """Read once, and return the lateness so far; None before the first job.
+
+        Raises TransientError, PermanentError.
+        """
         if isinstance(self._backend, ManagementSupport):
             try:
                 await run_within(self._look(self._backend), self._timeout_s)
@@ -65,7 +68,7 @@ class LatenessProbe:
 
     @property
     def lateness(self) -> Lateness | None:
-        """As `look`, without one."""
+        """Return the lateness so far, like `look`, without reading."""
         if not self._seen:
             return None
         ordered = sorted(self._seen)
@@ -73,7 +76,7 @@ class LatenessProbe:
 
     @property
     def recent_ms(self) -> Sequence[int]:
-        """Those that were seen, the latest last; 500 at most."""
+        """Return the latest observed values in ms, the newest last; at most 500."""
         return tuple(self._seen)
 
     async def _look(self, management: ManagementSupport) -> None:
@@ -92,7 +95,7 @@ class LatenessProbe:
         self._due_ms = followed
 
     async def _read_events(self) -> bool:
-        """Read some events. True when there may be more."""
+        """Read some events. Return True when there can be more."""
         try:
             entries = await self._backend.read(self.queue, StreamName.EVENTS, self._after, EVENTS)
         except PermanentError:

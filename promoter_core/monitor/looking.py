@@ -1,4 +1,4 @@
-"""`snapshot`: one look at the queues of a store."""
+"""`snapshot`: read the queues of a store once."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ async def snapshot(
     timeout_s: float = TIMEOUT_S,
     clock: Clock | None = None,
 ) -> Snapshot:
-    """How the queues are that match, by name: depth, due, overdue, what comes, leader, streams, consumer groups.
+    """Read the matching queues, by name: depth, due, overdue, upcoming jobs, leader, streams, consumer groups.
 
-    `pattern` is the name of a queue or a glob over names (`*`, `?`, `[…]`), or several of them. A queue that is named
-    is always in the answer; one that only matches is there when it has delayed jobs or a leader. At most `max_queues`
-    are read, two calls each, so the cost is bounded; finding them takes one pass over the store in small steps.
+    `pattern` is the name of a queue, a glob over names (`*`, `?`, `[…]`), or several of them. A named queue is always
+    in the answer; a matching one only if it has delayed jobs or a leader. Reads at most `max_queues`, with two calls
+    each. Finding them takes one pass over the store in small steps.
 
-    What fails with one queue is that queue's `error`. Without `ManagementSupport` there is no `coming`. Raises
+    An error of one queue becomes that queue's `error`. Without `ManagementSupport`, `coming` is None. Raises
     ConfigError, also for a pattern on a backend without `DiscoverySupport`; TransientError or PermanentError when the
-    queues cannot be looked for.
+    search fails.
     """
     patterns = check_patterns(check_backend(backend), pattern)
     check_above(max_queues, "max_queues", 1)
@@ -61,7 +61,7 @@ async def snapshot(
 
 
 def check_patterns(backend: Backend, given: str | Sequence[str]) -> list[str]:
-    """Names and patterns, each once. Raises ConfigError."""
+    """Return names and patterns, each once. Raises ConfigError."""
     patterns = [given] if isinstance(given, str) else list(dict.fromkeys(given))
     if not patterns:
         raise ConfigError("no queue is named: give a name or a pattern such as '*'")
@@ -75,18 +75,18 @@ def check_patterns(backend: Backend, given: str | Sequence[str]) -> list[str]:
 
 
 def check_above(value: object, what: str, low: int) -> None:
-    """Raises ConfigError unless it is a number, of at least 1 when `low` is 1, and otherwise above `low`."""
+    """Raise ConfigError unless `value` is a number of at least 1 (for `low` 1), or otherwise above `low`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not (low or 1e-9) <= value < float("inf"):
         raise ConfigError(f"{what} must be a number {f'from {low}' if low else 'above 0'}, not {value!r:.60}")
 
 
 def matched(name: str, patterns: Sequence[str]) -> str:
-    """The first pattern that the name matches."""
+    """Return the first pattern that the name matches."""
     return next((pattern for pattern in patterns if fnmatchcase(name, pattern)), patterns[0])
 
 
 def can_be_read(name: str) -> bool:
-    """Whether its name is one that this library can use."""
+    """Return whether this library can use the queue's name."""
     try:
         check_queue_name(name)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""`read_queue`: one queue, in two calls to the backend. An error is part of the answer."""
+"""`read_queue`: read one queue, in two calls to the backend. An error is part of the answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 async def read_queue(
     backend: Backend, had: QueueSnapshot, clock: Clock, timeout_s: float, *, count: bool = True
 ) -> QueueSnapshot:
-    """`had` with what the store says now; or as it was, with the error of this read. Raises nothing.
+    """Return `had`, updated from the store, or unchanged with the error of this read. Never raises.
 
-    Without `count`, what comes stays as it was, where it was counted before.
+    Without `count`, upcoming jobs keep their last counts, if any.
     """
     try:
         return await run_within(_read(backend, had, clock, count), timeout_s)

@@ -1,4 +1,4 @@
-"""`Sampler`: reads many queues again and again, at a pace that a store does not feel."""
+"""`Sampler`: reads many queues again and again, at a pace that does not burden the store."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ class _Known:
 
 
 class Sampler:
-    """Keeps a recent sample of each queue that matches, for whoever asks: asking never waits for the store.
+    """Keeps a recent sample of each matching queue. Asking for it never waits for the store.
 
-    A pass over the queues begins every `every_s` seconds and reads `queues_per_s` a second at most; with more queues
-    than that a pass takes longer, and the store has no more work. With more than 400 queues, what comes is counted in
-    every second pass; with more than 800 in every fourth, and a fifth fewer are read a second. A search for queues
-    goes through the whole store, 16 small steps a second at most, and 5 where a search takes more than 200 of them. The
-    first one hurries, so that there is something to see. What fails with a queue is its error alone. A queue that was
-    found, and has had neither jobs nor a leader for `forget_s` seconds, goes; one that was named stays.
+    A pass over the queues starts every `every_s` seconds and reads at most `queues_per_s` a second; with more queues, a
+    pass takes longer and the load on the store stays the same. With more than 400 queues, upcoming jobs are counted in
+    every second pass; with more than 800, in every fourth, and a fifth fewer queues are read a second. A search for
+    queues scans the whole store, at most 16 small steps a second, or 5 if a search takes more than 200 steps. The first
+    search is faster, to have results soon. An error affects only its queue. A discovered queue is dropped after
+    `forget_s` seconds with neither jobs nor a leader; a named one stays.
 
         async with Sampler(backend, ["billing", "mail-*"]).running() as sampler:
             ...
@@ -89,9 +89,9 @@ class Sampler:
         timeout_s: float = TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
-        """`max_queues` are shown each by itself, those that were named or found first; the rest by pattern.
+        """The first `max_queues` named or found queues are shown individually; the rest by pattern.
 
-        `timeout_s` is for the answer about one queue. Raises ConfigError.
+        `timeout_s` limits the answer about one queue, in seconds. Raises ConfigError.
         """
         self._patterns = check_patterns(check_backend(backend), patterns)
         check_above(max_queues, "max_queues", 1)
@@ -129,7 +129,7 @@ class Sampler:
             await cancel_and_wait(task)
 
     async def run(self) -> None:
-        """Sample until cancelled. Errors of the store are part of the state; nothing is raised for them."""
+        """Sample until cancelled. Errors of the store become part of the state; none is raised."""
         for name in self._patterns:
             if not is_pattern(name):
                 self._add(name, name, named=True)
@@ -144,7 +144,7 @@ class Sampler:
             await cancel_and_wait(searching)
 
     def state(self) -> SamplerState:
-        """The present sample. Any thread may ask."""
+        """Return the current sample. Thread-safe."""
         known = self._known.copy()
         shown = [name for name in self._shown.copy() if name in known]
         rest: dict[str, list[QueueSnapshot]] = {}
@@ -166,14 +166,14 @@ class Sampler:
         )
 
     def focus(self, names: Iterable[str]) -> None:
-        """Read these queues every `every_s` seconds, 12 at most, though a pass over all takes longer.
+        """Read these queues, at most 12, every `every_s` seconds even if a whole pass takes longer.
 
-        They take the place of others, so the store has no more work. Queues that are not known do not count.
+        They take the turns of other queues, so the load on the store stays the same. Unknown queues are ignored.
         """
         self._focus = tuple(islice(dict.fromkeys(names), FOCUS))
 
     def unready(self) -> list[str]:
-        """Why there is no recent sample, a sentence for each reason; empty when there is one."""
+        """Return why there is no recent sample, one sentence per reason; empty when there is one."""
         if self._last_read_s is None:
             return ["the store has not answered yet"]
         age_s = self._clock.monotonic() - self._last_read_s
@@ -197,7 +197,7 @@ class Sampler:
                 self._shown[next_one] = None
 
     async def _pass(self) -> None:
-        """Read every queue once, those first that were not for longest: what fails does not keep others from a turn."""
+        """Read every queue once, the least recently read first, so that failures do not keep others from a turn."""
         began_s = self._clock.monotonic()
         waiting = deque(sorted(self._known, key=lambda name: self._known[name].tried_s))
         first = True
@@ -214,8 +214,9 @@ class Sampler:
             self._pass_s = self._clock.monotonic() - began_s if not waiting else self._pass_s
 
     def _urgent(self) -> list[str]:
-        """Queues to be looked at again though the pass is long: somebody looks at them, or an alert waits for those
-        with jobs that nobody led. Some turns are left for the others.
+        """Return queues to read again during a long pass, leaving some turns for the others.
+
+        These are queues that somebody looks at, or that an alert waits for: they had jobs and no leader.
         """
         before_s = self._clock.monotonic() - self.every_s
 
@@ -227,7 +228,7 @@ class Sampler:
         return list(dict.fromkeys(names))[: AT_ONCE - 2]
 
     async def _read(self, names: Sequence[str]) -> bool:
-        """Read some queues together. False when the store answered about none of them."""
+        """Read some queues together. Return False when the store answered for none of them."""
         seen = await asyncio.gather(*(self._read_one(self._known[name]) for name in names))
         now_s, away = self._clock.monotonic(), bool(names)
         for queue in seen:
@@ -255,7 +256,10 @@ class Sampler:
         return await read_queue(self._backend, known.seen, self._clock, self._timeout_s, count=count)
 
     def _answered(self, does: bool, error: BackendError | None = None) -> None:
-        """Keep, and log once, whether the store answers. Some queues that fail together are not yet the store."""
+        """Remember, and log once, whether the store answers.
+
+        Some queues failing together do not mean that it does not.
+        """
         now_s = self._clock.monotonic()
         if does:
             self._last_read_s = now_s
@@ -271,7 +275,7 @@ class Sampler:
             )
 
     def _is_gone(self, known: _Known) -> bool:
-        """Nothing is there, rather than that nothing can be read."""
+        """Return whether the queue is empty, rather than unreadable."""
         return known.seen.error is None or (self._searched_s is not None and self._searched_s > known.live_s)
 
     async def _search_on(self) -> None:
@@ -287,7 +291,7 @@ class Sampler:
                     self._answered(False, exc)
                 log.log(
                     logging.WARNING if self._failed_discoveries == 1 else logging.DEBUG,
-                    "queues cannot be looked for: %s",
+                    "cannot look for queues: %s",
                     exc,
                 )
             except Exception:
@@ -297,7 +301,7 @@ class Sampler:
             await self._clock.sleep(max(SEARCH_EVERY_S - took_s, 1.0))
 
     async def _search(self, rest: float) -> None:
-        """Go through the store once, and read at once what is new."""
+        """Scan the store once, and read new queues at once."""
         finder: object = self._backend
         assert isinstance(finder, DiscoverySupport)
         longer = self._steps > LONG_SEARCH

@@ -1,4 +1,4 @@
-"""The values that a look at queues gives. The values hold data, and figures that follow from it."""
+"""The values that reading queues returns: data, and figures derived from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from promoter_core.spi import BackendError, QueueStats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coming:
-    """Jobs that become due in the time ahead. Each number has the one before it in it; what is due now is in none."""
+    """Jobs that become due in the time ahead.
+
+    Each number includes the previous one; jobs that are due now are excluded.
+    """
 
     minute: int
     hour: int
@@ -19,7 +22,7 @@ class Coming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSnapshot:
-    """One queue, as it was when it was read."""
+    """One queue, at the time it was read."""
 
     name: str
     pattern: str  # by which it was found; its name when it was given by name
@@ -32,7 +35,7 @@ class QueueSnapshot:
 
     @property
     def overdue_s(self) -> float:
-        """How long the oldest waiting job has been due; 0 when none is."""
+        """How long the oldest waiting job has been due, in seconds; 0 when none is due."""
         return 0.0 if self.stats is None else self.stats.oldest_pending_lag_ms / 1000
 
     @property
@@ -42,19 +45,19 @@ class QueueSnapshot:
 
     @property
     def unled_jobs(self) -> int:
-        """Waiting jobs that will not be promoted, since nobody leads; parked ones are left out. 0 when it is led."""
+        """The number of waiting jobs without a leader to promote them, except parked ones; 0 with a leader."""
         return 0 if self.stats is None or self.led else self.stats.depth - self.stats.parked
 
     @property
     def lease_s(self) -> float | None:
-        """The rest of the leader's lease; None without a leader, or when the lock has no end."""
+        """The rest of the leader's lease in seconds; None without a leader, or when the lock does not expire."""
         left_ms = None if self.stats is None else self.stats.lease_remaining_ms
         return None if left_ms is None else left_ms / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One look at many queues."""
+    """The state of many queues, read once."""
 
     queues: Sequence[QueueSnapshot]  # by name
     more: bool = False  # further queues match: `max_queues` was reached
@@ -62,7 +65,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerState:
-    """The samples that a `Sampler` has at this moment."""
+    """The current samples of a `Sampler`."""
 
     queues: Sequence[QueueSnapshot] = ()  # each by itself, `max_queues` at most; their order stays
     rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by the pattern of each

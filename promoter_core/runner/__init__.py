@@ -1,1 +1,1 @@
-"""Runs the engine against a backend and its sinks. Private; `promoter_core` offers `Promoter` and `PromoterFleet`."""
+"""Runs the engine against a backend and its sinks. Private; `promoter_core` exports `Promoter` and `PromoterFleet`."""

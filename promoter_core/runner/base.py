@@ -1,4 +1,4 @@
-"""`Runner`: what `Promoter` and `PromoterFleet` have in common: identity, settings, sinks, and how a run ends."""
+"""`Runner`: the common parts of `Promoter` and `PromoterFleet`: identity, settings, sinks, and the end of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_HOLDER_BYTES = 512
 
 
 class Runner(ABC):
-    """Runs in an event loop until it is stopped, and may run again. `stop` may be called from any thread."""
+    """Runs in an event loop until it is stopped, and can run again. `stop` is thread-safe."""
 
     def __init__(
         self,
@@ -48,29 +48,29 @@ class Runner(ABC):
 
     @abstractmethod
     async def run(self, *, until_idle: bool = False) -> None:
-        """Promote until `stop` is called, or with `until_idle` until nothing is due."""
+        """Promote until `stop` is called; with `until_idle`, until nothing is due. Raises PermanentError."""
 
     @abstractmethod
     def health(self) -> list[Health]:
-        """One `Health` for each queue that is served here. Any thread may ask."""
+        """Return one `Health` for each queue served here. Thread-safe."""
 
     def unready(self) -> list[str]:
-        """Why this runner is not ready, a sentence for each reason; empty when it is ready. Any thread may ask."""
+        """Return the reasons why this runner is not ready, a sentence each; empty when it is ready. Thread-safe."""
         return [reason for health in self._each_health() for reason in not_served(health, self.settings)]
 
     def _each_health(self) -> Iterator[Health]:
-        """As `health`, one at a time: thousands of objects at once have the collector run."""
+        """Like `health`, one at a time: creating thousands of objects at once triggers the garbage collector."""
         yield from self.health()
 
     def stop(self) -> None:
-        """Finish the round trip under way, release what is held and end `run`. Returns at once; any thread may call."""
+        """Finish the current round trip, release what is held, and end `run`. Returns at once. Thread-safe."""
         self._stop.ask()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Run in the background for the length of an `async with`, inside an application.
 
-        On exit the run is stopped; if it had ended by itself, its PermanentError is raised there.
+        On exit the run is stopped. If it had ended by itself, its PermanentError is raised there.
         """
         task = asyncio.create_task(self.run(), name=f"promoter-{type(self).__name__}")
         try:
@@ -81,17 +81,17 @@ class Runner(ABC):
             await task
 
     def exposition(self) -> tuple[bytes, str] | None:
-        """The figures as a page with its content type, of the first metrics sink that has one."""
+        """Return the figures as a page with its content type, from the first metrics sink that has one, or None."""
         return self._reporter.exposition()
 
     @property
     def dropped_batches(self) -> int:
-        """Batches that event sinks were too slow to take, in this or the last run."""
+        """The number of batches that event sinks were too slow to take, in the current or last run."""
         return self._reporter.dropped_batches
 
 
 def new_holder_id() -> str:
-    """A holder id that no other promoter has: host, process and a ULID, so that an operator can find it."""
+    """Return a unique holder id made of host, process and a ULID, so that an operator can find the process."""
     return f"{socket.gethostname()}-{os.getpid()}-{ULID()}"
 
 

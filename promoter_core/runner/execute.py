@@ -1,4 +1,4 @@
-"""Performs one action on a backend, and turns what it raises into an outcome."""
+"""Perform one action on a backend, and turn exceptions into outcomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promoter_core.spi.tasks import being_cancelled, run_within
 
 
 async def execute(backend: Backend, queue: str, action: Action, settings: PromoterSettings) -> Outcome:
-    """Perform an action that is a single backend call, and is not made for many queues at once."""
+    """Perform an action that takes a single backend call and is not batched over queues."""
     match action:
         case Cleanup(jobs):
             await cast("SeparateCleanup", backend).cleanup(queue, jobs)
@@ -33,7 +33,7 @@ async def execute(backend: Backend, queue: str, action: Action, settings: Promot
 
 
 async def as_outcome(call: Awaitable[Outcome]) -> Outcome:
-    """The outcome of `call`; `Failed` when it raises."""
+    """Return the outcome of `call`; `Failed` when it raises."""
     try:
         return await call
     except Exception as exc:
@@ -45,7 +45,7 @@ async def as_outcome(call: Awaitable[Outcome]) -> Outcome:
 
 
 async def release(backend: Backend, queue: str, unlock: Unlock, settings: PromoterSettings) -> Outcome:
-    """Release a lock at the end, in RELEASE_S seconds."""
+    """Release a lock at the end of a run, within RELEASE_S seconds."""
     try:
         return await run_within(as_outcome(execute(backend, queue, unlock, settings)), RELEASE_S)
     except TimeoutError:
@@ -53,7 +53,10 @@ async def release(backend: Backend, queue: str, unlock: Unlock, settings: Promot
 
 
 def as_backend_error(exc: Exception) -> BackendError:
-    """The contract allows only BackendErrors. Anything else breaks it and is permanent: it would come again."""
+    """Return a BackendError unchanged.
+
+    Any other exception breaks the contract and becomes permanent: it would recur.
+    """
     if isinstance(exc, BackendError):
         return exc
     unexpected = PermanentError(f"unexpected {type(exc).__name__} from the backend: {exc}", code="UNEXPECTED")

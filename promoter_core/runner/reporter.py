@@ -1,4 +1,4 @@
-"""`Reporter`: passes on what machines report, to the log, the metrics and the sinks, and remembers it for health."""
+"""`Reporter`: passes the reports of machines to the log and the sinks, and keeps them for health checks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ODD_S = 1.0  # until it is said that a queue does not move under a lock that no 
 
 @dataclass(slots=True)
 class _Last:
-    """Of one queue."""
+    """The latest reports of one queue."""
 
     tick_s: float | None = None
     seen_s: float | None = None
@@ -60,7 +60,7 @@ class Reporter:
         settings: PromoterSettings,
         holder_id: str,
     ) -> None:
-        """`settings` holds for every queue. Raises ConfigError or PluginError when a named sink cannot be made."""
+        """`settings` applies to every queue. Raises ConfigError or PluginError when a named sink cannot be created."""
         self._settings = settings
         self._holder_id = holder_id
         registry = registry or installed()  # loads nothing before it is asked
@@ -84,16 +84,16 @@ class Reporter:
         return self._metrics.wants_traces
 
     def exposition(self) -> tuple[bytes, str] | None:
-        """The figures as a page, of the first metrics sink that has one."""
+        """Return the figures as a page, from the first metrics sink that has one, or None."""
         return self._metrics.exposition()
 
     @property
     def dropped_batches(self) -> int:
-        """Batches that event sinks were too slow to take, in this or the last run."""
+        """The number of batches that event sinks were too slow to take, in the current or last run."""
         return sum(sink.dropped for sink in self._sink_queues)
 
     def start(self, *, keep: bool = False) -> None:
-        """Begin to serve the event sinks. `keep`: at the end the metrics sinks keep their figures, as a result."""
+        """Start serving the event sinks. `keep`: the metrics sinks keep their figures at the end, as a result."""
         self._keep = keep
         self._unreleased = 0
         self._metrics.on_sinks(self._sinks)
@@ -102,16 +102,19 @@ class Reporter:
             sink.start()
 
     async def close(self) -> None:
-        """Let the event sinks finish, for a time."""
+        """Let the event sinks finish, for a limited time."""
         await asyncio.gather(*(sink.close() for sink in self._sink_queues))
 
     def end(self) -> None:
-        """The run has ended and reports nothing more: have the metrics sinks forget its queues."""
+        """End the run: the metrics sinks forget its queues."""
         for queue in self._last:
             self._forgotten(queue)
 
     def outcome(self, queue: str, outcome: Outcome) -> None:
-        """Before the machine handles it. What goes well ends an error at once, and an outage when it lasts."""
+        """Record an outcome before the machine handles it.
+
+        A success ends an error at once, and an outage if it lasts.
+        """
         if isinstance(outcome, LeaseHeld):
             self.seen(queue, self._clock.monotonic())
             self._held(queue, outcome)
@@ -144,7 +147,7 @@ class Reporter:
                 case NotReleased(error, left_s):
                     level = logging.DEBUG if self._unreleased else logging.WARNING  # for one of many queues
                     self._unreleased += 1
-                    what = "queue %r: the lock could not be released (%s); it ends with its lease, in %.1f s at most"
+                    what = "queue %r: the lock could not be released (%s); it expires with its lease, in %.1f s at most"
                     log.log(level, what, queue, shown(error), left_s)
                     self._metrics.on_error(queue, error)
 
@@ -166,21 +169,21 @@ class Reporter:
             )
 
     def _lock(self, queue: str, outcome: LockOutcome) -> None:
-        """The machine reports a transition."""
+        """Report a transition of the lock."""
         last, now_s, us = self._of(queue), self._clock.monotonic(), self._holder_id
         extra = {"queue": queue, "outcome": outcome.value}
         if outcome is LockOutcome.ACQUIRED:
             log.info("queue %r: this process leads now, as %s", queue, us, extra=extra | {"holder": us})
             last.holder, last.led_s, last.held, last.stuck, last.warned_of = us, now_s, None, None, None
         elif last.led_s is not None:
-            what = "lock released" if outcome is LockOutcome.RELEASED else "this process leads no longer"
+            what = "lock released" if outcome is LockOutcome.RELEASED else "this process no longer leads"
             log.info("queue %r: %s, after leading for %.1f s", queue, what, now_s - last.led_s, extra=extra)
             last.holder = last.led_s = last.full_s = None
             last.full_said = False
         self._metrics.on_lock(queue, outcome)
 
     def _held(self, queue: str, held: LeaseHeld) -> None:
-        """Another leads: say who, once, and watch whether the queue moves under it."""
+        """Log once who else leads, and watch whether the queue's jobs move."""
         last, now_s = self._of(queue), self._clock.monotonic()
         if last.held is None or held.holder != last.held.holder:
             extra = {"queue": queue, "outcome": LockOutcome.HELD.value, "holder": held.holder}
@@ -203,11 +206,11 @@ class Reporter:
             )
 
     def seen(self, queue: str, now_s: float) -> None:
-        """The queue is led, by us or by another."""
+        """Record that the queue is led, by us or by another."""
         self._of(queue).seen_s = now_s
 
     def stopped(self, queue: str, error: PermanentError | None) -> None:
-        """The machine of a queue has stopped."""
+        """Record that the machine of a queue has stopped."""
         last = self._last.get(queue)
         if last is not None and last.well_s is not None:
             self._recovered(queue, last)
@@ -234,7 +237,7 @@ class Reporter:
         )
 
     def forget(self, queue: str) -> None:
-        """The queue is served no longer."""
+        """Forget a queue that is no longer served."""
         last = self._last.pop(queue, None)
         if last is not None:
             self._ended(last)
@@ -265,7 +268,7 @@ class Reporter:
             log.info("queue %r: recovered from %s, no error for %.1f s", queue, code, well_s, extra=extra)
 
     def _ended(self, last: _Last) -> bool:
-        """Its outage, if there is one; whether no other queue is in it."""
+        """End the queue's outage, if any. Return whether no other queue is in it."""
         code, last.outage, last.well_s = last.outage, None, None
         if code is None:
             return False
@@ -282,7 +285,7 @@ class Reporter:
 
 
 def _sinks(option: str, given: Any, named: Callable[[str], Any], methods: Sequence[str]) -> list[Any]:
-    """Sinks, or names of installed ones, as sinks. Raises ConfigError or PluginError."""
+    """Return sinks, creating named ones. Raises ConfigError or PluginError."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError(f"{option} must be a list of sinks or of their names, such as {option}=[{given!r:.60}]")
     sinks = [named(s) if isinstance(s, str) else s for s in given]
@@ -290,7 +293,7 @@ def _sinks(option: str, given: Any, named: Callable[[str], Any], methods: Sequen
         lacking = [m for m in methods if not callable(getattr(sink, m, None))]
         if lacking:
             hint = " (give an object, not its class)" if isinstance(sink, type) else ""
-            raise ConfigError(f"{option}: {type(sink).__name__} is no sink, it has no method {lacking[0]!r}{hint}")
+            raise ConfigError(f"{option}: {type(sink).__name__} is not a sink: it has no method {lacking[0]!r}{hint}")
         if isinstance(sink, type):
             raise ConfigError(f"{option}: give an object, {sink.__name__}(), not the class")
     return sinks
@@ -299,11 +302,11 @@ def _sinks(option: str, given: Any, named: Callable[[str], Any], methods: Sequen
 def _whose(held: LeaseHeld) -> str:
     holder = held.holder or "the store does not say who"
     if held.remaining_ms is None:
-        return f"{holder}, with a lock that never ends by itself"
+        return f"{holder}, with a lock that does not expire"
     return f"{holder}, {held.remaining_ms / 1000:.1f} s left"
 
 
 def shown(error: BackendError) -> str:
-    """The error with its code in front; a server's own message has it there already."""
+    """Return the error with its code first, unless the server's own message starts with it."""
     text = str(error)
     return text if text.startswith(error.code) else f"{error.code}: {text}"

@@ -1,4 +1,4 @@
-"""Serves the sinks: guarded, in order, bounded. Nothing a sink does can stop or slow promotion."""
+"""Serves the sinks: guarded, in order, bounded. No sink can stop or slow promotion."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SinkGuard:
 
     def failed(self, what: str, exc: BaseException) -> None:
         if self._again(SinkFailure.FAILED) == 1:
-            log.error("sink %s failed in %s; promotion goes on", self.name, what, exc_info=exc)
+            log.error("sink %s failed in %s; promotion continues", self.name, what, exc_info=exc)
         else:
             count = self._counts[SinkFailure.FAILED]
             self._warn(SinkFailure.FAILED, "sink %s failed in %s again (%d times): %r", self.name, what, count, exc)
@@ -58,11 +58,11 @@ class SinkGuard:
 
     def blocked(self, what: str, seconds: float) -> None:
         self._again(SinkFailure.BLOCKED)
-        text = "sink %s blocked for %.0f ms in %s: it holds up promotion, and must return at once"
+        text = "sink %s blocked for %.0f ms in %s: it delays promotion, and must return at once"
         self._warn(SinkFailure.BLOCKED, text, self.name, seconds * 1000, what)
 
     def reported(self, failure: SinkFailure) -> None:
-        """By the sink itself, which writes its own log."""
+        """Count a failure that the sink reported, and logged, itself."""
         self._again(failure)
 
     def _again(self, failure: SinkFailure) -> int:
@@ -81,7 +81,7 @@ def _keep(queue: str) -> None:
 
 
 class MetricsFanout:
-    """Calls every metrics sink, each on its own."""
+    """Calls every metrics sink, each guarded separately."""
 
     def __init__(self, sinks: Sequence[MetricsSink]) -> None:
         self._sinks = [(sink, SinkGuard(sink, self.on_sink_failure)) for sink in sinks]
@@ -96,11 +96,11 @@ class MetricsFanout:
         return any(getattr(sink, "wants_traces", False) for sink, _ in self._sinks)
 
     def exposition(self) -> tuple[bytes, str] | None:
-        """The page of the first sink that has one."""
+        """Return the page of the first sink that has one."""
         return next((sink.exposition() for sink, _ in self._sinks if isinstance(sink, ExpositionSupport)), None)
 
     def on_sinks(self, events: Sequence[EventSink]) -> None:
-        """A run begins, with these event sinks beside the metrics sinks."""
+        """Announce the start of a run, with the names of all sinks."""
         names = tuple(dict.fromkeys(type(sink).__name__ for sink in (*(sink for sink, _ in self._sinks), *events)))
         self._each("on_sinks", lambda sink: sink.on_sinks(names) if isinstance(sink, SinkListSupport) else None)
 
@@ -154,7 +154,7 @@ class SinkQueue:
         self._task = asyncio.create_task(self._serve(), name=f"promoter-sink-{self._guard.name}")
 
     def offer(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
-        """Hand over a batch without waiting; drop it, and say so, when the sink is too far behind."""
+        """Queue a batch without waiting. If the sink is too far behind, drop the batch and report it."""
         if self._batches.qsize() >= self._most_batches or (self._jobs and self._jobs + len(jobs) > self._most_jobs):
             self.dropped += 1
             self._guard.dropped()
@@ -163,19 +163,19 @@ class SinkQueue:
             self._batches.put_nowait((queue, jobs))
 
     async def close(self, timeout_s: float = FINISH_S) -> None:
-        """Give the sink `timeout_s` seconds for what is queued, less when it takes nothing; then close it."""
+        """Give the sink `timeout_s` seconds for the queued batches, or less if it accepts nothing; then close it."""
         task, self._task = self._task, None
         if task is None:
             return
         self._batches.put_nowait(None)
         finished = await self._finished(task, timeout_s)
         if not finished:
-            log.warning("sink %s did not finish in time; what it had queued is lost", self._guard.name)
+            log.warning("sink %s did not finish in time; its queued batches are lost", self._guard.name)
             await cancel_and_wait(task, within_s=LAST_WORDS_S)
         try:
             await run_within(self._closed(), CLOSE_S if finished else LAST_WORDS_S)
         except TimeoutError:
-            log.warning("sink %s did not close in time; what it had kept is lost", self._guard.name)
+            log.warning("sink %s did not close in time; its remaining events are lost", self._guard.name)
 
     async def _finished(self, task: asyncio.Task[None], timeout_s: float) -> bool:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""How a run stops: a request from any thread, and the time that a step gets after it."""
+"""How a run stops: a request from any thread, and a time limit for the current step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RELEASE_S = 1.0  # for releasing the lock, or the locks
 
 
 class StopRequest:
-    """A request to end a run. Any thread may make it, before the run or during it."""
+    """A request to end a run. Thread-safe, before and during the run."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -21,13 +21,13 @@ class StopRequest:
         self._then: Callable[[], None] | None = None
 
     def begin(self, then: Callable[[], None] | None = None) -> None:
-        """The run begins. `then` is called in its loop as soon as somebody asks."""
+        """Begin a run. `then` is called in its loop as soon as a stop is requested."""
         self._loop, self._then = asyncio.get_running_loop(), then
         if self.asked:  # before the run
             self._heard()
 
     def end(self) -> None:
-        """The run is over, and with it the request."""
+        """End the run and clear the request."""
         self._loop = self._then = None
         self.asked = False
         self._event.clear()

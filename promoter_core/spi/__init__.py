@@ -1,21 +1,21 @@
-"""Service provider interface: all that backends, sinks, layouts and commands need, and their only import path.
+"""Service provider interface for authors of backends, sinks, layouts and commands. Import from this package only.
 
-It follows semantic versioning. A `Backend` is a store of delayed jobs; an `EventSink` and a `MetricsSink` report what
-happened; `hookimpl` and the specs register them. Each docstring states obligations: what is atomic, what is bounded, in
-which order, by whose clock, and which errors. `promoter_memory.backend.MemoryBackend` fulfils them in plain Python and
-is the place to look when a sentence here leaves a doubt.
+It follows semantic versioning. A `Backend` is a store of delayed jobs. `EventSink` and `MetricsSink` report what
+happened. `hookimpl` and the specs register them. Docstrings state obligations: what is atomic, what is bounded, the
+order, whose clock counts, and which errors are raised. `promoter_memory.backend.MemoryBackend` implements them in plain
+Python; read it when a docstring leaves a question open.
 
     backend.py     `Backend`, the required contract
     optional/      a file for each optional protocol, with the values that only it uses
     sinks.py       `EventSink`, `MetricsSink`, and their optional protocols
     serializers.py `Serializer`, and the default one
-    model.py       the frozen values; errors.py, the exceptions; clock.py, the time
-    hooks.py       hook specifications, and what a plugin yields
+    model.py       the frozen values; errors.py, the exceptions; clock.py, the clocks
+    hooks.py       hook specifications, and the specs that plugins yield
     names.py       rules and limits for queue names, job ids and job names
     urls.py        a backend's URL; url_options.py, its options; sink_options.py, a sink's options
     wire.py        the job envelope; layouts.py, keys and member format; in_place.py, sets of other frameworks
-    lifecycle.py, calls.py, push.py, batches.py, change_flags.py   to build backends with
-    tasks.py, lateness.py   to build backends and sinks with
+    lifecycle.py, calls.py, push.py, batches.py, change_flags.py   helpers for backends
+    tasks.py, lateness.py   helpers for backends and sinks
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`chunked`: what comes in any number, in pieces that a store can take."""
+"""`chunked`: split any number of items into pieces that a store can handle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ T = TypeVar("T")
 def chunked(
     items: Sequence[T], count: int, *, size: Callable[[T], int] | None = None, max_size: int = 0
 ) -> list[Sequence[T]]:
-    """`items` in order, at most `count` at a time, and with `size` at most `max_size` of it, if one alone is not more.
+    """Split `items` in order into pieces of at most `count` items, and at most `max_size` in total by `size`.
 
-    For `schedule`, `cancel` and whatever takes many queues: no call should hold up the store for long.
+    A single item larger than `max_size` is a piece by itself. For `schedule`, `cancel` and other methods that take many
+    items: no call should block the store for long.
 
         for some in chunked(jobs, 100, size=lambda job: len(job.envelope), max_size=256 * 1024):
             created += await self._insert(queue, some)

@@ -1,4 +1,4 @@
-"""A driver's calls, within the contract: bounded in time, whole, and with errors of ours only."""
+"""Calls of a driver within the contract: bounded in time, complete, and raising only Promoter's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorTable:
-    """Which of a driver's errors are permanent. The list is closed: every other error is transient.
+    """Decides which of a driver's errors are permanent. The list is closed: every other error is transient.
 
         ERRORS = ErrorTable(
             code=lambda exc: getattr(exc, "sqlstate", None),
@@ -27,31 +27,33 @@ class ErrorTable:
         )
         raise ERRORS.translate(exc, "the server at db:5432") from exc
 
-    The text of an exception goes into the message: take a password out of it first where the driver shows one.
+    The message contains the text of the exception. If the driver shows a password there, remove it first.
     """
 
-    code: Callable[[BaseException], str | None] = lambda exc: None  # what an exception says by itself, if anything
-    classes: Sequence[tuple[type[BaseException], str]] = ()  # the first that fits gives the code of those that say none
-    permanent: Collection[str] = frozenset()  # codes
-    words: Mapping[str, str | re.Pattern[str]] = field(default_factory=dict)  # in a message of that code: permanent
-    hints: Mapping[str, str] = field(default_factory=dict)  # what to do, by code
+    code: Callable[[BaseException], str | None] = lambda exc: None  # the code that an exception carries, if any
+    classes: Sequence[tuple[type[BaseException], str]] = ()  # codes for exceptions without one; the first match counts
+    permanent: Collection[str] = frozenset()  # codes of permanent errors
+    words: Mapping[str, str | re.Pattern[str]] = field(
+        default_factory=dict
+    )  # by code: words in the message that make it permanent
+    hints: Mapping[str, str] = field(default_factory=dict)  # by code: advice, added to the message
 
     def code_of(self, exc: BaseException) -> str:
-        """The code of an exception: TIMEOUT for a TimeoutError, and the name of its class when nothing else fits."""
+        """Return the code of an exception: TIMEOUT for a TimeoutError, the name of its class when nothing else fits."""
         if code := self.code(exc):
             return code
         found = next((code for cls, code in self.classes if isinstance(exc, cls)), None)
         return found or ("TIMEOUT" if isinstance(exc, TimeoutError) else type(exc).__name__)
 
     def error(self, message: str, code: str) -> BackendError:
-        """The error to raise, with the hint for its code."""
+        """Return the error to raise, with the hint for its code."""
         words = self.words.get(code)
         stays = code in self.permanent or (words is not None and re.search(words, message) is not None)
         hint = self.hints.get(code)
         return (PermanentError if stays else TransientError)(f"{message} ({hint})" if hint else message, code=code)
 
     def translate(self, exc: BaseException, where: str) -> BackendError:
-        """The error to raise for what the driver raised while talking to `where`. One of ours stays as it is."""
+        """Return the error to raise for a driver's exception at `where`. A BackendError stays as it is."""
         if isinstance(exc, BackendError):
             return exc
         code, text = self.code_of(exc), str(exc).strip().splitlines()
@@ -67,11 +69,11 @@ async def run_call(
     timeout_s: float | None = None,
     whole: bool = False,
 ) -> T:
-    """The answer of a driver's call. Raises BackendErrors only, and CLOSED for whatever it raises once `life` is over.
+    """Return the result of a driver's call. Raises only BackendErrors; once `life` is over, with the code CLOSED.
 
-    `translate` gives the error for an exception; after `timeout_s` seconds that is a TimeoutError. A call that is
-    given up, by time or because the caller is cancelled, is cancelled. A `whole` one goes on to its end unobserved,
-    as work in a thread does in any case.
+    `translate` turns an exception into the error to raise; after `timeout_s` seconds, it receives a TimeoutError. A
+    call that times out, or whose caller is cancelled, is cancelled. With `whole`, it runs to its end unobserved
+    instead, as work in a thread does in any case.
 
         row = await run_call(db.fetchrow(sql), translate, life, timeout_s=5)
         rows = await run_call(loop.run_in_executor(thread, work), translate, life, timeout_s=30, whole=True)
@@ -106,6 +108,6 @@ async def _whole(call: asyncio.Future[T], timeout_s: float | None) -> T:
 
 
 def _look_at(call: asyncio.Future[Any]) -> None:
-    """Nobody is there any more to see its error."""
+    """Retrieve the call's error, which nobody waits for any more."""
     if not call.cancelled():
         call.exception()

@@ -1,4 +1,4 @@
-"""`ChangeFlags`: remembered changes, to build `Backend.wait` and `FleetSupport.subscribe` on."""
+"""`ChangeFlags`: remembered changes, for implementing `Backend.wait` and `FleetSupport.subscribe`."""
 
 from __future__ import annotations
 
@@ -64,10 +64,11 @@ Change = tuple[ChangeKind, str]  # of a queue, or of a group for MEMBERS
 
 
 class ChangeFlags:
-    """One flag for each kind of change of each queue. A flag that was set before anybody waited ends the next wait.
+    """One flag for each kind of change of each queue. A flag that is set before a wait starts ends that wait.
 
-    `expect` a change *before* reading what it concerns, never after: a change in between would be missed. Flags that
-    nobody waits for are dropped when they become many; a wait without a flag ends at once, as after a change.
+    Call `expect` *before* reading the state that a change concerns, never after, or a change in between is missed. When
+    there are many flags, those that nobody waits for are dropped. A wait without a flag ends at once, as after a
+    change.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -78,36 +79,36 @@ class ChangeFlags:
         self._feeds: list[FlagFeed] = []
 
     def set(self, kind: ChangeKind, queue: str) -> None:
-        """This has changed: end the waits for it."""
+        """Report a change: end the waits for it."""
         if (flag := self._flags.get((kind, queue))) is not None:
             flag.set()
         for feed in self._feeds:
             feed.add((kind, queue))
 
     def set_all(self) -> None:
-        """Everything may have changed: end every wait."""
+        """Report that everything may have changed: end every wait."""
         for flag in self._flags.values():
             flag.set()
         for feed in self._feeds:
             feed.add(None)
 
     def subscribe(self) -> ChangeFeed:
-        """A `ChangeFeed` of the flags that are set from now on."""
+        """Return a `ChangeFeed` of the flags that are set from now on."""
         feed = FlagFeed(self._clock, self._feeds.remove)
         self._feeds.append(feed)
         return feed
 
     def clear(self, kind: ChangeKind, queue: str) -> None:
-        """Clear the flag if there is one: for who reads the queue and waits by a feed, if at all."""
+        """Clear the flag if it exists, for callers that read the queue but wait by a feed or not at all."""
         if (flag := self._flags.get((kind, queue))) is not None:
             flag.clear()
 
     def expect(self, kind: ChangeKind, queue: str) -> None:
-        """Clear the flag, and keep one from now on: a wait for it is to come."""
+        """Clear the flag and keep one from now on, for a wait that follows."""
         self._flag((kind, queue)).clear()
 
     async def wait(self, kind: ChangeKind, queue: str, timeout_s: float) -> bool:
-        """True as soon as the flag is set, False after `timeout_s` seconds of the clock."""
+        """Return True as soon as the flag is set, False after `timeout_s` seconds of the clock."""
         flag = self._flag((kind, queue))
         if flag.is_set():
             await asyncio.sleep(0)  # a caller in a loop must not starve the others

@@ -11,15 +11,15 @@ class Clock(Protocol):
     """Tells the time and sleeps."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed point, never going back."""
+        """Return seconds since some fixed point; never goes back."""
         ...
 
     def time_ms(self) -> int:
-        """Unix time in whole milliseconds."""
+        """Return Unix time in whole milliseconds."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`, never earlier by `monotonic`."""
+        """Sleep for `seconds`, at least by `monotonic`."""
         ...
 
 

@@ -5,9 +5,9 @@ A plugin is a module (or object) named by an entry point of the group `promoter`
     [project.entry-points.promoter]
     sqlite = "promoter_sqlite.plugin"
 
-It imports `hookimpl` and the spec classes, and no driver: listing plugins must work, and be fast, where the driver
-is not installed. Every hook collects from all plugins; of two specs of one name neither can be chosen, unless one is
-Promoter's own.
+It imports `hookimpl` and the spec classes, but no driver: listing plugins must work, and be fast, where the driver is
+not installed. Hooks collect the specs of all plugins. If two specs have the same name, neither can be used, unless one
+is Promoter's own.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import pluggy
 PROJECT = "promoter"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)  # decorates a plugin's hooks
+hookimpl = pluggy.HookimplMarker(PROJECT)  # decorator for a plugin's hooks
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """A backend, chosen by the scheme of a URL.
+    """A backend, selected by the scheme of a URL.
 
     `target` is `"package.module:attribute"`, a callable that takes a `BackendUrl` and returns a `Backend`, not yet
-    opened; it is imported when the backend is chosen. `requires` names the modules that `target` needs, `install`
-    is what to `pip install` when one is missing.
+    opened. It is imported when the backend is selected. `requires` names the modules that `target` needs; `install` is
+    the argument for `pip install` when one is missing.
     """
 
     name: str
@@ -42,10 +42,10 @@ class BackendSpec:
 
 @dataclass(frozen=True, slots=True)
 class SinkSpec:
-    """An event sink or a metrics sink, chosen by name.
+    """An event sink or a metrics sink, selected by name.
 
     `target` is `"package.module:attribute"`, a callable that takes its options as keyword arguments of type str and
-    returns the sink. It raises ConfigError for a value that cannot work.
+    returns the sink. It raises ConfigError for an invalid value.
     """
 
     name: str
@@ -58,12 +58,12 @@ class SinkSpec:
 
 @dataclass(frozen=True, slots=True)
 class SerializerSpec:
-    """A serializer of the data of jobs, chosen by name.
+    """A serializer for the data of jobs, selected by name.
 
-    `target` is `"package.module:attribute"`, a callable without arguments that returns a `Serializer`. `types` names
-    what it takes that plain msgpack or JSON may not, for the error message of another serializer: classes as
-    `"datetime.datetime"`, whose subclasses count as well, `"dataclass"`, `"attrs"`, and `"non-text key"` for keys of
-    dicts that are no text.
+    `target` is `"package.module:attribute"`, a callable without arguments that returns a `Serializer`. `types` lists
+    types that it accepts and that plain msgpack or JSON may not, for error messages of other serializers: classes such
+    as `"datetime.datetime"`, including their subclasses, `"dataclass"`, `"attrs"`, and `"non-text key"` for dict keys
+    that are not text.
     """
 
     name: str
@@ -76,10 +76,10 @@ class SerializerSpec:
 
 @dataclass(frozen=True, slots=True)
 class LayoutSpec:
-    """A layout of the keys of Redis-protocol stores, chosen by name.
+    """A layout of the keys of Redis-protocol stores, selected by name.
 
     `target` is `"package.module:attribute"`, a callable that takes its options as keyword arguments of type str and
-    returns a `Layout`. It raises ConfigError for a value that cannot work.
+    returns a `Layout`. It raises ConfigError for an invalid value.
     """
 
     name: str
@@ -92,10 +92,10 @@ class LayoutSpec:
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A further command of the `promoter` command line.
+    """An additional command for the `promoter` command line.
 
     `target` is `"package.module:function"`, a typer command. Its module is imported whenever the command line
-    starts, so it must not import a driver at its top.
+    starts, so it must not import a driver at module level.
     """
 
     name: str
@@ -107,11 +107,11 @@ class CommandSpec:
 
 @dataclass(frozen=True, slots=True)
 class PageSpec:
-    """Pages of `promoter run --http`, chosen by name, at `/` and that name.
+    """Pages of `promoter run --http`, selected by name and served at `/name/`.
 
     `target` is `"package.module:attribute"`, a callable that takes a `PageContext`, and its options as keyword
-    arguments of type str. It returns an ASGI application. Where it has them, its `aopen()` is awaited when the backend
-    is open, and its `aclose()` at the end. The target raises ConfigError for a value that cannot work.
+    arguments of type str. It returns an ASGI application. If the application has `aopen()` and `aclose()`, they are
+    awaited after the backend opens and at the end. The target raises ConfigError for an invalid value.
     """
 
     name: str

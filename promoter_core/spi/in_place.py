@@ -1,11 +1,11 @@
-"""`InPlace`: a layout of a sorted set that belongs to another framework, whose due members are moved as it moves them.
+"""`InPlace`: a layout for another framework's sorted set, which moves due members as that framework does.
 
-The framework's producers and workers stay as they are. A plugin registers such layouts by the hook of all layouts,
-`promoter_register_layouts`. It is data: what is due, how it moves, and what that writes. Templates of keys hold QUEUE,
-which stands for the queue's name. Times are those of the server.
+The framework's producers and workers stay as they are. A plugin registers such layouts with the hook for all layouts,
+`promoter_register_layouts`. A layout is data: what is due, how it moves, and which keys the move writes. Key templates
+contain QUEUE, the placeholder for the queue's name. Times are those of the server.
 
-Keys of our own (lock, events, dead letters) begin with the name of the set, so that promoters of two layouts of one set
-exclude each other, and two sets of one name and different prefixes do not.
+Promoter's own keys (lock, events, dead letters) start with the name of the set. So promoters with two layouts for the
+same set exclude each other, and sets with the same name but different prefixes stay independent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from promoter_core.spi.wire import to_text
 
 __all__ = ["OWN", "Beside", "Entry", "Held", "InPlace", "Lua", "Push", "Pushes", "Score", "Take", "Writes"]
 
-OWN = b"promoter-in-place:"  # begins our own keys
+OWN = b"promoter-in-place:"  # prefix of Promoter's own keys
 _QUEUE_NAME = r"[^{}\x00-\x1f]+"
 
 
@@ -52,15 +52,15 @@ class Take(StrEnum):
     """How a member leaves the delayed part of its set."""
 
     REMOVE = "remove"
-    RESCORE = "rescore"  # it stays, with the score 0, which is below the floor
+    RESCORE = "rescore"  # it stays with the score 0, which is below the floor
 
 
 class Beside(StrEnum):
-    """Whether the framework's own scheduler may run beside a promoter."""
+    """Whether the framework's own scheduler can run beside a promoter."""
 
-    SAFE = "safe"  # it takes each member in one atomic step, so each has one mover
-    SHARED_LOCK = "shared lock"  # it may: one lock excludes the two from each other
-    NEVER = "never"  # it would move members twice
+    SAFE = "safe"  # yes: it takes each member in one atomic step, so each is moved once
+    SHARED_LOCK = "shared lock"  # yes: both take the same lock
+    NEVER = "never"  # no: it would move members twice
 
 
 class Held(StrEnum):
@@ -72,7 +72,7 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A push to the list `key`: of the member, or of a fixed text."""
+    """Push the member, or a fixed text, to the list `key`."""
 
     key: str
     side: Side = Side.RIGHT
@@ -81,14 +81,14 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Pushes:
-    """Each due member is pushed to the first list. The other pushes follow, and their errors are passed over."""
+    """Push each due member to the first list, then make the other pushes, whose errors are ignored."""
 
     pushes: tuple[Push, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Each due member becomes an entry of the stream `key`."""
+    """Add each due member to the stream `key` as an entry."""
 
     key: str
     fields: tuple[tuple[str, Held], ...]
@@ -96,35 +96,36 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lua:
-    """A move in Lua, for whatever needs to look into members.
+    """A move in Lua, for moves that need to read members.
 
     `setup` runs once a batch, `body` for each member, both inline in the promote script. They see these locals: `call`
     and `pcall` of the server, `try` (Lua's `pcall`), `sub`, `find`, `format`, `floor`, `min`, `source`, `target`,
     `hold`, `cap`, `time` (the reply of TIME), `now` (ms), `now_text`, and `key1`, `key2`, … for `keys`. The body sees
-    `member` and, with `scores`, the text `score`. It sets one of
+    `member` and, with `scores`, the text `score`. It sets one of these:
 
-    - `added`: the reply of its first write, made by `pcall`. After an error the member stays, and the batch ends;
-      without a `target` it goes on, for other members may go elsewhere.
-    - `dead`: why the member is no job. It goes to our dead letters, byte for byte, and the batch goes on.
-    - `skip = true`: the member stays for now. It counts as held back.
-    - `gone = true`: the job is no more, as its framework has it. The member leaves the set, and counts as nothing.
+    - `added`: the reply of its first write, made with `pcall`. After an error, the member stays and the batch ends;
+      without a `target`, the batch continues, because other members can go elsewhere.
+    - `dead`: why the member is not a job. The member goes to Promoter's dead letters, byte for byte, and the batch
+      continues.
+    - `skip = true`: the member stays for now and counts as held back.
+    - `gone = true`: the framework no longer has the job. The member leaves the set and is not counted.
 
-    The body never raises: it checks all that it uses before the first write, and makes later writes by `pcall`, for a
-    member that was added leaves the set.
+    The body never raises. It checks everything it uses before the first write and makes later writes with `pcall`,
+    because a member that was added leaves the set.
     """
 
     body: str
     setup: str = ""
-    target: str = ""  # the key whose length `max_stream_len` bounds; "": the body sees to `hold` and `cap`
+    target: str = ""  # the key whose length `max_stream_len` limits; "": the body handles `hold` and `cap`
     to_stream: bool = False  # the target is a stream
-    keys: tuple[str, ...] = ()  # further keys, or prefixes of keys
-    length: str = "0"  # without a target: an expression for how many jobs are at their targets
+    keys: tuple[str, ...] = ()  # additional keys, or prefixes of keys
+    length: str = "0"  # without a target: a Lua expression for how many jobs are at their targets
     scores: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writes:
-    """The commands that a move needs on a key, or on all keys of a pattern, in which `*` stands for any text."""
+    """The commands that a move runs on a key, or on all keys of a pattern in which `*` stands for any text."""
 
     key: str
     commands: tuple[str, ...]
@@ -132,28 +133,25 @@ class Writes:
 
 @dataclass(frozen=True, kw_only=True)
 class InPlace(Layout):
-    """Another framework's sorted set, and the move of its due members.
-
-    Raises ConfigError for data that cannot work together.
-    """
+    """Another framework's sorted set, and the move of its due members. Raises ConfigError for inconsistent data."""
 
     source: str  # the key of the sorted set, with QUEUE
     moves: Pushes | Entry | Lua
-    writes: tuple[Writes, ...] = ()  # of Lua; pushes and entries say it themselves
-    publishes: tuple[str, ...] = ()  # the channels of Lua, or patterns of them
-    framework: str = ""  # as its users write it: "Sidekiq"; "" is the name
+    writes: tuple[Writes, ...] = ()  # of a `Lua` move; other moves imply theirs
+    publishes: tuple[str, ...] = ()  # channels of a `Lua` move, or patterns of channels
+    framework: str = ""  # display name, such as "Sidekiq"; "": the layout's name
     score: Score = Score.MS
-    whole: bool = False  # scores are cut to whole units: a member is due one unit later, so that it is never early
-    offset_s: int = 0  # what to add to scores that are not in UTC
-    floor: str = ""  # members with scores below it are not delayed
+    whole: bool = False  # scores are truncated to whole units: members are due one unit later, so never early
+    offset_s: int = 0  # added to scores that are not in UTC
+    floor: str = ""  # members with lower scores are not delayed
     take: Take = Take.REMOVE
-    their_lock: str = ""  # the key of their lock, where it is taken and released as ours is
-    job_id: str = "member"  # a Lua expression, behind the body; nil where there is none
+    their_lock: str = ""  # the key of the framework's lock, if it is taken and released like Promoter's
+    job_id: str = "member"  # a Lua expression, evaluated after the body; nil without an id
     beside: Beside = Beside.SAFE
-    queues: tuple[str, ...] = ()  # the only names of queues, where the framework fixes them
-    versions: tuple[str, str] = ("", "")  # that it is made for: from the first, and below the second
-    seen: str = ""  # Lua that returns a list of the versions that run, where the store has a trace of them
-    alike: str = ""  # a glob of the server's for its sets, whatever the options are: to show what is there
+    queues: tuple[str, ...] = ()  # the only valid queue names, if the framework fixes them
+    versions: tuple[str, str] = ("", "")  # supported versions: from the first, below the second
+    seen: str = ""  # Lua that returns a list of the running versions, if the store shows them
+    alike: str = ""  # a server glob for the framework's sets with any options, to show which exist
 
     start: bytes = field(default=OWN, init=False)
     end: bytes = field(default=b":", init=False)
@@ -167,7 +165,7 @@ class InPlace(Layout):
     def __post_init__(self) -> None:
         what = f"layout {self.name!r}"
         if self.queues and QUEUE not in self.source and len(self.queues) > 1:
-            raise ConfigError(f"{what}: source {self.source!r} is one key for all of its queues; have {QUEUE} in it")
+            raise ConfigError(f"{what}: source {self.source!r} is one key for all of its queues; include {QUEUE} in it")
         if not self.queues and self.source.count(QUEUE) != 1:
             raise ConfigError(f"{what}: source must be a key with {QUEUE} in it, once, not {self.source!r}")
         if isinstance(self.moves, Pushes) and not (self.moves.pushes and self.moves.pushes[0].value is None):
@@ -191,19 +189,19 @@ class InPlace(Layout):
 
     @property
     def owner(self) -> str:
-        """The framework's name."""
+        """The framework's display name."""
         return self.framework or self.name
 
     @property
     def more_keys(self) -> tuple[str, ...]:
-        """The templates of the keys that the script gets behind those of all layouts."""
+        """The templates of the script's keys beyond those of all layouts."""
         if isinstance(self.moves, Lua):
             return self.moves.keys
         return self._keys_of_move()[1:]
 
     @property
     def all_writes(self) -> tuple[Writes, ...]:
-        """Each key, or glob of keys, that a promotion writes to, apart from the source and our own keys."""
+        """Each key, or glob of keys, that a promotion writes, except the source and Promoter's own keys."""
         if isinstance(self.moves, Lua):
             return self.writes
         if isinstance(self.moves, Entry):
@@ -221,7 +219,7 @@ class InPlace(Layout):
         return tags == {hash_tag(self.keys_of(queue).prefix)}
 
     def sentence(self) -> str:
-        """Why our own producers cannot write here."""
+        """Return the reason why Promoter's own producers cannot write here."""
         return f"this set belongs to {self.owner}; schedule with {self.owner}"
 
     def acl(self, queue: str = "*") -> tuple[str, ...]:
@@ -248,7 +246,7 @@ class InPlace(Layout):
         )
 
     def keys_of(self, queue: str) -> QueueKeys:
-        """All keys of `queue`. Raises PermanentError when the framework has no such queue."""
+        """Return all keys of `queue`. Raises PermanentError when the framework has no such queue."""
         return _keys(self, queue)
 
     def check_queue(self, queue: str) -> None:
@@ -258,11 +256,11 @@ class InPlace(Layout):
             raise ConfigError(f"{self.owner} has the queues {' and '.join(self.queues)}, not {queue!r}{hint}")
 
     def keys_for_script(self, queue: str) -> tuple[bytes, ...]:
-        """`more_keys` of `queue`."""
+        """Return `more_keys` for `queue`."""
         return tuple(_filled(template, queue) for template in self.more_keys)
 
     def queue_of(self, key: bytes) -> tuple[str, bytes] | None:
-        """As of every layout; the source's rest is empty, that of a lock is `lock`."""
+        """Like `Layout.queue_of`; the rest is empty for the source and `lock` for a lock."""
         for pattern, rest in self._patterns:
             if (found := pattern.fullmatch(key)) is not None:
                 name = to_text(found[1]) if pattern.groups else self.queues[0]

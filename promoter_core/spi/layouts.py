@@ -1,7 +1,7 @@
-"""`Layout`: under which keys, and in which form, a Redis-protocol store keeps a queue, and where due jobs go.
+"""`Layout`: the keys and formats of a queue in a Redis-protocol store, and where due jobs go.
 
-`CHASQUIMQ` is the default. Others deliver to the consumers of another framework: a plugin registers them with
-`promoter_register_layouts`, and `connect(url, layout="name:key=value,…")` chooses one.
+`CHASQUIMQ` is the default. Other layouts deliver to the consumers of another framework: a plugin registers them with
+`promoter_register_layouts`, and `connect(url, layout="name:key=value,…")` selects one.
 
 All keys of a queue share one hash tag, so that they live in one cluster slot. Source: docs/reference/wire-format.md.
 """
@@ -19,8 +19,8 @@ from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import ChangeKind
 from promoter_core.spi.wire import to_bytes, to_text
 
-QUEUE = "{queue}"  # stands for the queue's name in `Layout.target`
-REHEARSAL = "promoter-doctor-"  # begins the names of queues on which a diagnosis tries all commands
+QUEUE = "{queue}"  # placeholder for the queue's name in `Layout.target`
+REHEARSAL = "promoter-doctor-"  # prefix of the queues on which a diagnosis tries all commands
 
 # What a server's user may do at least, whatever the layout.
 COMMANDS = (
@@ -46,10 +46,10 @@ COMMANDS = (
 
 
 class Part(StrEnum):
-    """A part of a job that a field of a stream entry holds."""
+    """A part of a job that a field of a stream entry can hold."""
 
     ENVELOPE = "envelope"  # the whole msgpack envelope
-    PAYLOAD = "payload"  # the bytes that the producer's serializer made
+    PAYLOAD = "payload"  # the output of the producer's serializer
     ID = "id"
     NAME = "name"  # the field is absent when the job has no name
     TRACEPARENT = "traceparent"  # the producer's trace context (W3C); absent without one
@@ -60,7 +60,7 @@ OPTIONAL = frozenset({Part.NAME, Part.TRACEPARENT, Part.TRACESTATE})  # parts th
 
 
 class Side(StrEnum):
-    """The end of a list to which jobs are pushed. Consumers pop from the other one."""
+    """The end of a list to which jobs are pushed. Consumers pop from the other end."""
 
     LEFT = "left"
     RIGHT = "right"
@@ -68,7 +68,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToStream:
-    """Due jobs become entries of a stream: the fields of each, in order."""
+    """Turn due jobs into entries of a stream. `fields` lists the fields of an entry, in order. Raises ConfigError."""
 
     fields: tuple[tuple[str, Part], ...]
 
@@ -86,11 +86,11 @@ class ToStream:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The server's commands that the target gets."""
+        """The server commands that run on the target."""
         return ("xadd", "xlen", "xtrim", "xinfo|groups", "xpending", "xrange")
 
     def command(self, envelope: bytes, name: str) -> tuple[bytes | str, ...]:
-        """The command that adds a job, with all but the key. Raises ValueError when the envelope lacks a part."""
+        """Return the command that adds a job, without the key. Raises ValueError when the envelope lacks a part."""
         fields: list[bytes | str] = []
         for field, part in self.fields:
             if part not in OPTIONAL or (part is Part.NAME and name):
@@ -99,13 +99,13 @@ class ToStream:
 
     @property
     def traced(self) -> bool:
-        """An entry has its job's trace context."""
+        """Whether an entry contains its job's trace context."""
         return any(part in (Part.TRACEPARENT, Part.TRACESTATE) for _, part in self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ToList:
-    """Due jobs become elements of a list: their payloads, pushed one by one in the order of promotion."""
+    """Push due jobs to a list, as their payloads, one by one in promotion order. Raises ConfigError."""
 
     side: Side = Side.RIGHT
 
@@ -116,11 +116,11 @@ class ToList:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The server's commands that the target gets."""
+        """The server commands that run on the target."""
         return ("lpush" if self.side is Side.LEFT else "rpush", "llen", "ltrim")
 
     def command(self, envelope: bytes, name: str) -> tuple[bytes | str, ...]:
-        """As `ToStream.command`."""
+        """Like `ToStream.command`."""
         return ("LPUSH" if self.side is Side.LEFT else "RPUSH", part_of(Part.PAYLOAD, envelope, name))
 
 
@@ -129,38 +129,35 @@ Move = ToStream | ToList
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueKeys:
-    """The keys of one queue, ready to send."""
+    """The encoded keys of one queue."""
 
     prefix: bytes
     delayed: bytes  # sorted set: member by due time
-    stream: bytes  # where due jobs go: a stream, or with some layouts a list
+    stream: bytes  # the target of due jobs: a stream, or a list with some layouts
     lock: bytes
     events: bytes
     dlq: bytes
-    index: bytes  # prefix of the keys that hold an id's exact member
+    index: bytes  # prefix of the cancel indexes, which hold an id's exact member
     marker: bytes  # prefix of the dedup markers
     trace: bytes  # prefix of the producers' trace contexts
-    keep: bytes  # prefix of the keys that say how long an id stays taken after the promotion
-    wake: bytes  # channel on which scripts announce a new head or a released lock, by the key's name
+    keep: bytes  # prefix of the keep keys: how long an id stays taken after the promotion
+    wake: bytes  # channel on which scripts publish the key of a new head or a released lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Key names, member format, the move of due jobs, and marker lifetime.
-
-    Raises ConfigError for data that cannot work together.
-    """
+    """Key names, member format, the move of due jobs, and marker lifetime. Raises ConfigError for inconsistent data."""
 
     name: str
     start: bytes  # before the queue's name in a key
     end: bytes  # after it
-    delayed: bytes  # what follows the prefix in the key of the sorted set …
+    delayed: bytes  # suffix of the key of the sorted set …
     lock: bytes  # … of the lock …
     members: bytes  # … and of a group's members
     move: Move  # how a due job is added to the target
-    target: str = ""  # the key that due jobs go to, with QUEUE for the queue's name; "": a stream beside the other keys
-    serializer: str = "msgpack"  # of producers that do not give one: what makes the payloads
-    tested: tuple[str, ...] = ()  # the consumers that it is tested with, such as "celery 5.7"
+    target: str = ""  # the key of due jobs, with QUEUE for the queue's name; "": a stream beside the other keys
+    serializer: str = "msgpack"  # the default serializer of producers
+    tested: tuple[str, ...] = ()  # the consumers it is tested with, such as "celery 5.7"
 
     def __post_init__(self) -> None:
         if not self.start or not self.end:
@@ -170,17 +167,17 @@ class Layout:
 
     @property
     def to_stream(self) -> bool:
-        """Due jobs go to a stream, and not to a list."""
+        """Whether due jobs go to a stream rather than a list."""
         return isinstance(self.move, ToStream)
 
     @property
     def one_slot(self) -> bool:
-        """The target is in the slot of the queue's other keys, as a cluster demands it."""
+        """Whether the target is in the same slot as the queue's other keys, as a cluster requires."""
         k = self.keys_of("q")
         return hash_tag(k.stream) == hash_tag(k.delayed)
 
     def acl(self, queue: str = "*") -> tuple[str, ...]:
-        """The words of ACL SETUSER that let a user promote, and schedule for, `queue`; by default any."""
+        """Return the arguments of ACL SETUSER that let a user promote, and schedule for, a queue; by default all."""
         p = self.start.decode()
         name = glob(queue) if queue != "*" else queue
         keys = [f"~{p}{name}{self.end.decode()}*"] if queue != "*" else [f"~{p}*"]
@@ -193,36 +190,36 @@ class Layout:
         return (*keys, "resetchannels", *channels, "-@all", *(f"+{command}" for command in commands))
 
     def check_queue(self, queue: str) -> None:
-        """Raise ConfigError for a queue, or a pattern of queues, that cannot be."""
+        """Raise ConfigError for a queue, or a pattern of queues, that the layout does not allow."""
 
     def keys_of(self, queue: str) -> QueueKeys:
-        """All keys of `queue`; remembered for the queues asked for last."""
+        """Return all keys of `queue`. Recently used queues are cached."""
         return _keys(self, queue)
 
     def group_keys(self, group: str) -> tuple[bytes, bytes]:
-        """The sorted set of a group's members by expiry, and the channel on which changes of it are announced."""
+        """Return the key of a group's members (a sorted set by expiry), and the channel that announces changes."""
         p = self.start + b"promoter-fleet-" + group.encode() + self.end
         return p + self.members, p + b"promoter:wake"
 
     @property
     def channels(self) -> str:
-        """The pattern of every queue's wake channel; an ACL has to allow it word for word."""
+        """The pattern of all wake channels; an ACL has to allow it literally."""
         return f"{self.start.decode()}*"
 
     @property
     def probes(self) -> bytes:
-        """The prefix of the channels on which a client checks, with empty messages, whether it still hears."""
+        """The prefix of the channels on which a client checks its subscription with empty messages."""
         return self.start + b"promoter-probe-"
 
     def queue_of(self, key: bytes) -> tuple[str, bytes] | None:
-        """The queue that a key belongs to, and what follows its prefix. None for a key of something else."""
+        """Return the queue of a key and the rest of the key after its prefix. None for a key of something else."""
         if not key.startswith(self.start):
             return None
         name, end, rest = key[len(self.start) :].partition(self.end)
         return (to_text(name), rest) if end else None
 
     def change_of(self, key: bytes) -> tuple[ChangeKind, str] | None:
-        """The change that a write to `key` makes, with its queue or group. None for a key that nobody waits for."""
+        """Return the change that a write to `key` means, and its queue or group. None if nothing waits for the key."""
         if (found := self.queue_of(key)) is None:
             return None
         queue, rest = found
@@ -230,23 +227,23 @@ class Layout:
         return (kinds[rest], queue) if rest in kinds else None
 
     def head_of(self, key: bytes) -> str | None:
-        """The queue whose sorted set or lock this is. None for any other key."""
+        """Return the queue whose sorted set or lock has this key. None for any other key."""
         found = self.queue_of(key)
         return found[0] if found is not None and found[1] in (self.delayed, self.lock) else None
 
     def heads_globs(self, patterns: Sequence[str]) -> tuple[bytes, ...]:
-        """For SCAN: the sorted sets and the locks of all queues that can match one of the patterns, and little else.
+        """Return SCAN patterns for the sorted sets and locks of all queues that can match, and few other keys.
 
-        The server's globs differ from `fnmatch`'s, so it gets what the patterns begin with and no more of them.
+        The server's globs differ from those of `fnmatch`, so they contain only the common prefix of the patterns.
         """
         return (self.start + beginning(patterns).encode() + b"*" + self.end + b"[dp][er]*[dk]",)
 
     def encode_member(self, name: str, envelope: bytes) -> bytes:
-        """The sorted set's member: a little-endian u32 with the name's length, the name, the envelope."""
+        """Return the sorted set's member: the length of the name (u32, little-endian), the name, the envelope."""
         return _member_head(name) + envelope
 
     def decode_member(self, member: bytes) -> tuple[str, bytes]:
-        """The name and the envelope. Raises ValueError when it is malformed, by the rules of the promote script."""
+        """Return the name and the envelope. Raises ValueError for a malformed member, as the promote script does."""
         if len(member) < 4:
             raise ValueError("shorter than its header")
         start = 4 + int.from_bytes(member[:4], "little")
@@ -257,7 +254,7 @@ class Layout:
         return to_text(member[4:start]), member[start:]
 
     def entry_fields(self, envelope: bytes, name: str, traceparent: str = "", tracestate: str = "") -> dict[str, bytes]:
-        """The fields of a job's stream entry, where jobs go to a stream. Raises ValueError when a part is missing."""
+        """Return the fields of a job's stream entry; empty for a list. Raises ValueError when a part is missing."""
         fields = self.move.fields if isinstance(self.move, ToStream) else ()
         optional = {Part.NAME: name, Part.TRACEPARENT: traceparent, Part.TRACESTATE: traceparent and tracestate}
         return {
@@ -268,9 +265,9 @@ class Layout:
 
 
 def part_of(part: Part, envelope: bytes, name: str) -> bytes:
-    """A part of a job, byte for byte. Raises ValueError when it cannot be read, by the rules of the scripts.
+    """Return a part of a job, byte for byte. Raises ValueError when it cannot be read, by the rules of the scripts.
 
-    A trace context is none of these: it is not in the envelope.
+    The trace context is not in the envelope, so its parts raise ValueError.
     """
     if part in (Part.TRACEPARENT, Part.TRACESTATE):
         raise ValueError(f"{part} is not in the envelope")
@@ -295,7 +292,7 @@ def _id_and_payload(envelope: bytes) -> tuple[bytes, bytes]:
 
 
 def _sized(envelope: bytes, at: int, first_tag: int) -> tuple[bytes, int]:
-    """A msgpack str (`first_tag` 0xD9) or bin (0xC4) at `at`, and where it ends."""
+    """Return a msgpack str (`first_tag` 0xD9) or bin (0xC4) at `at`, and where it ends. Raises ValueError."""
     tag = envelope[at] if at < len(envelope) else 0
     if first_tag == 0xD9 and 0xA0 <= tag <= 0xBF:
         size, start = tag - 0xA0, at + 1
@@ -317,14 +314,14 @@ def hash_tag(key: bytes) -> bytes:
 
 
 def beginning(patterns: Sequence[str]) -> str:
-    """The text that all of these patterns begin with, as a glob of the server's."""
+    """Return the common prefix of these patterns, as a glob of the server."""
     starts = [re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in patterns] or [""]
     both = takewhile(lambda pair: pair[0] == pair[1], zip(min(starts), max(starts), strict=False))
     return "".join(c for c, _ in both).replace("\\", "\\\\")
 
 
 def glob(text: str) -> str:
-    """For an ACL: the text itself, as a pattern."""
+    """Escape text for an ACL pattern."""
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
@@ -355,7 +352,7 @@ def _keys(layout: Layout, queue: str) -> QueueKeys:
     )
 
 
-# The layout of ChasquiMQ 1.x, which its consumers read.
+# The layout of ChasquiMQ 1.x.
 CHASQUIMQ = Layout(
     name="chasqui",
     start=b"{chasqui:",
@@ -377,10 +374,10 @@ CHASQUIMQ = Layout(
 def outward(
     name: str, move: Move, *, key: str = QUEUE, serializer: str = "raw", tested: tuple[str, ...] = ()
 ) -> Layout:
-    """A layout whose due jobs go to the key of another framework's consumers.
+    """Return a layout that delivers due jobs to the key of another framework's consumers.
 
-    Its own keys are `promoter-NAME:{QUEUE}:…`. A target that is the queue's name, or has it as its hash tag, is in the
-    slot of these. Raises ConfigError.
+    Its own keys are `promoter-NAME:{QUEUE}:…`. A target is in their slot if it is the queue's name or has that name as
+    its hash tag. Raises ConfigError.
     """
     if not key.strip() or any(c in key for c in "\0\t\r\n"):
         raise ConfigError(f"layout {name!r}: key must be the name of the target, such as {QUEUE}, not {key!r}")

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used, so that a program pays for what it uses (PEP 562)."""
+"""Import public names on first use, so that a program loads only what it needs (PEP 562)."""
 
 from __future__ import annotations
 

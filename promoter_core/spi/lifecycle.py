@@ -1,4 +1,4 @@
-"""`Lifecycle`: whether a backend is open, for all its methods, and for the waits that its end has to end."""
+"""`Lifecycle`: the open or closed state of a backend, which also ends pending waits on close."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from promoter_core.spi.model import ChangeKind
 
 
 def closed_error() -> TransientError:
-    """The error of every method of a backend that is closed."""
+    """Return the error that every method of a closed backend raises."""
     return TransientError("the backend is closed: use it inside `async with connect(…)`", code="CLOSED")
 
 
 class Lifecycle:
-    """Whether a backend is open. Each method calls `check` first, or one that does.
+    """The open or closed state of a backend. Each method calls `check` first, or a method that does.
 
-    `open` and `close` may be called again, and at the same time. `is_open` is True from the end of `open` to `close`;
-    `is_closed` is True from `close` to the next `open`, and not before the first.
+    `open` and `close` can be called repeatedly and concurrently. `is_open` is True from the end of `open` until
+    `close`; `is_closed` is True from `close` until the next `open`, and False before the first `close`.
 
         class MyBackend:
             def __init__(self, url):
@@ -49,12 +49,12 @@ class Lifecycle:
         self.is_closed = False
 
     def check(self) -> None:
-        """Raise TransientError with the code CLOSED unless it is open."""
+        """Raise TransientError with the code CLOSED unless the backend is open."""
         if not self.is_open:
             raise closed_error()
 
     async def open(self, start: Callable[[], Awaitable[object]] | None = None) -> None:
-        """Call `start` unless it is open. A second caller waits for the first; one that failed may be repeated."""
+        """Call `start` unless already open. A concurrent call waits for the first; after a failure, call it again."""
         async with self._opening:
             if not self.is_open:
                 self.is_closed = False
@@ -65,7 +65,7 @@ class Lifecycle:
                 self.is_open = True
 
     async def close(self, stop: Callable[[], Awaitable[object]] | None = None) -> None:
-        """End every wait, and call `stop`, also after an `open` that failed: it has to bear being called twice."""
+        """End every wait and call `stop`, even after a failed `open`. `stop` must tolerate being called twice."""
         self.is_open, self.is_closed = False, True
         if self._flags is not None:
             self._flags.set_all()
@@ -73,7 +73,7 @@ class Lifecycle:
             await stop()
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
-        """`Backend.wait` by the flags. Raises TransientError as soon as it is closed."""
+        """Implement `Backend.wait` with the flags. Raises TransientError as soon as the backend is closed."""
         self.check()
         assert self._flags is not None
         changed = await self._flags.wait(change, queue, timeout_s)

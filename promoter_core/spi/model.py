@@ -1,8 +1,7 @@
 """The frozen values that cross a contract. They hold data and no behaviour.
 
-Times are integers of Unix milliseconds on the *store's* clock (`_ms`); intervals are milliseconds (`_ms`) or
-seconds (`_s`). Ids and names are text; bytes that are not UTF-8 travel as surrogate escapes and come back
-byte for byte.
+Times are integers of Unix milliseconds on the *store's* clock (`_ms`). Intervals are milliseconds (`_ms`) or seconds
+(`_s`). Ids and names are text. Bytes that are not UTF-8 become surrogate escapes and are returned byte for byte.
 """
 
 from __future__ import annotations
@@ -12,65 +11,63 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum, StrEnum
 
 MAX_DUE_MS = 253_402_300_799_999  # the end of the year 9999, UTC: the last due time of a job
-KEEP_ID_MS = 3_600_000  # how long an id stays taken after a promotion, unless the request says otherwise
+KEEP_ID_MS = 3_600_000  # default for how long an id stays taken after a promotion
 
 
 class LockOutcome(StrEnum):
     """A transition of the leader lock."""
 
     ACQUIRED = "acquired"
-    HELD = "held"
-    RELEASED = "released"  # by us, at the end
+    HELD = "held"  # by another holder
+    RELEASED = "released"  # by this promoter, at the end
 
 
 class Overflow(StrEnum):
-    """How due jobs are treated when the stream has reached `max_stream_len`."""
+    """The handling of due jobs when the stream has reached `max_stream_len`."""
 
-    HOLD = "hold"  # keep them in the sorted set until there is room: nothing unread is ever dropped
-    TRIM = "trim"  # add them and drop the oldest entries of the stream, read or not
+    HOLD = "hold"  # keep them in the sorted set until there is room; never drop an unread entry
+    TRIM = "trim"  # add them and drop the oldest entries, read or not
 
 
 class JobOutcome(StrEnum):
-    """The outcome of a job, or of a request for one."""
+    """The outcome of a request, for one job."""
 
-    CREATED = "created"  # it is scheduled
-    KEPT = "kept"  # a job with this id waits, and stays as it is
-    REPLACED = "replaced"  # another job is in its place
-    MOVED = "moved"  # it has another due time
-    PROMOTED = "promoted"  # it is in the stream now
-    REMOVED = "removed"  # it will never be promoted, and its id is free again
-    ALREADY_PROMOTED = "already-promoted"  # it is in the stream, or was; its id is still taken
-    NOT_FOUND = "not-found"  # never scheduled, or promoted longer ago than anything tells
+    CREATED = "created"  # the job is scheduled
+    KEPT = "kept"  # a job with this id is waiting and was left unchanged
+    REPLACED = "replaced"  # another job has taken its place
+    MOVED = "moved"  # the job has a new due time
+    PROMOTED = "promoted"  # the job is now in the stream
+    REMOVED = "removed"  # the job will never be promoted, and its id is free again
+    ALREADY_PROMOTED = "already-promoted"  # the job is or was in the stream; its id is still taken
+    NOT_FOUND = "not-found"  # never scheduled, or promoted too long ago to be known
 
 
 class StreamName(StrEnum):
     """The append-only streams of a queue."""
 
-    JOBS = (
-        "stream"  # promoted jobs: fields `d` (envelope), and where there is one `n` (name), `traceparent`, `tracestate`
-    )
+    JOBS = "stream"  # promoted jobs: fields `d` (envelope) and, unless empty, `n` (name), `traceparent`, `tracestate`
     EVENTS = "events"  # fields `e`, `id`, `ts`, `n`, `traceparent`, `tracestate`
     DLQ = "dlq"  # malformed members: fields `source_id`, `reason`, `detail`, `d`
 
 
 class Wake(StrEnum):
-    """How a backend's `wait` learns that something changed."""
+    """How a backend's `wait` notices changes."""
 
-    ANY_WRITE = "any-write"  # from every writer, in any language
-    ANNOUNCED = "announced"  # from writers that announce, as this library does
-    POLL = "poll"  # not at all, beyond its own process: the promoter polls
+    ANY_WRITE = "any-write"  # changes by any writer, in any language
+    ANNOUNCED = "announced"  # changes by writers that announce them, such as this library
+    POLL = "poll"  # only changes by its own process: the promoter polls
 
 
 class ChangeKind(Enum):
-    """Which part of a queue has changed, or that the members of a group have."""
+    """A kind of change: to a part of a queue, or to the members of a group."""
 
-    JOBS = "jobs"  # the sorted set: a new head, or a job taken out
-    LOCK = "lock"  # it was released
-    MEMBERS = "members"  # of a group, which stands in the place of the queue
+    JOBS = "jobs"  # the sorted set: a new head, or a job removed
+    LOCK = "lock"  # the lock was released
+    MEMBERS = "members"  # the members of a group, given instead of the queue
 
 
 class Phase(StrEnum):
-    """The two phases after promotion that a backend may fuse into `promote`."""
+    """The two phases after promotion that a backend can fuse into `promote`."""
 
     CLEANUP = "cleanup"
     EMIT = "emit"
@@ -80,12 +77,12 @@ class Ties(StrEnum):
     """The order of jobs that are due in the same millisecond."""
 
     INSERTION = "insertion"
-    MEMBER = "member"  # byte order of the stored member, as a Redis sorted set has it
+    MEMBER = "member"  # byte order of the stored member, as in a Redis sorted set
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The abilities of a backend, as data. `wake` may change while it runs; the rest may not."""
+    """The abilities of a backend, as data. `wake` can change while the backend is open; the others cannot."""
 
     wake: Wake
     _: KW_ONLY
@@ -93,7 +90,7 @@ class Capabilities:
     ties: Ties = Ties.INSERTION
     durable: bool = False  # jobs outlive the process that scheduled them
     shared: bool = False  # several processes can work on one queue
-    traces: bool = False  # keeps the producers' trace contexts, and hands them on at the promotion
+    traces: bool = False  # keeps the producers' trace contexts and passes them on at promotion
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,37 +104,37 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseHeld:
-    """The lock is another's. `remaining_ms` is what is left of its lease; None when it never ends by itself."""
+    """Another holder has the lock. `remaining_ms` is the rest of its lease; None when the lock does not expire."""
 
     remaining_ms: int | None
-    holder: str | None = None  # whose it is; None when the backend does not say
-    oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
+    holder: str | None = None  # the other holder; None when unknown
+    oldest_pending_lag_ms: int = 0  # how late the oldest pending job is; 0 when none is due
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """The lock is not ours any more. Nothing was promoted."""
+    """The lease is no longer ours. Nothing was promoted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A lease that was started anew, and what its queue's sorted set showed at that moment."""
+    """A restarted lease, and the state of its queue's sorted set at that moment."""
 
     now_ms: int  # the store's clock
-    due: bool  # something is due now
-    next_due_ms: int | None  # of the oldest job pending; None when there is none
+    due: bool  # a job is due now
+    next_due_ms: int | None  # of the oldest pending job; None without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequest:
     """The argument of `Backend.promote` for one tick."""
 
-    limit: int  # jobs at most
-    max_stream_len: int  # entries in the stream
+    limit: int  # maximum number of jobs
+    max_stream_len: int  # maximum number of entries in the stream
     overflow: Overflow = Overflow.HOLD
     events: bool = True  # a backend that fuses EMIT writes `waiting` events
     events_max_stream_len: int = 100_000
-    renew: bool = True  # extend the lease to its full `ttl_ms`
+    renew: bool = True  # restart the lease, for its full `ttl_ms`
     want_jobs: bool = True  # fill `Promotion.jobs`
     want_traces: bool = False  # fill `Promotion.traces` and `trace_ids`
     want_work: bool = False  # fill `Promotion.work_ms`
@@ -145,7 +142,7 @@ class PromotionRequest:
 
 @dataclass(frozen=True, slots=True)
 class PromotedJob:
-    """One job that went from the sorted set to the stream. Lateness is `promoted_ms - due_ms`."""
+    """A job moved from the sorted set to the stream. Its lateness is `promoted_ms - due_ms`."""
 
     id: str | None  # None when the envelope could not be decoded
     name: str
@@ -164,48 +161,48 @@ class Promotion:
     promoted: int = 0
     _: KW_ONLY
     depth: int = 0  # jobs still in the sorted set
-    oldest_pending_lag_ms: int = 0  # how late the oldest job still pending is; 0 when none is due
-    next_due_ms: int | None = None  # of the oldest job still pending; None when there is none (QueueStats.parked)
-    now_ms: int = 0  # the store's clock when it promoted
+    oldest_pending_lag_ms: int = 0  # how late the oldest pending job is; 0 when none is due
+    next_due_ms: int | None = None  # of the oldest pending job; None without one (parked jobs do not count)
+    now_ms: int = 0  # the store's clock at the promotion
     malformed: int = 0  # malformed members moved to the DLQ
     held_back: int = 0  # due jobs that stayed because the stream is full
     jobs: Sequence[PromotedJob] = ()
-    lateness_counts: tuple[int, ...] = ()  # promoted jobs later than each of LATENESS_MS; trailing zeros left out
-    traces: tuple[str, ...] = ()  # the `traceparent` of those whose producers gave one
+    lateness_counts: tuple[int, ...] = ()  # promoted jobs later than each of LATENESS_MS, without trailing zeros
+    traces: tuple[str, ...] = ()  # the `traceparent` of each promoted job that has one
     trace_ids: tuple[str | None, ...] = ()  # the ids of those jobs, in the same order
-    work_ms: float | None = None  # how long the store worked, by its own clock; None: not asked, or it cannot tell
+    work_ms: float | None = None  # how long the store worked, by its own clock; None: not requested, or unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A good tick, as metrics sinks see it."""
+    """A successful tick, as metrics sinks receive it."""
 
     promotion: Promotion
-    duration_s: float  # of the `promote` call, by the local monotonic clock
+    duration_s: float  # duration of the `promote` call, by the local monotonic clock
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A job to schedule. Exactly one of `delay_ms` (from the store's clock) and `due_ms` (absolute) is given."""
+    """A job to schedule. Give exactly one of `delay_ms` (from the store's clock) and `due_ms` (absolute)."""
 
     id: str
-    envelope: bytes  # what consumers get as `d`: `wire.pack_envelope`
+    envelope: bytes  # what consumers receive as `d`; see `pack_envelope`
     _: KW_ONLY
     name: str = ""
     delay_ms: int | None = None
     due_ms: int | None = None
-    unique: bool = False  # a second request with this id is a no-op
+    unique: bool = False  # a repeated request with this id is a no-op
     index: bool = True  # `cancel` finds it at once
     traceparent: str = ""  # the producer's trace context (W3C)
-    tracestate: str = ""  # what vendors add to it; nothing without a `traceparent`
-    keep_id_ms: int = KEEP_ID_MS  # of a unique job: how long its id stays taken after its promotion
+    tracestate: str = ""  # vendor-specific part of the trace context; needs a `traceparent`
+    keep_id_ms: int = KEEP_ID_MS  # how long the id of a unique job stays taken after its promotion
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
     """The answer to a `JobRequest`: CREATED; KEPT or ALREADY_PROMOTED when the id was taken and nothing was done.
 
-    `DelayedQueue.schedule` also answers REPLACED or MOVED, where its caller lets a repeat change the waiting job.
+    `DelayedQueue.schedule` also answers REPLACED or MOVED if its caller lets a repeat change the waiting job.
     """
 
     id: str
@@ -213,44 +210,44 @@ class Scheduled:
 
     @property
     def created(self) -> bool:
-        """Whether this request is a new job. False: a job with this id waits, or was promoted lately."""
+        """Whether this request created a job. False: a job with this id is waiting or was recently promoted."""
         return self.outcome is JobOutcome.CREATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerGroup:
-    """A group of consumers of the stream, and what it keeps there."""
+    """A consumer group of the stream, and the entries that it holds there."""
 
     name: str
-    pending: int  # delivered and not acknowledged
-    undelivered: int | None  # not delivered yet; None when the server cannot tell
+    pending: int  # delivered but not acknowledged
+    undelivered: int | None  # not delivered yet; None when unknown
     oldest_pending_id: str | None
     oldest_pending_consumer: str | None
-    oldest_pending_ms: int | None = None  # when that entry was added, by the store's clock; None when nothing tells
+    oldest_pending_ms: int | None = None  # when that entry was added, by the store's clock; None when unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """A consistent look at one queue."""
+    """A consistent snapshot of one queue."""
 
     now_ms: int
     depth: int  # jobs in the sorted set
-    due: int  # those of them that are due
+    due: int  # jobs of `depth` that are due
     oldest_pending_lag_ms: int
     next_due_ms: int | None
     stream_len: int
     events_len: int
     dlq_len: int
-    holder: str | None  # who holds the lock
-    lease_remaining_ms: int | None  # None when nobody holds it, or it never ends by itself
-    groups: tuple[ConsumerGroup, ...] = ()  # where the store has consumer groups
+    holder: str | None  # the holder of the lock
+    lease_remaining_ms: int | None  # None when nobody holds the lock, or it does not expire
+    groups: tuple[ConsumerGroup, ...] = ()  # if the store has consumer groups
     parked: int = 0  # jobs of `depth` that are due after the year 9999, and so never
-    stream_added: int | None = None  # entries that the stream ever had, with those that were trimmed; None: unknown
+    stream_added: int | None = None  # entries ever added to the stream, including trimmed ones; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry of a queue's stream: its id and its fields, values as bytes."""
+    """One entry of a queue's stream: its id, and its fields with values as bytes."""
 
     id: str
     fields: Mapping[str, bytes] = field(default_factory=dict)

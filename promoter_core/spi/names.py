@@ -11,15 +11,15 @@ WILDCARDS = "*?["
 
 
 def is_pattern(name: str) -> bool:
-    """Whether `name` is a glob pattern over queue names rather than the name of one queue."""
+    """Return whether `name` is a glob pattern over queue names rather than the name of one queue."""
     return any(c in name for c in WILDCARDS)
 
 
 def check_queue_name(queue: object) -> str:
-    """Return `queue` if it can be part of a key.
+    """Return `queue` if it is a valid queue name.
 
-    Raises ConfigError: not text, empty, over 200 bytes of UTF-8, or with `{`, `}` or a control character (braces
-    would change the hash tag that keeps a queue's keys in one cluster slot).
+    Raises ConfigError when it is not text, is empty, has over 200 bytes of UTF-8, or contains `{`, `}` or a control
+    character. Braces would change the hash tag that keeps a queue's keys in one cluster slot.
     """
     if not isinstance(queue, str):
         raise ConfigError(f"queue name must be text, not {type(queue).__name__}")
@@ -38,9 +38,9 @@ def check_queue_name(queue: object) -> str:
 
 
 def check_job_name(name: object, *, foreign: bool = False) -> str:
-    """Return `name` if a job can have it: text of at most 256 bytes of UTF-8, maybe empty. Raises JobError.
+    """Return `name` if it is a valid job name: text of at most 256 bytes of UTF-8, possibly empty. Raises JobError.
 
-    `foreign`: another producer may have given it, so bytes that are no UTF-8 may stand in it as surrogate escapes.
+    `foreign`: allow a name from another producer, in which surrogate escapes stand for bytes that are not UTF-8.
     """
     if not isinstance(name, str):
         raise JobError(f"name must be text, not {type(name).__name__}")
@@ -51,9 +51,9 @@ def check_job_name(name: object, *, foreign: bool = False) -> str:
 
 
 def check_job_id(job_id: object, *, foreign: bool = False) -> str:
-    """Return `job_id` if it can be a job's id: text of 1 to 512 bytes, not white space alone. Raises JobError.
+    """Return `job_id` if it is a valid id: text of 1 to 512 bytes, not only white space. Raises JobError.
 
-    `foreign`: another producer may have given it, so bytes that are no UTF-8 may stand in it as surrogate escapes.
+    `foreign`: allow an id from another producer, in which surrogate escapes stand for bytes that are not UTF-8.
     """
     if not isinstance(job_id, str):
         raise JobError(f"job id must be text, not {type(job_id).__name__}")

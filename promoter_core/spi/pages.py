@@ -12,6 +12,6 @@ from promoter_core.spi.backend import Backend
 class PageContext:
     """The argument of a `PageSpec`'s target."""
 
-    backend: Backend  # open when the first request comes
-    queues: Sequence[str]  # that the process promotes: names and patterns
-    host: str  # that it listens on
+    backend: Backend  # open before the first request
+    queues: Sequence[str]  # names and patterns of the queues that the process promotes
+    host: str  # the host that it listens on

@@ -16,9 +16,9 @@ REFUSED_S = 300.0  # before the next attempt when it was refused for good
 
 
 class PushChannel:
-    """Calls `listen` again and again.
+    """Calls `listen` again and again, in the background.
 
-    `hears` says whether a connection is there. While it is False, the backend polls.
+    `hears` is True while a connection exists. While it is False, the backend polls.
 
         async def listen(connected):
             async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:
@@ -44,13 +44,15 @@ class PushChannel:
         log: logging.Logger = LOG,
         failed: Callable[[Exception, int], None] | None = None,
     ) -> None:
-        """`listen(connected)` is one connection's life: it connects, calls `connected` once nothing is missed any more,
-        and hands messages on until the connection breaks. It clears up behind itself, also when it is cancelled, as
-        it is unless it has connected in `connect_s` seconds.
+        """Create a channel; `start` starts it.
 
-        `missed` is called whenever a connection has come or gone: something may have changed unheard. `log` gets a line
-        an outage, "`name` is interrupted: …", and one for each PermanentError, after which the next attempt is minutes
-        away. `failed` is called instead, with the exception and the number of failures since a connection was there.
+        `listen(connected)` handles one connection: it connects, calls `connected` once it will miss no change, and
+        passes messages on until the connection breaks. It cleans up after itself, even when cancelled. It is cancelled
+        unless it connects within `connect_s` seconds.
+
+        `missed` is called whenever a connection starts or ends, since changes may have been missed. `log` gets one line
+        per outage, "`name` is interrupted: …", and one for each PermanentError, after which the next attempt is minutes
+        away. `failed` is called instead, with the exception and the number of failures since the last connection.
         """
         self.hears = False
         self._listen = listen
@@ -68,7 +70,7 @@ class PushChannel:
         self._pause_s = 0.0  # at least, before the next attempt
 
     async def start(self, within_s: float | None = None) -> None:
-        """Returns when the first attempt has succeeded or failed, or takes too long; goes on in the background."""
+        """Return when the first attempt has succeeded, failed, or taken too long. It continues in the background."""
         if self._task is None:
             self._tried.clear()
             self._task = asyncio.create_task(self._keep(), name=f"promoter-push {self._name}")
@@ -80,7 +82,7 @@ class PushChannel:
                 self._tried.set()  # nobody waits for it a second time
 
     async def stop(self) -> None:
-        """In bounded time. It may be started again."""
+        """Stop listening, in bounded time. The channel can be started again."""
         task, self._task = self._task, None
         self.hears = False
         self._tried.set()
@@ -88,7 +90,7 @@ class PushChannel:
             await cancel_and_wait(task)
 
     def reconnect(self, after_s: float = 0.0) -> None:
-        """Give up the present connection, in the background, and make no other for `after_s` seconds."""
+        """Drop the current connection in the background, and connect again after at least `after_s` seconds."""
         self.hears = False
         self._pause_s = max(self._pause_s, after_s)
         if self._scope is not None and not self._scope.expired():

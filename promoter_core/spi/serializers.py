@@ -1,8 +1,8 @@
-"""`Serializer`: turns a job's data into the payload of its envelope, and back. `MSGPACK`, the default.
+"""`Serializer`: turns a job's data into the payload of its envelope, and back. `MSGPACK` is the default.
 
-The payload is opaque to Promoter and to every store. Stream entries do not say how it was made: producers and consumers
-of a queue agree on a serializer. All of Promoter's own but `json` write msgpack, so any of them, and any consumer in
-another language, can read what another has written.
+The payload is opaque to Promoter and to every store. Stream entries do not name the serializer: producers and consumers
+of a queue agree on one. All of Promoter's own serializers except `json` write msgpack, so any of them, and any consumer
+in another language, can read the output of another.
 """
 
 from __future__ import annotations
@@ -23,24 +23,27 @@ NON_TEXT_KEY = "non-text key"  # stands in `SerializerSpec.types` for a dict's k
 
 @runtime_checkable
 class Serializer(Protocol):
-    """A serializer of the data of jobs. May be used by several threads at once.
+    """A serializer for the data of jobs. Several threads can use it at once.
 
-    It may have a `name`, which error messages use. One that takes apart objects may have
-    `parts(value) -> Iterable[tuple[str, object]]`: the parts of an object that it takes, each with what it adds to the
-    path, such as `.due`. Error messages then name the part that cannot be packed.
+    It can have a `name`, which error messages use. A serializer of objects can have
+    `parts(value) -> Iterable[tuple[str, object]]`, which returns the parts of an object that it accepts, each with the
+    suffix to add to the path, such as `.due`. Error messages then name the part that cannot be packed.
     """
 
     def dumps(self, data: Any) -> bytes:
-        """Pack `data`. Raises for data that it cannot take: JobError as it is, anything else becomes one that names
-        the type and the path. To find them it is called with parts of `data`, so it must have no side effects.
+        """Pack `data`.
+
+        Raises for data that it does not accept. A JobError is raised unchanged; any other error becomes a JobError that
+        names the type and the path. To find them, it is called with parts of `data`, so it must have no side effects.
         """
         ...
 
     def loads(self, payload: bytes, type: Any = None) -> Any:
-        """Read what `dumps` has written, as plain data or as an object of `type`.
+        """Read the output of `dumps`, as plain data or as an object of `type`.
 
-        Raises for bytes that it cannot read and data that is no `type`: a JobError as it is, any other becomes one.
-        ConfigError for a `type` that it does not support. `type` is left out when the caller gives none.
+        Raises for bytes that it cannot read and for data that is not a `type`: a JobError is raised unchanged, any
+        other error becomes one. Raises ConfigError for a `type` that it does not support. `type` is omitted when the
+        caller gives none.
         """
         ...
 

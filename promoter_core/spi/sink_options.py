@@ -1,4 +1,4 @@
-"""Options of sinks and layouts come as text, `name:key=value,…`. These read them, and say what cannot work."""
+"""Parse the options of sinks and layouts, `name:key=value,…`, and report invalid ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["number", "port", "port_number", "split"]
 
 
 def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
-    """The options in `key=value,key=value`. Raises ConfigError for one that is not among `known`."""
+    """Parse `key=value,key=value`. Raises ConfigError for an option that is not in `known`."""
     options: dict[str, str] = {}
     for place, pair in enumerate(filter(None, text.split(",")), 1):
         key, equals, value = pair.partition("=")
         if not equals and key not in known:  # perhaps the end of a secret that has a comma: it is not shown
             raise ConfigError(
-                f"{kind} {name!r}: option {place} is no key=value, and a comma begins the next option; "
+                f"{kind} {name!r}: option {place} is not key=value, and a comma starts the next option; "
                 f"options are: {', '.join(known) or 'none'}"
             )
         if not equals or key not in known:
@@ -28,13 +28,13 @@ def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, 
 
 
 def port_number(text: str) -> int | None:
-    """The number of a TCP or UDP port; None when `text` is none."""
+    """Return the number of a TCP or UDP port; None when `text` is not one."""
     short = len(text) <= 5 and text.isascii() and text.isdigit()
     return int(text) if short and 0 < int(text) < 65536 else None
 
 
 def port(sink: str, text: str) -> int:
-    """The option `port`. Raises ConfigError."""
+    """Return the value of the option `port`. Raises ConfigError when it is not a port."""
     number = port_number(text)
     if number is None:
         raise ConfigError(f"{sink}: port must be a number from 1 to 65535, not {text!r}")
@@ -42,7 +42,7 @@ def port(sink: str, text: str) -> int:
 
 
 def number(sink: str, name: str, text: str, low: float, high: float) -> float:
-    """An option that is a number. Raises ConfigError."""
+    """Return the value of a numeric option from `low` to `high`. Raises ConfigError."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Faults of what a plugin's hook gave, and the known name that is near an unknown one. For the registry."""
+"""Check the specs that a plugin's hook yielded, and find the known name nearest to an unknown one. For the registry."""
 
 from __future__ import annotations
 

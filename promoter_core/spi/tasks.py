@@ -1,7 +1,7 @@
-"""The end of a run, in bounded time: tasks that do not end when they are cancelled, and calls that do not return.
+"""End a run in bounded time, despite tasks that ignore cancellation and calls that do not return.
 
-A cancellation can get lost: `asyncio.wait_for` of Python 3.11, which clients use, swallows one that comes just when its
-call has returned, and a task that drains a backlog then goes on. So a task is cancelled until it has ended.
+A cancellation can get lost: `asyncio.wait_for` in Python 3.11, which clients use, swallows one that arrives just when
+its call has returned, and a task that drains a backlog then continues. So a task is cancelled until it has ended.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ AGAIN_S = 0.1  # before a task that has not ended is cancelled again
 
 
 def being_cancelled() -> bool:
-    """The task that runs us was cancelled, rather than something that it waits for."""
+    """Return whether the running task was cancelled, rather than something it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def cancel_and_wait(task: asyncio.Future[Any], *, within_s: float = CLOSE_S) -> bool:
-    """Cancel `task` again and again until it has ended, for `within_s` seconds. Whether it has; never its error."""
+    """Cancel `task` repeatedly until it ends, for up to `within_s` seconds. Return whether it ended.
+
+    Never raises the task's error.
+    """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
     while not task.done() and (left_s := until_s - loop.time()) > 0:
@@ -37,20 +40,20 @@ async def cancel_and_wait(task: asyncio.Future[Any], *, within_s: float = CLOSE_
         if not task.cancelled():
             task.exception()  # it has been looked at
         return True
-    log.warning("%s does not end; it is left behind", task.get_name() if isinstance(task, asyncio.Task) else task)
+    log.warning("%s does not end; it is abandoned", task.get_name() if isinstance(task, asyncio.Task) else task)
     return False
 
 
 async def close_all(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
-    """Run the calls at the same time; give up those that have not ended after `within_s` seconds. Raises nothing."""
+    """Run the calls concurrently, and abandon those that take longer than `within_s` seconds. Never raises."""
     tasks = [asyncio.create_task(call) for call in calls]  # which begin even if we are cancelled
     for outcome in await asyncio.gather(*(run_within(task, within_s) for task in tasks), return_exceptions=True):
         if isinstance(outcome, BaseException):
-            log.debug("what was to be closed is left behind: %r", outcome)
+            log.debug("abandoned while closing: %r", outcome)
 
 
 async def run_within(call: Coroutine[Any, Any, T] | asyncio.Task[T], seconds: float) -> T:
-    """The answer of `call`. Raises TimeoutError after `seconds`, whatever the call does with its cancellation."""
+    """Return the result of `call`. Raises TimeoutError after `seconds`, even if the call ignores its cancellation."""
     task = call if isinstance(call, asyncio.Task) else asyncio.create_task(call)
     try:
         await asyncio.wait((task,), timeout=seconds)

@@ -1,4 +1,4 @@
-"""The kinds of a URL's options: converters for `BackendUrl.take`. Each raises ValueError that says what is expected."""
+"""Converters for `BackendUrl.take`, one for each kind of option. Each raises ValueError with what it expects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def whole(low: int = 0, high: int | None = None) -> Callable[[str], int]:
-    """A whole number.
+    """Convert a whole number from `low` to `high`, inclusive.
 
-    Both ends of its range are included.
-
-        options = url.take(pool_size=url_options.whole(1, 100))
+    options = url.take(pool_size=url_options.whole(1, 100))
     """
 
     def convert(text: str) -> int:
@@ -30,11 +28,9 @@ def whole(low: int = 0, high: int | None = None) -> Callable[[str], int]:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """One of the words.
+    """Accept one of `words`, exactly.
 
-    They are compared exactly.
-
-        options = url.take(sync=url_options.choice("full", "normal"))
+    options = url.take(sync=url_options.choice("full", "normal"))
     """
 
     def convert(text: str) -> str:
@@ -46,11 +42,9 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def boolean(text: str) -> bool:
-    """True or False.
+    """Convert `1`, `true`, `yes` and `on` to True; `0`, `false`, `no` and `off` to False.
 
-    `1`, `true`, `yes` and `on` are True; `0`, `false`, `no` and `off` are False.
-
-        options = url.take(tls=url_options.boolean)
+    options = url.take(tls=url_options.boolean)
     """
     if (value := _WORDS.get(text.lower())) is None:
         raise ValueError("1 or 0")
@@ -58,11 +52,9 @@ def boolean(text: str) -> bool:
 
 
 def duration_ms(low_ms: float = 0, high_ms: float = float("inf")) -> Callable[[str], float]:
-    """A time in milliseconds.
+    """Convert a duration with units (`500ms`, `5s`, `1h30m`, `2d`) to milliseconds, from `low_ms` to `high_ms`.
 
-    It is given with its unit: `500ms`, `5s`, `1h30m` or `2d`.
-
-        options = url.take(busy_timeout=url_options.duration_ms(1, 60_000))
+    options = url.take(busy_timeout=url_options.duration_ms(1, 60_000))
     """
 
     def convert(text: str) -> float:

@@ -14,13 +14,13 @@ from promoter_core.spi.layouts import Layout
 
 _HIDDEN = "***"
 
-# Called whenever a connection is made, for passwords that rotate: the user (None for the default one) and the password.
+# Called for every new connection, for passwords that rotate. Returns the user (None: the default one) and the password.
 Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class BackendUrl:
-    """`scheme://user:password@host:port/path?option=value`, with everything percent-decoded."""
+    """`scheme://user:password@host:port/path?option=value`, percent-decoded."""
 
     scheme: str
     hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
@@ -28,9 +28,9 @@ class BackendUrl:
     username: str | None = None
     password: str | None = None
     options: dict[str, str] = field(default_factory=dict)  # may hold secrets
-    credentials: Credentials | None = None  # instead of username and password
-    clock: Clock | None = None  # a test's, for a store inside this process
-    layout: Layout | None = None  # that was asked for; a backend that takes it offers `LayoutSupport`
+    credentials: Credentials | None = None  # replaces username and password
+    clock: Clock | None = None  # a test's clock, for a store inside this process
+    layout: Layout | None = None  # the requested layout; needs a backend with `LayoutSupport`
 
     @property
     def host(self) -> str | None:
@@ -50,26 +50,27 @@ class BackendUrl:
         return f"<BackendUrl {self}>"
 
     def addresses(self, port: int) -> list[tuple[str, int]]:
-        """The hosts with `port` where none is given; localhost when there is none."""
+        """Return the hosts, with `port` for those without one; localhost when the URL names no host."""
         return [(name, port if given is None else given) for name, given in self.hosts or (("localhost", None),)]
 
     def database(self) -> int:
-        """The number of a database, from the path or the option `db`. Raises ConfigError."""
+        """Return the number of the database, from the path or the option `db`. Raises ConfigError."""
         text = self.path.removeprefix("/") or self.options.get("db", "0")
         if not (text.isascii() and text.isdigit()):
             raise ConfigError(f"{self}: the path must be the number of a database, such as /0")
         return int(text)
 
     def one_host(self) -> BackendUrl:
-        """This URL. Raises ConfigError when it names several hosts."""
+        """Return this URL. Raises ConfigError when it names several hosts."""
         if len(self.hosts) > 1:
             raise ConfigError(f"{self}: {self.scheme}:// takes one host, not {len(self.hosts)}")
         return self
 
     def take(self, **known: Callable[[str], Any]) -> dict[str, Any]:
-        """The options that were given, converted. Raises ConfigError on one that is not among `known`, or cannot be.
+        """Return the given options, converted. Raises ConfigError for an unknown option or an invalid value.
 
-        A converter is `str`, `int`, one of `url_options`, or any other that raises ValueError with what it expects.
+        A converter is `str`, `int`, one of `url_options`, or another callable that raises ValueError with what it
+        expects.
 
             options = url.take(schema=str, timeout_ms=url_options.whole(1, 60_000))
             timeout_ms = options.get("timeout_ms", 5_000)
@@ -88,13 +89,13 @@ class BackendUrl:
 
 
 def parse_url(url: object) -> BackendUrl:
-    """Raises ConfigError when `url` is no URL, with nothing of it that may be part of a password."""
+    """Parse a URL. Raises ConfigError when `url` is invalid, without showing any part that may belong to a password."""
     if not isinstance(url, str) or "://" not in url:
-        shown = f"{url!r}" if isinstance(url, str) and not _SECRET.search(url) else "what was given"
-        raise ConfigError(f"{shown} is no backend URL: expected scheme://…, such as redis://localhost:6379")
+        shown = f"{url!r}" if isinstance(url, str) and not _SECRET.search(url) else "this"
+        raise ConfigError(f"{shown} is not a backend URL: expected scheme://…, such as redis://localhost:6379")
     scheme, _, rest = url.partition("://")
     if not _SCHEME.fullmatch(scheme):
-        raise ConfigError("what was given is no backend URL: expected scheme://…, such as redis://localhost:6379")
+        raise ConfigError("this is not a backend URL: expected scheme://…, such as redis://localhost:6379")
     parsed = _parse(scheme.lower(), rest)
     if parsed is None:  # raised here, outside of any `except`: what was caught there quotes the URL
         raise ConfigError(
@@ -107,7 +108,7 @@ def parse_url(url: object) -> BackendUrl:
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # more than a host and its port
 _SPACE = re.compile(r"\s")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of them without a word
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of them silently
 
 
 def _parse(scheme: str, rest: str) -> BackendUrl | None:

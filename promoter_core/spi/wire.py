@@ -19,15 +19,15 @@ UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)  # raised by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOverrides:
-    """The retries that a job asks for, in the place of those of its consumers. None: it says nothing.
+    """The retry settings of a job, which override those of its consumers. None: not set.
 
-    As ChasquiMQ has them. `max_attempts` counts all runs, the first one too. Before run `n`, counted from 0, a job
-    waits `delay_ms * multiplier ** (n - 1)` ("exponential") or `delay_ms` ("fixed"), at most `max_delay_ms`, and up to
-    `jitter_ms` more. A kind that is neither counts as exponential.
+    These are ChasquiMQ's. `max_attempts` counts all runs, including the first. Before run `n`, counted from 0, a job
+    waits `delay_ms * multiplier ** (n - 1)` ("exponential") or `delay_ms` ("fixed"), at most `max_delay_ms`, plus up to
+    `jitter_ms`. Any other kind counts as exponential.
     """
 
     max_attempts: int | None = None
-    kind: str | None = None  # of the back-off; None: the job has none, and the rest says nothing
+    kind: str | None = None  # of the back-off; None: no back-off, and the fields below do not apply
     delay_ms: int | None = None
     max_delay_ms: int | None = None
     multiplier: float | None = None
@@ -42,24 +42,24 @@ class Envelope:
     payload: bytes
     _: KW_ONLY
     created_at_ms: int
-    attempt: int  # runs before this one
+    attempt: int  # number of earlier runs
     retry: RetryOverrides | None = None
-    raw: bytes = field(default=b"", repr=False, compare=False)  # all of it, as it was read
+    raw: bytes = field(default=b"", repr=False, compare=False)  # the whole envelope, as read
 
     def data(self, serializer: str | Serializer = "msgpack", type: Any = None) -> Any:
-        """The user's data: plain, or an object of `type` where the serializer is typed, as `"msgspec"` is.
+        """Return the user's data: plain, or an object of `type` if the serializer is typed, such as `"msgspec"`.
 
-        `serializer` is what the producer packed with: an installed one by its name, or your own. Raises JobError, a
-        ValueError, for data that it cannot read; ConfigError or PluginError for a serializer that cannot be used.
+        `serializer` is the one that the producer used: the name of an installed one, or an object. Raises JobError (a
+        ValueError) for data that it cannot read, ConfigError or PluginError for an unusable serializer.
         """
         return read_payload(self.payload, serializer, type, f"job {self.id!r}")
 
 
 def pack_envelope(id: str, payload: bytes, created_at_ms: int, attempt: int, *, index: bool = True) -> bytes:
-    """The envelope, as consumers get it in a stream entry's `d`. `payload` is the user's data, packed.
+    """Pack an envelope, as consumers receive it in a stream entry's `d`. `payload` is the packed data of the user.
 
-    With `index=False` an id of up to 31 bytes has its length in a separate byte. That is valid msgpack, and no packer
-    writes it unasked: so a promotion sees that the job has no cancel index.
+    With `index=False`, the length of an id of up to 31 bytes is encoded in a separate byte. This is valid msgpack that
+    no packer writes by default, so a promotion can see that the job has no cancel index.
     """
     packed = bytes(msgpack.packb([id, payload, created_at_ms, attempt], unicode_errors="surrogateescape"))
     return packed if index else _without_index(packed)
@@ -72,18 +72,18 @@ def _without_index(packed: bytes) -> bytes:
 
 
 def unpack_envelope(packed: bytes) -> Envelope:
-    """Raises ValueError when `packed` is no envelope."""
+    """Read an envelope. Raises ValueError when `packed` is not one."""
     try:
         parts = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
     except Exception as exc:  # msgpack raises a dozen classes on hostile input, some of them no subclass of ValueError
-        raise ValueError(f"no msgpack envelope: {exc}") from None
+        raise ValueError(f"not a msgpack envelope: {exc}") from None
     match parts:
         case [str(id), payload, int(created), int(attempt), *rest]:
             # A producer in another language may put plain msgpack where the bindings put bin.
             data = payload if isinstance(payload, bytes) else msgpack.packb(payload)
             retry = _overrides(rest[0]) if rest else None
             return Envelope(id, data, created_at_ms=created, attempt=attempt, retry=retry, raw=bytes(packed))
-    raise ValueError("no envelope: expected [id, payload, created_at_ms, attempt]")
+    raise ValueError("not an envelope: expected [id, payload, created_at_ms, attempt]")
 
 
 def _overrides(packed: object) -> RetryOverrides | None:
@@ -159,21 +159,21 @@ class EnvelopePacker:
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8; a surrogate escape becomes the byte that it stands for."""
+    """Encode text as UTF-8. A surrogate escape becomes the byte that it stands for."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def to_text(data: bytes) -> str:
-    """The opposite of `to_bytes`: a byte that is no UTF-8 becomes a surrogate escape."""
+    """Decode UTF-8, the opposite of `to_bytes`. A byte that is not UTF-8 becomes a surrogate escape."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def pack_trace(traceparent: str, tracestate: str = "") -> str:
-    """A trace context as one text, for a store; "" without a `traceparent`."""
+    """Join a trace context into one text, for a store; "" without a `traceparent`."""
     return f"{traceparent}\n{tracestate}" if traceparent and tracestate else traceparent
 
 
 def unpack_trace(text: str) -> tuple[str, str]:
-    """`(traceparent, tracestate)` of `pack_trace`."""
+    """Return `(traceparent, tracestate)` from the output of `pack_trace`."""
     traceparent, _, tracestate = text.partition("\n")
     return traceparent, tracestate

@@ -1,5 +1,6 @@
-"""Promoter for code that blocks: Django, Flask, scripts, Celery tasks. The names, arguments, answers and errors are
-those of `promoter_core`; the methods are made from the asynchronous ones.
+"""Promoter for blocking code: Django, Flask, scripts, Celery tasks.
+
+Names, arguments, answers and errors are those of `promoter_core`; the methods are generated from the asynchronous ones.
 
     from promoter_core.sync import DelayedQueue, connect
 
@@ -7,13 +8,13 @@ those of `promoter_core`; the methods are made from the asynchronous ones.
     emails = DelayedQueue(backend, "emails")
     emails.schedule({"to": "ada@example.com"}, name="welcome", delay=300)
 
-One event loop in a thread does the work for the whole process, so that connections to `memory://NAME` share a store.
+One event loop in a thread does the work for the whole process, so connections to `memory://NAME` share a store.
 
-- Any number of threads may call at the same time.
-- A process that is forked later, as by `gunicorn --preload`, has its own loop and connections from its first call.
-- KeyboardInterrupt, and whatever else a signal's handler raises, cancels the call that it interrupts.
-- Where an event loop runs in the calling thread, and under gevent or eventlet, it raises ConfigError.
-- At the end of the interpreter connections are closed, and calls under way in daemon threads end, within three seconds.
+- Any number of threads can call at the same time.
+- A process that is forked later, as by `gunicorn --preload`, gets its own loop and connections on its first call.
+- KeyboardInterrupt, and any other exception of a signal handler, cancels the call that it interrupts.
+- If an event loop runs in the calling thread, and under gevent or eventlet, it raises ConfigError.
+- At the end of the interpreter, connections are closed, and pending calls in daemon threads end, within three seconds.
 """
 
 from __future__ import annotations

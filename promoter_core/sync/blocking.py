@@ -1,4 +1,4 @@
-"""Makes blocking methods, functions and iterators of asynchronous ones, with the same arguments and answers."""
+"""Generate blocking methods, functions and iterators from asynchronous ones, with the same arguments and answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = 100  # results that an iterator holds at most
 
 
 class BlockingQueue:
-    """The part that every blocking queue has; `make_blocking` adds the methods."""
+    """The common part of blocking queues; `make_blocking` adds the methods."""
 
     _asynchronous: type[Any]
 
@@ -36,7 +36,7 @@ class BlockingQueue:
         return backend, self._asynchronous(backend, *args, **options)
 
     def _of(self, backend: Backend) -> Any:
-        """The asynchronous queue on this backend, which is another one after a fork."""
+        """Return the asynchronous queue on this backend, a different one after a fork."""
         made = self._made
         if made[0] is not backend:
             made = self._made = self._make(backend)
@@ -44,7 +44,7 @@ class BlockingQueue:
 
 
 def make_blocking(asynchronous: type[Any]) -> Callable[[type[T]], type[T]]:
-    """A class decorator: give a `BlockingQueue` every public method and property of `asynchronous`."""
+    """Give a `BlockingQueue` every public method and property of `asynchronous` (a class decorator)."""
 
     def decorate(cls: Any) -> Any:
         cls._asynchronous = asynchronous
@@ -62,7 +62,7 @@ def make_blocking(asynchronous: type[Any]) -> Callable[[type[T]], type[T]]:
 
 
 def public_members(cls: type[Any]) -> dict[str, Any]:
-    """Methods and properties by name, those of base classes too."""
+    """Return methods and properties by name, including those of base classes."""
     return {
         name: member
         for base in reversed(cls.__mro__[:-1])
@@ -72,7 +72,7 @@ def public_members(cls: type[Any]) -> dict[str, Any]:
 
 
 def blocking_function(function: F) -> F:
-    """A blocking form of `function(backend, …)`, which gives an asynchronous iterator or a coroutine."""
+    """Return the blocking form of `function(backend, …)`, which returns an asynchronous iterator or a coroutine."""
     taken = _Arguments(function)
 
     def blocking(backend: Connection, *args: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ def blocking_function(function: F) -> F:
 
 
 def gives_iterator(function: F) -> bool:
-    """Whether it gives an asynchronous iterator."""
+    """Return whether the function returns an asynchronous iterator."""
     return inspect.isasyncgenfunction(function) or str(inspect.signature(function).return_annotation).startswith(
         "Async"
     )
@@ -97,7 +97,7 @@ def check_connection(backend: object, user: str) -> Connection:
     if isinstance(backend, Connection):
         return backend
     raise ConfigError(
-        f"promoter_core.sync.{user} takes what promoter_core.sync.connect(…) gives, not a {type(backend).__name__}"
+        f"promoter_core.sync.{user} takes what promoter_core.sync.connect(…) returns, not a {type(backend).__name__}"
     )
 
 
@@ -123,7 +123,7 @@ def _blocking_member(name: str, member: Any, owner: type[Any]) -> Any:
 
 
 def _looks_like(made: F, function: F, owner: type[Any] | None = None) -> F:
-    """`made` with the name, the text and the blocking signature of `function`."""
+    """Return `made` with the name, docstring and blocking signature of `function`."""
     made.__name__ = function.__name__
     made.__qualname__ = f"{owner.__qualname__}.{function.__name__}" if owner else function.__name__
     made.__module__ = owner.__module__ if owner else made.__module__
@@ -133,7 +133,7 @@ def _looks_like(made: F, function: F, owner: type[Any] | None = None) -> F:
 
 
 def blocking_signature(function: F) -> inspect.Signature:
-    """That of the blocking form: it takes a Connection for a Backend, and gives iterators."""
+    """Return the signature of the blocking form: a Connection instead of a Backend, and plain iterators."""
     signature = inspect.signature(function)
     parameters = [
         p.replace(annotation="Connection" if p.annotation == "Backend" else p.annotation)
@@ -146,9 +146,10 @@ def blocking_signature(function: F) -> inspect.Signature:
 
 
 class _Arguments:
-    """Work that has to happen in the caller's thread: a generator or a callback may use a database of that thread.
+    """Work that has to happen in the caller's thread: a generator or a callback can use a database of that thread.
 
-    Iterables are read before the call. Callbacks become ones that have the caller's thread call them, in its `inbox`.
+    Iterables are read before the call. Callbacks are wrapped so that the caller's thread runs them, through its
+    `inbox`.
     """
 
     def __init__(self, function: F) -> None:
@@ -181,7 +182,7 @@ _TAKEN_WHOLE = (list, tuple, str, bytes, Mapping, type)
 
 
 def _iterate(connection: Connection, begin: Callable[[Backend], AsyncIterator[T]]) -> Iterator[T]:
-    """The results, fetched some at a time."""
+    """Yield the results, fetched some at a time."""
     source: AsyncIterator[T] | None = None
     home: Backend | None = None
 

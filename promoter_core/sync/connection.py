@@ -1,4 +1,4 @@
-"""`connect` and `Connection`: a backend for code that blocks, in whatever thread and process it runs."""
+"""`connect` and `Connection`: a backend for blocking code, in any thread and process."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def connect(
     layout: str | Layout | None = None,
     registry: Registry | None = None,
 ) -> Connection:
-    """A connection to the store at `url`: for a `with`, or to keep.
+    """Return a connection to the store at `url`, for a `with` statement or to keep.
 
-    The arguments are those of `promoter_core.connect`. The first call opens it. A connection without a `with` is closed
-    by `close()`, or at the end of the interpreter. Any number of threads may share it. A forked process may go on with
-    it and then has its own connections to the store, from its first call on.
+    The arguments are those of `promoter_core.connect`. The first call opens the connection. Without a `with`, it is
+    closed by `close()` or at the end of the interpreter. Any number of threads can share it. A forked process can keep
+    using it: it makes its own connections to the store on its first call.
 
         with connect("redis://localhost:6379") as backend:
             DelayedQueue(backend, "emails").schedule({"to": "ada@example.com"}, delay=300)
 
-    Raises ConfigError (bad URL, an event loop runs in this thread, gevent or eventlet have patched threads) or
+    Raises ConfigError (an invalid URL, an event loop running in this thread, threads patched by gevent or eventlet) or
     PluginError.
     """
     check_caller()
@@ -46,10 +46,10 @@ def connect(
 
 
 class Connection:
-    """A backend for `promoter_core.sync`. Made by `connect`."""
+    """A backend for `promoter_core.sync`. Created by `connect`."""
 
     def __init__(self, make: Callable[[], Backend]) -> None:
-        """`make` gives a backend that is not open; it is called again after a fork."""
+        """`make` returns a backend that is not open. It is called again after a fork."""
         self._make = make
         self._session = _Session(make())
         self._closed = False
@@ -70,13 +70,13 @@ class Connection:
         raise TypeError("a connection belongs to its process and cannot be pickled: call connect(…) in the other one")
 
     def open(self) -> None:
-        """Open it now and not at the first call, or again after `close`. Raises as `Backend.open`."""
+        """Open the connection before its first call, or again after `close`. Raises the errors of `Backend.open`."""
         check_caller()
         self._closed = False
         self.call(_nothing)
 
     def close(self) -> None:
-        """Close it. What is under way, and every later call, raises TransientError with the code CLOSED."""
+        """Close the connection. Pending and later calls raise TransientError with the code CLOSED."""
         check_caller()
         with loops.lock:
             self._closed = True
@@ -85,11 +85,11 @@ class Connection:
             session.loop.call(session.close)
 
     def call(self, function: Callable[[Backend], Awaitable[T]]) -> T:
-        """The result of `await function(backend)` in the background loop, with the open backend."""
+        """Return the result of `await function(backend)`, run in the background loop with the open backend."""
         return self._call(function, None)
 
     def _call(self, function: Callable[[Backend], Awaitable[T]], inbox: Inbox | None) -> T:
-        """As `call`; a function that is put into `inbox` meanwhile runs in this thread."""
+        """Like `call`; functions put into `inbox` meanwhile run in this thread."""
         loop = current_loop()
         session = self._session
         if session.loop is not loop or self._closed:
@@ -99,7 +99,7 @@ class Connection:
 
     @property
     def _backend(self) -> Backend:
-        """The asynchronous backend of this process. Its methods belong to the background loop."""
+        """Return the asynchronous backend of this process. Its methods belong to the background loop."""
         return self._session.backend
 
     def _enter(self, loop: BackgroundLoop) -> _Session:
@@ -156,7 +156,7 @@ class _Session:
 
 
 async def _nothing(backend: Backend) -> None:
-    """Only to have it open."""
+    """Do nothing, to open the backend."""
 
 
 def _closed_error() -> TransientError:

@@ -1,4 +1,4 @@
-"""The event loop behind `promoter_core.sync`: one for the process, in a thread; a forked child makes its own."""
+"""The event loop behind `promoter_core.sync`: one per process, in a thread; a forked child makes its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END_S = 3.0  # for the loop to end then; whatever it does, the interpreter goes 
 class BackgroundLoop:
     """An event loop in a daemon thread, for calls from any thread. It runs until the interpreter ends.
 
-    A call costs one switch to the loop's thread and one back. anyio's BlockingPortal first waits for the loop to take
+    A call costs one switch to the loop's thread and one back. anyio's BlockingPortal first waits for the loop to accept
     the call, and then for the answer: two of each, and half the rate.
     """
 
@@ -46,10 +46,12 @@ class BackgroundLoop:
         ready.result()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object, inbox: Inbox | None = None) -> T:
-        """The result of `await function(*args)` in the loop; meanwhile run what is put into `inbox`, in this thread.
+        """Return the result of `await function(*args)` in the loop.
 
-        Whatever ends the wait cancels the call: KeyboardInterrupt, what else a signal's handler raises, and an error of
-        a function from the inbox.
+        Meanwhile run functions from `inbox` in this thread.
+
+        Anything that ends the wait cancels the call: KeyboardInterrupt, other exceptions of signal handlers, and errors
+        of a function from the inbox.
         """
         call = _Call(function, args, inbox or Inbox())
         try:
@@ -63,15 +65,15 @@ class BackgroundLoop:
         return call.answer()
 
     def keep(self, key: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have `close` called at the end of the interpreter. In the loop."""
+        """Have `close` called at the end of the interpreter. Call it in the loop."""
         self._at_end[key] = close
 
     def drop(self, key: object) -> None:
-        """Undo `keep`. In the loop."""
+        """Undo `keep`. Call it in the loop."""
         self._at_end.pop(key, None)
 
     def close_soon(self, key: object) -> None:
-        """Close what was kept, without a wait for it. From any thread."""
+        """Close a kept object without waiting for it. Thread-safe."""
 
         async def close() -> None:
             if (kept := self._at_end.pop(key, None)) is not None:
@@ -81,13 +83,13 @@ class BackgroundLoop:
         self._soon(lambda: self._spawn(close()))
 
     def end(self) -> None:
-        """Close what is kept, cancel what is under way, and end the thread: all in bounded time."""
+        """Close kept objects, cancel pending calls, and end the thread, all in bounded time."""
         self._ends = True
         self._soon(lambda: self._spawn(self._finish()))
         self._thread.join(END_S)
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's sockets without a word to the server or to the parent's loop."""
+        """In a forked child, release the parent's sockets without notifying the server or the parent's loop."""
         self._selector.abandon()
 
     def _run(self, ready: Future[None]) -> None:
@@ -127,7 +129,7 @@ Inbox = SimpleQueue[Callable[[], object] | None]  # functions for the thread tha
 
 
 class _Call(Generic[T]):
-    """One call, from the thread that waits for it to the loop and back."""
+    """One call, from the waiting thread to the loop and back."""
 
     def __init__(self, function: Callable[..., Awaitable[T]], args: tuple[object, ...], inbox: Inbox) -> None:
         self._function = function
@@ -139,7 +141,7 @@ class _Call(Generic[T]):
         self._error: BaseException | None = None
 
     async def run(self) -> None:
-        """In the loop. Raises nothing: what is no Exception would end the loop."""
+        """Run the call, in the loop. Never raises: a BaseException would end the loop."""
         self._task = asyncio.current_task()
         try:
             if self._given_up:
@@ -152,7 +154,7 @@ class _Call(Generic[T]):
             self._inbox.put(None)
 
     def wait(self, thread: threading.Thread) -> None:
-        """In the thread that called: until `run` has ended."""
+        """Wait, in the calling thread, until `run` has ended."""
         while True:
             try:
                 job = self._inbox.get(timeout=WAKE_S)
@@ -165,13 +167,13 @@ class _Call(Generic[T]):
             job()
 
     def cancel(self) -> None:
-        """In the loop, before, during or after `run`."""
+        """Cancel, in the loop, before, during or after `run`."""
         self._given_up = True
         if self._task is not None:
             self._task.cancel()
 
     def answer(self) -> T:
-        """In the thread that waited."""
+        """Return the answer, in the calling thread."""
         error, self._error = self._error, None
         if error is None:
             return self._result
@@ -184,12 +186,12 @@ class _Call(Generic[T]):
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that a forked child can let go of: the kernel's set behind it is the parent's as well."""
+    """A selector that a forked child can abandon: the parent shares the kernel's set behind it."""
 
     _abandoned = False
 
     def abandon(self) -> None:
-        """Put /dev/null in the place of every socket, and have whatever closes one of them later change nothing."""
+        """Replace every socket by /dev/null, so that closing one later has no effect."""
         null = os.open(os.devnull, os.O_RDWR)
         for fd in list(self.get_map() or ()):
             os.dup2(null, fd, inheritable=False)
@@ -213,7 +215,7 @@ _ended = False
 
 
 def current_loop() -> BackgroundLoop:
-    """This process's loop, begun when first asked for. Raises ConfigError or TransientError."""
+    """Return this process's loop, started on first use. Raises ConfigError or TransientError."""
     check_caller()
     loop = _current
     if loop is not None and loop.pid == os.getpid():
@@ -235,12 +237,12 @@ def _begin() -> BackgroundLoop:
 
 
 def is_current(loop: BackgroundLoop) -> bool:
-    """Whether it runs in this process."""
+    """Return whether the loop runs in this process."""
     return loop is _current and loop.pid == os.getpid()
 
 
 def check_caller() -> None:
-    """Raises ConfigError where a call that blocks, or a thread with an event loop, cannot work."""
+    """Raise ConfigError where a blocking call, or a thread with an event loop, cannot work."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -272,7 +274,7 @@ _PATCHED = ("thread", "socket", "select")
 
 
 def ending_error() -> TransientError:
-    return TransientError("the interpreter is ending: promoter_core.sync takes no more calls", code="CLOSED")
+    return TransientError("the interpreter is ending: promoter_core.sync accepts no more calls", code="CLOSED")
 
 
 def _after_fork() -> None:

@@ -1,6 +1,6 @@
-"""`DelayedQueue` and `list_queues` for code that blocks.
+"""`DelayedQueue` and `list_queues` for blocking code.
 
-They are made at import from the asynchronous ones. Their type stub is beside this file, and a test holds it to them:
+They are generated at import from the asynchronous ones. A test compares the type stub beside this file with them:
 `python -m tests.unit.sync_stub --write`.
 """
 

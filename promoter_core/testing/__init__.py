@@ -1,8 +1,8 @@
-"""Doubles and conformance contracts, shipped for users' own tests. Nothing of the core imports this.
+"""Doubles and conformance contracts for users' own tests. The core does not import this.
 
 clock.py        VirtualClock: time passes only when everything waits
 doubles.py      RecordingEvents, RecordingMetrics
-faults.py       FaultyBackend: any backend, with failures where you want them
+faults.py       FaultyBackend: any backend, with injected failures
 """
 
 from promoter_core.testing.clock import VirtualClock

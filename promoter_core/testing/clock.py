@@ -14,14 +14,14 @@ BLIND_ROUNDS = 30  # where the loop does not show what is ready (uvloop)
 
 
 class VirtualClock:
-    """Sleeps take no real time: once every task waits, the clock jumps to the next sleeper's time and wakes it.
+    """A clock whose sleeps take no real time: once every task waits, it jumps to the next sleeper's time and wakes it.
 
-    For code that waits on this clock and on other tasks. Real I/O under way is not seen as work: with a server or a
-    thread behind the backend, time would run away from it, unless it is done inside `with clock.held()`.
+    For code that waits on this clock and on other tasks. Pending real I/O does not count as work: with a server or a
+    thread behind the backend, time would run ahead of it, unless the I/O is inside `with clock.held()`.
     """
 
     def __init__(self, start_ms: int = 1_800_000_000_000) -> None:
-        """`start_ms`: the Unix time at which it starts."""
+        """`start_ms` is the Unix time at which the clock starts, in milliseconds."""
         self._start_ms = start_ms
         self._now_us = 0
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -48,12 +48,12 @@ class VirtualClock:
         await future
 
     def jump(self, seconds: float) -> None:
-        """Let time pass at once, as for a process that was suspended: who sleeps less wakes late, and only once."""
+        """Let time pass at once, as for a suspended process: tasks with shorter sleeps wake late, and only once."""
         self._now_us += math.ceil(seconds * 1e6)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Time stands still meanwhile."""
+        """Stop the clock for the length of a `with`."""
         self._holders += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""Sinks that remember what they received."""
+"""Sinks that record what they receive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from promoter_core.spi import BackendError, LockOutcome, PromotedJob, Tick
 
 
 class RecordingEvents:
-    """An event sink: `batches` as they came, `jobs` all together."""
+    """An event sink that records: `batches` as received, and `jobs` of all batches."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, tuple[PromotedJob, ...]]] = []
@@ -30,7 +30,7 @@ class RecordingEvents:
 
 
 class RecordingMetrics:
-    """A metrics sink: `ticks`, `outcomes` and `errors` as they came, with their queue; `forgotten` queues."""
+    """A metrics sink that records `ticks`, `outcomes` and `errors` with their queues, and `forgotten` queues."""
 
     def __init__(self, *, wants_jobs: bool = False) -> None:
         self.wants_jobs = wants_jobs
@@ -41,7 +41,7 @@ class RecordingMetrics:
 
     @property
     def promoted(self) -> int:
-        """How many jobs all ticks have promoted."""
+        """The number of jobs promoted by all ticks."""
         return sum(tick.promotion.promoted for _, tick in self.ticks)
 
     def on_tick(self, queue: str, tick: Tick) -> None:

@@ -1,4 +1,4 @@
-"""`FaultyBackend`: any backend, with failures and delays where you want them."""
+"""`FaultyBackend`: any backend, with injected failures and delays."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def connection_lost() -> BackendError:
 class Fault:
     """A failure or a delay of some calls of one method.
 
-    `method` is a method of Backend or of an optional protocol. It happens to the `nth` call (from 1), to it and all
-    after it with `onwards`. `error` makes the exception; with `after_effect` the call takes effect first and
-    only its reply is lost. `delay_s` makes the call slow; alone, it fails nothing.
+    `method` is a method of Backend or of an optional protocol. The fault affects the `nth` call (from 1), and with
+    `onwards` all later ones. `error` creates the exception. With `after_effect`, the call takes effect first and only
+    its reply is lost. `delay_s` delays the call, in seconds; with `error=None`, the call does not fail.
     """
 
     method: str
@@ -55,7 +55,7 @@ class Fault:
     delay_s: float = 0.0
 
     def hits(self, method: str, call: int) -> bool:
-        """Whether it happens to this call of this method; calls count from 1."""
+        """Return whether the fault affects this call of the method; calls count from 1."""
         return method == self.method and (call == self.nth or (self.onwards and call > self.nth))
 
 
@@ -63,9 +63,9 @@ _DECLARED = {name: member for protocol in OPTIONAL for name, member in members_o
 
 
 class FaultyBackend:
-    """Passes every call on to `backend`, but for what its faults and `disconnected` say. `calls` counts by method.
+    """Passes every call on to `backend`, except as `faults` and `disconnected` say. `calls` counts calls by method.
 
-    It offers the optional protocols that `backend` offers, and no other.
+    It offers the same optional protocols as `backend`.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class FaultyBackend:
         clock: Clock | None = None,
         latency_ms: tuple[float, float] | None = None,
     ) -> None:
-        """`latency_ms` makes every call but `close` slow: it takes this long to get there, and this long to come back.
+        """`latency_ms` delays every call except `close`, once before and once after it.
 
-        Each time is random between the two bounds, and the same in each run of the program.
+        Each delay is random between the two bounds, in milliseconds, and the same in every run of the program.
         """
         unknown = [f.method for f in faults if not hasattr(Backend, f.method) and f.method not in _DECLARED]
         if unknown:
@@ -166,7 +166,7 @@ class FaultyBackend:
         return member
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes that a backend has beyond all contracts."""
+        """Return attributes that a backend has beyond all contracts."""
         return getattr(self.backend, name)
 
 

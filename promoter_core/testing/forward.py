@@ -1,4 +1,4 @@
-"""Which optional protocols a wrapper around a backend forwards, so that it is what the wrapped backend is."""
+"""The optional protocols that a wrapper around a backend forwards, so that it passes the same `isinstance` checks."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ OPTIONAL: tuple[type, ...] = (
 
 
 def members_of(protocol: type) -> dict[str, Any]:
-    """The members of a protocol: names, with the method or property that declares each. None for a bare annotation.
+    """Return the members of a protocol by name, each with its method or property; None for an annotation.
 
-    Those of the protocols that it extends are among them.
+    Includes the members of the protocols that it extends.
     """
     declared: dict[str, Any] = {}
     for base in reversed(protocol.__mro__):
@@ -41,10 +41,10 @@ def members_of(protocol: type) -> dict[str, Any]:
 
 
 def offered(backend: Any) -> dict[str, Any]:
-    """The members of each optional protocol that the backend fulfils, by name.
+    """Return the members of each optional protocol that the backend implements, by name.
 
-    A wrapper sets them as attributes. Python 3.12 and newer look for those alone: `isinstance` with a protocol does
-    not ask `__getattr__`.
+    A wrapper sets them as attributes. Python 3.12 and newer check only those: `isinstance` with a protocol does not use
+    `__getattr__`.
     """
     return {
         name: getattr(backend, name)

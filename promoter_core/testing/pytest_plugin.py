@@ -24,14 +24,14 @@ def promoter_clock() -> VirtualClock:
 
 @pytest_asyncio.fixture
 async def promoter_memory_backend(promoter_clock: VirtualClock) -> AsyncIterator[Backend]:
-    """An open memory backend that lives by `promoter_clock`."""
+    """An open memory backend that runs on `promoter_clock`."""
     async with connect("memory://", clock=promoter_clock) as backend:
         yield backend
 
 
 @pytest.fixture
 def promoter_faulty_backend(promoter_memory_backend: Backend, promoter_clock: VirtualClock) -> FaultyBackend:
-    """`promoter_memory_backend`, with failures where the test wants them: append to its `faults`."""
+    """`promoter_memory_backend` with injected failures: append to its `faults`."""
     return FaultyBackend(promoter_memory_backend, clock=promoter_clock)
 
 

@@ -1,4 +1,4 @@
-"""HTTP pages of a process that promotes. Public: `serving`; applications that embed a promoter use it too."""
+"""HTTP pages of a process that promotes. Public: `serving`, for applications that embed a promoter."""
 
 from promoter_core.web.server import parse_address, serving
 

@@ -1,4 +1,4 @@
-"""`mount`: an ASGI application among the pages of `serving`. aiohttp's server answers; HTTP alone, no WebSockets."""
+"""`mount`: an ASGI application among the pages of `serving`, on aiohttp's server. HTTP only, no WebSockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 def mount(web: Any, server: Any, name: str, app: AsgiApp) -> None:
-    """Answer at `/name/` with `app`, whose `aclose()` is awaited when the server ends, where it has one."""
+    """Serve `app` at `/name/`. Its `aclose()`, if any, is awaited when the server ends."""
     closing = asyncio.Event()
     server.router.add_route("*", f"/{name}", partial(_to_the_start, web, name))
     server.router.add_route("*", f"/{name}/{{path:.*}}", partial(_answer, web, app, f"/{name}", closing))
@@ -28,7 +28,7 @@ def mount(web: Any, server: Any, name: str, app: AsgiApp) -> None:
 
 
 async def _to_the_start(web: Any, name: str, request: Any) -> Any:
-    """Relative, so that it holds behind a proxy that shows the pages at another address."""
+    """Return a relative path to the root, so that it works behind a proxy that serves the pages elsewhere."""
     return web.Response(status=308, headers={"location": f"{name}/"})
 
 
@@ -64,7 +64,7 @@ def _scope(root: str, request: Any) -> MutableMapping[str, Any]:
 
 
 class _Exchange:
-    """One request and its response. A write to a client that is `gone` raises OSError, as ASGI wants it."""
+    """One request and its response. Writing to a client that is `gone` raises OSError, as ASGI requires."""
 
     def __init__(self, web: Any, request: Any, body: bytes, closing: asyncio.Event) -> None:
         self.response: Any = None

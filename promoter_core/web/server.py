@@ -1,4 +1,4 @@
-"""`serving`: /metrics, /livez, /readyz and /status of some runners, for whoever watches the process."""
+"""`serving`: /metrics, /livez, /readyz and /status of some runners, for monitoring the process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("promoter.http")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback. Raises ConfigError."""
+    """Parse `HOST:PORT`, `:PORT` or `PORT`; the default host is loopback. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     number = sink_options.port_number(port)
     if number is None:
@@ -43,10 +43,10 @@ async def serving(
     sampler: Sampler | None = None,
     pages: Mapping[str, AsgiApp] | None = None,
 ) -> AsyncIterator[None]:
-    """Answer on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp.
+    """Serve on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp.
 
-    With a `sampler`, /metrics shows what it has read from the store as well. Without runners /readyz is about the
-    sampler, and there is no /status. `pages` are ASGI applications: one named `ui` answers at /ui/.
+    With a `sampler`, /metrics also shows what it has read from the store. Without runners, /readyz reports on the
+    sampler, and /status is missing. `pages` are ASGI applications: one named `ui` is served at /ui/.
     """
     host, port = parse_address(address)
     try:
@@ -81,8 +81,10 @@ async def serving(
 
 
 class Page(Generic[T]):
-    """A page that takes long with thousands of queues: made in a thread, for all who wait for it at once, and kept for
-    a while that grows with the time it takes. The event loop, which promotes, goes on meanwhile.
+    """A page that is slow with thousands of queues.
+
+    It is rendered in a thread, once for all who wait for it, and cached for a while that grows with the rendering time.
+    The event loop, which promotes, continues meanwhile.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -105,7 +107,7 @@ class Page(Generic[T]):
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """In a thread that the end of the process does not wait for."""
+    """Run in a thread that the end of the process does not wait for."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -165,7 +167,7 @@ async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None], reques
 
 
 async def _live(web: Any, request: Any) -> Any:
-    """The event loop answers; whether promotion works is what /readyz says."""
+    """Answer if the event loop runs; /readyz reports whether promotion works."""
     return web.Response(text="ok\n")
 
 

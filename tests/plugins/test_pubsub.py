@@ -82,7 +82,7 @@ async def test_a_server_that_is_away_is_the_sinks_own_trouble():
     [
         ("", "url must be that of a server, as pubsub:url=redis://localhost:6379"),
         ("url=http://x", "url must be that of a server"),
-        ("url=redis://x,channel=jobs-{job}", r"only \{queue\} can stand for something"),
+        ("url=redis://x,channel=jobs-{job}", r"only \{queue\} is a placeholder"),
         ("url=redis://x,topic=a", "no option 'topic'.*options are: url, channel"),
     ],
 )

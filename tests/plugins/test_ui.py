@@ -74,7 +74,7 @@ async def test_a_queue_that_is_late_is_named_so_and_found_by_it(backend):
         assert "late no leader 1 1" in page.text
         assert "well" not in page.text
         page = await visitor.get("./?state=late&find=*")
-        assert "No queue is like that." in page.text, "it is late by milliseconds only"
+        assert "No queue matches." in page.text, "it is late by milliseconds only"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -155,7 +155,7 @@ async def test_jobs_are_found_by_id_and_by_name_and_come_in_pages(backend):
         assert seen == [f"job-{i}" for i in range(1, 120, 2)]
         page = await visitor.get("queue?q=mail&id=job-77")
         assert re.findall(r"job-\d+", page.text) == ["job-77"]
-        assert "No waiting job is like that." in (await visitor.get("queue?q=mail&id=job-777")).text
+        assert "No waiting job matches." in (await visitor.get("queue?q=mail&id=job-777")).text
         await visitor.get("queue?q=mail&after=%F0%9F", status=400)
 
 
@@ -224,7 +224,7 @@ async def test_a_job_is_run_moved_and_cancelled(backend):
         done = await visitor.post("act?do=reschedule&q=mail&id=b", {"when": "2090-01-31 09:00", "form": form})
         assert "2090-01-31 09:00:00 UTC" in (await visitor.follow(done)).text
         page = await visitor.post("act?do=reschedule&q=mail&id=b", {"when": "soon<b>", "form": form}, status=400)
-        assert "'soon<b>' is no time" in page.text
+        assert "'soon<b>' is not a time" in page.text
         done = await visitor.post("act?do=cancel&q=mail&id=c", {"sure": "on", "form": form})
         assert "cancelled" in (await visitor.follow(done)).text
         done = await visitor.post("act?do=cancel&q=mail&id=c", {"sure": "on", "form": form})
@@ -335,7 +335,7 @@ async def test_many_queues_come_in_pages_sorted_by_the_server(backend):
         assert "q000" in page.text
         page = await visitor.get("./?sort=jobs&order=desc")
         assert page.links.index("queue?q=q006") < page.links.index("queue?q=q013")
-        assert "No queue is like that." in (await visitor.get("./?page=99")).text
+        assert "No queue matches." in (await visitor.get("./?page=99")).text
 
 
 async def test_it_is_mounted_in_another_application_at_any_path(backend):

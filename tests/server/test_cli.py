@@ -171,7 +171,7 @@ U, Q = ("--url", "memory://"), ("--queue", "q")
         (("inspect",), 2, "Missing option '--url'"),
         (("nope",), 2, "No such command 'nope'"),
         (("inspect", "--url", "redsi://x", *Q), 2, "unknown URL scheme 'redsi'; did you mean 'redis'?"),
-        (("inspect", "--url", "localhost", *Q), 2, "is no backend URL"),
+        (("inspect", "--url", "localhost", *Q), 2, "is not a backend URL"),
         (("inspect", *U, "--queue", "a{b}"), 2, "queue name 'a{b}' holds '{'"),
         (("schedule", *U, *Q, "--delay", "5s", "{oops"), 2, "the job's data is not valid JSON"),
         (("schedule", *U, *Q, "--delay", "5 parsecs", "1"), 2, "'5 parsecs' is no duration"),

@@ -149,7 +149,7 @@ async def test_jobs_that_wait_by_another_layout_are_found(valkey, caplog):
         session.opened = valkey.url, "list"
         await near.say_if_quiet(other, [name, f"{name[:-1]}*", "nothing-of-it-*"], 30)
         one, pattern, none = (record.getMessage() for record in caplog.records)
-        assert one.startswith(f"nothing has come to queue {name!r} in 30 s")
+        assert one.startswith(f"queue {name!r} has received nothing in 30 s")
         assert expected in one
         assert f"by the layout 'celery' there are {name!r}: give --layout celery" in pattern
         assert "no queue matches 'nothing-of-it-*' after 30 s; the store has" in none

@@ -193,7 +193,7 @@ def test_options_of_sentinels_are_for_urls_with_sentinels():
 async def test_no_sentinel_and_no_service_are_clear_errors(standing):
     with pytest.raises(ConfigError, match="expected redis\\+sentinel://host:26379,host:26379/service"):
         Registry().backend("redis+sentinel://localhost:26379")
-    with pytest.raises(TransientError, match="knows no primary of the name 'other'"):
+    with pytest.raises(TransientError, match="knows no primary named 'other'"):
         async with connect(standing.url.replace("/main", "/other")):
             pass
 

@@ -252,7 +252,7 @@ async def test_a_suspended_leader_promotes_nothing_when_it_goes_on(server, admin
         first.terminate()
         assert first.wait(10) == 0
         log = first.stderr.read()
-        assert "this process leads no longer" in log, "it reports the loss"
+        assert "this process no longer leads" in log, "it reports the loss"
         assert "another process leads: second, " in log
     finally:
         for process in (first, second):

@@ -123,7 +123,7 @@ async def test_dead_letters_are_shown_and_put_back(backend, client, queue, keys,
     (place,) = [form for form in page.forms if form.startswith("act")]
     sent = {"sure": "on", "form": page.field("form")}
     assert "in the stream again" in (await visitor.follow(await visitor.post(place, sent))).text
-    assert "not there any more" in (await visitor.follow(await visitor.post(place, sent))).text
+    assert "no longer exists" in (await visitor.follow(await visitor.post(place, sent))).text
     assert (await queue.stats()).dlq_len == 1
     assert (await queue.stats()).stream_len == 1
     await visitor.aclose()

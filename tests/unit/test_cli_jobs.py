@@ -248,7 +248,7 @@ def test_a_histogram_tells_of_jobs_outside_of_its_times(shop):
 def test_a_cursor_that_is_none_is_a_mistake_of_usage(shop):
     shop.schedule("a", HOUR_S)
     code, out, err = shop("list", "-q", "emails", "--after", "bogus")
-    assert (code, out, "'bogus' is no cursor" in err) == (2, "", True)
+    assert (code, out, "'bogus' is not a cursor" in err) == (2, "", True)
 
 
 @pytest.mark.parametrize(("end", "exit_code"), [(KeyboardInterrupt, 130), (connection_lost, 1)])
@@ -268,7 +268,7 @@ def test_a_sweep_that_is_ended_says_how_many_jobs_were_changed(shop, monkeypatch
     assert (code, out) == (exit_code, "")
     said = " ".join(err.split())
     assert "500 jobs are done, and perhaps some of the next 500" in said
-    assert ("a repeat moves those again" in said) is ("--by" in words)
+    assert ("moves those again" in said) is ("--by" in words)
 
 
 def test_an_export_to_a_file_goes_on_where_it_was_ended(shop, tmp_path, monkeypatch):
@@ -291,7 +291,7 @@ def test_an_export_to_a_file_goes_on_where_it_was_ended(shop, tmp_path, monkeypa
         with file.open("ab") as torn:
             torn.write(b'{"id": "half')  # as a process leaves it that was killed
         code, out, err = shop("export", "-q", "emails", str(file), "--json")
-        assert (code, json.loads(out)["jobs"], "going on after 20 jobs" in err) == (0, 30, True)
+        assert (code, json.loads(out)["jobs"], "resuming after 20 jobs" in err) == (0, 30, True)
         assert [path.name for path in tmp_path.iterdir()] == [name]
         assert shop("export", "-q", "emails", str(file))[0] == 2, "a finished file is not overwritten unasked"
         assert shop("export", "-q", "emails", str(file), "--overwrite")[0] == 0

@@ -67,7 +67,7 @@ def test_iso_8601_without_a_zone_is_refused(text):
     "text", ["", " ", "soon-ish", "5", "30", "12/11/2030 09:00", "1.2.2030", "2030-13-45", "5x", "in", "ago", "\x00"]
 )
 def test_what_is_no_time_or_more_than_one_is_refused(text):
-    with pytest.raises(JobError, match="no time"):
+    with pytest.raises(JobError, match="not a time|is ambiguous"):
         parse_when(text)
 
 

@@ -84,7 +84,7 @@ async def test_a_run_ends_although_the_backend_hangs(memory, kind, how, deaf, ca
     await in_time(task, cancelled=how == "cancel")
     warned = [r.getMessage() for r in caplog.records if "could not be released" in r.getMessage()]
     assert len(warned) == 1, warned
-    assert "it ends with its lease, in " in warned[0]
+    assert "it expires with its lease, in " in warned[0]
 
 
 @pytest.mark.parametrize("kind", ["promoter", "fleet"])
@@ -333,7 +333,7 @@ async def test_a_follower_says_who_leads_once(store, clock, caplog):
     lines = [r.getMessage() for r in caplog.records if "leads" in r.getMessage()]
     assert lines == [
         "queue 'q': another process leads: other-1, 3.2 s left",
-        "queue 'q': another process leads: other-2, with a lock that never ends by itself",
+        "queue 'q': another process leads: other-2, with a lock that does not expire",
     ]
 
 

@@ -314,5 +314,5 @@ async def test_what_cannot_work_is_said(backend, clock):
     f = fleet(backend, clock)
     async with f.running():
         await clock.sleep(1)
-        with pytest.raises(ConfigError, match="running already"):
+        with pytest.raises(ConfigError, match="already running"):
             await f.run()

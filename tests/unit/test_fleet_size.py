@@ -192,7 +192,7 @@ async def test_a_group_that_the_server_refuses_later_is_a_warning_once(backend, 
     async with fleet(FaultyBackend(backend, refused), clock, "a").running() as f:
         await clock.sleep(60)
         assert all(health.leads for health in f.health())
-        assert any("are unknown for now" in reason for reason in f.unready())
+        assert any("are currently unknown" in reason for reason in f.unready())
     said = [r.message for r in caplog.records if "membership" in r.message and r.levelno == logging.WARNING]
     assert len(said) == 1, said
 

@@ -34,7 +34,7 @@ OUR_ACL = Path(__file__).parents[2] / "docs/reference/wire-format.md"
         ("stream:feld=x", "no option 'feld' as key=value; did you mean 'field'?"),
         (
             "stream:key=a,hush",
-            "option 2 is no key=value, and a comma begins the next option; options are: key, field, ",
+            "option 2 is not key=value, and a comma starts the next option; options are: key, field, ",
         ),
         ("stream:field", "no option 'field' as key=value; options are: key, field, id_field, name_field"),
         ("stream:key=", "key must be the name of the target"),

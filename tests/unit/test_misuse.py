@@ -54,10 +54,10 @@ async def test_a_promoter_takes_the_name_of_a_queue(backend, queue):
     [
         ({"metrics": "logging"}, r"metrics must be a list of sinks .* such as metrics=\['logging'\]"),
         ({"events": RecordingEvents()}, "events must be a list of sinks"),
-        ({"metrics": [object()]}, "object is no sink, it has no method 'on_tick'"),
-        ({"events": [RecordingMetrics()]}, "RecordingMetrics is no sink, it has no method 'emit'"),
+        ({"metrics": [object()]}, "object is not a sink: it has no method 'on_tick'"),
+        ({"events": [RecordingMetrics()]}, "RecordingMetrics is not a sink: it has no method 'emit'"),
         ({"metrics": [RecordingMetrics]}, r"give an object, RecordingMetrics\(\), not the class"),
-        ({"metrics": [None]}, "NoneType is no sink"),
+        ({"metrics": [None]}, "NoneType is not a sink"),
     ],
 )
 async def test_sinks_are_a_list_of_sinks(backend, sinks, message):

@@ -111,7 +111,7 @@ class Counted:
 
     async def read(self, queue, stream, after, limit):
         if not (after or "0").isdecimal():
-            raise PermanentError(f"{after!r} is no id", code="BADID")
+            raise PermanentError(f"{after!r} is not an entry id", code="BADID")
         entries = await self._backend.read(queue, stream, "", 10_000)
         numbered = [StreamEntry(str(n), entry.fields) for n, entry in enumerate(entries, 1)]
         return tuple(numbered[int(after or "0") :][:limit])

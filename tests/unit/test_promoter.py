@@ -152,7 +152,7 @@ async def test_it_cannot_run_twice_at_once(backend, clock):
     p = promoter(backend, clock)
     async with p.running():
         await clock.sleep(1)
-        with pytest.raises(ConfigError, match="running already"):
+        with pytest.raises(ConfigError, match="already running"):
             await p.run()
 
 

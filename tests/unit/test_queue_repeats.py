@@ -68,7 +68,7 @@ async def test_error_says_why_the_id_is_taken(queue, backend):
         await queue.schedule(2, delay=1, job_id="a", on_repeat="error")
     assert (caught.value.id, caught.value.outcome, caught.value.answers) == ("a", KEPT, (Scheduled("a", KEPT),))
     await queue.run_now("a")
-    with pytest.raises(JobExistsError, match="it was promoted lately") as caught:
+    with pytest.raises(JobExistsError, match="it was promoted recently") as caught:
         await queue.schedule(2, delay=1, job_id="a", on_repeat="error")
     assert caught.value.outcome is ALREADY_PROMOTED
     assert isinstance(caught.value, JobError)

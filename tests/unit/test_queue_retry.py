@@ -268,9 +268,9 @@ async def test_where_the_member_is_the_job_a_retry_is_one_call(backend):
     [
         (lambda q, e: q.retry("a", delay=1), "retry takes an Envelope, an entry of the stream or its field d, not 'a'"),
         (lambda q, e: q.retry(None, delay=1), "not a NoneType"),
-        (lambda q, e: q.retry(b"", delay=1), "retry: no msgpack envelope"),
-        (lambda q, e: q.retry(b"\x93\x01\x02\x03", delay=1), "retry: no envelope: expected"),
-        (lambda q, e: q.retry(StreamEntry("7-0", {"x": b""}), delay=1), "entry 7-0 is no job: it has no field d"),
+        (lambda q, e: q.retry(b"", delay=1), "retry: not a msgpack envelope"),
+        (lambda q, e: q.retry(b"\x93\x01\x02\x03", delay=1), "retry: not an envelope: expected"),
+        (lambda q, e: q.retry(StreamEntry("7-0", {"x": b""}), delay=1), "entry 7-0 is not a job: it has no field d"),
         (lambda q, e: q.retry(Envelope("a", b"", created_at_ms=1, attempt=0), delay=1), "put together"),
         (lambda q, e: q.retry(msgpack.packb(["a", b"", 1, -1]), delay=1), "attempt is -1, not a number of runs"),
         (lambda q, e: q.retry(msgpack.packb(["a", b"", 1, True]), delay=1), "attempt is True"),

@@ -23,7 +23,7 @@ async def test_of_many_quiet_queues_a_few_are_looked_after_and_the_others_counte
     assert len(hints) == SHOWN
     *few, rest = [record.getMessage() for record in caplog.records]
     assert len(few) == SHOWN
-    assert rest.startswith("nothing has come to 35 more queues in 30 s: 'q5', 'q6', ")
+    assert rest.startswith("35 more queues have received nothing in 30 s: 'q5', 'q6', ")
 
 
 async def test_a_plugin_that_fails_when_it_is_asked_what_is_there_ends_nothing(monkeypatch):

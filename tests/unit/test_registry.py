@@ -81,7 +81,7 @@ def test_a_plugin_that_fails_to_import_is_a_warning(site, caplog):
     with caplog.at_level(logging.WARNING, "promoter.registry"):
         registry = Registry()
         assert registry.backend("memory://")
-    assert "plugin 'bad' of bad-store 0.1 is broken and left out" in caplog.text
+    assert "plugin 'bad' of bad-store 0.1 is broken and skipped" in caplog.text
     assert [b.name for b in registry.broken()] == ["bad"]
 
 
@@ -182,9 +182,9 @@ def test_tests_build_a_registry_of_their_own_and_nothing_is_global():
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "is no backend URL: expected scheme"),
-        ("localhost", "'localhost' is no backend URL"),
-        (None, "what was given is no backend URL"),
+        ("", "is not a backend URL: expected scheme"),
+        ("localhost", "'localhost' is not a backend URL"),
+        (None, "this is not a backend URL"),
         ("redis://localhost:port/0", "redis:// URL is malformed"),
         ("redis://localhost:99999", "redis:// URL is malformed"),
         ("redis://[::1/0", "redis:// URL is malformed"),

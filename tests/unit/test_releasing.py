@@ -197,5 +197,5 @@ async def test_an_answer_that_comes_after_its_step_was_given_up_changes_nothing(
     assert len(metrics.ticks) == 1, "nobody waits for the other one any more"
     assert metrics.outcomes == [("q", LockOutcome.ACQUIRED), ("q", LockOutcome.RELEASED)]
     assert (await memory.stats("q")).holder is None
-    assert "does not end; it is left behind" in caplog.text
+    assert "does not end; it is abandoned" in caplog.text
     assert "never retrieved" not in caplog.text

@@ -61,7 +61,7 @@ def test_short_legacy_and_odd_promote_replies(reply, promotion):
         ([1], LEASE),
         (1, LEASE),
         ([0, 700], LeaseHeld(700)),
-        ([0, -1], LeaseHeld(None)),  # a lock that never ends by itself
+        ([0, -1], LeaseHeld(None)),  # a lock that does not expire
         ([0], LeaseHeld(None)),
         ([0, 700, b"other \xff", 12], LeaseHeld(700, "other \udcff", 12)),
         ([0, -1, b"", -5], LeaseHeld(None)),

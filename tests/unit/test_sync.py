@@ -137,7 +137,7 @@ def test_errors_are_those_of_the_asynchronous_queue(backend, queue):
     with pytest.raises(PluginError):
         connect("made://", registry=made(lambda: 1 / 0))
     with pytest.raises(
-        ConfigError, match=r"sync.DelayedQueue takes what .*sync.connect\(…\) gives, not a MemoryBackend"
+        ConfigError, match=r"sync.DelayedQueue takes what .*sync.connect\(…\) returns, not a MemoryBackend"
     ):
         DelayedQueue(MemoryBackend(), "q")
     with pytest.raises(ConfigError):

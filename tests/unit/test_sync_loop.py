@@ -242,4 +242,4 @@ def error():
     except Exception as exc:
         return f"{exc.code} {exc}"
 """
-    assert python(code).stdout == "CLOSED the interpreter is ending: promoter_core.sync takes no more calls\n"
+    assert python(code).stdout == "CLOSED the interpreter is ending: promoter_core.sync accepts no more calls\n"

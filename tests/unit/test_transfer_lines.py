@@ -71,9 +71,9 @@ async def test_a_file_that_was_cut_is_imported_as_far_as_it_goes(source, target,
     with pytest.raises(TransferError, match="ends after line 3 without"):
         await import_jobs(target, rows[:3])
     assert len(await waiting(target)) == 2
-    with pytest.raises(TransferError, match="line 4 is not whole JSON: the file was cut here"):
+    with pytest.raises(TransferError, match="line 4 is not complete JSON: the file was truncated here"):
         await import_jobs(target, [*rows[:3], rows[3][:20]])
-    with pytest.raises(TransferError, match="line 3 is not whole JSON$"):
+    with pytest.raises(TransferError, match="line 3 is not complete JSON$"):
         await import_jobs(target, [*rows[:2], b"{nonsense\n", *rows[3:]])
 
 

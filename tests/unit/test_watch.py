@@ -182,7 +182,7 @@ async def test_an_action_is_for_the_job_that_was_under_the_cursor_though_the_lis
         await DelayedQueue(store, "emails").cancel("a-1")
         await asyncio.sleep(0.5)
         await view.press("y")
-        await view.until("a-1 .* waits no more")
+        await view.until("a-1 .* no longer waits")
         assert await waiting(store) == ["b-2"]
 
 
@@ -193,7 +193,7 @@ async def test_a_job_gets_another_time_and_what_is_no_time_is_asked_again(store)
         await view.press("enter")
         await view.until("› in .* a-1")
         await view.press("t", *"soon ish", "enter")
-        await view.until("is no time")
+        await view.until("is not a time")
         await view.press(*["backspace"] * 8, *"2d", "enter")
         await view.until(r"Due 2d: job a-1")
         await view.press("y")
@@ -380,7 +380,7 @@ async def test_dead_letters_are_put_back_or_deleted(store):
         await view.press("enter", "d")
         await view.until(re.escape(r"› 1-1") + " +malformed +" + re.escape(r"\x1b[31m"))
         await view.press("r", "y")
-        await view.until("1-1: no job can be read in it, so it stays")
+        await view.until("1-1: it contains no readable job, so it stays")
         await view.press("x", "y")
         await view.until("1-1 is deleted")
         await view.until("› 2-1")

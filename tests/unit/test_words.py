@@ -36,6 +36,10 @@ IDIOMS = {
     r"\bwhat was tried\b": "what was tested",
     r"\bsome \d": "about",
     r"^```\n\n(?-i:[a-z])\w+ ": "a whole sentence after an example: It prints …",
+    r"\bwithout a word\b": "silently",
+    r"\bwaited out\b": "retried",
+    r"\bany thread may\b|\bmay be called from any thread\b": "thread-safe",
+    r"\bwaits? no more\b": "no longer waits",
 }
 GENERATED = ("api.md", "spi.md")  # from docstrings, which are checked where they are
 SOURCES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PAGES if path.name not in GENERATED]
@@ -84,6 +88,8 @@ def test_a_docstring_is_no_noun_clause(path):
         "a fault is\nmended",
         "```\n\nprints `1`.",
         "some 20 processes",
+        "a connection that dies\n# without a word",
+        "Any thread may ask.",
     ],
 )
 def test_an_idiom_is_found_also_over_a_line_break(text):
@@ -136,7 +142,7 @@ def quoted() -> list[tuple[str, str, tuple[str, ...]]]:
         ),
         (
             "explanation/performance.md",
-            r"With ten million jobs waiting a drain keeps ([\d.]+) of its rate",
+            r"With ten million jobs waiting, a drain keeps ([\d.]+) of its rate",
             (f"{waiting[1] / waiting[0]:.2f}",),
         ),
         (
@@ -146,7 +152,7 @@ def quoted() -> list[tuple[str, str, tuple[str, ...]]]:
         ),
         (
             "explanation/performance.md",
-            r"which are of an older version \(([\d.]+) of a bare loop\)",
+            r"which come from an older version \(([\d.]+) of a bare loop\)",
             (f"{cell('Scheduling', 'of a bare pipelined loop', client='redis-py'):.2f}",),
         ),
         ("how-to/deploy/sizing.md", r"([\d.]+) to ([\d.]+) µs a job promoted", (both("off")[0], both("on")[1])),

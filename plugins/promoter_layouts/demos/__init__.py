@@ -1,4 +1,5 @@
-"""For `promoter demo --layout`: a framework's real consumer, its own delay, and how a job is handed to Promoter.
+"""For `promoter demo --layout`: a framework's real consumer, its own delay, and how a job is passed to Promoter.
 
-A file a framework, with a class that `promoter_demo.side_by_side.Framework` describes; `FRAMEWORKS` there names them.
+One file per framework, with a class that implements `promoter_demo.side_by_side.Framework`; `FRAMEWORKS` there lists
+them.
 """

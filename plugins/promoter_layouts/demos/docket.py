@@ -1,4 +1,4 @@
-"""docket: its worker, which looks at the scheduled tasks four times a second."""
+"""docket: its worker, which polls the scheduled tasks four times a second."""
 
 from __future__ import annotations
 

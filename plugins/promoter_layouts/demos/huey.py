@@ -1,4 +1,4 @@
-"""Huey: its consumer, which looks at the schedule each second."""
+"""Huey: its consumer, which polls the schedule every second."""
 
 from __future__ import annotations
 

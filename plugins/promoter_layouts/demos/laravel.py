@@ -1,4 +1,4 @@
-"""Laravel: a worker that blocks for up to 5 seconds, and looks at the delayed jobs then, and a PHP producer."""
+"""Laravel: a worker that blocks for up to 5 seconds and then polls the delayed jobs, and a PHP producer."""
 
 from __future__ import annotations
 

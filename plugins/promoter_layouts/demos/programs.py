@@ -1,4 +1,4 @@
-"""Frameworks in other languages: whether they are installed, and how a program of theirs schedules jobs."""
+"""Frameworks in other languages: whether they are installed, and how their programs schedule jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRINTS_VERSION = {  # or fails
 
 @cache
 def version(framework: str) -> str:
-    """Of a framework that is no Python package; "" when it is not installed."""
+    """Return the version of a framework that is not a Python package; "" when it is not installed."""
     try:
         done = subprocess.run(  # noqa: S603  # the commands above
             PRINTS_VERSION[framework], capture_output=True, text=True, check=False
@@ -39,14 +39,14 @@ def version(framework: str) -> str:
 
 
 def title(framework: str) -> str:
-    """Its name with the version. Raises PluginError when it is not installed."""
+    """Return its name with the version. Raises PluginError when it is not installed."""
     if not (found := version(framework)):
         raise PluginError(f"the demo of {framework} needs {TITLE[framework]}: {INSTALL[framework]}")
     return f"{TITLE[framework]} {found}"
 
 
 class Producer:
-    """A program that reads a line for each job, its number and due time in seconds, and answers with a line."""
+    """A program that reads one line per job, its number and due time in seconds, and answers with a line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -70,6 +70,6 @@ class Producer:
 
 @asynccontextmanager
 async def producing(url: str, arguments: Sequence[str], program: str) -> AsyncIterator[Producer]:
-    """A producer for the server at `url`, ended at the exit."""
+    """Run a producer for the server at `url` until exit."""
     async with process(url, arguments, program, talks=True) as started:
         yield Producer(started)

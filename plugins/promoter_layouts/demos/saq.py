@@ -1,4 +1,4 @@
-"""SAQ: its worker, which looks at the scheduled jobs each second."""
+"""SAQ: its worker, which polls the scheduled jobs every second."""
 
 from __future__ import annotations
 

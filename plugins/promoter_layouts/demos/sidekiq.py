@@ -1,4 +1,4 @@
-"""Sidekiq: its worker, which looks at the scheduled jobs every 5 seconds on average, and a Ruby producer."""
+"""Sidekiq: its worker, which polls the scheduled jobs every 5 seconds on average, and a Ruby producer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""streaQ: its worker, which looks at the delayed tasks twice a second."""
+"""streaQ: its worker, which polls the delayed tasks twice a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes of a framework, which note the time of each job that they run."""
+"""Worker processes of a framework, which record the time of each job that they run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Arrived = Callable[[int, float], None]
 
 
 def note(number: int) -> None:
-    """For a worker: this job runs now."""
+    """Record, in a worker, that this job runs now."""
     now_s = time.time()
     with Redis.from_url(URL) as client:
         client.rpush(ARRIVED, f"{number} {now_s}")
@@ -36,7 +36,7 @@ def note(number: int) -> None:
 async def process(
     url: str, arguments: Sequence[str], program: str = sys.executable, *, talks: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that works for the server at `url`, ended at the exit. `talks` gives it pipes."""
+    """Run a process that works for the server at `url`, until exit. `talks` gives it pipes."""
     nowhere = asyncio.subprocess.DEVNULL
     pipe = asyncio.subprocess.PIPE if talks else nowhere
     env = os.environ | {"PROMOTER_DEMO_URL": url, "TZ": "UTC"}
@@ -65,7 +65,7 @@ async def working(
     send_now: Callable[[int], Any],
     program: str = sys.executable,
 ) -> AsyncIterator[None]:
-    """A worker process, from when it has run a job that `send_now(number)` sends. Raises TransientError."""
+    """Run a worker process, ready once it has run a job that `send_now(number)` sends. Raises TransientError."""
     ready = asyncio.Event()
 
     def seen(number: int, at_s: float) -> None:

@@ -53,17 +53,17 @@ class Letters:
         try:
             unpack_envelope(data)
         except ValueError:
-            return f"{entry.id}: no job can be read in it, so it stays"
+            return f"{entry.id}: it contains no readable job, so it stays"
         moved = await letters.requeue_dead_letter(self._queue, entry.id, data, to_text(entry.fields.get("n", b"")))
-        return f"{entry.id} {'is in the stream' if moved else 'is there no more'}"
+        return f"{entry.id} {'is in the stream' if moved else 'no longer exists'}"
 
     async def delete(self, entry: StreamEntry) -> str:
         deleted = await self._support().delete_dead_letters(self._queue, [entry.id])
-        return f"{entry.id} {'is deleted' if deleted else 'is there no more'}"
+        return f"{entry.id} {'is deleted' if deleted else 'no longer exists'}"
 
     def _support(self) -> DeadLetterSupport:
         if not isinstance(self._backend, DeadLetterSupport):
-            raise ConfigError(f"the backend {type(self._backend).__name__} keeps no dead letters")
+            raise ConfigError(f"the backend {type(self._backend).__name__} has no dead letters")
         return self._backend
 
 

@@ -37,8 +37,8 @@ OUTCOMES = {
     JobOutcome.PROMOTED: "is in the stream now",
     JobOutcome.REMOVED: "is cancelled",
     JobOutcome.MOVED: "has another due time",
-    JobOutcome.NOT_FOUND: "waits no more: it was promoted, cancelled or changed meanwhile",
-    JobOutcome.ALREADY_PROMOTED: "waits no more: it was promoted",
+    JobOutcome.NOT_FOUND: "no longer waits: it was promoted, cancelled or changed meanwhile",
+    JobOutcome.ALREADY_PROMOTED: "no longer waits: it was promoted",
 }
 
 
@@ -201,7 +201,7 @@ class QueueScreen(Screen[None]):
             except PromoterError:
                 found = None
             job = found if found is not None and found.stored.handle == job.stored.handle else job
-        text = "It waits no more. As it was last seen:\n\n" if gone else ""
+        text = "It no longer waits. As it was last seen:\n\n" if gone else ""
         title = f"Job of {output.shown(self._queue.name)}"
         await self.app.push_screen_wait(dialogs.Show(title, text + details.job(job, self._now)))
 

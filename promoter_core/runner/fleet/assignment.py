@@ -1,4 +1,4 @@
-"""`Assignment`: which of the known queues are served here. Leads what is ours, and hands over what is another's."""
+"""`Assignment`: decides which of the known queues are served here, leads those, and hands over the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANNOUNCED = 500  # queues announced at once
 
 
 class Assignment:
-    """Keeps the known queues, and settles each: leads it, hands it over, or leaves it to another process."""
+    """Keeps the known queues and settles each: leads it, hands it over, or leaves it to another process."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class Assignment:
         until_idle: bool,
         forget: Callable[[str], None],
     ) -> None:
-        """`listed` queues are never dropped. Without `membership` every queue is ours.
+        """`listed` queues are never dropped. Without `membership`, every queue belongs to this process.
 
-        `forget` is called for a queue that failed and is not served again: others lead it, or it is gone.
+        `forget` is called for a queue that failed and is no longer served: another process leads it, or it is gone.
         """
         self.settled = False  # every known queue has been looked at once
         self.stopping = False  # nothing is led any more
@@ -60,20 +60,20 @@ class Assignment:
 
     @property
     def pending(self) -> bool:
-        """Queues are still to be settled."""
+        """Whether queues remain to be settled."""
         return bool(self._unsettled) or self._passed is not None
 
     @property
     def errors(self) -> dict[str, PermanentError]:
-        """Of the queues that failed permanently and are suspended."""
+        """The errors of queues that failed permanently and are suspended."""
         return {queue: error for queue, (error, _) in self._suspended.copy().items()}
 
     def knows(self, queue: str) -> bool:
-        """Whether the queue has been added, and not dropped since."""
+        """Return whether the queue was added and has not been dropped."""
         return queue in self._known
 
     def add(self, queue: str) -> None:
-        """Know the queue from now on."""
+        """Add the queue to the known ones."""
         if queue not in self._known:
             self._known.add(queue)
             insort(self._order, queue)
@@ -81,7 +81,7 @@ class Assignment:
             self._membership.add_queue(queue)
 
     def drop(self, queue: str) -> None:
-        """Know the queue no longer."""
+        """Remove the queue from the known ones."""
         if queue in self._known:
             self._known.remove(queue)
             del self._order[bisect_left(self._order, queue)]
@@ -89,13 +89,13 @@ class Assignment:
             self._membership.drop_queue(queue)
 
     def owns(self, queue: str) -> bool:
-        """Whether the queue is this process's to lead."""
+        """Return whether this process should lead the queue."""
         return self._membership is None or self._membership.owns(queue)
 
     def unsettle(self, queues: Iterable[str] | None = None) -> None:
-        """Have `settle` look at these, or at all known ones, which costs nothing now.
+        """Have `settle` check these queues, or all known ones. The call itself is cheap.
 
-        In one order in every process, so that who takes over is ahead of who hands over.
+        The order is the same in every process, so that a process that takes over is ahead of the one that hands over.
         """
         if queues is not None:
             self._unsettled.update(dict.fromkeys(sorted(queues)))
@@ -103,7 +103,7 @@ class Assignment:
             self._passed = ""
 
     def settle_first(self, queues: Iterable[str]) -> None:
-        """Their lock has been released, perhaps by who hands them over to us."""
+        """Settle these first: their lock was released, possibly to hand them over to us."""
         for queue in queues if self.pending else ():
             ahead = self._passed is not None and queue > self._passed and queue in self._known
             if ahead or queue in self._unsettled:
@@ -111,7 +111,7 @@ class Assignment:
                 self._unsettled.move_to_end(queue, last=False)
 
     def settle(self) -> None:
-        """Lead what has become ours and hand over what has not: a slice of the queues, for ticks and renewals go on."""
+        """Lead our queues and hand over the others. Settles some at a time, so that ticks and renewals continue."""
         room, until_s = self._pool.room, time.perf_counter() + SLICE_S
         served = self._pool.queues
         most = len(served) + self._pool.lock_room
@@ -123,7 +123,7 @@ class Assignment:
         self.settled = self.settled or not self.pending
 
     def _next(self) -> str | None:
-        """The next queue to look at."""
+        """Return the next queue to settle."""
         if self._unsettled:
             return self._unsettled.popitem(last=False)[0]
         i = bisect_right(self._order, self._passed or "")
@@ -132,7 +132,7 @@ class Assignment:
         return queue
 
     def _settle(self, queue: str) -> bool:
-        """Lead the queue if it is ours, and hand it over if it is not: then the answer is True."""
+        """Lead the queue if it is ours; otherwise hand it over. Return True for a handover."""
         ours = queue in self._known and self.owns(queue) and not self.stopping
         served = self._pool.queues.get(queue)
         if served is None and queue not in self._suspended:
@@ -148,7 +148,10 @@ class Assignment:
         return False
 
     def ended(self, queue: str, error: PermanentError | None) -> bool:
-        """The queue's machine has stopped: it was handed over, is idle or failed. Whether it is served no longer."""
+        """Handle a queue whose machine has stopped: handed over, idle or failed.
+
+        Return whether it is no longer served.
+        """
         if error is not None:
             self._suspended[queue] = (error, self._clock.monotonic() + SUSPEND_S)
             self._failed.add(queue)
@@ -165,7 +168,7 @@ class Assignment:
         self._missed = missed - self._missed
 
     def drop_idle(self, some: Iterable[ServedQueue]) -> None:
-        """Drop those of some found queues that have had nothing to do for IDLE_S, as many as there is room for."""
+        """Drop those of the found queues that have been idle for IDLE_S, as many as there is room for."""
         since_s, room = self._clock.monotonic() - IDLE_S, self._pool.room
         for served in some:
             if served.busy_s < since_s and served.queue not in self._listed and not served.handed_over:
@@ -176,11 +179,11 @@ class Assignment:
                     return
 
     def next_retry_s(self) -> float | None:
-        """When the first suspended queue is tried again: each is suspended for the same time."""
+        """Return when the first suspended queue is retried: all are suspended for the same time."""
         return next(iter(self._suspended.values()))[1] if self._suspended else None
 
     def retry_suspended(self) -> None:
-        """Settle the queues again whose suspension is over."""
+        """Settle the queues whose suspension is over."""
         now_s = self._clock.monotonic()
         while (retry_s := self.next_retry_s()) is not None and retry_s <= now_s:
             queue = next(iter(self._suspended))
@@ -188,14 +191,14 @@ class Assignment:
             self.unsettle([queue])
 
     def stop(self) -> None:
-        """Hand everything over."""
+        """Hand over all queues."""
         self.stopping = True
         self._unsettled.clear()
         self.unsettle()
 
 
 class Announcements:
-    """Queues of which other processes may not know, announced in the background: nothing waits for it."""
+    """Announces queues that other processes may not know, in the background."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[str, None] = OrderedDict()
@@ -207,7 +210,7 @@ class Announcements:
         self._added.set()
 
     async def run(self, backend: FleetSupport) -> None:
-        """Until cancelled."""
+        """Announce queues until cancelled."""
         while True:
             await self._added.wait()
             try:

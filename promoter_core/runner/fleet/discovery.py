@@ -1,4 +1,4 @@
-"""`Discovery`: finds the queues that match patterns, at a pace that a store does not feel."""
+"""`Discovery`: finds the queues that match patterns, at a pace that does not burden the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 300  # characters of a warning
 
 
 class Discovery:
-    """Sweeps through all queues of the backend, every `every_s` seconds, and receives new ones in between."""
+    """Sweeps through all queues of the backend every `every_s` seconds, and receives new ones in between."""
 
     def __init__(
         self,
@@ -35,8 +35,9 @@ class Discovery:
         clock: Clock,
         every_s: float,
     ) -> None:
-        """`found` is called for every queue that matches, again and again; `swept` with all of them after a sweep that
-        has seen the whole store.
+        """`found` is called repeatedly for every matching queue.
+
+        `swept` is called with all of them after a sweep that has read the whole store.
         """
         self._backend = backend
         self._patterns = [check_queue_name(p) for p in patterns]
@@ -51,11 +52,14 @@ class Discovery:
         self._refused = False
 
     def expedite(self) -> None:
-        """Announcements may have been missed: sweep soon."""
+        """Sweep soon, because announcements may have been missed."""
         self._expedited.set()
 
     def takes(self, queue: str) -> bool:
-        """Whether the queue matches and can be served. A matching name that cannot be served is reported once."""
+        """Return whether the queue matches and can be served.
+
+        A matching name that cannot be served is reported once.
+        """
         if not any(fnmatchcase(queue, pattern) for pattern in self._patterns):
             return False
         try:
@@ -69,10 +73,10 @@ class Discovery:
         return True
 
     async def first_sweep(self) -> None:
-        """At full speed, and until it has succeeded. Raises PermanentError.
+        """Sweep at full speed, repeatedly until it succeeds. Raises PermanentError.
 
-        When a part of the store is away, such as one node of a cluster, what the rest has is enough after PARTIAL
-        times: the later sweeps find the others.
+        If a part of the store is unavailable, such as one node of a cluster, the queues of the rest are enough after
+        PARTIAL attempts; later sweeps find the others.
         """
         partial = 0
         while True:
@@ -81,7 +85,7 @@ class Discovery:
                 await self._sweep(0.0)
                 return
             except TransientError as exc:
-                log.warning("queues cannot be looked for: %s", exc)
+                log.warning("cannot look for queues: %s", exc)
             partial += self._pages > 0
             if partial == PARTIAL:
                 return
@@ -106,10 +110,10 @@ class Discovery:
             self._refused = True
             log.warning("the server refuses the sweep for queues: %s", error)
         else:
-            log.debug("the sweep for queues ends early: %s", error)
+            log.debug("the sweep for queues ended early: %s", error)
 
     async def _sweep(self, rest: float) -> None:
-        """One pass over the store, for all patterns. After each step it rests for `rest` times as long as that took."""
+        """Make one pass over the store, for all patterns. After each step, rest `rest` times as long as it took."""
         if not self._patterns:
             return
         found: set[str] = set()

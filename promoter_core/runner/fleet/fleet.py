@@ -37,10 +37,10 @@ SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
 
 
 class PromoterFleet(Runner):
-    """Moves due jobs of many queues: those named, and those that match glob patterns, found as they come.
+    """Moves due jobs of many queues: the named ones, and those that match glob patterns, including new ones.
 
-    Equal fleets share the queues: each leads those that rendezvous hashing over the live processes gives to it. With
-    `spread=False` a fleet tries to lead every queue, and leads those that nobody else does.
+    Fleets with equal `queues` share them: rendezvous hashing over the live processes decides which one leads a queue.
+    With `spread=False`, a fleet tries to lead every queue, and leads those that no other promoter leads.
     """
 
     def __init__(
@@ -57,11 +57,12 @@ class PromoterFleet(Runner):
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """`queues` holds names, and patterns such as `"mail-*"`. `settings` holds for each queue; `discover_s` is the
-        time from sweep to sweep.
+        """`queues` contains names, and patterns such as `"mail-*"`. `settings` applies to each queue.
 
-        Raises ConfigError or PluginError: no queue, a bad name, a backend without `FleetSupport`, or a sink that cannot
-        be made.
+        `discover_s` is the interval between two sweeps for queues, in seconds.
+
+        Raises ConfigError or PluginError: no queue, an invalid name, a backend without `FleetSupport`, or a sink that
+        cannot be created.
         """
         if isinstance(queues, str) or not isinstance(queues, Iterable):
             raise ConfigError(f"queues must be a list of names, such as [{queues!r}], not {type(queues).__name__}")
@@ -99,13 +100,13 @@ class PromoterFleet(Runner):
         )
 
     async def run(self, *, until_idle: bool = False) -> None:
-        """Promote until `stop` is called, or with `until_idle` until nothing is due in any queue.
+        """Promote until `stop` is called; with `until_idle`, until nothing is due in any queue.
 
-        Transient errors are retried indefinitely. A queue that fails permanently is suspended and tried again after a
-        minute; PermanentError is raised when none is left, and at the end of `until_idle`.
+        Transient errors are retried indefinitely. A queue that fails permanently is suspended and retried after a
+        minute; PermanentError is raised when no other queue is left, and at the end of `until_idle`.
         """
         if self._running:
-            raise ConfigError("the fleet is running already")
+            raise ConfigError("the fleet is already running")
         self._running = True
         self._begin(until_idle=until_idle)
         self._reporter.start(keep=until_idle)
@@ -128,13 +129,16 @@ class PromoterFleet(Runner):
             serving.result()
 
     async def _leave(self) -> None:
-        """After a cancellation or an error: another process may go on with what is ours."""
+        """After a cancellation or an error, leave the group, so that other processes take over our queues."""
         if self._membership is not None:
             with suppress(TimeoutError):
                 await run_within(self._membership.leave(), RELEASE_S)
 
     def health(self) -> list[Health]:
-        """Of each queue that is this fleet's to lead, by name; after a run, of each listed one. Any thread may ask."""
+        """Return the health of each queue that this fleet should lead, by name. Thread-safe.
+
+        After a run, return that of each listed queue.
+        """
         return list(self._each_health())
 
     def _each_health(self) -> Iterator[Health]:
@@ -148,16 +152,16 @@ class PromoterFleet(Runner):
                 yield self._reporter.health(queue, served.machine.state)
 
     def unready(self) -> list[str]:
-        """Why this fleet is not ready: it does not run, is no member of its group, or a queue of its is not led.
+        """Return the reasons why this fleet is not ready. Thread-safe.
 
-        Any thread may ask.
+        Reasons: it does not run, is not a member of its group, or one of its queues has no leader.
         """
         if not self._running or not self._assignment.settled:
             return ["the fleet has not started"]
         reasons = [f"queue {queue!r}: {error}" for queue, error in self._assignment.errors.items()]
         unheard_s = 2 * self.settings.lock_ttl_ms / 1000
         if self._membership is not None and self._membership.age_s(self._clock.monotonic()) > unheard_s:
-            reasons.append("the processes that share the queues are unknown for now")
+            reasons.append("the processes that share the queues are currently unknown")
         return reasons + super().unready()
 
     async def _serve(self, stopper: asyncio.Task[None]) -> None:
@@ -182,7 +186,7 @@ class PromoterFleet(Runner):
                 self._feed.close()
 
     async def _start(self) -> ChangeFeed:
-        """Know the queues before being a member: the others hand over what is ours as soon as we are one."""
+        """Find the queues before joining the group: the other members hand over our queues as soon as we join."""
         while self._feed is None:
             try:
                 self._feed = await self._backend.subscribe()
@@ -223,7 +227,7 @@ class PromoterFleet(Runner):
             raise next(iter(errors.values()))
 
     async def _keep_up(self) -> None:
-        """Upkeep of all queues: membership, then leases, then queues that are suspended or have gone quiet."""
+        """Maintain all queues: membership, then leases, then queues that are suspended or idle."""
         now_s, assignment, member = self._clock.monotonic(), self._assignment, self._membership
         if member is not None and not assignment.stopping and now_s >= member.next_s:
             if await member.heartbeat(now_s):
@@ -247,7 +251,7 @@ class PromoterFleet(Runner):
         return max(left_s, SHORTEST_S) if left_s > 0 else 0.0
 
     async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[None]) -> Changes:
-        """The next changes; a stop ends the wait."""
+        """Return the next changes; a stop ends the wait."""
         if timeout_s <= 0 or self._assignment.stopping:
             return await feed.next(timeout_s)
         waiter = asyncio.ensure_future(feed.next(timeout_s))
@@ -276,7 +280,7 @@ class PromoterFleet(Runner):
                 assignment.unsettle([queue])
 
     def _found(self, queue: str) -> None:
-        """By a sweep. A queue that is another's may be new to it."""
+        """Handle a queue that a sweep found. It can be new to the process that owns it."""
         assignment = self._assignment
         if assignment.knows(queue) or assignment.stopping:
             return
@@ -290,12 +294,12 @@ class PromoterFleet(Runner):
         self._assignment.swept(found)
 
     def _ended(self, queue: str, error: PermanentError | None) -> None:
-        """The queue's machine has stopped."""
+        """Handle a queue whose machine has stopped."""
         if self._assignment.ended(queue, error):
             self._reporter.forget(queue)
 
     async def _wind_up(self) -> None:
-        """The others take over as soon as each lock is released."""
+        """Release all locks. Other processes take over as soon as each is released."""
         self._assignment.stopping = self._pool.ends = True
         if self._membership is not None:
             await self._membership.leave()

@@ -45,7 +45,7 @@ RELEASED_AT_ONCE = 100  # locks, at the end
 
 
 class MachinePool:
-    """`ended` is called with each queue whose machine has stopped, and with its error, if that is why."""
+    """`ended` is called with each queue whose machine has stopped, and with the error that stopped it, if any."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class MachinePool:
 
     @property
     def busy(self) -> bool:
-        """Somebody is to be served now."""
+        """Whether a queue is waiting to be served now."""
         return bool(
             self._turns
             or self._woken
@@ -95,27 +95,27 @@ class MachinePool:
 
     @property
     def room(self) -> int:
-        """How many queues are to be handed over before the next round trip."""
+        """How many queues to hand over before the next round trip."""
         return RELEASED_AT_ONCE if self.ends else self._turns.room
 
     @property
     def lock_room(self) -> int:
-        """How many are to be taken over."""
+        """How many queues to take over before the next round trip."""
         return self._turns.lock_room
 
     @property
     def renews(self) -> bool:
-        """Leases are to be renewed now."""
+        """Whether leases have to be renewed now."""
         return bool(self._renewing) or self._clock.monotonic() >= self.renew_s
 
     def next_s(self) -> float:
-        """When something is to be done, if nothing changes before."""
+        """When the next work is due, if nothing changes before."""
         due_s = self._turns.next_s()
         renew_s = float("-inf") if self._renewing else self.renew_s
         return renew_s if due_s is None else min(due_s, renew_s)
 
     def lead(self, queue: str) -> None:
-        """Try to lead the queue from now on."""
+        """Start trying to lead the queue."""
         machine = Machine(
             queue,
             self._holder_id,
@@ -131,7 +131,7 @@ class MachinePool:
         self._turns.enqueue(served)
 
     def retire(self, queue: str) -> None:
-        """Finish the step under way and release the queue's lock."""
+        """Finish the current step and release the queue's lock."""
         served = self.queues[queue]
         served.handed_over = True
         served.machine.shutdown()
@@ -140,7 +140,7 @@ class MachinePool:
             self._handle(served, Waited(False), self._clock.monotonic())
 
     def on_changes(self, changes: Changes) -> None:
-        """Have the waits end of the queues that have changed: of some now, of the others with `expire_waits`."""
+        """End the waits of the queues that have changed: some now, the others in `expire_waits`."""
         if changes.everything:
             self._changed = deque(self.queues.values())
         self._changed_jobs.extend(changes.jobs)
@@ -157,14 +157,14 @@ class MachinePool:
             self._wake(served)
 
     def _wake(self, served: ServedQueue) -> None:
-        """Something changed: its wait ends when it is its turn or, if it is not interruptible, after it."""
+        """End the queue's wait after a change: in its turn, or after the wait if that is not interruptible."""
         if not served.changed:
             served.changed = True
             if served.due_s is not None and interruptible(served):
                 (self._freed if served.machine.state is State.FOLLOWER else self._woken).append(served)
 
     def expire_waits(self) -> None:
-        """End the waits whose time is up, and those of queues that have changed: as many as there is room for."""
+        """End waits that are over, and those of changed queues, as many as there is room for."""
         self._wake_changed()
         now_s = self._clock.monotonic()
         for served in take(self._unrenewed, WOKEN_AT_ONCE):
@@ -180,7 +180,7 @@ class MachinePool:
                 self._handle(served, Waited(True), now_s)
 
     async def step(self) -> None:
-        """One step for each queue whose turn it is, those of a kind in one round trip."""
+        """Perform one step for each queue whose turn it is, with one round trip for each kind of step."""
         locks: list[ServedQueue] = []
         promotes: list[ServedQueue] = []
         single: list[ServedQueue] = []
@@ -222,15 +222,15 @@ class MachinePool:
             self._handle(served, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
 
     def renew_soon(self) -> None:
-        """Membership was renewed: renew the leases too, so that they end no sooner, unless that was done just now."""
+        """Renew the leases soon, after membership was renewed, unless they were just renewed."""
         now_s, lease_s = self._clock.monotonic(), self._settings.lock_ttl_ms / 1000
         if now_s - self._renewal_s > APART * lease_s:
             self.renew_s = min(self.renew_s, now_s)
 
     async def renew(self) -> Sequence[ServedQueue]:
-        """Renew the leases of some queues that are led, before their machines would, and act on what that shows.
+        """Renew the leases of some led queues before their machines would, and act on what the renewals show.
 
-        A change of which no push has come is noticed here, so it waits for one renewal at most. Returns these queues.
+        A change whose push was lost is noticed here, so it waits for at most one renewal. Returns these queues.
         """
         asked_s, lease_s = self._clock.monotonic(), self._settings.lock_ttl_ms / 1000
         if not self._renewing:
@@ -265,7 +265,7 @@ class MachinePool:
         return some
 
     def _have_machines_renew(self) -> None:
-        """Until all leases have been renewed together again in time, each machine renews its own when it must."""
+        """Have each machine renew its own lease when necessary, until all are renewed together in time again."""
         self._renewal_fails, self._unrenewed = True, deque(self.queues.values())
 
     def _renewed(self, served: ServedQueue, renewal: Renewal, asked_s: float, now_s: float) -> None:
@@ -277,7 +277,7 @@ class MachinePool:
             self._wait(served, wait, now_s)
 
     def _wait(self, served: ServedQueue, wait: Wait, now_s: float) -> None:
-        """Without an end while the leases are renewed together: then that says when there is something to do."""
+        """Wait without a timeout while the leases are renewed together: the renewal reports work."""
         served.action = wait
         if wait.reason is Reason.RENEW and not self._renewal_fails:
             self._turns.rest(served)
@@ -285,14 +285,14 @@ class MachinePool:
             self._turns.wait(served, now_s + wait.seconds)
 
     def _renews_itself(self, served: ServedQueue, now_s: float) -> None:
-        """The lease was not renewed with the others: end the wait when the machine wants to renew it."""
+        """End the wait when the machine wants to renew its lease, which was not renewed with the others."""
         if served.due_s == math.inf:
             wait = served.machine.resume_wait(now_s)
             served.action = wait or served.action
             self._turns.wait(served, now_s if wait is None else now_s + wait.seconds)
 
     async def release(self) -> None:
-        """After a cancellation, or a round that does not end: release what may be held while that goes well."""
+        """After a cancellation, or a round that does not end, release what may be held, until that fails."""
         now_s = self._clock.monotonic()
         held: list[tuple[ServedQueue, Unlock]] = []
         for served in self.queues.values():
@@ -329,7 +329,10 @@ class MachinePool:
         self._place(served, decision.action, now_s, drains=drains, fresh=promotes and isinstance(outcome, Lease))
 
     def _poll_s(self) -> float | None:
-        """Where queues are polled, longer the more there are, so that all of them are POLLS_A_SECOND looks at most."""
+        """Return the poll interval.
+
+        It grows with the number of queues, to poll at most POLLS_A_SECOND times a second in total.
+        """
         if self._backend.capabilities.wake is Wake.ANY_WRITE:
             return None
         return max(self._settings.poll_interval_ms / 1000, len(self.queues) / POLLS_A_SECOND)

@@ -18,16 +18,16 @@ RETRY_S = 0.2  # after a heartbeat that failed
 
 
 def group_of(queues: Iterable[str], patterns: Iterable[str]) -> str:
-    """Processes that serve the same queues and patterns are one group."""
+    """Return the group of these queues and patterns: processes that serve the same ones share it."""
     text = "\n".join([*sorted(set(queues)), "", *sorted(set(patterns))])
     return f"{fingerprint(text):016x}"
 
 
 class Membership:
-    """Says which queues are `me`'s to lead. Membership ends with the lease, if it is not renewed in time.
+    """Decides which queues `me` should lead. Membership expires with the lease unless it is renewed in time.
 
-    Heartbeats run ahead of lock renewal, so a dead member leaves the group no later than its locks expire; the others,
-    who know when that is, take over then.
+    Heartbeats run ahead of lock renewal, so a dead member leaves the group no later than its locks expire. The others
+    know when that is, and take over then.
     """
 
     def __init__(self, backend: FleetSupport, group: str, me: str, ttl_ms: int) -> None:
@@ -46,7 +46,7 @@ class Membership:
         return bool(self._rendezvous.members)
 
     def age_s(self, now_s: float) -> float:
-        """Since membership was last renewed."""
+        """Return the seconds since membership was last renewed."""
         return now_s - self._good_s
 
     def owns(self, queue: str) -> bool:
@@ -59,13 +59,13 @@ class Membership:
         self._rendezvous.drop_queue(queue)
 
     def expedite(self) -> None:
-        """Members may have come or gone: send a heartbeat soon."""
+        """Send a heartbeat soon, because members may have joined or left."""
         self.next_s = min(self.next_s, self._last_s + MIN_INTERVAL_S)
 
     async def heartbeat(self, now_s: float) -> bool:
-        """Stay a member and see who else is one; whether that has changed.
+        """Renew membership and read the members. Return whether they have changed.
 
-        Raises PermanentError when the server refuses us before we have ever been a member.
+        Raises PermanentError when the server refuses us before we were ever a member.
         """
         self._last_s = now_s
         try:

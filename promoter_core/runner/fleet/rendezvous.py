@@ -1,7 +1,7 @@
-"""Which member leads which queue: rendezvous (highest random weight) hashing over the live members.
+"""Decide which member leads which queue: rendezvous (highest random weight) hashing over the live members.
 
-Every member computes the same owner of a queue by itself. When a member comes or goes, only the queues that it gains or
-had move; all others stay where they are.
+Every member computes the same owner of a queue independently. When a member joins or leaves, only the queues that it
+gains or had move.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _MASK = (1 << 64) - 1
 
 
 def fingerprint(name: str) -> int:
-    """64 bits of a name, the same in every process."""
+    """Return 64 bits of a name, the same in every process."""
     return int.from_bytes(blake2b(to_bytes(name), digest_size=8).digest(), "big")
 
 
 def weight(member: int, queue: int) -> int:
-    """Of a member for a queue, from their fingerprints: the finalizer of SplitMix64, which mixes every bit."""
+    """Return the weight of a member for a queue, from their fingerprints (the finalizer of SplitMix64)."""
     x = (member ^ queue) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -35,7 +35,7 @@ _Queue = tuple[int, int, str, int]
 class Rendezvous:
     """The owners of some queues, as queues and members come and go.
 
-    An owner is elected when it is asked for, so a change of members costs the same however many queues there are.
+    An owner is computed on demand, so a change of members costs the same for any number of queues.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Rendezvous:
         return frozenset(self._members)
 
     def owner(self, queue: str) -> str | None:
-        """The member that is to lead the queue; None without members, or when the queue was not added."""
+        """Return the member that should lead the queue; None without members, or for an unknown queue."""
         q = self._queues.get(queue)
         if q is None or not self._members:
             return None
@@ -63,7 +63,7 @@ class Rendezvous:
         self._queues.pop(queue, None)
 
     def set_members(self, names: Iterable[str]) -> bool:
-        """Whether that changes anything."""
+        """Set the members. Return whether that changes anything."""
         names = set(names)
         gone, new = self._members.keys() - names, names - self._members.keys()
         if not gone and not new:
@@ -76,7 +76,7 @@ class Rendezvous:
         return True
 
     def _elected(self, q: _Queue) -> _Queue:
-        """Only members that came since can take the queue from its owner; all of them, if that has gone."""
+        """Return the owner. Only newer members can take the queue from its owner, or any member if that has left."""
         known, best, since = q[0], (q[1], q[2]), q[3]
         if best[1] not in self._members:
             best, since = (-1, ""), -1

@@ -1,4 +1,4 @@
-"""`RoundRobin`: which queues are served next. Pure data; it knows no clock and no backend."""
+"""`RoundRobin`: which queues are served next. Pure data, without a clock or a backend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_LEAST = 8  # queues that each cause may add between two round trips, however 
 
 @dataclass(slots=True, eq=False)
 class ServedQueue:
-    """One queue: its machine, and what that wants done."""
+    """One queue: its machine, and the action that it wants performed."""
 
     queue: str
     machine: Machine
@@ -36,9 +36,9 @@ class ServedQueue:
 class RoundRobin:
     """Queues wait for their time, or are in line to be served.
 
-    Those that drain a backlog have a separate line, of which each round takes one: so each of them gets one batch
-    in turn, and a queue with little to do waits for one batch at most. Queues that ask for their lock, and those that
-    have just been given it, have lines too: a thousand take-overs do not hold up the queues that we lead.
+    Queues that drain a backlog have a separate line, of which each round takes one. So each of them gets one batch in
+    turn, and a queue with little work waits for at most one batch. Queues that request their lock, and queues that have
+    just acquired it, have separate lines too: a thousand take-overs do not delay the queues that we lead.
     """
 
     def __init__(self) -> None:
@@ -50,17 +50,17 @@ class RoundRobin:
         self._sequence = 0
 
     def __bool__(self) -> bool:
-        """Somebody is to be served now."""
+        """Whether a queue is waiting to be served now."""
         return bool(self._light or self._draining or self._locks or self._fresh)
 
     @property
     def room(self) -> int:
-        """How many queues are to be added before the next round trip: more would wait here, and hold up the others."""
+        """How many queues to add before the next round trip: more would only wait here, and delay the others."""
         return max(AT_ONCE - len(self._light), AT_LEAST)
 
     @property
     def lock_room(self) -> int:
-        """How many are to be added that ask for their lock."""
+        """How many queues that request their lock to add."""
         return max(LOCKS_AT_ONCE - len(self._locks), AT_LEAST)
 
     def wait(self, served: ServedQueue, until_s: float) -> None:
@@ -69,11 +69,11 @@ class RoundRobin:
         heapq.heappush(self._waiting, (until_s, self._sequence, served))
 
     def rest(self, served: ServedQueue) -> None:
-        """It waits without an end."""
+        """Let the queue wait without a timeout."""
         served.due_s = math.inf
 
     def enqueue(self, served: ServedQueue, *, drains: bool = False, fresh: bool = False) -> None:
-        """`fresh`: it has just been given its lock."""
+        """Add the queue to its line. `fresh`: it has just acquired its lock."""
         served.due_s = None
         if isinstance(served.action, Lock):
             self._locks.append(served)
@@ -81,7 +81,7 @@ class RoundRobin:
             (self._draining if drains else self._fresh if fresh else self._light).append(served)
 
     def due(self, now_s: float) -> Iterator[ServedQueue]:
-        """Queues whose wait is over, the first ones that there is room for; they wait no longer."""
+        """Return queues whose wait is over, as many as there is room for. They no longer wait."""
         full = len(self._light) + self.room
         for _ in range(DUE_AT_ONCE):
             if not self._waiting or self._waiting[0][0] > now_s or len(self._light) >= full:
@@ -98,7 +98,7 @@ class RoundRobin:
         return self._waiting[0][0] if self._waiting else None
 
     def next_round(self, at_once: int = AT_ONCE) -> list[ServedQueue]:
-        """The queues of the next round trip, in turn; they are in line no longer."""
+        """Take the queues of the next round trip out of their lines, in turn."""
         least = min(len(self._fresh), AT_LEAST)
         served = take(self._light, at_once - 1 - least)
         served += take(self._fresh, at_once - 1 - len(served))
@@ -106,10 +106,10 @@ class RoundRobin:
 
 
 def take(queues: deque[T], most: int) -> list[T]:
-    """The first ones; they are taken out."""
+    """Remove and return the first items."""
     return [queues.popleft() for _ in range(min(len(queues), most))]
 
 
 def interruptible(x: ServedQueue) -> bool:
-    """Whether a change ends its wait."""
+    """Return whether a change ends the queue's wait."""
     return not isinstance(x.action, Wait) or x.action.interruptible

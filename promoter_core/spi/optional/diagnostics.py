@@ -9,16 +9,16 @@ from typing import Protocol, runtime_checkable
 
 
 class Severity(StrEnum):
-    """How much a finding matters."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    PROBLEM = "problem"  # something would lose jobs, or does not work
+    PROBLEM = "problem"  # something can lose jobs, or does not work
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a diagnosis, in plain words, and what to do about it."""
+    """One result of a diagnosis, in plain words, with advice."""
 
     severity: Severity
     summary: str
@@ -27,8 +27,8 @@ class Finding:
 
 @runtime_checkable
 class DiagnosticsSupport(Protocol):
-    """A backend whose server can be examined. Optional: `promoter doctor` asks for it."""
+    """A backend whose server can be examined. Optional: `promoter doctor` needs it."""
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Look at everything that could lose jobs or not work, and say what to do. Leaves nothing behind."""
+        """Check everything that could lose jobs or not work, and give advice. Leaves nothing behind."""
         ...

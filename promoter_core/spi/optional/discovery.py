@@ -1,4 +1,4 @@
-"""`DiscoverySupport`: a backend that can tell which queues it has."""
+"""`DiscoverySupport`: a backend that can list its queues."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class DiscoverySupport(Protocol):
     """Finds queues by name. Optional: `list_queues` and fleets need it."""
 
     def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
-        """The queues that have delayed jobs or a leader, and match one of the glob patterns, some at a time.
+        """Yield the queues that have delayed jobs or a leader and match one of the glob patterns, in batches.
 
-        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, for the whole name and in its case; a
-        `^` stands for itself, as does all else: `%`, `_`, `.`, a backslash. A queue whose last job has gone and whose
-        lock has been released or has expired is not found.
+        Patterns are those of `fnmatch.fnmatchcase`: `*`, `?`, `[…]` and `[!…]`, matched against the whole name, with
+        case. All other characters stand for themselves, including `^`, `%`, `_`, `.` and a backslash. A queue whose
+        last job is gone and whose lock was released or has expired is not found.
 
-        One pass over the store, however many patterns there are. Each step is a small one for the store, and may find
-        nothing; the caller sets the pace. A queue may come twice; one that has either all the while comes at least
-        once. A name that another program gave and that is not UTF-8 comes with surrogate escapes.
+        Makes one pass over the store, for any number of patterns. Each step is small for the store and can find
+        nothing; the caller sets the pace. A queue can be found twice. One that has jobs or a leader throughout is found
+        at least once. A name that another program wrote and that is not UTF-8 contains surrogate escapes.
         """
         ...

@@ -14,12 +14,12 @@ from promoter_core.spi.optional.discovery import DiscoverySupport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Changes in the queues of a backend, some of them only possible."""
+    """Changes in the queues of a backend. Some of them are only possible changes."""
 
-    everything: bool = False  # then the rest does not matter
+    everything: bool = False  # anything can have changed; the other fields do not matter
     jobs: frozenset[str] = frozenset()  # queues whose sorted set changed
     locks: frozenset[str] = frozenset()  # queues whose lock changed
-    members: bool = False  # of a group
+    members: bool = False  # the members of a group changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,61 +27,61 @@ class Members:
     """The processes that share the work on a group of queues."""
 
     names: frozenset[str]
-    next_expiry_ms: int | None  # until the first other member expires; None when alone
+    next_expiry_ms: int | None  # interval until the first other member expires; None when alone
 
 
 @runtime_checkable
 class FleetSupport(DiscoverySupport, Protocol):
     """Finds queues, and serves many of them in few round trips. Optional: `PromoterFleet` needs it.
 
-    Answers come in the order asked. An answer that is an error concerns that queue alone; what concerns all of them is
-    raised.
+    Answers are in the order of the arguments. An error among the answers concerns only that queue; an error that
+    concerns all queues is raised.
     """
 
     async def lock_many(
         self, queues: Sequence[str], holder: str, ttl_ms: int
     ) -> Sequence[Lease | LeaseHeld | BackendError]:
-        """`lock` for each queue, in one round trip where the store can."""
+        """Call `lock` for each queue, in one round trip if the store can."""
         ...
 
     async def promote_many(
         self, requests: Sequence[tuple[Lease, PromotionRequest]]
     ) -> Sequence[Promotion | LeaseLost | BackendError]:
-        """`promote` for each queue, each atomic for itself, in one round trip where the store can."""
+        """Call `promote` for each queue, each atomically, in one round trip if the store can."""
         ...
 
     async def renew_many(self, leases: Sequence[Lease]) -> Sequence[Renewal | LeaseLost | BackendError]:
-        """Start each lease anew whose lock is still its holder's, for its own `ttl_ms`, and look at the queue's head.
+        """Restart each lease whose holder still has the lock, for its own `ttl_ms`, and read the head of the queue.
 
-        The answer is a `Renewal` with what is due and what comes next, by the store's clock: so a change that `wait` or
-        a feed has missed is noticed within one renewal. `LeaseLost` where the lock is not the holder's: nothing changes
-        there. In one round trip where the store can.
+        Each answer is a `Renewal` with what is due and what comes next, by the store's clock, so a change that `wait`
+        or a feed has missed is noticed within one renewal. `LeaseLost` if the lock is not the holder's; nothing changes
+        there. In one round trip if the store can.
         """
         ...
 
     async def subscribe(self) -> ChangeFeed:
-        """Begin to collect what changes, in all queues, from now on."""
+        """Start collecting changes in all queues."""
         ...
 
     async def announce(self, queues: Sequence[str]) -> None:
-        """Have the feeds of other processes report these queues.
+        """Make the feeds of other processes report these queues.
 
-        In one round trip where the store can. Best effort: an error does not say which of them were announced.
+        In one round trip if the store can. Best effort: an error does not say which queues were announced.
         """
         ...
 
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
-        """Be a member of a group for `ttl_ms` milliseconds of the store's clock; all members of now, atomically.
+        """Join a group for `ttl_ms` milliseconds of the store's clock, and return its current members, atomically.
 
-        `Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires. Joining
-        again starts the membership anew, for longer or shorter; that of the others stays as it is.
+        `Members.next_expiry_ms` is the interval, by the store's clock, until the first other member expires. Joining
+        again restarts the membership, for a longer or shorter time, and leaves those of the others unchanged.
 
-        The feeds of other members report a new one, where `capabilities.wake` is not POLL.
+        The feeds of other members report a new one, unless `capabilities.wake` is POLL.
         """
         ...
 
     async def leave_group(self, group: str, member: str) -> None:
-        """Be a member no longer. The feeds of the others report it as a new one."""
+        """Leave a group. The feeds of the other members report it, like a join."""
         ...
 
 
@@ -90,19 +90,19 @@ class ChangeFeed(Protocol):
     """Collects changes in the queues of a backend, for one reader."""
 
     async def next(self, timeout_s: float) -> Changes:
-        """Sleep for `timeout_s` seconds, or less when something changed; what has changed since the last call.
+        """Sleep for up to `timeout_s` seconds, until something changes. Return the changes since the last call.
 
-        Reports everything for which `Backend.wait` would end. Every feed does, whatever the others have told and
-        whether they have been closed. What changes between two calls is reported by the second. Too much may be
-        reported, and queues that nobody knows yet are reported too. Never raises; after the backend is closed it tells
-        that everything changed.
+        Reports every change that would end `Backend.wait`. Each feed does so independently of what other feeds report
+        and whether they are closed. A change between two calls is reported by the second. A feed can report too much,
+        including queues that nobody knows yet. Never raises; after the backend is closed it reports that everything
+        changed.
         """
         ...
 
     def close(self) -> None:
-        """Collect no longer."""
+        """Stop collecting."""
         ...
 
 
 class FleetBackend(Backend, FleetSupport, Protocol):
-    """A backend that a `PromoterFleet` can run on."""
+    """A backend that can run a `PromoterFleet`."""

@@ -1,4 +1,4 @@
-"""`LayoutSupport`: a backend whose keys, and the target of its due jobs, are those of a `Layout`."""
+"""`LayoutSupport`: a backend whose keys and target are defined by a `Layout`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from promoter_core.spi.layouts import Layout
 class LayoutSupport(Protocol):
     """A backend that can deliver by any layout. Optional: `connect(url, layout=…)` needs it.
 
-    Its target takes `BackendUrl.layout`, and works by that. All that `Backend` and the other protocols promise holds
-    for every layout, with the target in the place of the stream. Where that is a list, `read` of StreamName.JOBS raises
-    PermanentError, and `PromotedJob.stream_id` is empty.
+    Its target function takes the layout from `BackendUrl.layout`. All obligations of `Backend` and the other protocols
+    hold for every layout, with the layout's target instead of the stream. If the target is a list, `read` of
+    StreamName.JOBS raises PermanentError, and `PromotedJob.stream_id` is empty.
 
-    With an `in_place.InPlace`, jobs are those of another framework: what makes, lists or changes them raises
-    PermanentError with `sentence()`. Nothing of theirs is trimmed: `overflow="trim"` raises PermanentError.
+    With an `in_place.InPlace`, jobs belong to another framework. Methods that create, list or change them raise
+    PermanentError with `sentence()`. Nothing of that framework is trimmed: `overflow="trim"` raises PermanentError.
     """
 
     @property
     def layout(self) -> Layout:
-        """The layout that it works by."""
+        """The backend's layout."""
         ...

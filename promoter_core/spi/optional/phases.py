@@ -1,4 +1,4 @@
-"""The phases after a promotion, where a backend does not fuse them into `promote`."""
+"""The phases after a promotion, for backends that do not fuse them into `promote`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class SeparateCleanup(Protocol):
     async def cleanup(self, queue: str, jobs: Sequence[PromotedJob]) -> None:
         """Drop the cancel index of promoted jobs.
 
-        Their dedup markers stay, so that a late repeat of the producer is a no-op. Jobs without an id or an
-        index are passed over. So is the index of a job that was scheduled since under the same id.
+        Their dedup markers stay, so that a late repeat by the producer is a no-op. Skips jobs without an id or an
+        index, and the index of a job that was scheduled meanwhile under the same id.
         """
         ...
 
@@ -28,9 +28,7 @@ class SeparateEmit(Protocol):
     async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
         """Append one `waiting` event for each job with an id to the queue's events stream, in order.
 
-        A job that was due at once when it was scheduled has one like any other.
-
-        Fields `e`, `id`, `ts` (`promoted_ms`) and `n` (absent when empty). The stream is trimmed to about
-        `max_stream_len`.
+        A job that was already due when it was scheduled also gets one. Fields `e`, `id`, `ts` (`promoted_ms`) and `n`
+        (absent when empty). The stream is trimmed to about `max_stream_len`.
         """
         ...

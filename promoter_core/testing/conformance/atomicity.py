@@ -16,11 +16,11 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
 
 ONE_HOLDER = "At most one holder at any time."
-FENCED = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
-EACH = "each is atomic for itself and against `promote`"
+FENCED = "unless `lease.holder` holds the lock and it has not expired, nothing changes"
+EACH = "each atomically, also against `promote`"
 REPEAT = "a repeat changes nothing and answers `created=False`"
-LOOK = "A consistent look at the queue"
-JOINED = "all members of now, atomically"
+LOOK = "Return a consistent snapshot of the queue"
+JOINED = "return its current members, atomically"
 
 Two = Callable[[], tuple[Kit, Kit]]
 AddMalformed = Callable[[str, bytes], Awaitable[None]]
@@ -80,7 +80,7 @@ class AtomicityContract(ContractBase):
             stats = await mine.backend.stats(mine.queue)
             seen: dict[str, Any] = {"released": (released, also), "lock": answer, "stats": stats, "held_at_step": step}
             obliges("Backend.unlock", "Never another holder's.", stats.holder == "b", **seen)
-            obliges("Backend.unlock", "True when it was released.", released is not also, **seen)
+            obliges("Backend.unlock", "Returns True when it was released.", released is not also, **seen)
             if not held:
                 break
 
@@ -191,7 +191,7 @@ class AtomicityContract(ContractBase):
             (a,), (b,), held = await meet(calls[0], step, calls[1])
             stats = await mine.backend.stats(mine.queue)
             ok = a.created is not b.created and stats.depth == 1
-            obliges("Backend.schedule", "each is atomic for itself", ok, answers=(a, b), stats=stats, held_at_step=step)
+            obliges("Backend.schedule", "each atomically", ok, answers=(a, b), stats=stats, held_at_step=step)
             if not held:
                 break
 
@@ -203,7 +203,7 @@ class AtomicityContract(ContractBase):
             outcomes = await theirs.cancel(*"abcd")
             ok = stats.depth == 4 and set(outcomes) == {JobOutcome.REMOVED}
             seen = {"stats": stats, "outcomes": outcomes, "held_at_step": step}
-            obliges("Backend.schedule", "Put jobs into the sorted set; each is atomic for itself", ok, **seen)
+            obliges("Backend.schedule", "Put jobs into the sorted set, each atomically.", ok, **seen)
             if not held:
                 break
 
@@ -305,7 +305,7 @@ class AtomicityContract(ContractBase):
 
             _, _, held = await meet(mine.backend.leave_group(group, "a"), step, come_and_go())
             later = await mine.backend.join_group(group, "c", LONG_MS)
-            obliges("FleetSupport.leave_group", "Be a member no longer.", later.names == set("cd"), members=later)
+            obliges("FleetSupport.leave_group", "Leave a group.", later.names == set("cd"), members=later)
             if not held:
                 break
 
@@ -317,7 +317,7 @@ class AtomicityContract(ContractBase):
             await add_malformed(mine.queue, b"\0")
             await mine.promote(await mine.lead())
             entries = await mine.entries(StreamName.DLQ)
-            said = "Move an entry of the DLQ to the stream, with this envelope and name, atomically."
+            said = "Move a DLQ entry to the stream, atomically, with this envelope and name."
             where = "DeadLetterSupport.requeue_dead_letter"
             obliges(where, said, len(entries) == 1, dead_letters=entries)
             envelope = job("a").envelope

@@ -14,7 +14,7 @@ from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit, job
 from promoter_core.testing.conformance.interleaving import Cut, cancellations, failures
 from promoter_core.testing.conformance.obligations import obliges
 
-HALF = "or is cancelled, may have taken effect or not (a reply can be lost), but never half."
+HALF = "or is cancelled may or may not have taken effect (a reply can be lost), but never partially."
 MISSED = "A change after the caller's last `promote` (for JOBS) or `lock` (for LOCK) began is never missed"
 SETTLE_MS = 5  # a call that was cut may take effect a moment later
 PATIENT_S = 5.0
@@ -222,7 +222,7 @@ class CancellationContract(ContractBase):
                 await kit.sleep_ms(left_ms + SETTLE_MS)
                 members = await kit.backend.join_group(group, "b", LONG_MS)
             ok = (members.names, members.next_expiry_ms) == ({"b"}, None)
-            obliges("FleetSupport.join_group", "Be a member of a group for `ttl_ms`", ok, members=members, cut=n)
+            obliges("FleetSupport.join_group", "Join a group for `ttl_ms`", ok, members=members, cut=n)
 
     async def test_a_dead_letter_is_in_one_place_when_its_move_is_cut(
         self, kit: Kit, cuts: Cuts, add_malformed: AddMalformed
@@ -233,7 +233,7 @@ class CancellationContract(ContractBase):
             await add_malformed(k.queue, b"\0")
             await k.promote(await k.lead())
             entries = await k.entries(StreamName.DLQ)
-            said = "Move an entry of the DLQ to the stream, with this envelope and name, atomically."
+            said = "Move a DLQ entry to the stream, atomically, with this envelope and name."
             where = "DeadLetterSupport.requeue_dead_letter"
             obliges(where, said, len(entries) == 1, dead_letters=entries)
             more = await cut(k.backend.requeue_dead_letter(k.queue, entries[0].id, job("a").envelope, ""))

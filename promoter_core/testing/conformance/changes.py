@@ -30,17 +30,15 @@ from promoter_core.testing.conformance.text import IDS
 from promoter_core.testing.conformance.waiting import PATIENT_S
 
 CHANGE = "ManagementSupport.change_jobs"
-IN_ORDER = "Carry out changes, each atomic for itself and against `promote`; outcomes in the order asked."
-FIRST = "Of two changes of one job the first of the call takes effect first."
-MOVED_KEEPS = "A moved job keeps its envelope and its name byte for byte, its index and its trace context"
-TAKEN = "its id stays taken as if it had been scheduled with the new due time."
-BOUNDS = "A due time in the past counts as now, one after the year 9999 as the end of it."
+IN_ORDER = "Make changes, each atomically, also against `promote`. Outcomes are in the order of `changes`."
+FIRST = "Changes of the same job take effect in the order of the call."
+MOVED_KEEPS = "A moved job keeps its envelope and name byte for byte, its index and its trace context."
+TAKEN = "Its id stays taken as if it had been scheduled with the new due time."
+BOUNDS = "A due time in the past counts as now, one after the year 9999 as the end of that year."
 NOTHING = "NOT_FOUND and ALREADY_PROMOTED change nothing."
-PROMOTED_ONCE = (
-    "ALREADY_PROMOTED: it waits no more, and its id is taken since its promotion. NOT_FOUND where nothing tells."
-)
-ITSELF = "A `StoredJob` finds its job wherever that has moved since, and no other job with its id."
-WAKES = "Whatever gives the set an earlier head, or takes its head away, is a change that ends a wait for JOBS."
+PROMOTED_ONCE = "ALREADY_PROMOTED: the job no longer waits, and its promotion still keeps its id taken."
+ITSELF = "A `StoredJob` finds its job wherever it has moved since, and no other job with its id."
+WAKES = "A change that gives the set an earlier head, or removes its head, ends a wait for JOBS."
 TRACE = f"00-{8:032x}-{8:016x}-01"
 
 CREATED, KEPT, MOVED, PROMOTED, REMOVED = (
@@ -65,7 +63,7 @@ class ChangesContract(ManagedFixtures, ContractBase):
             outcomes = await k.change(Reschedule(job=which, due_ms=due_ms))
             obliges("Reschedule", "MOVED, NOT_FOUND or ALREADY_PROMOTED.", outcomes == [MOVED], outcomes=outcomes)
             seen = {j.id: j.due_ms for j in await k.walk()}
-            rule = "Give a job another due time"
+            rule = "Change a job's due time"
             obliges("Reschedule", rule, seen == {"a": due_ms, "b": FAR_MS + 1}, due_ms=due_ms, waiting=seen)
             stats = await k.backend.stats(k.queue)
             ok = (stats.depth, stats.next_due_ms) == (2, min(due_ms, FAR_MS + 1))
@@ -77,7 +75,7 @@ class ChangesContract(ManagedFixtures, ContractBase):
         before_ms = (await managed.backend.stats(managed.queue)).now_ms
         await managed.change(Reschedule(job="a", delay_ms=LONG_MS), Reschedule(job="b", delay_ms=0))
         after_ms = (await managed.backend.stats(managed.queue)).now_ms
-        rule = "in `delay_ms` by the store's clock, or at `due_ms`."
+        rule = "to `delay_ms` from now, by the store's clock, or to `due_ms`."
         for id, delay_ms in (("a", LONG_MS), ("b", 0)):
             due_ms = (await managed.get(id)).due_ms
             ok = due_ms is not None and before_ms <= due_ms - delay_ms <= after_ms
@@ -150,7 +148,7 @@ class ChangesContract(ManagedFixtures, ContractBase):
         await managed.change(Reschedule(job="later", due_ms=FAR_MS), Reschedule(job="sooner", delay_ms=0))
         p = await managed.promote(await managed.lead())
         ok = ([j.id for j in p.jobs], p.depth, p.next_due_ms) == (["sooner"], 1, FAR_MS)
-        obliges("Reschedule", "Give a job another due time", ok, promotion=p)
+        obliges("Reschedule", "Change a job's due time", ok, promotion=p)
         answers = await managed.schedule("sooner", "later", unique=True)
         outcomes = [a.outcome for a in answers]
         obliges(CHANGE, TAKEN, outcomes == [ALREADY, KEPT], repeats=outcomes)
@@ -194,14 +192,14 @@ class ChangesContract(ManagedFixtures, ContractBase):
             await k.schedule("a", "b", unique=True, keep_id_ms=86_400_000, due_ms=FAR_MS)
             which = await k.get("a") if by == "handle" else "a"
             outcomes = await k.change(Remove(job=which), Remove(job=which))
-            rule = "Take a job out of the sorted set. REMOVED, NOT_FOUND or ALREADY_PROMOTED."
+            rule = "Remove a job from the sorted set. Outcomes: REMOVED, NOT_FOUND or ALREADY_PROMOTED."
             obliges("Remove", rule, outcomes == [REMOVED, NOT_FOUND], by=by, outcomes=outcomes)
             obliges("Remove", rule, await k.listed() == ["b"], by=by, listed=await k.listed())
             (anew,) = await k.schedule("a", unique=True, payload=b"anew")
             rule = "it will never be promoted, and its id is free again"
             obliges("Backend.cancel", "its id is free again", anew.outcome is CREATED, by=by, anew=anew)
             (outcome,) = await k.cancel("a")
-            obliges("Backend.cancel", "REMOVED: it was there", outcome is REMOVED, by=by, outcome=outcome)
+            obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is REMOVED, by=by, outcome=outcome)
 
     async def test_many_changes_of_one_call_are_answered_in_their_order(self, managed: Managed) -> None:
         ids = [f"j{i}" for i in range(300)]
@@ -266,7 +264,7 @@ class ChangesContract(ManagedFixtures, ContractBase):
         arrived = [a.envelope.payload for a in await managed.arrivals()]
         obliges("ManagementSupport", ITSELF, arrived == [b"3"], arrived=arrived)
         outcomes = [*await managed.cancel("a"), *await managed.cancel("a"), *await managed.cancel("a")]
-        rule = "Of several jobs with this id one is removed"
+        rule = "Of several jobs with this id, one is removed"
         obliges("Backend.cancel", rule, outcomes == [REMOVED, REMOVED, NOT_FOUND], outcomes=outcomes)
 
     @pytest.mark.parametrize("went", ["cancelled", "replaced", "promoted", "run now"])
@@ -298,7 +296,7 @@ class ChangesContract(ManagedFixtures, ContractBase):
         obliges("ManagementSupport", ITSELF, await mine.left() == (0, 0), left=await mine.left())
 
     async def test_ids_that_look_alike_are_changed_apart(self, managed: Managed) -> None:
-        exactly = "Queue names, ids, names and holders are compared and given back exactly"
+        exactly = "Queue names, ids, names and holders are compared and returned exactly"
         await managed.schedule(*IDS, due_ms=FAR_MS, unique=True)
         moved, removed, ran = IDS[::3], IDS[1::3], IDS[2::3]
         changes: list[JobChange] = [*(Reschedule(job=id, due_ms=FAR_MS + 1) for id in moved)]

@@ -28,7 +28,7 @@ from promoter_core.testing.conformance.shape_checks import REQUIRED, CheckedBack
 from promoter_core.testing.conformance.waiting import PATIENT_S
 from promoter_core.testing.forward import offered
 
-CLOSED = "Afterwards every method but `open` and `close` raises TransientError."
+CLOSED = "Afterwards every method except `open` and `close` raises TransientError."
 PROMOTED = PromotedJob("a", "", due_ms=1_000, promoted_ms=1_001, stream_id="1001-0")
 
 
@@ -117,7 +117,7 @@ class ClosingContract(ContractBase):
         done, under_way = await asyncio.wait(waits, timeout=PATIENT_S)
         for wait in under_way:
             wait.cancel()
-        rule = "A `wait` under way returns or raises TransientError."
+        rule = "A pending `wait` returns or raises TransientError."
         in_time = kit.clock.monotonic() - began_s < PATIENT_S
         ended = [in_time and wait in done for wait in waits]
         obliges("Backend.close", rule, all(ended), ended_of_two_leaders_and_two_followers=ended)
@@ -127,7 +127,7 @@ class ClosingContract(ContractBase):
 
     async def test_closing_ends_a_feed(self, kit: Kit) -> None:
         needs_support(kit, FleetSupport)
-        rule = "after the backend is closed it tells that everything changed"
+        rule = "after the backend is closed it reports that everything changed"
         feed, idle = await kit.backend.subscribe(), await kit.backend.subscribe()
         for _ in range(20):  # what subscribing may have caused
             if not (await feed.next(0.02)).everything:
@@ -149,7 +149,7 @@ class ClosingContract(ContractBase):
         idle.close()
 
     async def test_closing_one_backend_leaves_the_others_alone(self, kit: Kit, pair: Any, clock: Clock) -> None:
-        rule = "Other backends on the store work on."
+        rule = "Other backends on the same store keep working."
         theirs = kit.other(CheckedBackend(pair[1]))
         await kit.schedule("a")
         lease = await theirs.lead("other")
@@ -170,7 +170,7 @@ class ClosingContract(ContractBase):
         obliges("Backend.close", rule, kept, what_another_backend_answered=answers)
 
     async def test_waits_and_feeds_go_on_when_another_backend_closes(self, kit: Kit, pair: Any, clock: Clock) -> None:
-        rule = "Other backends on the store work on."
+        rule = "Other backends on the same store keep working."
         theirs = kit.other(CheckedBackend(pair[1]))
         needs_wake(theirs)
         feed: Any = await theirs.backend.subscribe() if isinstance(theirs.backend, FleetSupport) else None

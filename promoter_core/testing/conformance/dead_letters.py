@@ -20,10 +20,10 @@ from promoter_core.testing.conformance.obligations import obliges
 MEMBERS = (b"\x01", b"\x02\xff", b"\x03\x00\xfe")  # too short for a header
 ENVELOPE = pack_envelope("again", BYTES, 1_234_567_890_123, 2)
 REQUEUE = "DeadLetterSupport.requeue_dead_letter"
-MOVED = "Move an entry of the DLQ to the stream, with this envelope and name, atomically."
-GONE = "False when it is gone."
+MOVED = "Move a DLQ entry to the stream, atomically, with this envelope and name."
+GONE = "Return False if it is gone."
 DELETE = "DeadLetterSupport.delete_dead_letters"
-COUNTED = "Delete entries of the DLQ; how many there were."
+COUNTED = "Delete entries of the DLQ. Return how many existed."
 
 AddMalformed = Callable[[str, bytes], Awaitable[None]]
 
@@ -42,17 +42,19 @@ class DeadLettersContract(ContractBase):
             await add_malformed(kit.queue, member)
         p = await kit.promote(await kit.lead())
         counts = (p.promoted, p.malformed, p.depth, [job.id for job in p.jobs])
-        rule = "when it is malformed as a whole it goes to the DLQ, counted in `malformed`."
+        rule = "A wholly malformed member goes to the DLQ and counts in `malformed`."
         obliges("Backend.promote", rule, counts == (2, len(MEMBERS), 0, ["a", "b"]), promotion=p)
         rule = "A member that cannot be decoded never stops the batch"
         obliges("Backend.promote", rule, await kit.arrived() == ["a", "b"], arrived=await kit.arrived())
         entries = await kit.entries(StreamName.DLQ)
         told = all({"source_id", "reason", "detail"} <= set(e.fields) for e in entries)
         obliges("DeadLetterSupport", "with the fields `source_id`, `reason`, `detail` and `d`", told, entries=entries)
-        rule = "it goes to the DLQ, counted in `malformed`."
+        rule = "goes to the DLQ and counts in `malformed`."
         obliges("Backend.promote", rule, sorted(e.fields["d"] for e in entries) == sorted(MEMBERS), entries=entries)
         stats = await letters.stats(kit.queue)
-        obliges("Backend.stats", "A consistent look at the queue", stats.dlq_len == len(MEMBERS), stats=stats)
+        obliges(
+            "Backend.stats", "Return a consistent snapshot of the queue", stats.dlq_len == len(MEMBERS), stats=stats
+        )
 
     @pytest.mark.parametrize("name", ["", *ODD_TEXT], ids=range(len(ODD_TEXT) + 1))
     async def test_a_dead_letter_is_moved_to_the_stream_with_the_envelope_and_name_given(

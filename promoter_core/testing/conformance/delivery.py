@@ -53,7 +53,7 @@ class DeliveryContract(ContractBase):
         )
         await kit.schedule(id)
         (outcome,) = await kit.backend.cancel(kit.queue, [id])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is JobOutcome.REMOVED, outcome=outcome)
 
     @pytest.mark.parametrize("name", ODD_TEXT, ids=range(len(ODD_TEXT)))
     async def test_any_name_arrives_as_it_is(self, kit: Kit, name: str) -> None:
@@ -80,7 +80,7 @@ class DeliveryContract(ContractBase):
     async def test_a_full_stream_holds_jobs_back(self, kit: Kit) -> None:
         lease = await kit.lead()
         await kit.due("a", "b", "c", "d", "e")
-        rule = "When there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0."
+        rule = "If there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0."
         p = await kit.promote(lease, max_stream_len=3, overflow=Overflow.HOLD)
         obliges("Backend.promote", rule, (p.promoted, p.held_back, p.depth) == (3, 2, 2), promotion=p)
         p = await kit.promote(lease, max_stream_len=3, overflow=Overflow.HOLD)
@@ -108,9 +108,11 @@ class DeliveryContract(ContractBase):
         ticks = await kit.drain(lease, limit=250, max_stream_len=20, overflow=Overflow.TRIM)
         promoted = sum(tick.promoted for tick in ticks)
         arrived = await kit.arrived()
-        obliges("Backend.promote", "the oldest entries go, approximately, to keep the length", promoted == 1000)
+        obliges("Backend.promote", "the oldest entries are dropped to keep the length, approximately", promoted == 1000)
         ok = 20 <= len(arrived) <= 400 and sorted(arrived) == sorted(ids)[-len(arrived) :]
-        obliges("Backend.promote", "the oldest entries go, approximately, to keep the length", ok, kept=len(arrived))
+        obliges(
+            "Backend.promote", "the oldest entries are dropped to keep the length, approximately", ok, kept=len(arrived)
+        )
 
     async def test_producers_and_the_promoter_work_at_the_same_time(self, kit: Kit) -> None:
         lease = await kit.lead()

@@ -26,7 +26,7 @@ class DiagnosticsContract(ContractBase):
     async def test_a_finding_that_is_not_ok_says_what_to_do(self, examined: Any) -> None:
         findings = await examined.diagnose()  # their shape is checked
         silent = [f for f in findings if f.severity is not Severity.OK and not f.advice.strip()]
-        obliges(DIAGNOSE, "and say what to do.", not silent, silent=silent)
+        obliges(DIAGNOSE, "and give advice.", not silent, silent=silent)
 
     async def test_a_diagnosis_leaves_a_queue_as_it_is(self, examined: Any, kit: Kit) -> None:
         lease = await kit.lead()

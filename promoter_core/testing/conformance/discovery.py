@@ -26,8 +26,8 @@ from promoter_core.testing.conformance.harness import LONG_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
 
 FIND = "DiscoverySupport.find_queues"
-WHICH = "The queues that have delayed jobs or a leader, and match one of the glob patterns"
-GONE = "A queue whose last job has gone and whose lock has been released or has expired is not found."
+WHICH = "Yield the queues that have delayed jobs or a leader and match one of the glob patterns"
+GONE = "A queue whose last job is gone and whose lock was released or has expired is not found."
 SHORT_MS = 60
 MANY = 1_100  # more than a page of any store
 
@@ -101,7 +101,7 @@ class DiscoveryContract(ContractBase):
         for pattern in (stamp, f"?{stamp}", f"*{stamp}", f"{stamp}?", f"x{stamp}y", f"[xX]{stamp}*", f"*{stamp}[!y]"):
             expected = [name for name in names if fnmatchcase(name, pattern)]
             found = sorted(await _found(kit, [pattern]))
-            rule = "for the whole name and in its case"
+            rule = "matched against the whole name, with case"
             obliges(FIND, rule, found == sorted(expected), pattern=pattern, found=found, expected=expected)
 
     async def test_of_more_queues_than_a_page_all_are_found(self, kit: Kit) -> None:
@@ -196,7 +196,7 @@ class DiscoveryContract(ContractBase):
             for name in sorted(set(page) & stay)[::2]:
                 await kit.backend.unlock(Lease(name, "me", LONG_MS))
                 stay.discard(name)
-        rule = "one that has either all the while comes at least once"
+        rule = "One that has jobs or a leader throughout is found at least once."
         missing = sorted(stay - found)
         obliges(FIND, rule, not missing, found=len(found), stayed=len(stay), missing=missing[:5])
 

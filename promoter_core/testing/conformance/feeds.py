@@ -13,8 +13,8 @@ from promoter_core.testing.conformance.shape_checks import CheckedBackend
 from promoter_core.testing.conformance.wakes import HEADS
 
 NEXT = "ChangeFeed.next"
-WHATEVER = "Every feed does, whatever the others have told and whether they have been closed."
-ALL = "Reports everything for which `Backend.wait` would end."
+WHATEVER = "Each feed does so independently of what other feeds report and whether they are closed."
+ALL = "Reports every change that would end `Backend.wait`."
 PATIENT_S = 5.0  # a wait that a change is to end
 
 
@@ -83,7 +83,7 @@ class FeedsContract(ContractBase):
             return not jobs and not locks
 
         await _tells(feed, said)
-        rule = "What changes between two calls is reported by the second."
+        rule = "A change between two calls is reported by the second."
         obliges(NEXT, rule, not jobs and not locks, not_told_jobs=jobs, not_told_locks=locks)
         feed.close()
 

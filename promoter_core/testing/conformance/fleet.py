@@ -18,7 +18,7 @@ SHORT_MS = 1_000  # of a membership that is to end
 PATIENT_S = 5.0  # a wait that a change is to end
 RENEW = "FleetSupport.renew_many"
 JOIN = "FleetSupport.join_group"
-ORDER = "Answers come in the order asked."
+ORDER = "Answers are in the order of the arguments."
 
 
 class FleetContract(ContractBase):
@@ -47,7 +47,7 @@ class FleetContract(ContractBase):
         promoted = [a.promoted if isinstance(a, Promotion) else a for a in answers]
         obliges("FleetSupport", ORDER, promoted == [0, 1, LeaseLost(), 3], answers=answers)
         found = [[a.id for a in await k.arrivals()] for k in queues]
-        rule = "`promote` for each queue, each atomic for itself"
+        rule = "Call `promote` for each queue, each atomically"
         right = [[], ["1-0"], [], ["3-0", "3-1", "3-2"]]
         obliges("FleetSupport.promote_many", rule, found == right, found=found)
 
@@ -56,12 +56,12 @@ class FleetContract(ContractBase):
         for number, holder in ((0, "me"), (1, "other"), (3, "me")):
             await queues[number].lead(holder, LONG_MS // 3)
         answers = await fleet.renew_many([Lease(k.queue, "me", LONG_MS) for k in queues])
-        ours = "Start each lease anew whose lock is still its holder's"
+        ours = "Restart each lease whose holder still has the lock"
         kinds = [type(answer) for answer in answers]
         obliges(RENEW, ours, kinds == [Renewal, LeaseLost, LeaseLost, Renewal], answers=answers)
         left = [(await fleet.stats(k.queue)).lease_remaining_ms for k in queues]
         obliges(RENEW, ours, min(left[0] or 0, left[3] or 0) > LONG_MS // 2, left=left)
-        lost = "`LeaseLost` where the lock is not the holder's: nothing changes there."
+        lost = "`LeaseLost` if the lock is not the holder's; nothing changes there."
         obliges(RENEW, lost, 0 < (left[1] or 0) <= LONG_MS // 3 and left[2] is None, left=left)
 
     async def test_each_lease_is_renewed_for_its_own_holder_and_length(self, fleet: Any, kit: Kit) -> None:
@@ -69,7 +69,7 @@ class FleetContract(ContractBase):
         leases = [await kit.other().lead(holder, 10_000) for holder, _ in terms]
         leases = [replace(lease, ttl_ms=ttl_ms) for lease, (_, ttl_ms) in zip(leases, terms, strict=True)]
         answers = await fleet.renew_many(leases)
-        ours = "Start each lease anew whose lock is still its holder's"
+        ours = "Restart each lease whose holder still has the lock"
         obliges(RENEW, ours, all(isinstance(answer, Renewal) for answer in answers), answers=answers)
         left = [(await fleet.stats(lease.queue)).lease_remaining_ms for lease in leases]
         right = [ttl_ms - 4_000 < (ms or 0) <= ttl_ms for (_, ttl_ms), ms in zip(terms, left, strict=True)]
@@ -87,10 +87,10 @@ class FleetContract(ContractBase):
         stats = [await fleet.stats(k.queue) for k in (empty, later, due)]
         seen = [(a.due, a.next_due_ms) if isinstance(a, Renewal) else a for a in answers]
         right = [(False, None), (False, stats[1].next_due_ms), (True, stats[2].next_due_ms), LeaseLost()]
-        says = "The answer is a `Renewal` with what is due and what comes next, by the store's clock"
+        says = "Each answer is a `Renewal` with what is due and what comes next, by the store's clock"
         obliges(RENEW, says, seen == right, answers=answers)
         obliges(RENEW, says, all(0 <= s.now_ms - a.now_ms < 10_000 for a, s in zip(answers, stats, strict=False)))
-        obliges(RENEW, "and look at the queue's head.", await due.arrived() == [], arrived=await due.arrived())
+        obliges(RENEW, "and read the head of the queue.", await due.arrived() == [], arrived=await due.arrived())
 
     async def test_the_feed_tells_of_a_new_head_and_of_a_released_lock(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
@@ -105,11 +105,11 @@ class FleetContract(ContractBase):
         await self._until(feed, lambda c: False, 0.3)  # all that is old
         await writer.schedule("soon", delay_ms=50)
         heard = await self._until(feed, lambda c: c.everything or busy.queue in c.jobs)
-        obliges("ChangeFeed.next", "Reports everything for which `Backend.wait` would end.", heard, queue=busy.queue)
+        obliges("ChangeFeed.next", "Reports every change that would end `Backend.wait`.", heard, queue=busy.queue)
         await fleet.promote(Lease(busy.queue, "leader", LONG_MS), REQUEST)
         await other.backend.unlock(lease)
         heard = await self._until(feed, lambda c: c.everything or followed.queue in c.locks)
-        obliges("ChangeFeed.next", "Reports everything for which `Backend.wait` would end.", heard, lock=True)
+        obliges("ChangeFeed.next", "Reports every change that would end `Backend.wait`.", heard, lock=True)
         feed.close()
 
     async def test_the_feed_sleeps_while_nothing_changes(self, fleet: Any, kit: Kit, clock: Clock) -> None:
@@ -119,7 +119,7 @@ class FleetContract(ContractBase):
         changes = await feed.next(0.15)
         took_s = clock.monotonic() - began_s
         if changes == Changes():  # too much may be reported
-            obliges("ChangeFeed.next", "Sleep for `timeout_s` seconds", took_s >= 0.149, took_s=took_s)
+            obliges("ChangeFeed.next", "Sleep for up to `timeout_s` seconds", took_s >= 0.149, took_s=took_s)
         feed.close()
         feed.close()
 
@@ -134,7 +134,7 @@ class FleetContract(ContractBase):
         found = [name for page in [p async for p in fleet.find_queues([f"{prefix}-*"])] for name in page]
         obliges(
             "DiscoverySupport.find_queues",
-            "The queues that have delayed jobs or a leader, and match",
+            "Yield the queues that have delayed jobs or a leader and match",
             set(found) == set(names),
             found=found,
         )
@@ -160,7 +160,7 @@ class FleetContract(ContractBase):
 
     async def test_members_of_a_group_know_one_another(self, fleet: Any, kit: Kit) -> None:
         group = f"group-{ULID()}"
-        everybody, first = "all members of now", "until the first of the others expires."
+        everybody, first = "return its current members", "until the first other member expires."
         m = await fleet.join_group(group, "a", LONG_MS)
         obliges(JOIN, everybody, (m.names, m.next_expiry_ms) == ({"a"}, None), members=m)
         m = await fleet.join_group(group, "b", SHORT_MS)
@@ -172,12 +172,12 @@ class FleetContract(ContractBase):
         obliges(JOIN, everybody, m.names == {"x"}, members=m)
         await kit.sleep_ms(SHORT_MS + 50)
         m = await fleet.join_group(group, "a", LONG_MS)
-        obliges(JOIN, "Be a member of a group for `ttl_ms`", m.names == {"a"}, members=m)
+        obliges(JOIN, "Join a group for `ttl_ms`", m.names == {"a"}, members=m)
         await fleet.join_group(group, "c", LONG_MS)
         await fleet.leave_group(group, "c")
         await fleet.leave_group(group, "c")
         m = await fleet.join_group(group, "a", LONG_MS)
-        obliges("FleetSupport.leave_group", "Be a member no longer.", m.names == {"a"}, members=m)
+        obliges("FleetSupport.leave_group", "Leave a group.", m.names == {"a"}, members=m)
 
     async def test_members_are_told_of_those_that_come_and_go(self, fleet: Any, kit: Kit, pair: Any) -> None:
         needs_wake(kit)
@@ -203,7 +203,7 @@ class FleetContract(ContractBase):
             return not missing
 
         heard = await self._until(feed, said)
-        told = "Have the feeds of other processes report these queues."
+        told = "Make the feeds of other processes report these queues."
         obliges("FleetSupport.announce", told, heard, missing=len(missing))
         feed.close()
 

@@ -61,7 +61,7 @@ class Kit:
 
     async def lead(self, holder: str = "leader", ttl_ms: int = LONG_MS) -> Lease:
         lease = await self.backend.lock(self.queue, holder, ttl_ms)
-        free = "Grants a `Lease` when the lock is free, has expired, or is `holder`'s already"
+        free = "Grants a `Lease` when the lock is free, has expired, or already belongs to `holder`"
         obliges("Backend.lock", free, isinstance(lease, Lease), queue=self.queue, holder=holder, answer=lease)
         return cast("Lease", lease)
 
@@ -112,7 +112,7 @@ class Kit:
         """One tick with all its phases, as the promoter does it. Fails when the lease was lost."""
         promotion = await self.try_promote(lease, **changes)
         holds = isinstance(promotion, Promotion)
-        obliges("Backend.promote", "unless the lock is `lease.holder`'s", holds, lease=lease, answer=promotion)
+        obliges("Backend.promote", "unless `lease.holder` holds the lock", holds, lease=lease, answer=promotion)
         return cast("Promotion", promotion)
 
     async def drain(self, lease: Lease, **changes: Any) -> list[Promotion]:

@@ -17,7 +17,7 @@ from promoter_core.testing.conformance.overdue import HOUR_MS, MINUTE_MS, REMEMB
 
 REPEAT = "a repeat changes nothing and answers `created=False`"
 FREE = "will never be promoted, and its id is free again"
-TRACES = "`traces` has the trace contexts that the promoted jobs were scheduled with"
+TRACES = "`traces` has the trace contexts of the promoted jobs"
 FIRST, SECOND = f"00-{1:032x}-{1:016x}-01", f"00-{2:032x}-{2:016x}-01"
 MANY = 250  # more than a chunk
 OTHERWISE: dict[str, dict[str, Any]] = {  # what a repeat may ask for that the first did not
@@ -82,7 +82,7 @@ class IdentityContract(ContractBase):
         ids = [f"j{i}" for i in range(MANY)]
         answers = await kit.schedule(*ids, *reversed(ids), "new", unique=True)
         created = [a.created for a in answers]
-        rule = "A request that comes twice in one call counts as a repeat as well."
+        rule = "A request that occurs twice in one call is also a repeat."
         right = [True] * MANY + [False] * MANY + [True]
         wrong = [a.id for a, expected in zip(answers, right, strict=True) if a.created != expected]
         obliges("Backend.schedule", rule, created == right, jobs=len(answers), wrong=wrong)
@@ -100,7 +100,7 @@ class IdentityContract(ContractBase):
         await kit.schedule("a", unique=True, delay_ms=0)
         await kit.promote(await kit.lead())
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        rule = "ALREADY_PROMOTED: it is not there, and its id is taken since its promotion."
+        rule = "ALREADY_PROMOTED: the job is not waiting, and its promotion still keeps its id taken."
         obliges("Backend.cancel", rule, outcome is JobOutcome.ALREADY_PROMOTED, outcome=outcome)
         (again,) = await kit.schedule("a", unique=True)
         obliges("Backend.cancel", rule, again.created is False, again=again)
@@ -136,7 +136,7 @@ class IdentityContract(ContractBase):
         await kit.schedule("a", payload=b"1", delay_ms=SOON_MS, index=index)
         await kit.schedule("a", payload=b"2", index=True)
         await self._promoted(kit, lease, 1)
-        rule = "So is the index of a job that was scheduled since under the same id."
+        rule = "and the index of a job that was scheduled meanwhile under the same id."
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         obliges("SeparateCleanup.cleanup", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
         stats = await kit.backend.stats(kit.queue)
@@ -149,10 +149,10 @@ class IdentityContract(ContractBase):
         await self._cancelled(kit, "a", of="two")
         await self._promoted(kit, lease, 1)
         payloads = [a.envelope.payload for a in await kit.arrivals()]
-        rule = "of those the one that was scheduled last, where the store can tell."
+        rule = "otherwise the last scheduled, if the store can tell."
         obliges("Backend.cancel", rule, len(payloads) == 1, payloads=payloads)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        rule = "NOT_FOUND: it is not there, and nothing changed."
+        rule = "NOT_FOUND: the job is not waiting, and nothing changed."
         obliges("Backend.cancel", rule, outcome is JobOutcome.NOT_FOUND, outcome=outcome)
 
     @pytest.mark.parametrize("last", ["plain", "unique"])
@@ -165,7 +165,7 @@ class IdentityContract(ContractBase):
                 pytest.skip("needs a backend on which a unique job is no repeat of one that is not")
         (again,) = await kit.schedule("a", unique=True)
         obliges("Backend.schedule", REPEAT, again.created is False, answer=again)
-        rule = "a unique one before all others"
+        rule = "a unique one first"
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         obliges("Backend.cancel", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
         await self._promoted(kit, await kit.lead(), 1)
@@ -187,7 +187,7 @@ class IdentityContract(ContractBase):
         await kit.schedule("a", payload=b"next", delay_ms=0, index=index)
         await kit.schedule("b", delay_ms=0, traceparent=SECOND, index=index)
         p = await kit.promote(lease, want_traces=True)
-        rule = "A job never has that of an earlier job with its id."
+        rule = "A job never has the context of an earlier job with its id."
         obliges("Backend.promote", rule, p.promoted == 2 and p.traces == (SECOND,), the_earlier_was=ended, promotion=p)
 
     async def test_the_same_ids_in_two_queues_are_other_jobs(self, kit: Kit) -> None:
@@ -247,7 +247,7 @@ class IdentityContract(ContractBase):
         (outcome,) = await kit.backend.cancel(kit.queue, [id])
         stats = await kit.backend.stats(kit.queue)
         removed = outcome is JobOutcome.REMOVED and stats.depth == depth - 1
-        obliges("Backend.cancel", "REMOVED: it was there", removed, outcome=outcome, depth_before=depth, **seen)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", removed, outcome=outcome, depth_before=depth, **seen)
 
     async def _promoted(self, kit: Kit, lease: Any, count: int) -> Promotion:
         """Promote as soon as so many are due; just those."""

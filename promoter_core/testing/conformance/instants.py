@@ -22,12 +22,12 @@ from promoter_core.testing.conformance.shape_checks import CheckedBackend
 
 TTL_MS = 1_500
 MINUTE_MS = 60_000
-ENDS = "the holder's in every millisecond before its end, and no holder's a millisecond after it, for all methods alike"
-ANEW = "A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before."
+ENDS = "a lease belongs to its holder in every millisecond before its end, and to nobody a millisecond after it."
+ANEW = "A lease that restarts ends `ttl_ms` from now, whether that is later or earlier than before."
 DUE = "Due: a job whose due time is at or before the store's clock."
-COUNTS = "`lateness_counts` counts the promoted jobs that were later than each bound"
-REMEMBERED = "So it does for `keep_id_ms` from the due time, and from a promotion that is late; a minute less"
-FREED = "The id is free again a minute after that time at the latest."
+COUNTS = "`lateness_counts` counts, for each bound of `promoter_core.spi.LATENESS_MS`, the promoted jobs"
+REMEMBERED = "The same holds for `keep_id_ms` after the due time, and after a late promotion. It may end a minute early"
+FREED = "At the latest, the id is free a minute after that time."
 
 SetTime = Callable[[int], Awaitable[None]]
 
@@ -64,7 +64,7 @@ class InstantsContract(ContractBase):
         obliges("Backend.lock", ENDS, ok, **seen)
         if after_ms == -1:
             left = answers["lock"].remaining_ms
-            obliges("Backend.lock", "what is left of the other's lease", left == 1, remaining_ms=left)
+            obliges("Backend.lock", "the remaining time of the other lease", left == 1, remaining_ms=left)
 
     @pytest.mark.parametrize("ttl_ms", [2_500, 300], ids=["longer", "shorter"])
     @pytest.mark.parametrize("by", ["lock", "promote", "renew_many"])
@@ -111,7 +111,7 @@ class InstantsContract(ContractBase):
             ok = (seen.holder, after.holder, after.depth) == ("b", "b", seen.depth)
             # a promotion that came just before has started the lease anew, and then nobody else leads
             ok = ok or (seen.holder, seen.depth) == ("a", 0)
-            rule = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
+            rule = "unless `lease.holder` holds the lock and it has not expired, nothing changes"
             obliges("Backend.promote", rule, ok, **said)
             if not held:
                 break
@@ -198,7 +198,7 @@ class InstantsContract(ContractBase):
             await set_time(start_ms + TTL_MS + after_ms)
             members = await kit.backend.join_group(group, "b", TTL_MS)
             ok = (members.names, members.next_expiry_ms) == (names, left_ms)
-            rule = "Be a member of a group for `ttl_ms` milliseconds of the store's clock"
+            rule = "Join a group for `ttl_ms` milliseconds of the store's clock"
             obliges("FleetSupport.join_group", rule, ok, members=members, milliseconds_after_the_end=after_ms)
 
 

@@ -19,15 +19,13 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.overdue import HOUR_MS, MINUTE_MS, REFUSED, Leap
 from promoter_core.testing.conformance.phases import StoredNames
 
-REMEMBERED = (
-    "So it does for `keep_id_ms` from the due time, and from a promotion that is late; a minute less is allowed"
-)
-FREED = "The id is free again a minute after that time at the latest."
-NOT_KEPT = "with 0 the id is free as soon as the job is promoted."
-FIRSTS = "`keep_id_ms` is that of the request that made the job."
+REMEMBERED = "The same holds for `keep_id_ms` after the due time, and after a late promotion. It may end a minute early"
+FREED = "At the latest, the id is free a minute after that time."
+NOT_KEPT = "with 0, the id is free as soon as the job is promoted."
+FIRSTS = "`keep_id_ms` is that of the request that created the job."
 WHY = "The outcome of a repeat is KEPT while the job waits, and ALREADY_PROMOTED after it was promoted."
-CANCELLED = "ALREADY_PROMOTED: it is not there, and its id is taken since its promotion."
-NEVER = "NOT_FOUND: it is not there, and nothing changed."
+CANCELLED = "ALREADY_PROMOTED: the job is not waiting, and its promotion still keeps its id taken."
+NEVER = "NOT_FOUND: the job is not waiting, and nothing changed."
 DAY_MS = 24 * HOUR_MS
 YEAR_MS = 366 * DAY_MS
 CREATED, KEPT, ALREADY = JobOutcome.CREATED, JobOutcome.KEPT, JobOutcome.ALREADY_PROMOTED
@@ -73,8 +71,8 @@ class KeptIdsContract(ContractBase):
         await kit.schedule("a", payload=b"2")
         (outcome,) = await kit.cancel("a")
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is REMOVED, outcome=outcome, stats=stats)
-        obliges("Backend.cancel", "REMOVED: it was there", stats.depth == 0, outcome=outcome, stats=stats)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is REMOVED, outcome=outcome, stats=stats)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", stats.depth == 0, outcome=outcome, stats=stats)
 
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
     async def test_an_id_that_is_not_kept_is_free_as_soon_as_its_job_is_promoted(self, kit: Kit, index: bool) -> None:

@@ -32,7 +32,7 @@ Produce = Callable[[Sequence[float]], Awaitable[Sequence[str]]]
 Consume = Callable[[], Awaitable[Sequence[str]]]
 Add = Callable[[bytes, float], Awaitable[None]]
 
-HOLDS = "All that `Backend` and the other protocols promise holds for every layout"
+HOLDS = "All obligations of `Backend` and the other protocols hold for every layout"
 MANY = 1_000  # jobs beside the framework's own scheduler
 PATIENCE_S = 60.0
 LATER_S = 3_600.0
@@ -194,12 +194,12 @@ class InPlaceContract(Guarded):
             if not await kit.backend.wait(kit.queue, ChangeKind.JOBS, 0.3):
                 break
         else:
-            obliges("Backend.wait", "waits last their time sooner or later", False, woken="again and again")
+            obliges("Backend.wait", "waits eventually last their full time", False, woken="again and again")
         waiting = asyncio.create_task(kit.backend.wait(kit.queue, ChangeKind.JOBS, 10.0))
         await asyncio.sleep(0.05)
         await produce([time.time() + LATER_S])
         woken = await waiting
-        obliges("Backend.wait", "any other write may be one", woken is True, woken=woken)
+        obliges("Backend.wait", "any other write can be one", woken is True, woken=woken)
 
     async def test_what_is_no_job_is_kept_and_stops_nothing(
         self, kit: Kit, produce: Produce, consume: Consume, add: Add

@@ -42,7 +42,7 @@ PAYLOADS = (
     b"x" * 70_000,
     b"y" * 1_100_000,
 )
-HOLDS = "All that `Backend` and the other protocols promise holds for every layout"
+HOLDS = "All obligations of `Backend` and the other protocols hold for every layout"
 LONG_MS = 60_000
 
 

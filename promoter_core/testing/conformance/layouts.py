@@ -9,7 +9,7 @@ from promoter_core.testing.conformance.base import ContractBase, needs_support
 from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.obligations import obliges
 
-WORKS_BY = "The layout that it works by"
+WORKS_BY = "The backend's layout"
 
 
 class LayoutsContract(ContractBase):

@@ -13,7 +13,7 @@ from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit
 from promoter_core.testing.conformance.obligations import obliges
 
 SHORT_MS = 120
-ENDED = "One that has ended is shown nowhere, and only `lock` gives it again."
+ENDED = "An expired lease is not reported anywhere, and only `lock` grants it again."
 RENEWING = ("promote", "renew_many", "promote_many")
 
 
@@ -31,7 +31,7 @@ class LockContract(ContractBase):
     async def test_the_same_holder_renews(self, kit: Kit) -> None:
         await kit.lead("me")
         answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
-        obliges("Backend.lock", "or is `holder`'s already", isinstance(answer, Lease), answer=answer)
+        obliges("Backend.lock", "or already belongs to `holder`", isinstance(answer, Lease), answer=answer)
 
     async def test_a_lock_held_by_another_is_refused_with_what_is_left_of_its_lease(self, kit: Kit) -> None:
         await kit.lead("other")
@@ -40,14 +40,14 @@ class LockContract(ContractBase):
         left = answer.remaining_ms
         obliges(
             "Backend.lock",
-            "Otherwise `LeaseHeld` with what is left of the other's lease",
+            "Otherwise returns `LeaseHeld` with the remaining time of the other lease",
             left is not None and 0 < left <= LONG_MS,
             remaining_ms=left,
         )
 
     async def test_a_refusal_names_the_holder_and_says_how_late_the_queue_is(self, kit: Kit) -> None:
         await kit.lead("other – ünïcode")
-        rule = "whose it is, and how late the oldest pending job is."
+        rule = "its holder, and how late the oldest pending job is."
         await kit.schedule("later", delay_ms=LONG_MS)
         answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
         obliges("Backend.lock", rule, answer.holder == "other – ünïcode", answer=answer)
@@ -78,14 +78,14 @@ class LockContract(ContractBase):
         await kit.backend.lock(kit.queue, "me", LONG_MS)
         await kit.sleep_ms(SHORT_MS + 30)
         answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
-        obliges("Backend.lock", "(then its lease starts anew)", isinstance(answer, LeaseHeld), answer=answer)
+        obliges("Backend.lock", "(then its lease restarts)", isinstance(answer, LeaseHeld), answer=answer)
 
     async def test_a_renewal_can_shorten_the_lease(self, kit: Kit) -> None:
         await kit.lead("me", LONG_MS)
         await kit.backend.lock(kit.queue, "me", SHORT_MS)
         await kit.sleep_ms(SHORT_MS + 30)
         answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
-        obliges("Backend.lock", "(then its lease starts anew)", isinstance(answer, Lease), answer=answer)
+        obliges("Backend.lock", "(then its lease restarts)", isinstance(answer, Lease), answer=answer)
 
     async def test_one_of_many_concurrent_callers_gets_the_lock(self, kit: Kit) -> None:
         answers = await asyncio.gather(*(kit.backend.lock(kit.queue, f"h{i}", LONG_MS) for i in range(20)))
@@ -105,16 +105,16 @@ class LockContract(ContractBase):
 
     async def test_unlock_releases_the_holders_lock(self, kit: Kit) -> None:
         released = await kit.backend.unlock(await kit.lead("me"))
-        obliges("Backend.unlock", "True when it was released.", released is True, released=released)
+        obliges("Backend.unlock", "Returns True when it was released.", released is True, released=released)
         answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
         obliges(
-            "Backend.unlock", "Release the lock if it is `lease.holder`'s", isinstance(answer, Lease), answer=answer
+            "Backend.unlock", "Release the lock if `lease.holder` holds it", isinstance(answer, Lease), answer=answer
         )
 
     async def test_unlock_never_releases_anothers_lock(self, kit: Kit) -> None:
         await kit.lead("other")
         released = await kit.backend.unlock(Lease(kit.queue, "me", LONG_MS))
-        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+        obliges("Backend.unlock", "Returns True when it was released.", released is False, released=released)
         answer = await kit.backend.lock(kit.queue, "me", LONG_MS)
         obliges("Backend.unlock", "Never another holder's.", isinstance(answer, LeaseHeld), answer=answer)
 
@@ -133,17 +133,19 @@ class LockContract(ContractBase):
 
     async def test_unlock_of_a_free_lock_says_so(self, kit: Kit) -> None:
         released = await kit.backend.unlock(Lease(kit.queue, "me", LONG_MS))
-        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+        obliges("Backend.unlock", "Returns True when it was released.", released is False, released=released)
 
     async def test_stats_name_the_holder_and_what_is_left(self, kit: Kit) -> None:
         lease = await kit.lead("me – ünïcode")
         stats = await kit.backend.stats(kit.queue)
         left = stats.lease_remaining_ms
-        obliges("Backend.stats", "A consistent look at the queue", stats.holder == "me – ünïcode", stats=stats)
+        obliges(
+            "Backend.stats", "Return a consistent snapshot of the queue", stats.holder == "me – ünïcode", stats=stats
+        )
         obliges("Backend.stats", "by the store's clock", left is not None and 0 < left <= LONG_MS, stats=stats)
         await kit.backend.unlock(lease)
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.stats", "A consistent look at the queue", stats.holder is None, stats=stats)
+        obliges("Backend.stats", "Return a consistent snapshot of the queue", stats.holder is None, stats=stats)
 
     async def test_an_ended_lease_is_given_again_to_its_holder(self, kit: Kit) -> None:
         await kit.lead("me", SHORT_MS)
@@ -157,7 +159,7 @@ class LockContract(ContractBase):
         lease = await kit.lead("me", SHORT_MS)
         await kit.sleep_ms(SHORT_MS + 30)
         released = await kit.backend.unlock(lease)
-        obliges("Backend.unlock", "True when it was released.", released is False, released=released)
+        obliges("Backend.unlock", "Returns True when it was released.", released is False, released=released)
 
     async def test_an_ended_lease_is_shown_nowhere(self, kit: Kit) -> None:
         await kit.lead("before", SHORT_MS)
@@ -195,7 +197,7 @@ class LockContract(ContractBase):
         await kit.lead("me")
         answer = await self._renew(kit, by, Lease(kit.queue, "me", ttl_ms))
         stats = await kit.backend.stats(kit.queue)
-        rule = "A lease that starts anew ends `ttl_ms` from now, be that later or earlier than before."
+        rule = "A lease that restarts ends `ttl_ms` from now, whether that is later or earlier than before."
         ok = stats.holder == "me" and ttl_ms // 2 < (stats.lease_remaining_ms or 0) <= ttl_ms
         obliges("Backend.lock", rule, ok, answer=answer, ttl_ms=ttl_ms, stats=stats)
 
@@ -212,7 +214,7 @@ class LockContract(ContractBase):
         p = await kit.promote(lease, limit=2, max_stream_len=room, want_jobs=want_jobs)
         stats = await kit.backend.stats(kit.queue)
         ok = (stats.lease_remaining_ms or 0) > 5 * LONG_MS
-        obliges("Backend.promote", "With `request.renew` the lease starts anew.", ok, promotion=p, stats=stats)
+        obliges("Backend.promote", "With `request.renew` the lease restarts.", ok, promotion=p, stats=stats)
 
     async def _renew(self, kit: Kit, by: str, lease: Lease) -> Any:
         if by.endswith("_many"):

@@ -22,8 +22,8 @@ from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
 
-FOUND = "The waiting jobs with these ids, with all details; None for an id with which none waits."
-ENDS = "It looks at one job at least, so that the cursors come to an end."
+FOUND = "Return the waiting jobs with these ids, with all details; None for an id without a waiting job."
+ENDS = "It reads at least one job, so that the cursors come to an end."
 FAR_MS = 4_000_000_000_000  # a due time that does not come within a test
 MOST_PAGES = 20_000
 
@@ -50,7 +50,7 @@ class Managed(Kit):
     async def page(self, **query: Any) -> JobPage:
         page: JobPage = await self.backend.list_jobs(self.queue, JobQuery(**query))
         most = query.get("limit", 100)
-        fewer = "A page may have fewer jobs than `limit`"
+        fewer = "A page before the last one can have fewer jobs than `limit`"
         obliges("ManagementSupport.list_jobs", fewer, len(page.jobs) <= most, limit=most, jobs=len(page.jobs))
         return page
 

@@ -27,8 +27,8 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.text import IDS, NAMES
 
 GET, LIST, COUNT = (f"ManagementSupport.{name}" for name in ("get_jobs", "list_jobs", "count_jobs"))
-IN_ORDER = "A page of the waiting jobs, in the order in which they are promoted"
-COUNTED = "How many jobs are due before each of these times, all at one moment. Times may be in any order."
+IN_ORDER = "Return a page of the waiting jobs, in promotion order"
+COUNTED = "Count the jobs due before each of these times, all at one moment. Times can be in any order."
 TRACE = f"00-{7:032x}-{7:016x}-01"
 STATE = "vendor=1"
 MANY = 250  # more than a chunk
@@ -70,7 +70,9 @@ class ManagementContract(ManagedFixtures, ContractBase):
         right: dict[str, Any] = {id: (True, keep_id_ms, trace, f"n {id}") for id, keep_id_ms in keeps.items()}
         right["plain"] = (False, None, ("", ""), "")
         rule = (
-            "The waiting jobs with these ids, with all details" if how == "get_jobs" else "A page of the waiting jobs"
+            "Return the waiting jobs with these ids, with all details"
+            if how == "get_jobs"
+            else "Return a page of the waiting jobs"
         )
         obliges(f"ManagementSupport.{how}", rule, seen == right, expected=right, seen=seen)
 
@@ -112,18 +114,18 @@ class ManagementContract(ManagedFixtures, ContractBase):
             before = {payload_of(j) for j in await managed.walk()}
             await managed.cancel("a")
             removed = before - {payload_of(j) for j in await managed.walk()}
-            rule = "By id, it is the job that `Backend.cancel` would remove"
+            rule = "An id finds the job that `Backend.cancel` would remove"
             ok = len(before) == left and removed == {shown}
             obliges("ManagementSupport", rule, ok, shown=shown, waiting=before, cancelled=removed)
 
     async def test_a_job_without_an_index_is_shown_among_many(self, managed: Managed) -> None:
         await managed.schedule(*(f"j{i}" for i in range(1_500)), index=False)
         found = await managed.backend.get_jobs(managed.queue, ["j1234", "never", "j7"])
-        rule = "One without is looked for among 10,000 jobs at least, the earliest first."
+        rule = "A job without one is searched for among at least the 10,000 that are due first."
         obliges(GET, rule, [j and j.id for j in found] == ["j1234", None, "j7"], found=found)
 
     async def test_text_that_looks_alike_stays_apart(self, managed: Managed) -> None:
-        exactly = "Queue names, ids, names and holders are compared and given back exactly"
+        exactly = "Queue names, ids, names and holders are compared and returned exactly"
         for index in (True, False):
             k = managed.other()
             requests = [job(id, name=NAMES[i % len(NAMES)], delay_ms=LONG_MS, index=index) for i, id in enumerate(IDS)]
@@ -150,7 +152,7 @@ class ManagementContract(ManagedFixtures, ContractBase):
             listed = await managed.listed(limit=limit)
             obliges(LIST, IN_ORDER, listed == ids, limit=limit, listed=listed)
             listed = await managed.listed(limit=limit, reverse=True)
-            rule = "With `reverse` it is the same order from its end."
+            rule = "`reverse` reverses the order."
             obliges(LIST, rule, listed == ids[::-1], limit=limit, listed=listed)
 
     async def test_an_empty_queue_is_one_empty_page(self, managed: Managed) -> None:
@@ -209,13 +211,13 @@ class ManagementContract(ManagedFixtures, ContractBase):
                 ok = sorted(map(str, listed)) == ["early", "late", "later"]
                 ok = ok and listed[-1 if reverse else 0] == "early"
                 obliges(LIST, IN_ORDER, ok, name="wanted", reverse=reverse, limit=limit, listed=listed)
-                looked = "with it, as many as are looked at: at most 1,000 or `limit`, whichever is more."
+                looked = "jobs read): at most 1,000 or `limit`, whichever is more."
                 obliges(LIST, looked, len(pages) >= 3, pages=len(pages), jobs=2_505)
         k = managed.other()
         await k.schedule(*(f"j{i}" for i in range(1_000)), due_ms=FAR_MS, name="other")
         await k.schedule("a", due_ms=FAR_MS + 1, name="wanted")
         page = await k.page(name="wanted")
-        looked = "with it, as many as are looked at: at most 1,000 or `limit`, whichever is more."
+        looked = "jobs read): at most 1,000 or `limit`, whichever is more."
         obliges(LIST, looked, (list(page.jobs), bool(page.cursor)) == ([], True), jobs_before_it=1_000, page=page)
         for name, expected in (("never", []), ("", ["nameless"])):
             listed = await managed.listed(name=name)
@@ -240,12 +242,12 @@ class ManagementContract(ManagedFixtures, ContractBase):
         arrived = await managed.arrived()
         order = [j.id for j in listed]
         obliges(LIST, IN_ORDER, order == arrived, listed=order, promoted=arrived)
-        rule = "With `reverse` it is the same order from its end."
+        rule = "`reverse` reverses the order."
         obliges(LIST, rule, backwards == arrived[::-1], listed=backwards, promoted=arrived)
 
     async def test_text_that_is_no_cursor_is_a_permanent_error(self, managed: Managed) -> None:
         await managed.schedule("a", "b")
-        rule = "PermanentError when `after` is no cursor of this store."
+        rule = "Raises PermanentError when `after` is not a cursor of this store."
         long = "9" * 5_000
         for after in ("no cursor", "-", "!", "\0", "é", "1-", "-1", "x-1", "1-x", "%", f"{long}-1", f"1-{long}"):
             for reverse in (False, True):
@@ -274,7 +276,7 @@ class ManagementContract(ManagedFixtures, ContractBase):
         await managed.schedule("a")
         found = [j for j in await managed.walk() if j.malformed]
         seen = {(j.id, j.envelope, j.name) for j in found}
-        rule = "Malformed members are listed too; they have no name."
+        rule = "Malformed members are listed too, without a name."
         obliges(LIST, rule, seen == {(None, member, "") for member in members}, members=members, listed=found)
         by_member = {j.envelope: j for j in found}
         removed, ran = by_member[members[0]], by_member[members[1]]
@@ -290,7 +292,7 @@ class ManagementContract(ManagedFixtures, ContractBase):
         obliges("RunNow", rule, await managed.arrived() == [], stream=await managed.arrived())
         p = await managed.promote(await managed.lead())
         dead = [entry.fields.get("d") for entry in await managed.entries(StreamName.DLQ)]
-        rule = "it is due now and the promoter treats it as any other"
+        rule = "it is now due and the promoter handles it like any other"
         obliges("RunNow", rule, (p.malformed, dead) == (1, [members[1]]), promotion=p, dead_letters=dead)
 
     async def test_parked_jobs_are_listed_last_and_never_counted(self, managed: Managed, add_parked: Add) -> None:
@@ -305,9 +307,9 @@ class ManagementContract(ManagedFixtures, ContractBase):
             listed = await managed.listed(due_from_ms=bounds[0], due_to_ms=bounds[1])
             obliges("JobQuery", "The argument of", listed == right_ids, due_from_to=bounds, listed=listed)
         counts = list(await managed.backend.count_jobs(managed.queue, [2**53, MAX_DUE_MS + 1]))
-        obliges(COUNT, "a parked one never is.", counts == [1, 1], counts=counts)
+        obliges(COUNT, "a parked job never is.", counts == [1, 1], counts=counts)
         outcomes = await managed.change(Reschedule(job="parked", due_ms=FAR_MS))
-        obliges("Reschedule", "Give a job another due time", outcomes == [JobOutcome.MOVED], outcomes=outcomes)
+        obliges("Reschedule", "Change a job's due time", outcomes == [JobOutcome.MOVED], outcomes=outcomes)
         obliges(GET, FOUND, (await managed.get("parked")).due_ms == FAR_MS, found=await managed.get("parked"))
         await add_parked(managed.queue, job("run"))
         outcomes = await managed.change(RunNow(job="run"))

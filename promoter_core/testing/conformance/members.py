@@ -16,8 +16,10 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
 
 JOIN = "FleetSupport.join_group"
-OTHERS = "Joining again starts the membership anew, for longer or shorter; that of the others stays as it is."
-FIRST = "`Members.next_expiry_ms` is the interval, by the store's clock, until the first of the others expires."
+OTHERS = (
+    "Joining again restarts the membership, for a longer or shorter time, and leaves those of the others unchanged."
+)
+FIRST = "`Members.next_expiry_ms` is the interval, by the store's clock, until the first other member expires."
 SHORT_MS = 100
 
 
@@ -76,7 +78,7 @@ class MembersContract(ContractBase):
             await kit.backend.join_group(g, "b", 3 * LONG_MS)
         await kit.backend.leave_group(group, "a")
         await kit.backend.leave_group(group, "never")
-        rule = "Be a member no longer."
+        rule = "Leave a group."
         for g, names, first_ms in ((group, {"b", "c"}, 3 * LONG_MS), (other, {"a", "b", "c"}, LONG_MS)):
             members = await kit.backend.join_group(g, "c", LONG_MS)
             left = f"a left {'this group' if g == group else 'another group'}"
@@ -84,7 +86,9 @@ class MembersContract(ContractBase):
             right = first_ms - LONG_MS // 2 < (members.next_expiry_ms or 0) <= first_ms
             obliges(JOIN, FIRST, right, who=left, members=members)
         members = await kit.backend.join_group(group, "a", LONG_MS)
-        obliges(JOIN, "all members of now", members.names == {"a", "b", "c"}, who="a came back", members=members)
+        obliges(
+            JOIN, "return its current members", members.names == {"a", "b", "c"}, who="a came back", members=members
+        )
 
     async def test_many_join_at_once_and_know_one_another(self, kit: Kit, pair: Any) -> None:
         needs_support(kit, FleetSupport)
@@ -94,4 +98,4 @@ class MembersContract(ContractBase):
             *(backends[i % 2].join_group(group, name, LONG_MS) for i, name in enumerate(names))
         )
         most = max(len(members.names) for members in answers)
-        obliges(JOIN, "all members of now, atomically", most == len(names), joined=len(names), most_seen=most)
+        obliges(JOIN, "return its current members, atomically", most == len(names), joined=len(names), most_seen=most)

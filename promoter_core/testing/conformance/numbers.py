@@ -87,7 +87,7 @@ class NumbersContract(ContractBase):
         obliges("Backend.lock", rule, least < left <= ttl_ms, ttl_ms=ttl_ms, refusal=refusal)
         await kit.promote(replace(lease, ttl_ms=ttl_ms * 2))
         left = (await kit.backend.stats(kit.queue)).lease_remaining_ms or 0
-        obliges("Backend.promote", "With `request.renew` the lease starts anew.", left > ttl_ms, remaining_ms=left)
+        obliges("Backend.promote", "With `request.renew` the lease restarts.", left > ttl_ms, remaining_ms=left)
 
     async def test_huge_limits_and_lengths_are_as_good_as_none(self, kit: Kit) -> None:
         lease = await kit.lead()
@@ -158,7 +158,7 @@ class NumbersContract(ContractBase):
         obliges("Backend.promote", rule, late_ms <= lag < most, late_ms=late_ms, promotion=waiting)
         p = await kit.backend.promote(lease, REQUEST)
         counts = p.lateness_counts
-        rule = "`lateness_counts` counts the promoted jobs that were later than each bound"
+        rule = "`lateness_counts` counts, for each bound of `promoter_core.spi.LATENESS_MS`, the promoted jobs"
         obliges("Backend.promote", rule, counts == (1,) * len(LATENESS_MS), promotion=p)
         ok = len(p.jobs) == 1 and late_ms <= p.jobs[0].promoted_ms - p.jobs[0].due_ms < most
         obliges("Backend.promote", "`now_ms` is the store's clock", ok, late_ms=late_ms, jobs=p.jobs)

@@ -17,9 +17,11 @@ from promoter_core.testing.conformance.base import ContractBase, needs_ties
 from promoter_core.testing.conformance.harness import Kit, job
 from promoter_core.testing.conformance.obligations import obliges
 
-ORDER = "Order: by due time; among equals, by `capabilities.ties`."
-EVERYWHERE = "So it is within a batch of any size, from one batch to the next, in the stream, in `jobs`, in `traces`"
-INSERTION = "INSERTION is the order in which jobs were scheduled, those of one call in the order of the call."
+ORDER = "Order: by due time, then by `capabilities.ties`."
+EVERYWHERE = (
+    "The order holds within a batch of any size, from one batch to the next, in the stream, in `jobs`, in `traces`"
+)
+INSERTION = "INSERTION is the order in which jobs were scheduled, including the order within a call."
 FEW, MANY = 250, 1_100  # jobs: more than a chunk of 100 or 200, and of 1,000
 
 
@@ -68,7 +70,7 @@ class OrderContract(ContractBase):
         needs_ties(kit, Ties.INSERTION)
         await kit.schedule("a", "b", "c", delay_ms=0, unique=True)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is JobOutcome.REMOVED, outcome=outcome)
         await kit.schedule("b", "d", "a", delay_ms=0, unique=True)  # b is a repeat
         p = await kit.promote(await kit.lead())
         seen = [j.id for j in p.jobs]
@@ -98,7 +100,7 @@ class OrderContract(ContractBase):
         jobs = await _promote_all(kit, 60)
         due_ms = {j.id: j.due_ms for j in jobs}
         in_calls = [due_ms.get(request.id, -1) for request in requests]
-        rule = "A job that is due at once, or was, is due now"
+        rule = "A due time in the past counts as now."
         obliges("Backend.schedule", rule, in_calls == sorted(in_calls) and in_calls[0] >= 0, due_ms=in_calls)
         await self._in_order(kit, jobs, requests)
 
@@ -122,7 +124,7 @@ class OrderContract(ContractBase):
             if (stats := await kit.backend.stats(kit.queue)).due >= count:
                 return
             await kit.sleep_ms(5)
-        obliges("Backend.stats", "A consistent look at the queue", False, scheduled=count, stats=stats)
+        obliges("Backend.stats", "Return a consistent snapshot of the queue", False, scheduled=count, stats=stats)
 
 
 async def _promote_all(kit: Kit, limit: int) -> list[PromotedJob]:

@@ -16,8 +16,8 @@ from promoter_core.testing.conformance.obligations import obliges
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
-REFUSED = "while a unique job with this id waits, however long that is, a repeat changes nothing"
-REMEMBERED = "So it does for `keep_id_ms` from the due time, and from a promotion that is late; a minute less"
+REFUSED = "while a unique job with this id waits, for however long, a repeat changes nothing"
+REMEMBERED = "The same holds for `keep_id_ms` after the due time, and after a late promotion. It may end a minute early"
 
 Leap = Callable[[str, int], Awaitable[None]]
 
@@ -30,7 +30,7 @@ class OverdueContract(ContractBase):
         await leap(kit.queue, 3 * HOUR_MS)
         outcomes = await kit.backend.cancel(kit.queue, ["a", "never", "c", "plain"])
         expected = [JobOutcome.NOT_FOUND if i == 1 else JobOutcome.REMOVED for i in range(4)]
-        rule = "it was there, however long it had waited"
+        rule = "the job was waiting, for however long."
         obliges("Backend.cancel", rule, list(outcomes) == expected, outcomes=outcomes)
         p = await kit.promote(await kit.lead())
         obliges("Backend.cancel", "will never be promoted", await kit.arrived() == ["b"], promotion=p)
@@ -62,7 +62,7 @@ class OverdueContract(ContractBase):
         obliges("Backend.schedule", REMEMBERED, again.created is False, again=again)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         gone = outcome is JobOutcome.ALREADY_PROMOTED
-        obliges("Backend.cancel", "ALREADY_PROMOTED: it is not there", gone, outcome=outcome)
+        obliges("Backend.cancel", "ALREADY_PROMOTED: the job is not waiting", gone, outcome=outcome)
         await leap(kit.queue, 10 * MINUTE_MS)
         (again,) = await kit.schedule("a", unique=True, delay_ms=LONG_MS)
         obliges("Backend.schedule", REMEMBERED, again.created is True, again=again)

@@ -19,10 +19,10 @@ from promoter_core.testing.conformance.managed import FAR_MS, MOST_PAGES, Manage
 from promoter_core.testing.conformance.obligations import obliges
 
 LIST = "ManagementSupport.list_jobs"
-ONCE = "A job that waits all the while and keeps its due time is on exactly one of the pages"
-GONE = "one that is promoted, cancelled or moved in between may be on one or none, and a moved one on two"
-BEHIND = "A cursor goes on behind the last job that was looked at, whether or not that job still waits."
-ANYWHERE = "Cursors are opaque text, good for the same queue and the same query, in any process."
+ONCE = "A job that waits throughout and keeps its due time is on exactly one page."
+GONE = "A job that is promoted or cancelled meanwhile can be on one or none, and a moved one even on two."
+BEHIND = "A cursor continues after the last job that was read, even if that job no longer waits."
+ANYWHERE = "Cursors are opaque text, valid for the same queue and the same query, in any process."
 TIES = 230  # more than a page, a chunk, or a node of any store has
 
 Between = Callable[[JobPage], Awaitable[object]]
@@ -176,9 +176,9 @@ class PagingContract(ManagedFixtures, ContractBase):
             wrong = {id: counts[id] for id in stayed if counts[id] != 1 and not page.cursor}
             obliges(LIST, ONCE, not wrong, times_on_a_page=wrong, held_at_step=step)
             odd = [j for j in page.jobs if j.name != "n" or j.due_ms not in (FAR_MS, FAR_MS + 1)]
-            obliges(LIST, "A page of the waiting jobs", not odd, odd=odd, held_at_step=step)
+            obliges(LIST, "Return a page of the waiting jobs", not odd, odd=odd, held_at_step=step)
             halves = [j for j in page.jobs if j.id in stayed and (j.unique, j.keep_id_ms) != (True, 3_600_000)]
-            obliges(LIST, "A page of the waiting jobs", not halves, odd=halves, held_at_step=step)
+            obliges(LIST, "Return a page of the waiting jobs", not halves, odd=halves, held_at_step=step)
             if not held:
                 break
 
@@ -211,7 +211,7 @@ class PagingContract(ManagedFixtures, ContractBase):
             )
             seen = found and (found.envelope, found.name, found.due_ms, found.unique, found.keep_id_ms)
             both = [(r.envelope, r.name, r.due_ms, r.unique, r.keep_id_ms) for r in (old, new)]
-            rule = "The waiting jobs with these ids, with all details"
+            rule = "Return the waiting jobs with these ids, with all details"
             obliges("ManagementSupport.get_jobs", rule, seen in both, found=found, held_at_step=step)
             if not held:
                 break

@@ -15,13 +15,13 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.overdue import HOUR_MS, MINUTE_MS, Leap
 from promoter_core.testing.conformance.phases import StoredNames
 
-TRIM = "the oldest entries go, approximately, to keep the length"
+TRIM = "the oldest entries are dropped to keep the length, approximately"
 HOLD = "due jobs that find no room stay in the set"
 
 
 class ParticularsContract(ContractBase):
     async def test_each_of_three_jobs_with_one_id_can_be_cancelled(self, kit: Kit) -> None:
-        rule = "Of several jobs with this id one is removed"
+        rule = "Of several jobs with this id, one is removed"
         for payload in (b"1", b"2", b"3"):
             await kit.schedule("a", payload=payload)
         outcomes = [(await kit.cancel("a"))[0] for _ in range(4)]
@@ -66,13 +66,18 @@ class ParticularsContract(ContractBase):
         await kit.promote(lease)
         stats = await kit.backend.stats(kit.queue)
         seen = (stats.stream_len, stats.events_len, stats.dlq_len)
-        obliges("Backend.stats", "A consistent look at the queue", seen == (3, 1, 0), stats=stats)
+        obliges("Backend.stats", "Return a consistent snapshot of the queue", seen == (3, 1, 0), stats=stats)
 
     async def test_cancelled_jobs_are_not_counted_as_due(self, kit: Kit) -> None:
         await kit.due("a", "b", "c")
         await kit.cancel("b")
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.stats", "A consistent look at the queue", (stats.depth, stats.due) == (2, 2), stats=stats)
+        obliges(
+            "Backend.stats",
+            "Return a consistent snapshot of the queue",
+            (stats.depth, stats.due) == (2, 2),
+            stats=stats,
+        )
 
     async def test_the_few_that_are_left_of_many_keep_their_order(self, kit: Kit) -> None:
         places = [i * 67 % 200 for i in range(200)]  # each once
@@ -86,7 +91,7 @@ class ParticularsContract(ContractBase):
 
     async def test_a_unique_job_beside_one_that_is_not_is_scheduled_once_at_most(self, kit: Kit) -> None:
         await kit.schedule("a", payload=b"plain")
-        rule = "Whether a job with this id that is not unique makes a request a repeat is left open."
+        rule = "It is unspecified whether a job with this id that is not unique makes a request a repeat."
         (first,) = await kit.schedule("a", unique=True, payload=b"1")
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.schedule", rule, stats.depth == 1 + first.created, first=first, stats=stats)
@@ -102,7 +107,7 @@ class ParticularsContract(ContractBase):
             await kit.promote(lease)
         await leap(kit.queue, 25 * MINUTE_MS)
         created = [answer.created for answer in await kit.schedule("a", "b", unique=True)]
-        rule = "The id is free again a minute after that time at the latest."
+        rule = "At the latest, the id is free a minute after that time."
         obliges("Backend.schedule", rule, created == [True, False], minutes_since=(65, 25), created=created)
 
     async def test_pages_go_on_behind_entries_of_one_moment(self, kit: Kit) -> None:
@@ -139,7 +144,7 @@ class ParticularsContract(ContractBase):
                 await look()
                 if not (changed := await kit.backend.wait(kit.queue, change, 0.05)):
                     break
-            rule = "while nothing changes, waits last their time sooner or later"
+            rule = "while nothing changes, waits eventually last their full time"
             obliges("Backend.wait", rule, not changed, change=change, waits=20, changed=changed)
 
     async def test_a_closed_backend_says_so_by_a_code(self, kit: Kit) -> None:

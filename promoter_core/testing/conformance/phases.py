@@ -26,7 +26,7 @@ from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS,
 from promoter_core.testing.conformance.obligations import obliges
 
 DROPPED = "Drop the cancel index of promoted jobs."
-FUSED = "Phases named in `capabilities.fused` have been done too"
+FUSED = "Phases in `capabilities.fused` are done as well"
 ONE_EACH = "Append one `waiting` event for each job with an id to the queue's events stream, in order."
 
 StoredNames = Callable[[], Awaitable[Collection[str]]]
@@ -60,7 +60,7 @@ class PhasesContract(ContractBase):
     async def test_no_event_when_they_are_disabled(self, kit: Kit) -> None:
         await kit.due("a")
         await kit.promote(await kit.lead(), events=False)
-        obliges("Backend.promote", "EMIT as `SeparateEmit.emit` does, when `request.events`", await kit.events() == [])
+        obliges("Backend.promote", "EMIT like `SeparateEmit.emit`, if `request.events`", await kit.events() == [])
 
     async def test_no_event_for_what_was_not_promoted(self, kit: Kit) -> None:
         await kit.schedule("far")
@@ -81,12 +81,12 @@ class PhasesContract(ContractBase):
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
         obliges(
             "Backend.cancel",
-            "ALREADY_PROMOTED: it is not there, and its id is taken since its promotion.",
+            "ALREADY_PROMOTED: the job is not waiting, and its promotion still keeps its id taken.",
             outcome is JobOutcome.ALREADY_PROMOTED,
             outcome=outcome,
         )
         (again,) = await kit.schedule("a", unique=True)
-        rule = "Their dedup markers stay, so that a late repeat of the producer is a no-op."
+        rule = "Their dedup markers stay, so that a late repeat by the producer is a no-op."
         obliges("SeparateCleanup.cleanup", rule, again.created is False, again=again)
         stats = await kit.backend.stats(kit.queue)
         obliges("SeparateCleanup.cleanup", rule, (stats.depth, stats.stream_len) == (0, 1), stats=stats)
@@ -121,7 +121,7 @@ class PhasesContract(ContractBase):
         for jobs in ([], [promoted(None), promoted("never"), promoted("never")]):
             await cleaning.cleanup(kit.queue, jobs)
         (outcome,) = await cleaning.cancel(kit.queue, ["a"])
-        rule = "Jobs without an id or an index are passed over."
+        rule = "Skips jobs without an id or an index"
         obliges("SeparateCleanup.cleanup", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
 
     async def test_cleanup_leaves_a_job_alone_that_was_scheduled_since(self, cleaning: Any, kit: Kit) -> None:
@@ -130,7 +130,7 @@ class PhasesContract(ContractBase):
         await kit.schedule("a")
         await cleaning.cleanup(kit.queue, promotion.jobs)
         (outcome,) = await cleaning.cancel(kit.queue, ["a"])
-        rule = "So is the index of a job that was scheduled since under the same id."
+        rule = "and the index of a job that was scheduled meanwhile under the same id."
         obliges("SeparateCleanup.cleanup", rule, outcome is JobOutcome.REMOVED, outcome=outcome)
 
     async def test_emit_passes_over_jobs_without_an_id(self, emitting: Any, kit: Kit) -> None:
@@ -178,13 +178,13 @@ class PhasesContract(ContractBase):
         obliges("Backend.promote", "`held_back` counts all due jobs that stay", p.held_back == 1, promotion=p)
         if not kit.backend.capabilities.traces:
             traces = []
-        rule = "`traces` has the trace contexts that the promoted jobs were scheduled with, in promotion order"
+        rule = "`traces` has the trace contexts of the promoted jobs in promotion order"
         obliges("Backend.promote", rule, p.traces == tuple(traces[:3]), promotion=p, expected=traces[:3])
         left = (p.depth, p.promoted, p.oldest_pending_lag_ms)
         rule = "describe the set *after* the move"
         obliges("Backend.promote", rule, left == (1, 3, p.now_ms - (p.next_due_ms or 0)), promotion=p)
         repeats = await kit.schedule(*(f"j{i}" for i in range(4)), unique=True)
-        rule = "So it does for `keep_id_ms` from the due time"
+        rule = "The same holds for `keep_id_ms` after the due time"
         obliges("Backend.schedule", rule, not any(again.created for again in repeats), repeats=repeats)
 
     @pytest.mark.parametrize("want_jobs", [True, False], ids=["jobs", "no jobs"])
@@ -197,7 +197,7 @@ class PhasesContract(ContractBase):
         p = await kit.backend.promote(lease, replace(REQUEST, want_jobs=want_jobs))
         if p.promoted == 3 and all(at_ms < p.now_ms for at_ms in due_ms):
             at_least = later_than(now_ms + 100, [now_ms + 20, now_ms + 60])
-            rule = "`lateness_counts` counts the promoted jobs that were later than each bound"
+            rule = "`lateness_counts` counts, for each bound of `promoter_core.spi.LATENESS_MS`, the promoted jobs"
             counts = p.lateness_counts
             ok = len(counts) >= len(at_least) and all(a >= b for a, b in zip(counts, at_least, strict=False))
             obliges("Backend.promote", rule, ok, promotion=p, at_least=at_least)
@@ -238,7 +238,7 @@ class PhasesContract(ContractBase):
         (outcome,) = await kit.cancel("a")
         stats = await kit.backend.stats(kit.queue)
         ok = p.promoted == 1 and outcome is JobOutcome.REMOVED and stats.depth == 0
-        rule = "So is the index of a job that was scheduled since under the same id."
+        rule = "and the index of a job that was scheduled meanwhile under the same id."
         obliges("SeparateCleanup.cleanup", rule, ok, promotion=p, cancel=outcome, stats=stats)
 
 

@@ -14,8 +14,8 @@ from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, SOON_MS,
 from promoter_core.testing.conformance.obligations import obliges
 
 SHORT_MS = 120
-ORDER = "Order: by due time; among equals, by `capabilities.ties`."
-CONTEXT = "the entry, the event and the `PromotedJob` of a job that was scheduled with a trace context have it"
+ORDER = "Order: by due time, then by `capabilities.ties`."
+CONTEXT = "the entry, the event and the `PromotedJob` of a job that was scheduled with a trace context contain it"
 
 
 class PromotionContract(ContractBase):
@@ -104,7 +104,7 @@ class PromotionContract(ContractBase):
 
     async def _lost(self, kit: Kit, lease: Lease) -> None:
         answer = await kit.try_promote(lease)
-        rule = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
+        rule = "unless `lease.holder` holds the lock and it has not expired, nothing changes"
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.promote", rule, isinstance(answer, LeaseLost), answer=answer)
         obliges("Backend.promote", rule, await kit.arrived() == [] and stats.depth == 1, stats=stats)
@@ -120,7 +120,7 @@ class PromotionContract(ContractBase):
             if promotion.work_ms is not None:
                 obliges(
                     "Backend.promote",
-                    "`work_ms` is the time that the store worked on this call, by its own clock",
+                    "`work_ms` is how long the store worked on this call, by its own clock",
                     0 <= promotion.work_ms <= took_ms + 5,
                     work_ms=promotion.work_ms,
                     took_ms=took_ms,
@@ -135,14 +135,14 @@ class PromotionContract(ContractBase):
         short_ms = await self._tick(kit, renew=True)
         await kit.sleep_ms(short_ms + 30)
         answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
-        rule = "With `request.renew` the lease starts anew."
+        rule = "With `request.renew` the lease restarts."
         obliges("Backend.promote", rule, isinstance(answer, LeaseHeld), answer=answer)
 
     async def test_promote_leaves_the_lease_alone_otherwise(self, kit: Kit) -> None:
         short_ms = await self._tick(kit, renew=False)
         await kit.sleep_ms(short_ms + 30)
         answer = await kit.backend.lock(kit.queue, "other", LONG_MS)
-        rule = "With `request.renew` the lease starts anew."
+        rule = "With `request.renew` the lease restarts."
         obliges("Backend.promote", rule, isinstance(answer, Lease), answer=answer)
 
     async def _tick(self, kit: Kit, *, renew: bool) -> int:
@@ -193,7 +193,7 @@ class PromotionContract(ContractBase):
         obliges("Backend.promote", rule, not p.jobs and p.promoted == 1, promotion=p)
 
     async def test_the_late_are_counted_by_bounds(self, kit: Kit) -> None:
-        rule = "`lateness_counts` counts the promoted jobs that were later than each bound"
+        rule = "`lateness_counts` counts, for each bound of `promoter_core.spi.LATENESS_MS`, the promoted jobs"
         lease, now_ms = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
         for i, ahead_ms in enumerate((20, 60, 100, 140, 180)):
             await kit.schedule(f"{i}", due_ms=now_ms + ahead_ms)
@@ -209,7 +209,7 @@ class PromotionContract(ContractBase):
     async def test_trace_contexts_come_with_the_promotion_when_they_are_wanted(self, kit: Kit) -> None:
         if not kit.backend.capabilities.traces:
             pytest.skip("needs the capability traces; this backend has traces=False")
-        rule = "`traces` has the trace contexts that the promoted jobs were scheduled with"
+        rule = "`traces` has the trace contexts of the promoted jobs"
         contexts = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 5)]
         lease = await kit.lead()
         for i, context in enumerate(contexts):
@@ -227,7 +227,12 @@ class PromotionContract(ContractBase):
         await kit.sleep_ms(30)
         unasked = await kit.promote(lease)
         seen = (unasked.promoted, unasked.traces)
-        obliges("Backend.promote", "with `request.want_traces`", seen == (1, ()), promotion=unasked)
+        obliges(
+            "Backend.promote",
+            "`request.want_traces`, `traces` has the trace contexts",
+            seen == (1, ()),
+            promotion=unasked,
+        )
 
     @pytest.mark.parametrize("wanted", [True, False], ids=["asked for", "unasked"])
     async def test_a_trace_context_goes_on_with_its_job(self, kit: Kit, wanted: bool) -> None:
@@ -272,7 +277,7 @@ class PromotionContract(ContractBase):
             await asyncio.gather(under_way, return_exceptions=True)
         await kit.empty(lease)
         arrived = await kit.arrived()
-        rule = "or is cancelled, may have taken effect or not (a reply can be lost), but never half"
+        rule = "or is cancelled may or may not have taken effect (a reply can be lost), but never partially"
         obliges("Backend", rule, sorted(arrived) == ids, missing=set(ids) - set(arrived), arrived=len(arrived))
 
     async def test_the_clock_is_the_stores_and_goes_on(self, kit: Kit) -> None:

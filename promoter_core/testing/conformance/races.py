@@ -19,9 +19,9 @@ from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFi
 from promoter_core.testing.conformance.obligations import obliges
 
 CHANGE = "ManagementSupport.change_jobs"
-ATOMIC = "Carry out changes, each atomic for itself and against `promote`"
-NOT_LOST = "A job is moved, promoted, replaced or removed while it waits, or not at all: never is one lost"
-TWICE = "never is one promoted twice"
+ATOMIC = "Make changes, each atomically, also against `promote`."
+NOT_LOST = "A job is moved, promoted, replaced or removed while it waits, or not at all: it is never lost"
+TWICE = "it is never lost or promoted twice"
 BOUND = "The stream does not grow beyond `max_stream_len`."
 CREATED, MOVED, PROMOTED, REMOVED = JobOutcome.CREATED, JobOutcome.MOVED, JobOutcome.PROMOTED, JobOutcome.REMOVED
 ALREADY, NOT_FOUND, REPLACED = JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND, JobOutcome.REPLACED
@@ -182,7 +182,14 @@ class RacesContract(ManagedFixtures, ContractBase):
             waiting, _ = await _state(mine)
             last = b"2" if a is CREATED else b"1"
             ok = {a, b} == {CREATED, REPLACED} and waiting == ((last, FAR_MS),)
-            obliges("Replace", "without one, schedule it.", ok, outcomes=(a, b), waiting=waiting, held_at_step=step)
+            obliges(
+                "Replace",
+                "if there is none, schedule `request`.",
+                ok,
+                outcomes=(a, b),
+                waiting=waiting,
+                held_at_step=step,
+            )
             if not held:
                 break
 

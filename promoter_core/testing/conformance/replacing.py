@@ -18,12 +18,12 @@ from promoter_core.testing.conformance.phases import StoredNames
 from promoter_core.testing.conformance.text import IDS
 
 CHANGE = "ManagementSupport.change_jobs"
-TAKES = "`Replace` takes the request's envelope, name, trace context, index and `keep_id_ms`"
-NOTHING_STAYS = "of the job that was there nothing stays but what `keep_…` says."
-IN_PLACE = "Put `request` in the place of the waiting job with its id; without one, schedule it."
-ANYWAY = "or CREATED, even when the id is still taken by a promotion."
+TAKES = "`Replace` takes the request's envelope, name, index and `keep_id_ms`"
+NOTHING_STAYS = "and keeps of the old job only what `keep_…` says."
+IN_PLACE = "Replace the waiting job that has the id of `request`; if there is none, schedule `request`."
+ANYWAY = "or CREATED, even if a promotion still keeps the id taken."
 NONE_MADE = "With `keep_due` nothing is created: NOT_FOUND or ALREADY_PROMOTED instead."
-ONLY_MOVES = "REPLACED, MOVED with `keep_data`"
+ONLY_MOVES = "REPLACED; MOVED with `keep_data`"
 OLD_TRACE, NEW_TRACE = f"00-{4:032x}-{4:016x}-01", f"00-{5:032x}-{5:016x}-01"
 CREATED, KEPT, MOVED, PROMOTED, REMOVED = (
     JobOutcome.CREATED,
@@ -69,7 +69,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
         obliges(CHANGE, NOTHING_STAYS, seen == right, seen=seen, expected=right, **keeps)
         if managed.backend.capabilities.traces:
             trace = (OLD_TRACE, "vendor=old") if keep_data else (NEW_TRACE, "vendor=new")
-            rule = "With the trace context of the request, unless `keep_data`."
+            rule = "Its trace context is that of the request, unless `keep_data`."
             ok = (found.traceparent, found.tracestate) == trace
             obliges(CHANGE, rule, ok, found=found, expected=trace, **keeps)
         if not keep_data:
@@ -150,12 +150,12 @@ class ReplacingContract(ManagedFixtures, ContractBase):
             await managed.empty(lease)
             await leap(managed.queue, 15 * MINUTE_MS)
         (again,) = await managed.schedule("a", unique=True)
-        rule = "So it does for `keep_id_ms` from the due time, and from a promotion that is late"
+        rule = "The same holds for `keep_id_ms` after the due time, and after a late promotion."
         seen = {"minutes_since_the_promotions": (30, 15), "keep_minutes": 20, "repeat": again}
         obliges("Backend.schedule", rule, again.outcome is ALREADY, **seen)
         await leap(managed.queue, 7 * MINUTE_MS)
         (anew,) = await managed.schedule("a", unique=True)
-        rule = "The id is free again a minute after that time at the latest."
+        rule = "At the latest, the id is free a minute after that time."
         obliges("Backend.schedule", rule, anew.outcome is CREATED, minutes_since_the_last=22, anew=anew)
 
     async def test_an_id_that_was_taken_is_free_after_a_next_job_that_does_not_keep_it(self, managed: Managed) -> None:
@@ -190,7 +190,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
             obliges(CHANGE, TAKES, again.outcome is outcome, **seen)
 
     async def test_a_job_that_only_moves_keeps_its_id_as_it_was(self, managed: Managed) -> None:
-        rule = "how long its id stays taken is as it was."
+        rule = "and so does how long its id stays taken."
         for old_ms, new_ms, outcome in ((0, 3_600_000, CREATED), (3_600_000, 0, ALREADY), (86_400_000, 0, ALREADY)):
             k = managed.other()
             await k.schedule("a", due_ms=FAR_MS, unique=True, keep_id_ms=old_ms)
@@ -247,7 +247,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
     async def test_ids_that_look_alike_are_replaced_apart(self, managed: Managed) -> None:
         requests = [job(id, due_ms=FAR_MS, unique=True, payload=b"%d" % i) for i, id in enumerate(IDS)]
         outcomes = await managed.change(*(Replace(request=r) for r in requests))
-        exactly = "Queue names, ids, names and holders are compared and given back exactly"
+        exactly = "Queue names, ids, names and holders are compared and returned exactly"
         obliges("Backend", exactly, set(outcomes) == {CREATED}, outcomes=outcomes)
         requests = [job(r.id, due_ms=FAR_MS, unique=True, payload=b"new %d" % i) for i, r in enumerate(requests)]
         outcomes = await managed.change(*(Replace(request=r) for r in requests))

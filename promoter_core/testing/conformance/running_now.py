@@ -15,11 +15,11 @@ from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFi
 from promoter_core.testing.conformance.obligations import obliges
 
 CHANGE = "ManagementSupport.change_jobs"
-WRITES = "`RunNow` writes what a promotion writes: the stream's entry, a `waiting` event, and the cleanup of the index."
+WRITES = "`RunNow` writes what a promotion writes: the stream entry, a `waiting` event, and the cleanup of the index."
 STAYS_TAKEN = "The id stays taken as after a promotion."
 BOUND = "The stream does not grow beyond `max_stream_len`."
-AT_ONCE = "Promote a job at once, whoever leads the queue, or nobody."
-FULL = "MOVED when the stream is full or the job is malformed: it is due now and the promoter treats it as any other"
+AT_ONCE = "Promote a job at once, regardless of whether or where a leader runs."
+FULL = "MOVED when the stream is full or the job is malformed, so that it is now due"
 CREATED, MOVED, PROMOTED = JobOutcome.CREATED, JobOutcome.MOVED, JobOutcome.PROMOTED
 ALREADY, NOT_FOUND = JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND
 
@@ -132,7 +132,7 @@ class RunningNowContract(ManagedFixtures, ContractBase):
         await managed.sleep_ms(SOON_MS)
         outcomes = await managed.change(RunNow(job="a", max_stream_len=0))
         after = await managed.get("a")
-        rule = "A job that is MOVED and was due before keeps its due time."
+        rule = "A MOVED job that was already due keeps its due time."
         obliges("RunNow", rule, after.due_ms == before.due_ms, before=before, after=after)
         stats = await managed.backend.stats(managed.queue)
         ok = outcomes == [MOVED] and (stats.depth, stats.due, stats.stream_len) == (2, 2, 0)
@@ -161,7 +161,7 @@ class RunningNowContract(ManagedFixtures, ContractBase):
         obliges("RunNow", AT_ONCE, outcomes == [ALREADY, PROMOTED], outcomes=outcomes)
         outcomes = list(await managed.cancel("a", "free", "plain"))
         right = [ALREADY, ALREADY, JobOutcome.REMOVED]  # the second one of `free` keeps its id
-        obliges("Backend.cancel", "ALREADY_PROMOTED: it is not there", outcomes == right, cancelled=outcomes)
+        obliges("Backend.cancel", "ALREADY_PROMOTED: the job is not waiting", outcomes == right, cancelled=outcomes)
         arrived = await managed.arrived()
         obliges(CHANGE, WRITES, arrived == ["a", "free", "plain", "free"], arrived=arrived)
 
@@ -190,7 +190,7 @@ class RunningNowContract(ManagedFixtures, ContractBase):
         obliges(CHANGE, WRITES, written == [given, given], stream_and_event=written, expected=given)
         await managed.schedule("a", payload=b"next", delay_ms=0)
         p = await managed.promote(await managed.lead(), want_traces=True)
-        rule = "A job never has that of an earlier job with its id."
+        rule = "A job never has the context of an earlier job with its id."
         obliges("Backend.promote", rule, (p.promoted, p.traces) == (1, ()), promotion=p)
 
     async def test_of_jobs_with_one_id_one_is_run_at_a_time(self, managed: Managed) -> None:

@@ -10,7 +10,7 @@ from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
 
 UNIQUE = "a repeat changes nothing and answers `created=False`"
-MISSING = "NOT_FOUND: it is not there, and nothing changed."
+MISSING = "NOT_FOUND: the job is not waiting, and nothing changed."
 
 
 class SchedulingContract(ContractBase):
@@ -27,7 +27,9 @@ class SchedulingContract(ContractBase):
         (answer,) = await kit.schedule("a", due_ms=due_ms)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.schedule", "Put jobs into the sorted set", stats.next_due_ms == due_ms, stats=stats)
-        obliges("Backend.schedule", "the answers are in the order asked", (answer.id, answer.created) == ("a", True))
+        obliges(
+            "Backend.schedule", "The answers are in the order of `jobs`.", (answer.id, answer.created) == ("a", True)
+        )
 
     async def test_a_far_due_time_is_kept_too(self, kit: Kit) -> None:
         await kit.schedule("a", due_ms=MAX_DUE_MS, unique=True)
@@ -35,7 +37,9 @@ class SchedulingContract(ContractBase):
         obliges("Backend.schedule", "Put jobs into the sorted set", stats.next_due_ms == MAX_DUE_MS, stats=stats)
 
     async def test_a_job_due_at_once_goes_the_way_of_all_jobs(self, kit: Kit) -> None:
-        rule = "it goes into the set like any other, and the next `promote` moves it by the same rules"
+        rule = (
+            "A job that is due now goes into the set like any other, and the next `promote` moves it by the same rules"
+        )
         lease, before = await kit.lead(), (await kit.backend.stats(kit.queue)).now_ms
         context = f"00-{7:032x}-{7:016x}-01"
         await kit.schedule("zero", delay_ms=0, name="n", traceparent=context)
@@ -52,7 +56,7 @@ class SchedulingContract(ContractBase):
         obliges("Backend.schedule", rule, arrivals == [("zero", "n"), ("past", None)], arrivals=arrivals)
         events = [e["id"] for e in await kit.events()]
         obliges("Backend.schedule", rule, events == ["zero", "past"], events=events)
-        rule = "A job that is due at once, or was, is due now"
+        rule = "A due time in the past counts as now."
         now = [before <= job.due_ms <= stats.now_ms for job in p.jobs]
         obliges("Backend.schedule", rule, now == [True], before_ms=before, now_ms=stats.now_ms, jobs=p.jobs)
 
@@ -60,7 +64,7 @@ class SchedulingContract(ContractBase):
         await kit.schedule("a", due_ms=MAX_DUE_MS + 1)
         await kit.schedule("b", delay_ms=MAX_DUE_MS)
         stats = await kit.backend.stats(kit.queue)
-        rule = "A due time after the year 9999 is taken as the end of it."
+        rule = "A due time after the year 9999 becomes the end of that year."
         seen = (stats.depth, stats.next_due_ms, stats.parked)
         obliges("Backend.schedule", rule, seen == (2, MAX_DUE_MS, 0), stats=stats)
 
@@ -76,7 +80,7 @@ class SchedulingContract(ContractBase):
     async def test_a_unique_id_twice_in_one_call_is_scheduled_once(self, kit: Kit) -> None:
         answers = await kit.schedule("a", "b", "a", unique=True)
         created = [a.created for a in answers]
-        rule = "A request that comes twice in one call counts as a repeat as well"
+        rule = "A request that occurs twice in one call is also a repeat"
         obliges("Backend.schedule", rule, created == [True, True, False], created=created)
 
     async def test_a_unique_job_due_at_once_is_remembered(self, kit: Kit) -> None:
@@ -92,8 +96,8 @@ class SchedulingContract(ContractBase):
         answers = await asyncio.gather(*(kit.schedule("a", unique=True, payload=b"%d" % i) for i in range(30)))
         created = [a.created for (a,) in answers]
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.schedule", "each is atomic for itself", created.count(True) == 1, created=created.count(True))
-        obliges("Backend.schedule", "each is atomic for itself", stats.depth == 1, stats=stats)
+        obliges("Backend.schedule", "each atomically", created.count(True) == 1, created=created.count(True))
+        obliges("Backend.schedule", "each atomically", stats.depth == 1, stats=stats)
 
     async def test_jobs_that_differ_by_id_only_are_all_kept(self, kit: Kit) -> None:
         await kit.schedule(*(f"j{i}" for i in range(10)))
@@ -105,7 +109,7 @@ class SchedulingContract(ContractBase):
         answers = await kit.schedule(*(f"j{i}" for i in range(500)), unique=True)
         expected = [(f"j{i}", i % 7 != 0) for i in range(500)]
         seen = [(a.id, a.created) for a in answers]
-        obliges("Backend.schedule", "the answers are in the order asked", seen == expected)
+        obliges("Backend.schedule", "The answers are in the order of `jobs`.", seen == expected)
 
     async def test_large_jobs_in_one_call_are_all_kept(self, kit: Kit) -> None:
         requests = [job(f"j{i}", payload=b"x" * 200_000, delay_ms=LONG_MS) for i in range(20)]
@@ -123,7 +127,7 @@ class SchedulingContract(ContractBase):
         obliges("Backend.schedule", rule, (p.promoted, payloads) == (2, [b"1", b"2"]), promotion=p, payloads=payloads)
 
     async def test_of_jobs_with_one_id_one_is_cancelled_at_a_time(self, kit: Kit) -> None:
-        rule = "Of several jobs with this id one is removed"
+        rule = "Of several jobs with this id, one is removed"
         for payload in (b"1", b"2"):
             await kit.schedule("a", payload=payload)
         for left in (1, 0):
@@ -149,21 +153,21 @@ class SchedulingContract(ContractBase):
         await kit.empty(lease)
         arrivals, stats = await kit.arrivals(), await kit.backend.stats(kit.queue)
         wrong = [a.id for a in arrivals if a.envelope.payload != bytes([int(a.id[1:]) % 200]) * size]
-        rule = "or is cancelled, may have taken effect or not (a reply can be lost), but never half"
+        rule = "or is cancelled may or may not have taken effect (a reply can be lost), but never partially"
         obliges("Backend", rule, not wrong and stats.dlq_len == 0, wrong=wrong, stats=stats)
         ids = [a.id for a in arrivals]
         obliges("Backend", rule, len(ids) == len(set(ids)), arrived=ids)
 
     async def test_no_jobs_are_no_answers(self, kit: Kit) -> None:
         answers = await kit.backend.schedule(kit.queue, [])
-        obliges("Backend.schedule", "the answers are in the order asked", answers == (), answers=answers)
+        obliges("Backend.schedule", "The answers are in the order of `jobs`.", answers == (), answers=answers)
         outcomes = await kit.backend.cancel(kit.queue, [])
-        obliges("Backend.cancel", "Take jobs out of the sorted set by id", outcomes == (), outcomes=outcomes)
+        obliges("Backend.cancel", "Remove jobs from the sorted set by id", outcomes == (), outcomes=outcomes)
 
     async def test_a_cancelled_job_is_never_promoted(self, kit: Kit) -> None:
         await kit.schedule("a", "b", delay_ms=SOON_MS * 5)
         (outcome,) = await kit.backend.cancel(kit.queue, ["a"])
-        obliges("Backend.cancel", "REMOVED: it was there", outcome is JobOutcome.REMOVED, outcome=outcome)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is JobOutcome.REMOVED, outcome=outcome)
         await kit.sleep_ms(SOON_MS * 6)
         p = await kit.promote(await kit.lead())
         obliges("Backend.cancel", "will never be promoted", await kit.arrived() == ["b"], arrived=await kit.arrived())
@@ -183,7 +187,7 @@ class SchedulingContract(ContractBase):
             await kit.schedule(*(f"j{i:04}" for i in range(first, first + 800)))
         await kit.schedule("plain", index=False, delay_ms=LONG_MS + 5_000)
         outcomes = await kit.backend.cancel(kit.queue, ["never", "plain"])
-        rule = "A job without an index is looked for in the set itself"
+        rule = "A job without an index is searched for"
         obliges("Backend.cancel", rule, outcomes == (JobOutcome.NOT_FOUND, JobOutcome.REMOVED), outcomes=outcomes)
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cancel", rule, stats.depth == 2_400, stats=stats)
@@ -194,9 +198,9 @@ class SchedulingContract(ContractBase):
         await kit.schedule(*ids[1::4], index=False)
         outcomes = await kit.backend.cancel(kit.queue, ids)
         expected = [JobOutcome.NOT_FOUND if i % 4 == 3 else JobOutcome.REMOVED for i in range(len(ids))]
-        obliges("Backend.cancel", "Take jobs out of the sorted set by id", list(outcomes) == expected)
+        obliges("Backend.cancel", "Remove jobs from the sorted set by id", list(outcomes) == expected)
         stats = await kit.backend.stats(kit.queue)
-        obliges("Backend.cancel", "Take jobs out of the sorted set by id", stats.depth == 0, stats=stats)
+        obliges("Backend.cancel", "Remove jobs from the sorted set by id", stats.depth == 0, stats=stats)
 
     async def test_a_cancelled_id_is_free_again(self, kit: Kit) -> None:
         await kit.schedule("a", unique=True)
@@ -210,7 +214,7 @@ class SchedulingContract(ContractBase):
         await kit.backend.cancel(kit.queue, ["a"])
         stats = await kit.backend.stats(kit.queue)
         ok = stats.next_due_ms is not None and stats.next_due_ms > stats.now_ms + LONG_MS
-        obliges("Backend.cancel", "REMOVED: it was there", ok and stats.depth == 1, stats=stats)
+        obliges("Backend.cancel", "REMOVED: the job was waiting", ok and stats.depth == 1, stats=stats)
 
     async def test_cancel_or_promote_one_of_them_wins(self, kit: Kit) -> None:
         ids = [f"j{i:02}" for i in range(60)]
@@ -225,7 +229,7 @@ class SchedulingContract(ContractBase):
         await kit.drain(lease)
         cancelled = {id for id, o in zip(reversed(ids), outcomes, strict=True) if o is JobOutcome.REMOVED}
         arrived = await kit.arrived()
-        rule = "each is atomic for itself and against `promote`"
+        rule = "each atomically, also against `promote`"
         obliges("Backend.cancel", rule, len(arrived) == len(set(arrived)), arrived=arrived)
         obliges("Backend.cancel", rule, set(arrived) == set(ids) - cancelled, arrived=arrived, cancelled=cancelled)
 
@@ -241,7 +245,12 @@ class SchedulingContract(ContractBase):
     async def test_stats_of_a_new_queue_are_zeros(self, kit: Kit) -> None:
         s = await kit.backend.stats(kit.queue)
         seen = (s.depth, s.due, s.oldest_pending_lag_ms, s.next_due_ms, s.stream_len, s.events_len, s.dlq_len, s.holder)
-        obliges("Backend.stats", "A consistent look at the queue", seen == (0, 0, 0, None, 0, 0, 0, None), stats=s)
+        obliges(
+            "Backend.stats",
+            "Return a consistent snapshot of the queue",
+            seen == (0, 0, 0, None, 0, 0, 0, None),
+            stats=s,
+        )
 
     async def test_stats_count_what_is_there(self, kit: Kit) -> None:
         await kit.schedule("far")
@@ -250,7 +259,7 @@ class SchedulingContract(ContractBase):
         await kit.sleep_ms(5)
         s = await kit.backend.stats(kit.queue)
         seen = (s.depth, s.due, s.stream_len, s.events_len)
-        obliges("Backend.stats", "A consistent look at the queue", seen == (2, 1, 1, 1), stats=s)
+        obliges("Backend.stats", "Return a consistent snapshot of the queue", seen == (2, 1, 1, 1), stats=s)
         ok = s.next_due_ms is not None and s.oldest_pending_lag_ms == s.now_ms - s.next_due_ms > 0
         obliges("Backend.stats", "by the store's clock", ok, stats=s)
 
@@ -268,12 +277,12 @@ class SchedulingContract(ContractBase):
         await kit.promote(await kit.lead())
         pages = [len(page) for page in await kit.pages(StreamName.JOBS, 4)]
         obliges("Backend.read", "oldest first", await kit.arrived() == [f"j{i}" for i in range(10)])
-        obliges("Backend.read", "At most `limit` entries", pages == [4, 4, 2], pages=pages)
+        obliges("Backend.read", "Return at most `limit` entries", pages == [4, 4, 2], pages=pages)
 
     async def test_reading_after_something_that_is_no_id_is_a_permanent_error(self, kit: Kit) -> None:
         await kit.due("a")
         await kit.promote(await kit.lead())
         reading = kit.backend.read(kit.queue, StreamName.JOBS, "no id", 10)
         outcome = (await asyncio.gather(reading, return_exceptions=True))[0]
-        rule = "PermanentError when `after` is no id of this store."
+        rule = "Raises PermanentError when `after` is not an id of this store."
         obliges("Backend.read", rule, isinstance(outcome, PermanentError), outcome=outcome)

@@ -100,7 +100,7 @@ class EventSinkContract(Guarded):
             ids = delivered()
             ids = set(await ids if inspect.isawaitable(ids) else ids)
             wanted = {f"{run}-{number}" for number in range(4)}
-            again = "the next `emit` opens again what it needs"
+            again = "the next `emit` reopens what it needs"
             obliges("EventSink.close", again, wanted <= ids, run=run + 1, missing=sorted(wanted - ids), reported=told)
 
 
@@ -113,7 +113,7 @@ class MetricsSinkContract(Guarded):
         lacking = [name for name in ("wants_jobs", "on_tick", "on_lock", "on_error") if not hasattr(sink, name)]
         obliges("MetricsSink", "Receives ticks, lock transitions and errors.", not lacking, lacking=lacking)
         wants = sink.wants_jobs
-        asks = "`wants_jobs` asks for `tick.promotion.jobs` to be filled."
+        asks = "`wants_jobs` requests `tick.promotion.jobs`."
         obliges("MetricsSink", asks, isinstance(wants, bool), expected="True or False", wants_jobs=wants)
         for name in ("on_tick", "on_lock", "on_error"):
             is_async = inspect.iscoroutinefunction(getattr(sink, name))
@@ -152,7 +152,7 @@ class MetricsSinkContract(Guarded):
         if isinstance(sink, ExpositionSupport):
             page, content_type = sink.exposition()
             gives = isinstance(page, bytes) and isinstance(content_type, str)
-            answer = "The page and its content type."
+            answer = "Return the page and its content type."
             obliges("ExpositionSupport.exposition", answer, gives, page=page, content_type=content_type)
 
     def test_it_forgets_a_queue_and_takes_it_again(self, sink: Any) -> None:
@@ -190,7 +190,12 @@ class MetricsSinkContract(Guarded):
             sink.on_forget(name)
             if isinstance(sink, ExpositionSupport):
                 gone = name.encode() not in sink.exposition()[0]
-                obliges("MetricsSink.on_forget", "drop what is kept for it", gone, queue=name)
+                obliges(
+                    "MetricsSink.on_forget",
+                    "Drop all data of `queue`, which this process no longer serves.",
+                    gone,
+                    queue=name,
+                )
         sink.on_forget(name)
 
     def test_it_returns_at_once(self, sink: Any) -> None:

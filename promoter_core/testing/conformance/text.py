@@ -61,7 +61,7 @@ IDS, NAMES = texts(512), texts(256)
 
 class TextContract(ContractBase):
     async def test_ids_that_look_alike_stay_apart(self, kit: Kit) -> None:
-        exactly = "Queue names, ids, names and holders are compared and given back exactly"
+        exactly = "Queue names, ids, names and holders are compared and returned exactly"
         for one, other in ((IDS[::2], IDS[1::2]), (IDS[1::2], IDS[::2])):
             k = kit.other()
             created = [a.created for a in await k.schedule(*IDS, unique=True, delay_ms=0)]
@@ -88,7 +88,7 @@ class TextContract(ContractBase):
             await k.schedule(*IDS[::2], index=index)
             outcomes = await k.backend.cancel(k.queue, IDS[1::2])
             found = _where(IDS[1::2], outcomes, JobOutcome.REMOVED)
-            rule = "compared and given back exactly"
+            rule = "compared and returned exactly"
             obliges("Backend", rule, not found, index=index, waiting=IDS[::2], removed=found)
             outcomes = await k.backend.cancel(k.queue, IDS[::2])
             missed = _where(IDS[::2], outcomes, JobOutcome.NOT_FOUND)
@@ -105,7 +105,7 @@ class TextContract(ContractBase):
             ("the events", {e["id"]: e.get("n") for e in await kit.events()}),
         ):
             wrong = {id: (name, seen.get(id)) for id, name in expected.items() if seen.get(id) != name}
-            rule = "no case folding, no Unicode normalisation, no padding, nothing cut"
+            rule = "without case folding, Unicode normalization, padding or truncation"
             obliges("Backend", rule, not wrong, names_in=where, given_and_seen=wrong)
 
     async def test_jobs_that_differ_by_a_names_looks_are_all_kept(self, kit: Kit) -> None:
@@ -115,7 +115,7 @@ class TextContract(ContractBase):
         _same("names", "the stream", [a.name or "" for a in await kit.arrivals()], NAMES)
 
     async def test_holders_that_look_alike_are_others(self, kit: Kit) -> None:
-        rule = "Queue names, ids, names and holders are compared and given back exactly"
+        rule = "Queue names, ids, names and holders are compared and returned exactly"
         for family in FAMILIES:
             for i, mine in enumerate(family):
                 k, others = kit.other(), family[i + 1 :] or family[:1]
@@ -128,12 +128,12 @@ class TextContract(ContractBase):
                 released = await k.backend.unlock(Lease(k.queue, theirs, LONG_MS))
                 obliges("Backend.unlock", "Never another holder's.", not released, holder=mine, asked_by=theirs)
                 p = await k.try_promote(Lease(k.queue, theirs, LONG_MS))
-                fenced = "unless the lock is `lease.holder`'s and has not expired, nothing changes"
+                fenced = "unless `lease.holder` holds the lock and it has not expired, nothing changes"
                 obliges("Backend.promote", fenced, p == LeaseLost(), holder=mine, asked_by=theirs, answer=p)
             stats = await k.backend.stats(k.queue)
             obliges("Backend", rule, stats.holder == mine and lease.holder == mine, holder=mine, stats=stats)
             released = await k.backend.unlock(lease)
-            obliges("Backend.unlock", "Release the lock if it is `lease.holder`'s", released, holder=mine)
+            obliges("Backend.unlock", "Release the lock if `lease.holder` holds it", released, holder=mine)
 
     async def test_queues_that_look_alike_are_others(self, kit: Kit) -> None:
         """A job, id, lock or stream of one of them is of no other."""
@@ -167,7 +167,7 @@ class TextContract(ContractBase):
 
     async def test_queues_that_look_alike_are_found_by_their_names(self, kit: Kit) -> None:
         needs_support(kit, FleetSupport)
-        rule = "The queues that have delayed jobs or a leader, and match"
+        rule = "Yield the queues that have delayed jobs or a leader and match"
         for stamp, queues in _queues(kit):
             names = sorted(k.queue for k in queues)
             await kit.backend.lock_many(names[::2], "me", LONG_MS)
@@ -190,7 +190,7 @@ class TextContract(ContractBase):
             if not missing:
                 break
         feed.close()
-        told = "Have the feeds of other processes report these queues."
+        told = "Make the feeds of other processes report these queues."
         obliges("FleetSupport.announce", told, not missing, not_told_of=missing)
 
     async def test_waits_for_queues_that_look_alike_all_end(self, kit: Kit) -> None:
@@ -209,7 +209,7 @@ class TextContract(ContractBase):
 
     async def test_members_and_groups_that_look_alike_are_others(self, kit: Kit) -> None:
         needs_support(kit, FleetSupport)
-        group, rule = f"group-{ULID()}", "all members of now"
+        group, rule = f"group-{ULID()}", "return its current members"
         for member in IDS:
             members = await kit.backend.join_group(group, member, LONG_MS)
         _same("members", "Members.names", list(members.names), IDS, "FleetSupport.join_group", rule)
@@ -249,7 +249,7 @@ def _same(
     seen: Sequence[str | None],
     expected: Sequence[str],
     place: str = "Backend",
-    rule: str = "no case folding, no Unicode normalisation, no padding, nothing cut",
+    rule: str = "without case folding, Unicode normalization, padding or truncation",
 ) -> None:
     __tracebackhide__ = True
     got = [text for text in seen if text is not None]

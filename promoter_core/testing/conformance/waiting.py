@@ -13,7 +13,7 @@ from promoter_core.testing.conformance.harness import SOON_MS, Kit
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
 
-WAKES = "True when something changed, or may have"
+WAKES = "True on a change or a possible one"
 MISSED = "A change after the caller's last `promote` (for JOBS) or `lock` (for LOCK) began is never missed"
 PATIENT_S = 5.0  # a wait that a wake is to end
 
@@ -34,7 +34,7 @@ class WaitingContract(ContractBase):
             changed = await kit.backend.wait(kit.queue, change, 0.15)
             took_s = clock.monotonic() - began_s
             if not changed:  # waking for nothing is allowed
-                obliges("Backend.wait", "False when the time is up", took_s >= 0.149, took_s=took_s)
+                obliges("Backend.wait", "False on timeout", took_s >= 0.149, took_s=took_s)
 
     async def test_a_wait_does_not_block_the_event_loop(self, kit: Kit) -> None:
         lease = await kit.lead()
@@ -87,11 +87,11 @@ class WaitingContract(ContractBase):
                 break
             await mine.backend.lock(mine.queue, "me", 60_000)
         else:
-            obliges("Backend.wait", "while nothing changes, waits last their time sooner or later", False, waits=20)
+            obliges("Backend.wait", "while nothing changes, waits eventually last their full time", False, waits=20)
         waiting = asyncio.ensure_future(self._wait(mine, ChangeKind.LOCK))
         await mine.sleep_ms(30)
         await theirs.backend.unlock(lease)
-        obliges("Backend.unlock", "A follower that waits on this queue is woken.", await waiting)
+        obliges("Backend.unlock", "This wakes a follower that waits on this queue.", await waiting)
 
     async def test_an_unlock_between_lock_and_wait_is_not_missed(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)
@@ -129,7 +129,7 @@ class WaitingContract(ContractBase):
         began_s = kit.clock.monotonic()
         await kit.backend.close()
         done, _ = await asyncio.wait((waiting,), timeout=PATIENT_S)
-        rule = "A `wait` under way returns or raises TransientError."
+        rule = "A pending `wait` returns or raises TransientError."
         obliges("Backend.close", rule, bool(done) and kit.clock.monotonic() - began_s < PATIENT_S)
         error = waiting.exception()
         obliges("Backend.close", rule, error is None or isinstance(error, TransientError), error=error)
@@ -139,7 +139,7 @@ class WaitingContract(ContractBase):
         again = (await asyncio.gather(kit.backend.close(), return_exceptions=True))[0]
         obliges("Backend.close", "Idempotent.", again is None, error=again)
         outcome = await asyncio.gather(kit.backend.stats(kit.queue), return_exceptions=True)
-        rule = "Afterwards every method but `open` and `close` raises TransientError."
+        rule = "Afterwards every method except `open` and `close` raises TransientError."
         obliges("Backend.close", rule, isinstance(outcome[0], TransientError), outcome=outcome[0])
 
     async def test_opening_twice_is_harmless(self, kit: Kit) -> None:
@@ -156,7 +156,9 @@ class WaitingContract(ContractBase):
         obliges("Backend.open", rule, isinstance(opened, TransientError), outcome=opened)
         rule = "otherwise `CONNECTION`, `TIMEOUT`"
         obliges("BackendError", rule, opened.code in ("CONNECTION", "TIMEOUT"), code=opened.code, error=opened)
-        obliges("BackendError", "The store did not do what was asked", bool(str(opened).strip()), message=str(opened))
+        obliges(
+            "BackendError", "The store failed to carry out a request.", bool(str(opened).strip()), message=str(opened)
+        )
 
     async def _settle(self, kit: Kit, lease: Any) -> None:
         """Promote and wait until nothing more is announced: setting up may cause a wake or two."""

@@ -16,9 +16,9 @@ from promoter_core.testing.conformance.shape_checks import CheckedBackend
 from promoter_core.testing.conformance.waiting import MISSED, PATIENT_S
 
 JOBS, LOCK = ChangeKind.JOBS, ChangeKind.LOCK
-ANY = "For JOBS, a job that comes before all others is a change, whichever of a call's jobs it is"
-EVERY = "It ends every wait for it, of all that are under way and of those to come before the next such call"
-HIDES = "one change hides no other"
+ANY = "For JOBS, a job that comes before all others is a change, whichever job of a call it is"
+EVERY = "It ends every wait for it: all that are pending, and all that start before the next such call."
+HIDES = "One change never hides another"
 NEAR_MS, FAR_MS = LONG_MS // 2, 2 * LONG_MS
 
 HEADS: dict[str, tuple[JobRequest, ...]] = {  # calls whose head is before the job that waits, due in LONG_MS

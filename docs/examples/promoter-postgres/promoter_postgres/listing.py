@@ -103,5 +103,5 @@ def _place(cursor: str) -> Place:
     """Of a cursor, which is `due-seq`."""
     found = re.fullmatch("(-?[0-9]{1,18})-([0-9]{1,18})", cursor)
     if found is None:
-        raise PermanentError(f"{cursor[:80]!r} is no cursor of a page of jobs", code="BADCURSOR")
+        raise PermanentError(f"{cursor[:80]!r} is not a cursor of a page of jobs", code="BADCURSOR")
     return int(found[1]), int(found[2])

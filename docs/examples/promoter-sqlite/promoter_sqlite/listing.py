@@ -117,5 +117,5 @@ def _place(cursor: str) -> tuple[int, int]:
     found = re.fullmatch("(-?[0-9]{1,19})-([0-9]{1,19})", cursor)
     place = (int(found[1]), int(found[2])) if found is not None else None
     if place is None or max(map(abs, place)) > LARGEST:
-        raise PermanentError(f"{cursor[:80]!r} is no cursor of a page of jobs", code="BADCURSOR")
+        raise PermanentError(f"{cursor[:80]!r} is not a cursor of a page of jobs", code="BADCURSOR")
     return place

@@ -33,7 +33,7 @@ async def test_a_job_beyond_the_year_9999_is_never_due(tmp_path):
 @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1", "1-2-3", "1-x", "1 - 2", "٣-٣", f"{2**63}-1", f"1-{2**63}"])
 async def test_a_cursor_of_another_store_is_refused(tmp_path, cursor):
     async with connect(f"sqlite://{tmp_path / 'jobs.db'}") as backend:
-        with pytest.raises(PermanentError, match="is no cursor of a page of jobs"):
+        with pytest.raises(PermanentError, match="is not a cursor of a page of jobs"):
             await backend.list_jobs("q", JobQuery(after=cursor))
 
 
