@@ -196,7 +196,7 @@ async def test_what_was_found_is_shown_where_the_queue_may_not_be_read(server, n
     server.ask("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-eval", "-evalsha")
     code, findings = doctor(f"redis://poor:pw@{server.address}", "--queue", name)
     assert code == 1
-    assert find(findings, "a job cannot go the whole way: NOPERM")
+    assert find(findings, "a job cannot be scheduled and promoted: NOPERM")
     assert find(findings, f"queue {name!r} cannot be read: NOPERM")
 
 
