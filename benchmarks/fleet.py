@@ -107,7 +107,8 @@ async def spread(url: str, client: Redis, queues: int, processes: int) -> None:
             for name in names:
                 await DelayedQueue(backend, name).schedule_many([Job(data=i, delay=0.5 + i * 0.7) for i in range(10)])
             dead = f"p{victim}".encode()
-            longest, since, led_by_dead = 0.0, {}, 0.0
+            longest, led_by_dead = 0.0, 0.0
+            since: dict[str, float] = {}
             began = time.perf_counter()
             running[victim].send_signal(sign)
             while time.perf_counter() - began < LEASE_MS / 1000 + 3:
@@ -162,7 +163,7 @@ class Turning:
     async def look(self) -> None:
         while True:
             with contextlib.suppress(RedisError):  # this connection is cut, too
-                free = await self._client.eval(FREE, 0, self._queues)  # type: ignore[misc]
+                free = await self._client.eval(FREE, 0, self._queues)
                 self.free = max(self.free, free)
             await asyncio.sleep(0.02)
 
@@ -195,7 +196,7 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000, *, s
         for name in names:
             await DelayedQueue(backend, name).schedule(1, delay=86_400)
     for first in range(0, keys, 10_000):
-        await client.eval(FILL, 0, first)  # type: ignore[misc]
+        await client.eval(FILL, 0, first)
     settings = PromoterSettings(lock_ttl_ms=LEASE_MS)
     turning, port = Turning(client, queues, stacks=stacks), free_port()
     watching = [asyncio.create_task(watcher) for watcher in (turning.turn(), turning.look(), turning.loop.tick())]
@@ -229,7 +230,7 @@ async def pauses(url: str, client: Redis, queues: int, keys: int = 200_000, *, s
                 await asyncio.to_thread(get, "/readyz")
             async with turning.phase("all connections are cut"):
                 for kind in ("normal", "pubsub"):
-                    await client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")  # type: ignore[no-untyped-call]
+                    await client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
                 await asyncio.sleep(LEASE_MS / 1000)
             other = await start(url, "many-*", "other", "none-*")
             async with turning.phase("another comes, until it has half"):

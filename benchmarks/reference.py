@@ -56,7 +56,7 @@ async def drain(url: str, queue: str, batch: int, *, events: bool) -> int:
     while True:
         await client.evalsha(lock, 1, k.lock, "reference", 5)
         reply: Any = await client.evalsha(promote, 2, k.delayed, k.stream, batch, 1_000_000)
-        total += reply[0]
+        total += int(reply[0])
         if reply[3]:
             ids = [msgpack.unpackb(payload)[0] for payload in reply[3]]
             await client.delete(*(k.index + id.encode() for id in ids))  # for jobs without an index as well
@@ -73,7 +73,8 @@ async def drain(url: str, queue: str, batch: int, *, events: bool) -> int:
 
 async def lateness(store: Any, jobs: int, seconds: float) -> dict[str, float]:
     """Of jobs by a plain ZADD client, under a loop that locks and promotes every 100 ms, whatever is known."""
-    queue, late = store.new_queue(), []
+    queue = store.new_queue()
+    late: list[int] = []
     producer = asyncio.create_task(produce(store.raw_url, queue, jobs, seconds))
     while len(late) < jobs:
         lease = await store.backend.lock(queue, "reference", 5_000)

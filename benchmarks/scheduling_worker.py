@@ -81,4 +81,4 @@ async def main(url: str, server: str, kind: str, jobs: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], *map(int, sys.argv[4:])))  # type: ignore[call-arg,arg-type]
+    asyncio.run(main(*sys.argv[1:4], *map(int, sys.argv[4:])))  # type: ignore[arg-type]

@@ -115,7 +115,20 @@ def round_us(client: Any, case: Case, number: int, sha: str, load: str, which: s
         else:
             extra = []
             pipeline.evalsha(load, 1, K.delayed, case.late_ms, *jobs.values())
-        args = ("me", 0, BATCH, 10**9, 1, int(case.events), 100_000, 0, K.index, b"", K.marker, K.keep)
+        args: tuple[object, ...] = (
+            "me",
+            0,
+            BATCH,
+            10**9,
+            1,
+            int(case.events),
+            100_000,
+            0,
+            K.index,
+            b"",
+            K.marker,
+            K.keep,
+        )
         # Today's looks for trace contexts, of which there are none. The others get as many bytes: a longer pipeline is
         # read in other pieces, which takes more time than a small tick.
         args = (*args[:9], K.trace, *args[10:], 0) if which == "now" else (*args, K.trace + b"0")

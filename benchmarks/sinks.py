@@ -94,7 +94,7 @@ async def receive(port: int) -> None:
     await asyncio.Event().wait()
 
 
-async def drain(store: ServerStore, jobs: int, sinks: dict[str, list[Any]]) -> float:
+async def drain(store: ServerStore, jobs: int, sinks: dict[str, Any]) -> float:
     """Jobs a second, until the last is promoted; what event sinks still have in their queues is not waited for."""
     queue = store.new_queue()
     await store.load(queue, jobs, index=True)

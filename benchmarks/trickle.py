@@ -29,6 +29,7 @@ CASES = ("redis", "uvloop", "glide", "glide-uvloop", "redis-ahead", "uvloop-ahea
 class Ticks:
     """A metrics sink that counts them."""
 
+    wants_jobs = False
     count = jobs = 0
 
     def on_tick(self, queue: str, tick: Any) -> None:
@@ -37,6 +38,7 @@ class Ticks:
 
     def on_lock(self, queue: str, outcome: object) -> None: ...
     def on_error(self, queue: str, error: object) -> None: ...
+    def on_forget(self, queue: str) -> None: ...
 
 
 async def promote(url: str, queue: str) -> None:

@@ -110,7 +110,7 @@ class Cluster:
         raise AssertionError(slot)
 
     def slot(self, key: bytes) -> int:
-        return key_slot(key)
+        return int(key_slot(key))
 
     def kill(self, *which: int) -> None:
         """All servers when none is given."""

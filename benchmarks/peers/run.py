@@ -67,7 +67,15 @@ def run(peer: str, url: str, jobs: int, lead_s: float, spread_s: float) -> Resul
         return Result(peer, error=f"cannot be installed: {_last_line(getattr(exc, 'stderr', b''))}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        command = [python, FOLDER / f"with_{peer}.py", url, out, str(jobs), str(lead_s), str(spread_s)]
+        command: list[str | Path] = [
+            python,
+            FOLDER / f"with_{peer}.py",
+            url,
+            out,
+            str(jobs),
+            str(lead_s),
+            str(spread_s),
+        ]
         try:
             done = subprocess.run(
                 command, capture_output=True, timeout=PATIENCE_S + lead_s + spread_s, cwd=FOLDER, check=False

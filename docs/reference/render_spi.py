@@ -113,8 +113,9 @@ def entry(name: str, value: Any, node: ast.stmt, module: Any) -> Iterator[str]:
         if short and comment:
             yield f"{comment[0].upper()}{comment[1:]}.\n\n"
     else:
-        shown = () if name.endswith("Support") else value.__bases__
-        bases = ", ".join(base.__name__ for base in shown if base.__name__ in spi.__all__)
+        assert isinstance(node, ast.ClassDef)
+        parents = () if name.endswith("Support") else value.__bases__
+        bases = ", ".join(base.__name__ for base in parents if base.__name__ in spi.__all__)
         yield f"### `{name}({bases})`\n\n".replace("()", "") + f"{inspect.getdoc(value)}\n\n"
         if fields := [source(line, module) for line in node.body if is_field(line)]:
             fields = ["*"] * takes_keywords_only(node) + fields

@@ -89,8 +89,7 @@ class Account:
 
 class Changes:
     def __init__(self, server: str, seed: int, *, faults: bool = False) -> None:
-        options = {"appendonly": "yes", "appendfsync": "always"} if faults else {}
-        self.server = Server(server, **options)
+        self.server = Server(server, appendonly="yes", appendfsync="always") if faults else Server(server)
         self.chance = random.Random(seed)
         self.with_faults = faults
         self.account = Account()
@@ -217,7 +216,7 @@ class Changes:
                 asked[n] = replace(asked[n], **values) if n in asked else Request(**values)
             requests += asked.values()
             if self.account.faults and log in self._theirs:
-                requests += [r.once_more() for r in asked.values() if not r.answered or r.end - r.call > SLOW_S]
+                requests += [r.once_more() for r in asked.values() if r.end is None or r.end - r.call > SLOW_S]
         return requests
 
     async def _check(self, client: Redis) -> None:

@@ -93,7 +93,7 @@ class Model:
         return r.call * 1000 + r.delay_ms - CLOCK_MS, end * 1000 + r.delay_ms + CLOCK_MS
 
     @staticmethod
-    def _if(r: Request, *answers: str) -> bool:
+    def _if(r: Request, *answers: str | bool) -> bool:
         return not r.answered or r.answer in answers
 
     def _none(self, s: State, r: Request) -> Step:

@@ -27,6 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from promoter_core import DelayedJob, DelayedQueue, JobExistsError, TransientError, connect
+from promoter_core.client.requests import OnRepeat
 from promoter_core.client.ulids import ULIDS
 from promoter_core.spi import CHASQUIMQ
 from tests.changes.history import Request
@@ -115,7 +116,8 @@ class Ours:
         return await self.log.asked(request, call, fails=TransientError)
 
     async def _on_shared(self, id: str) -> None:
-        repeat = self.chance.choice(("keep", "keep", "replace", "extend", "error", None, None, None))
+        repeats: tuple[OnRepeat | None, ...] = ("keep", "keep", "replace", "extend", "error", None, None, None)
+        repeat = self.chance.choice(repeats)
         if repeat is None:
             await self._change(id, id)
             return
@@ -218,7 +220,7 @@ class Theirs:
         chance, id = self.chance, shared_id(self.chance)
         token, name = self.log.token(), chance.choice(NAMES)
         delay_ms = chance.choice((1, chance.randrange(1, LATEST_MS)))
-        due = {"token": token, "name": name, "delay_ms": delay_ms}
+        due: dict[str, Any] = {"token": token, "name": name, "delay_ms": delay_ms}
         match chance.choice(("add", "add", "add_unique", "mint", "cancel", "cancel made")):
             case "mint":
                 made = await self._ask(

@@ -99,7 +99,7 @@ class Framework:
         )
         if done.returncode:
             raise RuntimeError(f"{self.name} {words[0]}: {done.stderr[-2000:]}")
-        return done.stdout
+        return str(done.stdout)
 
     def produce(self, url: str, queue: str, jobs: Sequence[dict[str, object]], *, ours: bool = False) -> float:
         """Schedule jobs by the framework's own producer; those of an outward layout by ours when `ours` is set.
@@ -139,7 +139,7 @@ OUTWARD = {
 }
 
 
-def started(out: Path) -> list[dict[str, object]]:
+def started(out: Path) -> list[dict[str, Any]]:
     """What workers have noted so far."""
     return [json.loads(line) for line in out.read_text().split("\n")[:-1]] if out.exists() else []
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from docket import Docket, Worker
 from docket.worker import _stream_due_tasks
@@ -53,5 +55,5 @@ async def move(url, name):
 
 
 if __name__ == "__main__":
-    commands = {"produce": produce, "work": work, "work-own": work_own, "move": move}
+    commands: dict[str, Callable[..., Any]] = {"produce": produce, "work": work, "work-own": work_own, "move": move}
     asyncio.run(commands[sys.argv[1]](*sys.argv[2:]))

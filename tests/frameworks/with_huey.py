@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from huey import RedisHuey
 from huey.consumer import Scheduler
@@ -45,5 +48,10 @@ def move(url, name):
 
 
 if __name__ == "__main__":
-    commands = {"produce": produce, "work": work, "work-own": lambda *words: work(*words, interval_s=1), "move": move}
+    commands: dict[str, Callable[..., Any]] = {
+        "produce": produce,
+        "work": work,
+        "work-own": partial(work, interval_s=1),
+        "move": move,
+    }
     commands[sys.argv[1]](*sys.argv[2:])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from redis import Redis
 from rq import Queue, SimpleWorker
@@ -52,4 +54,5 @@ def move(url, name):
 
 
 if __name__ == "__main__":
-    {"produce": produce, "work": work, "schedule": schedule, "move": move}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., Any]] = {"produce": produce, "work": work, "schedule": schedule, "move": move}
+    commands[sys.argv[1]](*sys.argv[2:])

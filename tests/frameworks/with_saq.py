@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from saq import Queue, Worker
 
 from tests.frameworks import Note, jobs_of
+from tests.typed import untyped
 
 
 async def produce(url, name, jobs):
@@ -25,7 +29,7 @@ async def work(url, name, out, every_s=3600):
         do(id, value)
 
     queue = Queue.from_url(url, name=name)
-    await Worker(queue, [("note", note)], concurrency=10, timers={"schedule": every_s}).start()
+    await Worker(queue, [("note", note)], concurrency=10, timers=untyped({"schedule": every_s})).start()
 
 
 async def move(url, name):
@@ -36,5 +40,10 @@ async def move(url, name):
 
 
 if __name__ == "__main__":
-    commands = {"produce": produce, "work": work, "work-own": lambda *words: work(*words, every_s=1), "move": move}
+    commands: dict[str, Callable[..., Any]] = {
+        "produce": produce,
+        "work": work,
+        "work-own": partial(work, every_s=1),
+        "move": move,
+    }
     asyncio.run(commands[sys.argv[1]](*sys.argv[2:]))

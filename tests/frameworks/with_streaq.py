@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from streaq import Worker
 from streaq.types import Streaq
@@ -47,5 +49,10 @@ async def move(url, name):
 
 
 if __name__ == "__main__":
-    commands = {"produce": produce, "work": work, "work-own": lambda *words: work(*words, own=True), "move": move}
+    commands: dict[str, Callable[..., Any]] = {
+        "produce": produce,
+        "work": work,
+        "work-own": lambda *words: work(*words, own=True),
+        "move": move,
+    }
     asyncio.run(commands[sys.argv[1]](*sys.argv[2:]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from taskiq import TaskiqScheduler
 from taskiq.api import run_receiver_task, run_scheduler_task
@@ -58,5 +60,10 @@ async def schedule(url, name):
 
 
 if __name__ == "__main__":
-    commands = {"produce": produce, "produce-ours": produce_ours, "work": work, "schedule": schedule}
+    commands: dict[str, Callable[..., Any]] = {
+        "produce": produce,
+        "produce-ours": produce_ours,
+        "work": work,
+        "schedule": schedule,
+    }
     asyncio.run(commands[sys.argv[1]](*sys.argv[2:]))

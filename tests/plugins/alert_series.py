@@ -6,7 +6,8 @@ Prometheus puts a marker because a scrape failed or no longer had it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import yaml
 
@@ -17,7 +18,7 @@ LATE_S = (0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 60.0)
 Value = Callable[[int], "float | str | None"]
 
 
-def always(value) -> Value:
+def always(value: float | str | None) -> Value:
     return lambda t: value
 
 
@@ -33,7 +34,7 @@ def then(before: Value, after: Value, at_s: int = EVENT_S) -> Value:
     return lambda t: before(t) if t < at_s else after(t)
 
 
-def process(instance, queue) -> dict[str, Value]:
+def process(instance: str, queue: str) -> dict[str, Value]:
     """The series of a process that leads a queue on which ten jobs a second are promoted in time."""
     at = f'instance="{instance}",job="promoter"'
     of = f'{at},queue="{queue}"'
@@ -58,7 +59,7 @@ def process(instance, queue) -> dict[str, Value]:
     return series
 
 
-def exporter(*queues) -> dict[str, Value]:
+def exporter(*queues: str) -> dict[str, Value]:
     """The series of an exporter on some queues that are served."""
     at = 'instance="exporter",job="exporter"'
     series = {
@@ -72,7 +73,7 @@ def exporter(*queues) -> dict[str, Value]:
     return series
 
 
-def exported(queue) -> dict[str, Value]:
+def exported(queue: str) -> dict[str, Value]:
     of = f'instance="exporter",job="exporter",queue="{queue}"'
     zeros = ("unled_jobs", "overdue_seconds", "leader_changes_total", "dead_letter_entries")
     return {f"promoter_store_{name}{{{of}}}": always(0) for name in zeros} | {
@@ -86,23 +87,23 @@ def healthy() -> dict[str, Value]:
     return process("a", "emails") | process("b", "bills") | exporter("emails", "bills")
 
 
-def find(series, *parts) -> list[str]:
+def find(series: dict[str, Value], *parts: str) -> list[str]:
     """The names of the series in which all these parts are."""
     found = [name for name in series if all(part in name for part in parts)]
     assert found, parts
     return found
 
 
-def change(series, value, *parts, at_s=EVENT_S) -> None:
+def change(series: dict[str, Value], value: Value | float | str | None, *parts: str, at_s: int = EVENT_S) -> None:
     """From the event on, the series with these parts have this value."""
     for name in find(series, *parts):
         series[name] = then(series[name], value if callable(value) else always(value), at_s)
 
 
-def rule_test(series, interval_s, expected: dict[int, set[str]], rules) -> str:
+def rule_test(series: dict[str, Value], interval_s: int, expected: dict[int, set[str]], rules: Iterable[Path]) -> str:
     """A file for `promtool test rules`: at these seconds these alerts fire, and no others."""
     end_s = max(expected) + interval_s
-    return yaml.safe_dump(
+    text: str = yaml.safe_dump(
         {
             "rule_files": [str(path) for path in rules],
             "evaluation_interval": "15s",
@@ -127,9 +128,10 @@ def rule_test(series, interval_s, expected: dict[int, set[str]], rules) -> str:
             ],
         }
     )
+    return text
 
 
-def _written(value: Value, interval_s, end_s):
+def _written(value: Value, interval_s: int, end_s: int) -> Iterator[str]:
     gone = False
     for t in range(0, end_s + 1, interval_s):
         now = value(t)

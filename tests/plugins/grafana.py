@@ -6,9 +6,10 @@ import enum
 import json
 import typing
 from collections.abc import Iterator
+from typing import Any
 
 
-def problems(document) -> Iterator[str]:
+def problems(document: Any) -> Iterator[str]:
     """Fields that Grafana does not know, and values of another type than it takes."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -20,7 +21,7 @@ def problems(document) -> Iterator[str]:
     yield from _wrong(dashboard, Dashboard, "")
 
 
-def _lost(ours, theirs, path) -> Iterator[str]:
+def _lost(ours: Any, theirs: Any, path: str) -> Iterator[str]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key, value in ours.items():
             if key not in theirs:
@@ -34,7 +35,7 @@ def _lost(ours, theirs, path) -> Iterator[str]:
         yield f"{path}: {ours!r} is read as {theirs!r}"
 
 
-def _wrong(value, hint, path) -> Iterator[str]:
+def _wrong(value: Any, hint: Any, path: str) -> Iterator[str]:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Union:
         tries = [list(_wrong(value, one, path)) for one in inner]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from promoter_core.spi import MetricsSink
+
 pytest.importorskip("prometheus_client")
 
 from prometheus_client import CollectorRegistry
@@ -37,7 +39,7 @@ async def test_it_shows_its_figures(backend, caplog):
     caplog.set_level("INFO")
     registry = CollectorRegistry()
     await DelayedQueue(backend, "q").schedule_many([Job(data=i, delay=0.05 * i) for i in range(1, 4)])
-    metrics = [PrometheusMetrics(registry=registry), "logging:format=json"]
+    metrics: list[MetricsSink | str] = [PrometheusMetrics(registry=registry), "logging:format=json"]
     async with Promoter(backend, "q", metrics=metrics, events=["logging"]).running():
         async with asyncio.timeout(10):
             while (registry.get_sample_value("promoter_promoted_total", {"queue": "q"}) or 0) < 3:

@@ -14,6 +14,7 @@ from promoter_core.spi import LockOutcome, PromotedJob, Promotion, Tick
 from promoter_core.testing import VirtualClock
 from promoter_core.testing.conformance import EventSinkContract, MetricsSinkContract
 from promoter_logging.sink import LoggingEvents, LoggingMetrics
+from tests.typed import present
 
 
 class TestLoggingEvents(EventSinkContract):
@@ -67,7 +68,7 @@ def test_a_drain_is_a_line_a_second(caplog):
         clock.jump(0.01)
     lines = [r.getMessage() for r in caplog.records if "'q'" in r.getMessage()]
     assert 10 <= len(lines) <= 11
-    promoted = [int(re.search(r"promoted (\d+)", line)[1]) for line in lines]
+    promoted = [int(present(re.search(r"promoted (\d+)", line))[1]) for line in lines]
     assert promoted[0] == 100
     assert promoted[1:] == [10_000] * (len(lines) - 1)
 

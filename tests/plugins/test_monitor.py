@@ -95,7 +95,7 @@ EXPORTED = render(
 
 def samples_of(page):
     """The labels of each sample of a page, by its name."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)

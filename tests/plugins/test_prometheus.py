@@ -12,6 +12,8 @@ import urllib.request
 
 import pytest
 
+from tests.typed import present
+
 pytest.importorskip("prometheus_client")
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
@@ -201,7 +203,7 @@ def test_a_leader_that_no_longer_ticks_shows_it():
     sink.on_tick("q", TICK)
     assert began_s <= value(registry, "promoter_last_tick_timestamp_seconds") <= time.time()
     assert value(registry, "promoter_next_due_timestamp_seconds") == 1
-    assert registry.get_sample_value("promoter_start_timestamp_seconds") <= began_s
+    assert present(registry.get_sample_value("promoter_start_timestamp_seconds")) <= began_s
     sink.on_lock("q", LockOutcome.HELD)
     assert value(registry, "promoter_last_tick_timestamp_seconds") is None
     assert value(registry, "promoter_next_due_timestamp_seconds") is None

@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from tests.typed import untyped
+
 pytest.importorskip("statsd")
 
 from promoter_core import ConfigError, Registry, TransientError
@@ -23,7 +25,7 @@ def server():
 
 @pytest.fixture
 def sink(server):
-    sink = Registry().metrics_sink(f"statsd:port={server.getsockname()[1]},prefix=jobs")
+    sink = untyped(Registry().metrics_sink(f"statsd:port={server.getsockname()[1]},prefix=jobs"))
     yield sink
     sink.close()
 
@@ -31,7 +33,7 @@ def sink(server):
 class TestStatsd(MetricsSinkContract):
     @pytest.fixture
     def sink(self):
-        sink = Registry().metrics_sink("statsd")  # nobody listens: that is no matter
+        sink = untyped(Registry().metrics_sink("statsd"))  # nobody listens: that is no matter
         yield sink
         sink.close()
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.typed import present
+
 pytest.importorskip("starlette")
 pytest.importorskip("jinja2")
 pytest.importorskip("httpx2")
@@ -147,7 +149,8 @@ async def test_jobs_are_found_by_id_and_by_name_and_come_in_pages(backend):
     jobs = [Job(data=i, delay=60 + i, job_id=f"job-{i}", name="odd" if i % 2 else "even") for i in range(120)]
     await queue.schedule_many(jobs)
     async with shown(backend) as visitor:
-        seen, place = [], "queue?q=mail&name=odd"
+        seen = []
+        place: str | None = "queue?q=mail&name=odd"
         while place:
             page = await visitor.get(place)
             seen += re.findall(r"job-\d+", page.text)
@@ -207,7 +210,7 @@ async def test_a_job_without_an_index_that_is_far_behind_is_found_by_its_due_tim
     await DelayedQueue(blind, "mail").schedule({}, delay=60, job_id="x")
     due_ms = (await anext(DelayedQueue(blind, "mail").scan())).stored.due_ms
     assert (await jobs.get(blind, "mail", "x", None))[0] is None
-    assert (await jobs.get(blind, "mail", "x", due_ms))[0].id == "x"
+    assert present((await jobs.get(blind, "mail", "x", due_ms))[0]).id == "x"
     assert (await jobs.get(blind, "mail", "x", 10**15))[0] is None
 
 
@@ -274,13 +277,13 @@ async def test_the_store_is_read_while_somebody_looks_and_no_longer(backend):
     board = Board(backend, "*", every_s=0.01, idle_s=0.2)
     await board.look()
     assert [queue.name for queue in board.queues()[0]] == ["mail"]
-    await board._task
+    await present(board._task)
     reads = board.sampler.state().reads
     assert reads > 1
     assert board.trail("mail")
     assert board.trail("")
     await board.look()
-    assert not board._task.done()
+    assert not present(board._task).done()
     await board.close()
     assert board.sampler.state().reads > reads
 

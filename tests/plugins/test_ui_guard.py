@@ -105,7 +105,7 @@ async def test_signing_in_leads_back_and_lasts_for_hours(backend, monkeypatch):
         for later_s, status in ((guard.SESSION_S - 60, 200), (guard.SESSION_S + 1, 303)):
             with monkeypatch.context() as patched:
                 now_s = time.time() + later_s
-                patched.setattr(guard.time, "time", lambda now_s=now_s: now_s)
+                patched.setattr(time, "time", lambda now_s=now_s: now_s)
                 assert (await Visitor(visitor.http._transport.app).http.get("", headers=kept)).status_code == status
 
 
@@ -151,7 +151,7 @@ async def test_a_made_up_session_is_none(backend, cookie):
     app = asgi_app(backend, token=TOKEN)
     name = app._guard.session_cookie
     visitor = Visitor(app)
-    answer = await visitor.http.get("", headers={"cookie": f"{name}={cookie}".encode()})
+    answer = await visitor.http.get("", headers={b"cookie": f"{name}={cookie}".encode()})
     assert answer.status_code == 303
     await visitor.aclose()
 

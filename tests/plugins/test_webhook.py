@@ -112,7 +112,8 @@ async def test_events_go_in_batches_and_in_order(receiver):
 
 
 async def test_it_tries_again_until_the_receiver_is_back():
-    clock, statuses, sent = VirtualClock(), [500, OSError("refused"), 429, TimeoutError(), 503, 200], []
+    clock, sent = VirtualClock(), []
+    statuses: list[int | Exception] = [500, OSError("refused"), 429, TimeoutError(), 503, 200]
 
     async def post(message):
         status = statuses.pop(0)

@@ -48,7 +48,7 @@ async def receiver():
     ],
 )
 async def test_a_receiver_that_fails_in_any_way_is_tried_again(reply, caplog):
-    troubles = []
+    troubles: list[SinkFailure] = []
     async with Raw(reply) as server:
         sink = WebhookEvents(server.url, timeout_s="1", clock=FastClock())
         sink.report_to(troubles.append)
@@ -150,7 +150,8 @@ async def served(sink, metrics=()):
 
 async def test_gone_ends_the_deliveries_until_the_next_run(receiver, caplog):
     receiver.first = [410]
-    sink, troubles = WebhookEvents(receiver.url, batch="1"), []
+    sink = WebhookEvents(receiver.url, batch="1")
+    troubles: list[SinkFailure] = []
     sink.report_to(troubles.append)
     await sink.emit("q", (JOB, JOB, JOB))
     await until(lambda: sink.refused == 3)
@@ -211,7 +212,8 @@ def test_retry_after_is_seconds_or_a_date(value, seconds):
 
 
 async def test_a_delivery_that_has_died_is_started_again(caplog):
-    posted, troubles = [], []
+    posted = []
+    troubles: list[SinkFailure] = []
 
     async def post(message):
         posted.append(message)
@@ -252,7 +254,7 @@ async def test_whatever_a_post_raises_is_a_failed_try(exc):
 
 
 def test_a_second_run_on_another_loop_posts_everything():
-    posted = []
+    posted: list[str] = []
 
     async def post(message):
         posted.extend(event["subject"] for event in message.events)
@@ -276,7 +278,8 @@ async def test_what_is_lost_at_the_end_is_reported(caplog):
     async def dead(message):
         raise OSError("connection refused")
 
-    sink, troubles = WebhookEvents("http://hook", post=dead), []
+    sink = WebhookEvents("http://hook", post=dead)
+    troubles: list[SinkFailure] = []
     sink.report_to(troubles.append)
     await sink.emit("q", (JOB, JOB))
     await asyncio.sleep(0.05)

@@ -81,7 +81,7 @@ class Page(HTMLParser):
 class Visitor:
     """Keeps cookies, as a browser does, and follows nothing by itself."""
 
-    def __init__(self, app, base="http://localhost/", **headers) -> None:
+    def __init__(self, app, base="http://localhost/", **headers):
         self.http = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app), base_url=base, headers={"accept": "text/html", **headers}
         )

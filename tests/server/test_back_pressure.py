@@ -38,7 +38,8 @@ async def slow_group(client, keys, jobs, seen):
 
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
 async def test_a_slow_group_that_acknowledges_without_deleting_loses_nothing(valkey, client, name, keys, scheme):
-    jobs, seen, metrics = 10_000, [], RecordingMetrics()
+    jobs, metrics = 10_000, RecordingMetrics()
+    seen: list[str] = []
     await client.xgroup_create(keys.stream, "slow", id="0", mkstream=True)
     await fill(client, keys, jobs)
     async with connect(f"{scheme}://{valkey.address}") as backend:

@@ -73,7 +73,8 @@ async def change_at_random(backend, name, chance, made, gone):
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_nothing_is_lost_or_doubled_while_jobs_are_changed_from_all_sides(valkey, name, seed):
-    made, gone = Counter(), Counter()
+    made: Counter[str] = Counter()
+    gone: Counter[str] = Counter()
     urls = [f"{scheme}://{valkey.address}" for scheme in ("redis", "redis", "redis", "glide", "glide")]
     backends = []
     async with connect(valkey.url) as backend, connect(valkey.url) as other, asyncio.timeout(60):

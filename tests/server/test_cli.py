@@ -15,6 +15,7 @@ from ulid import ULID
 
 from tests import processes
 from tests.servers import free_port
+from tests.typed import present
 
 pytestmark = pytest.mark.server
 
@@ -39,7 +40,7 @@ def running(*arguments):
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        present(process.stderr).close()
 
 
 def inspect(url, name):

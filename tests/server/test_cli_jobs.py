@@ -127,6 +127,8 @@ def test_a_pipe_that_is_closed_ends_a_command_without_a_word(valkey, name):
     for words in (["list", "--all"], ["list", "--all", "--json"], ["export"]):
         command = [sys.executable, "-m", "promoter_core", *words, "--url", valkey.url, "-q", name]
         process = processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout
+        assert process.stderr
         assert process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()

@@ -21,6 +21,7 @@ from promoter_core.testing import RecordingEvents, RecordingMetrics
 from tests.server.bench import until
 from tests.servers import find
 from tests.topologies import Cluster, a_cluster
+from tests.typed import untyped
 
 pytestmark = [
     pytest.mark.server,
@@ -55,15 +56,15 @@ async def arrived(backend, queue):
 
 async def test_one_process_serves_queues_on_every_node(cluster, scheme):
     queues = [queue_on(cluster, node, scheme) for node in range(3)]
-    settings = {"poll_interval_ms": 3_600_000, "lock_ttl_ms": 600_000}
+    settings = PromoterSettings(poll_interval_ms=3_600_000, lock_ttl_ms=600_000)
     events = RecordingEvents()
     async with connect(cluster.urls(scheme)) as backend:
-        promoters = [Promoter(backend, q, PromoterSettings(**settings), events=[events]) for q in queues]
+        promoters = [Promoter(backend, q, settings, events=[events]) for q in queues]
         tasks = [asyncio.create_task(p.run()) for p in promoters]
         await until(lambda: all((p.health()[0].last_tick_age_s or 0) > 0.3 for p in promoters))
         for q in queues:
             await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
-        await until(lambda: sorted(events.ids) == sorted(queues))
+        await until(lambda: sorted(map(str, events.ids)) == sorted(queues))
         for p in promoters:
             p.stop()
         await asyncio.gather(*tasks)
@@ -139,7 +140,7 @@ async def test_what_is_refused_while_a_slot_moves_has_changed_nothing(scheme, na
             lambda: jobs.cancel("j1"),
             lambda: jobs.cancel("j2"),
             *(
-                lambda change=change: backend.change_jobs(queue, [change])
+                lambda change=change: untyped(backend).change_jobs(queue, [change])
                 for change in changes_of("j0", "j1", "j2", "kept")
             ),
         ):

@@ -10,12 +10,13 @@ from collections import Counter
 import pytest
 
 from promoter_core import DelayedQueue, Job, Promoter, PromoterFleet, PromoterSettings, TransientError, connect
-from promoter_core.spi import CHASQUIMQ, StreamName, Wake
+from promoter_core.spi import CHASQUIMQ, FleetSupport, StreamName, Wake
 from promoter_core.testing import RecordingEvents
 from tests.server.bench import member, until
 from tests.servers import find
 from tests.topologies import a_cluster
 from tests.topologies import until as until_sync
+from tests.typed import untyped
 
 pytestmark = [
     pytest.mark.server,
@@ -23,7 +24,7 @@ pytestmark = [
 ]
 
 PARTIAL = {"cluster_require_full_coverage": "no"}
-SETTINGS = {"lock_ttl_ms": 1_000}
+SETTINGS = PromoterSettings(lock_ttl_ms=1_000)
 both_clients = pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"])
 
 
@@ -34,7 +35,7 @@ def queue_on(cluster, node, prefix="q"):
 
 def queues_on_all(cluster, prefix="q", each=2):
     """`each` queues on each node, by node."""
-    found = {0: [], 1: [], 2: []}
+    found: dict[int, list[str]] = {0: [], 1: [], 2: []}
     for i in range(999):
         name = f"{prefix}-{i}"
         found[cluster.owner(CHASQUIMQ.keys_of(name).lock)].append(name)
@@ -69,7 +70,7 @@ async def test_the_whole_cluster_is_away_and_comes_back(scheme, name):
         async with connect(cluster.urls(scheme, 0)) as backend:
             jobs = DelayedQueue(backend, queue)
             await jobs.schedule_many([Job(data=i, delay=1 + i / 20, job_id=f"j{i}") for i in range(100)])
-            async with Promoter(backend, queue, PromoterSettings(**SETTINGS), events=[events]).running() as p:
+            async with Promoter(backend, queue, SETTINGS, events=[events]).running() as p:
                 await until(lambda: len(events.ids) > 5)
                 for _ in range(2):
                     await asyncio.to_thread(cluster.kill)
@@ -98,11 +99,11 @@ async def test_slots_that_nobody_serves_concern_their_queues_alone(scheme):
         await asyncio.to_thread(cluster.give_up, 0)
         events = RecordingEvents()
         async with connect(cluster.urls(scheme)) as backend:
-            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in (lost, *others)]
+            promoters = [Promoter(backend, q, SETTINGS, events=[events]) for q in (lost, *others)]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for q in others:
                 await surely(DelayedQueue(backend, q), 0.1, q)
-            await until(lambda: sorted(events.ids) == sorted(others), 20)
+            await until(lambda: sorted(map(str, events.ids)) == sorted(others), 20)
             await until(lambda: promoters[0].health()[0].last_error is not None, 20)
             assert not any(task.done() for task in tasks)
             await asyncio.to_thread(cluster.take_back, 0)
@@ -119,7 +120,7 @@ async def test_the_only_seed_dies_while_the_rest_is_well(scheme):
         lost, well = queue_on(cluster, 0), queue_on(cluster, 2)
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0)) as backend:
-            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in (lost, well)]
+            promoters = [Promoter(backend, q, SETTINGS, events=[events]) for q in (lost, well)]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for p in promoters:
                 await led(p)
@@ -144,7 +145,7 @@ async def test_all_seeds_die_and_their_replicas_are_found_through_the_others(sch
         queues = [queue_on(cluster, node) for node in range(3)]
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0, 1)) as backend:
-            promoters = [Promoter(backend, q, PromoterSettings(**SETTINGS), events=[events]) for q in queues]
+            promoters = [Promoter(backend, q, SETTINGS, events=[events]) for q in queues]
             tasks = [asyncio.create_task(p.run()) for p in promoters]
             for p in promoters:
                 await led(p)
@@ -154,7 +155,7 @@ async def test_all_seeds_die_and_their_replicas_are_found_through_the_others(sch
                 await led(promoters[node])
             for q in queues:
                 await surely(DelayedQueue(backend, q), 0.1, q)
-            await until(lambda: sorted(events.ids) == sorted(queues), 30)
+            await until(lambda: sorted(map(str, events.ids)) == sorted(queues), 30)
             for p in promoters:
                 p.stop()
             await asyncio.gather(*tasks)
@@ -165,7 +166,7 @@ async def test_nodes_that_take_no_more_connections_are_waited_for(scheme):
     async with a_cluster() as cluster:
         queue, events = queue_on(cluster, 1), RecordingEvents()
         async with connect(cluster.urls(scheme)) as backend:
-            promoter = Promoter(backend, queue, PromoterSettings(**SETTINGS), events=[events])
+            promoter = Promoter(backend, queue, SETTINGS, events=[events])
             async with promoter.running():
                 await led(promoter)
                 for client in cluster.clients:
@@ -183,7 +184,7 @@ async def test_nodes_that_take_no_more_connections_are_waited_for(scheme):
 
 async def names(backend, prefix):
     found = set()
-    async for page in backend.find_queues([f"{prefix}*"]):
+    async for page in untyped(backend).find_queues([f"{prefix}*"]):
         found.update(page)
     return found
 
@@ -214,10 +215,10 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
             await DelayedQueue(backend, q).schedule(1, delay=600, job_id=q)
         for dead in range(3):
             await asyncio.to_thread(cluster.kill, dead)
-            found = set()
+            found: set[str] = set()
 
             async def scan(found=found):
-                async for page in backend.find_queues(["f-*"]):
+                async for page in untyped(backend).find_queues(["f-*"]):
                     found.update(page)
 
             with pytest.raises(TransientError):
@@ -229,6 +230,7 @@ async def test_a_scan_gives_what_the_living_nodes_have_before_it_raises():
 async def test_announcements_are_heard_after_the_death_of_the_node_that_they_came_from():
     async with a_cluster(**PARTIAL) as cluster, connect(cluster.urls("redis+cluster")) as backend:
         queues = {s.port: queue_on(cluster, i) for i, s in enumerate(cluster.servers)}
+        assert isinstance(backend, FleetSupport)
         feed = await backend.subscribe()
         for _ in range(3):
             subscribed = [i for i, c in enumerate(cluster.clients) if c.pubsub_numpat()]
@@ -236,7 +238,7 @@ async def test_announcements_are_heard_after_the_death_of_the_node_that_they_cam
             (heard,) = subscribed
             await asyncio.to_thread(cluster.kill, heard)
             other = queues[cluster.servers[(heard + 1) % 3].port]
-            heard_of = set()
+            heard_of: set[str] = set()
 
             async def told(other=other, heard_of=heard_of):
                 await backend.announce([other])
@@ -261,7 +263,7 @@ async def test_a_fleet_outlives_each_node_and_the_whole_cluster():
         queues = [q for names in by_node.values() for q in names]
         events = RecordingEvents()
         async with connect(cluster.urls("redis+cluster", 0)) as backend:
-            fleet = PromoterFleet(backend, queues, PromoterSettings(**SETTINGS), events=[events])
+            fleet = PromoterFleet(backend, queues, SETTINGS, events=[events])
             async with fleet.running():
                 await drains(backend, events, queues, "before")
                 for node in range(3):
@@ -285,7 +287,7 @@ async def test_a_fleet_follows_a_fail_over(scheme):
         queues = [q for names in queues_on_all(cluster, "fo", 3).values() for q in names]
         events = RecordingEvents()
         async with connect(cluster.urls(scheme, 0)) as backend:
-            settings = PromoterSettings(**SETTINGS)
+            settings = SETTINGS
             async with PromoterFleet(backend, ["fo-*"], settings, events=[events]).running() as fleet:
                 await drains(backend, events, queues, "before")
                 await asyncio.to_thread(cluster.kill, 0)
@@ -304,7 +306,7 @@ async def test_a_fleet_begins_with_the_queues_of_the_nodes_that_there_are():
             for q in queues:
                 await DelayedQueue(backend, q).schedule(1, delay=0.1, job_id=q)
             await asyncio.to_thread(cluster.kill, 0)
-            settings = PromoterSettings(**SETTINGS)
+            settings = SETTINGS
             fleet = PromoterFleet(backend, ["be-*"], settings, events=[events], discover_s=1, spread=False)
             async with fleet.running():
                 await until(lambda: set(events.ids) == {*by_node[1], *by_node[2]}, 20)
@@ -333,7 +335,7 @@ async def test_a_node_that_hangs_costs_a_fleet_one_time_out_and_not_one_a_step()
                 cluster.servers[0].kill(signal.SIGCONT)
                 await drains(backend, events, by_node[0], "awake")
                 await until(lambda: all(h.leads and h.last_error is None for h in fleet.health()), 30)
-                await until(lambda: backend.capabilities.wake is Wake.ANY_WRITE, 20)
+                await until(lambda: untyped(backend).capabilities.wake is Wake.ANY_WRITE, 20)
 
 
 async def test_wake_says_what_holds_on_every_node_that_is_in_use():
@@ -350,10 +352,10 @@ async def test_wake_says_what_holds_on_every_node_that_is_in_use():
             assert backend.capabilities.wake is Wake.ANY_WRITE
             for node in range(3):
                 await asyncio.to_thread(cluster.kill, node)
-                await until(lambda: backend.capabilities.wake is Wake.POLL, 10)
+                await until(lambda: untyped(backend).capabilities.wake is Wake.POLL, 10)
                 await asyncio.to_thread(cluster.restart, node)
                 await led(promoters[node])
-                await until(lambda: backend.capabilities.wake is Wake.ANY_WRITE, 10)
+                await until(lambda: untyped(backend).capabilities.wake is Wake.ANY_WRITE, 10)
                 for q, client in zip(queues, cluster.clients, strict=True):
                     s, us = client.time()
                     client.zadd(CHASQUIMQ.keys_of(q).delayed, {member(f"{q}/{node}"): s * 1000 + us // 1000 + 300})

@@ -17,6 +17,7 @@ from promoter_demo import side_by_side
 from promoter_layouts.demos import programs
 from tests import processes
 from tests.server.test_cli import promoter
+from tests.typed import present
 
 pytestmark = pytest.mark.server
 
@@ -76,7 +77,7 @@ def test_ctrl_c_ends_every_process():
     command = [sys.executable, "-m", "promoter_core", "demo", "--layout", "saq"]
     pipe = subprocess.PIPE
     with processes.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as demo:
-        assert "60 jobs" in demo.stdout.readline()
+        assert "60 jobs" in present(demo.stdout).readline()
         time.sleep(0.3)  # while it schedules
         os.killpg(demo.pid, signal.SIGINT)
         _, said = demo.communicate(timeout=60)

@@ -15,6 +15,7 @@ import pytest
 
 from promoter_core import ConfigError, DelayedQueue, Job, PermanentError, connect
 from tests.server.bench import until
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -79,6 +80,7 @@ asyncio.run(main())
 def embedding(url):
     """A process with an embedded server; its private folder, the pid of the server's guard and of the server."""
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, url], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
     home, guard = process.stdout.readline().split()
     process.stdout.close()
     return process, Path(home), int(guard), server_of(int(guard))
@@ -154,7 +156,7 @@ async def test_a_connect_that_is_cancelled_leaves_no_server_and_no_folder(tmp_pa
 @linux
 async def test_ctrl_c_is_for_the_process_and_not_for_its_server():
     async with connect("embedded://") as backend:
-        guard = backend._driver._server._guard.pid
+        guard = untyped(backend)._driver._server._guard.pid
         assert {os.getsid(guard), os.getsid(server_of(guard))} == {guard}
         assert os.getsid(0) != guard
 

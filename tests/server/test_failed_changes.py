@@ -13,6 +13,7 @@ from promoter_core.spi import (
     JobOutcome,
     JobQuery,
     JobRequest,
+    ManagementSupport,
     Remove,
     Replace,
     Reschedule,
@@ -132,6 +133,7 @@ async def test_what_a_users_permissions_refuse_has_changed_nothing(server, comma
     async with connect(server.url) as backend, Redis(port=server.port) as client:
         await client.execute_command("ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", f"-{command}")
         async with connect(f"redis://u:p@{server.address}") as limited:
+            assert isinstance(limited, ManagementSupport)
             for call in (
                 lambda: limited.change_jobs(name, [Reschedule(job="a", delay_ms=5_000)]),
                 lambda: limited.change_jobs(name, [RunNow(job="a")]),

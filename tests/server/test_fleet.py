@@ -22,6 +22,7 @@ from tests.server.bench import member, now_ms, until
 from tests.server.test_cli import inspect, running
 from tests.server.test_cli import until as until_sync
 from tests.topologies import Cluster
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -193,7 +194,7 @@ async def test_without_a_permission_that_a_group_needs_a_fleet_ends_and_the_doct
             refused = "NOPERM" if any_server.name == "redis-7.0" else "zremrangebyscore"  # that one does not say what
             with pytest.raises(PermanentError, match=refused):
                 await asyncio.wait_for(PromoterFleet(backend, [prefix, f"{prefix}-2"]).run(), 10)
-            (finding,) = [f for f in await backend.diagnose() if "several queues" in f.summary]
+            (finding,) = [f for f in await untyped(backend).diagnose() if "several queues" in f.summary]
             assert (finding.severity, refused in finding.summary) == ("warning", True), finding
         await admin.execute_command("ACL", "DELUSER", "promoter")
         await admin.execute_command("ACL", "LOG", "RESET")

@@ -17,6 +17,7 @@ from tests import processes
 from tests.frameworks import IN_PLACE, started
 from tests.frameworks.checks import QUEUE, jobs, produced, published, running, snapshot, url_of
 from tests.server.bench import promote, until
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -107,7 +108,7 @@ async def test_beside_their_own_mover_each_of_1000_jobs_runs_once(framework, ser
 async def test_a_target_of_another_type_keeps_every_member(framework, server, client):
     await produced(framework, server, jobs(3))
     async with connect(server.url, layout=framework.layout) as backend:
-        keys = backend.layout.keys_of(QUEUE)
+        keys = untyped(backend).layout.keys_of(QUEUE)
         await client.delete(keys.stream)
         await client.hset(keys.stream, "a", "b")
         before = await client.zrange(keys.delayed, 0, -1, withscores=True)
@@ -124,7 +125,8 @@ async def test_a_target_of_another_type_keeps_every_member(framework, server, cl
 async def test_the_permissions_that_the_layout_names_suffice(framework, server, client):
     await produced(framework, server, jobs(2))
     async with connect(server.url, layout=framework.layout) as backend:
-        layout, keys = backend.layout, backend.layout.keys_of(QUEUE)
+        layout = untyped(backend).layout
+        keys = layout.keys_of(QUEUE)
     await client.execute_command("ACL", "SETUSER", "mover", "reset", "on", ">pw", *layout.acl(QUEUE))
     async with connect(f"redis://mover:pw@{server.address}/0", layout=framework.layout) as backend:
 
@@ -144,7 +146,7 @@ async def test_a_score_that_may_have_lost_its_fraction_waits_for_the_end_of_its_
     if not IN_PLACE[name].version:
         pytest.skip(f"{name} is not installed")
     async with connect(server.url, layout=name) as backend:
-        keys = backend.layout.keys_of(QUEUE)
+        keys = untyped(backend).layout.keys_of(QUEUE)
         seconds, _ = await client.time()
         await client.zadd(keys.delayed, {"past": seconds - 2, "now": seconds, "later": seconds + 3600})
         if name == "rq":
@@ -231,7 +233,7 @@ async def test_what_is_no_job_goes_to_our_dead_letters_and_the_batch_goes_on(ser
     async with connect(server.url, layout=layout) as backend:
         promotion = await promote(backend, QUEUE)
         assert (promotion.promoted, promotion.malformed, promotion.depth) == (1, 1, 0)
-        ((_, entry),) = await client.xrange(backend.layout.keys_of(QUEUE).dlq)
+        ((_, entry),) = await client.xrange(untyped(backend).layout.keys_of(QUEUE).dlq)
         assert (entry[b"d"], entry[b"reason"]) == (b"bad", b"malformed")
     assert await client.get(key) == b"of another type"
 

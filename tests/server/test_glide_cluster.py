@@ -16,6 +16,7 @@ from promoter_core.testing import RecordingEvents
 from tests.server.bench import until
 from tests.servers import find
 from tests.topologies import Cluster, raw
+from tests.typed import present
 
 pytestmark = [
     pytest.mark.server,
@@ -30,7 +31,7 @@ async def cluster():
     yield cluster
     for server in cluster.servers:
         with contextlib.suppress(ProcessLookupError):
-            server.process.send_signal(signal.SIGCONT)
+            present(server.process).send_signal(signal.SIGCONT)
     await asyncio.to_thread(cluster.stop)
 
 

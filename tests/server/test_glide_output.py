@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.servers import Server
+from tests.typed import present
 
 pytestmark = pytest.mark.server
 
@@ -37,7 +38,7 @@ def test_an_outage_writes_nothing_of_glides_to_stdout():
         command = [sys.executable, "-c", SCRIPT, f"glide://{server.address}"]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-            assert process.stdout.readline() == "leads\n"
+            assert present(process.stdout).readline() == "leads\n"
             server.kill()
             out, err = process.communicate("\n", timeout=60)
     assert process.returncode == 0, err

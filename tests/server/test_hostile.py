@@ -100,7 +100,7 @@ async def test_a_job_is_scheduled_as_it_is_or_refused_before_anything_is_written
     queue_name = f"q-{ULID()}"
     memory = MemoryBackend()
     await memory.open()
-    verdicts = []
+    verdicts: list[object] = []
     for store in (backend, memory):
         queue = DelayedQueue(store, queue_name)
         try:

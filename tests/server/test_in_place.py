@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import PermanentError, connect
-from promoter_core.spi import LeaseLost, Overflow, PromotionRequest, StreamName, in_place
+from promoter_core.spi import Lease, LeaseLost, Overflow, Promotion, PromotionRequest, StreamName, in_place
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 REQUEST = PromotionRequest(limit=100, max_stream_len=1_000, want_jobs=True)
@@ -36,6 +37,7 @@ def queue():
 async def promote(url, layout, queue, **changes):
     async with connect(url, layout=layout) as backend:
         lease = await backend.lock(queue, "me", 10_000)
+        assert isinstance(lease, Lease)
         answer = await backend.promote(lease, replace(REQUEST, **changes))
         return answer, await backend.stats(queue)
 
@@ -117,9 +119,12 @@ async def test_a_body_may_leave_members_and_bury_them(any_server, client, queue)
     await client.zadd(f"{queue}:later", {name: 1 + i for i, name in enumerate(names)})
     async with connect(any_server.url, layout=layout) as backend:
         lease = await backend.lock(queue, "me", 10_000)
+        assert isinstance(lease, Lease)
         answer = await backend.promote(lease, REQUEST)
         dead = await backend.read(queue, StreamName.DLQ, "", 100)
         again = await backend.promote(lease, REQUEST)
+    assert isinstance(answer, Promotion)
+    assert isinstance(again, Promotion)
     by_kind = {kind: [name for name in names if name.startswith(kind)] for kind in ("stay", "bad", "go")}
     assert await client.lrange(queue, 0, -1) == [name.encode() for name in by_kind["go"]]
     assert [entry.fields["d"] for entry in dead] == [name.encode() for name in by_kind["bad"]]
@@ -148,6 +153,7 @@ async def test_a_lost_lease_writes_nothing(any_server, client, queue):
     await client.zadd(f"{queue}:later", {"a": 1})
     async with connect(any_server.url, layout=MAIL) as backend:
         lease = await backend.lock(queue, "me", 10_000)
+        assert isinstance(lease, Lease)
         await backend.unlock(lease)
         assert isinstance(await backend.promote(lease, REQUEST), LeaseLost)
     assert not await client.exists(queue)
@@ -199,8 +205,8 @@ async def test_members_are_counted_by_their_due_times(any_server, client, queue)
     layout = replace(MAIL, score=in_place.Score.S, whole=True, offset_s=10, floor="1")
     await client.zadd(f"{queue}:later", {"below": 0, "a": 100, "b": 101, "c": 1e12})
     async with connect(any_server.url, layout=layout) as backend:
-        counts = await backend.count_jobs(queue, [111_000, 111_001, 112_001, 2**53, -5])
+        counts = await untyped(backend).count_jobs(queue, [111_000, 111_001, 112_001, 2**53, -5])
     assert counts == [0, 1, 2, 2, 0]
     async with connect(any_server.url, layout=replace(MAIL, offset_s=1)) as backend:
-        counts = await backend.count_jobs(queue, [1_100, 1_101, 1_102])
+        counts = await untyped(backend).count_jobs(queue, [1_100, 1_101, 1_102])
     assert counts == [1, 2, 3]

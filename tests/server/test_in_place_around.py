@@ -13,10 +13,11 @@ from ulid import ULID
 
 from promoter_core import Promoter, PromoterFleet, connect
 from promoter_core.monitor import snapshot
-from promoter_core.spi import LeaseHeld, in_place
+from promoter_core.spi import Lease, LeaseHeld, in_place
 from promoter_resp import in_place_backend
 from tests.server.bench import until
 from tests.server.test_cli import promoter
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -92,13 +93,14 @@ async def test_a_prefix_that_matches_nothing_is_said_once_with_what_is_there(
         runner = PromoterFleet(backend, ["*"]) if fleet else Promoter(backend, "default")
         async with runner.running():
             if fleet:
-                async for _ in backend.find_queues(["*"]):
+                async for _ in untyped(backend).find_queues(["*"]):
                     pass
             else:
                 await client.zadd("queues:default:delayed", {"b": 9e9})
                 await client.delete("queues:default:delayed")
             for _ in range(3):
                 lease = await backend.lock("other", "me", 10_000)
+                assert isinstance(lease, Lease)
                 await backend.promote(lease, in_place_request())
             async with asyncio.timeout(20):  # the runner may be the one that is looking for what is there
                 while not said(caplog):
@@ -134,7 +136,7 @@ async def test_keys_of_that_form_that_are_no_sets_are_no_queues(server, client):
     await client.zadd("a:later", {"x": 1})
     await client.set("b:later", "text")
     async with connect(server.url, layout=layout("mail")) as backend:
-        found = [queue async for page in backend.find_queues(["*"]) for queue in page]
+        found = [queue async for page in untyped(backend).find_queues(["*"]) for queue in page]
     assert found == ["a"]
 
 
@@ -163,6 +165,8 @@ async def test_the_figures_of_the_store_are_those_of_the_set(server, client):
     async with connect(server.url, layout="laravel") as backend:
         (queue,) = (await snapshot(backend, ["*"])).queues
     assert queue.error is None
+    assert queue.stats
+    assert queue.coming
     assert (queue.name, queue.stats.depth, queue.stats.due) == ("default", 3, 1)
     assert (queue.coming.minute, queue.coming.hour) == (1, 2)
 

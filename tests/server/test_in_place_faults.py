@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import PermanentError, connect
-from promoter_core.spi import PromotionRequest, StreamName
+from promoter_core.spi import Lease, PromotionRequest, StreamName
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 REQUEST = PromotionRequest(limit=100, max_stream_len=1_000, want_jobs=True)
@@ -44,6 +45,7 @@ async def promote(url, layout, queue="mail", times=1, **changes):
     """The last of some answers."""
     async with connect(url, layout=layout) as backend:
         lease = await backend.lock(queue, "me", 10_000)
+        assert isinstance(lease, Lease)
         for _ in range(times):
             answer = await backend.promote(lease, replace(REQUEST, **changes))
         return answer
@@ -145,14 +147,14 @@ async def test_versions_are_seen_whatever_the_prefix_is(server, client, name, be
         await client.sadd(f"{before}processes", "w")
         await client.hset(f"{before}w", "info", json.dumps({"version": "5.0.0"}))
     async with connect(server.url, layout=f"{name}:prefix={before}") as backend:
-        found = [finding.summary for finding in await backend.diagnose()]
+        found = [finding.summary for finding in await untyped(backend).diagnose()]
     assert any("0.0 runs here" in text for text in found)
 
 
 async def test_permissions_hold_for_a_prefix_with_the_letters_of_a_pattern(server, client):
     before = f"app[1]?{ULID()}"
     async with connect(server.url, layout=f"rq:prefix={before}") as backend:
-        words = backend.layout.acl("mail")
+        words = untyped(backend).layout.acl("mail")
     await client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">pw", *words)
     await client.zadd(f"{before}:scheduled:mail", {"a": 1})
     await client.hset(f"{before}:job:a", "status", "scheduled")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -50,7 +51,7 @@ async def test_a_faststream_subscriber_gets_each_message_once(server, own, kind)
         where = {"stream": faststream.StreamSub("emails", group="g", consumer="c")}
 
     @broker.subscriber(**where)
-    async def handle(body, message: faststream.annotations.RedisMessage):
+    async def handle(body: Any, message: faststream.annotations.RedisMessage) -> None:  # type: ignore[name-defined]
         got.append((body, message.body))
 
     async with broker:

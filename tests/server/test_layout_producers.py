@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -40,7 +41,7 @@ async def test_a_delayed_publisher_reaches_a_subscriber_with_headers_and_types(s
     )
 
     @broker.subscriber(**where)
-    async def handle(mail: Mail, message: faststream.annotations.RedisMessage):
+    async def handle(mail: Mail, message: faststream.annotations.RedisMessage) -> None:  # type: ignore[name-defined]
         times.append(time.time())
         got.append((mail, message.correlation_id, message.headers["team"], message.content_type))
 
@@ -107,7 +108,7 @@ async def test_celery_tasks_run_once_each_with_chains_links_and_priorities(serve
     from tests.server.layout_tasks import note
 
     async with promoting(server.url, "celery", "celery") as queue:
-        options = {"countdown": 4, "expires": 60}  # longer than the worker's visibility time-out
+        options: dict[str, Any] = {"countdown": 4, "expires": 60}  # longer than the worker's visibility time-out
         await apply_async(queue, note, ["plain"], task_id="plain", **options)
         await apply_async(queue, note.si("first"), link=note.si("linked"), **options)
         await apply_async(queue, chain(note.si("a"), note.si("b"), note.si("c")), **options)

@@ -15,6 +15,7 @@ from promoter_core.cli import near, session
 from promoter_core.spi import Lease, pack_envelope
 from tests.server.bench import promote, until
 from tests.server.test_cli import promoter
+from tests.typed import present, untyped
 
 pytestmark = pytest.mark.server
 
@@ -106,7 +107,7 @@ async def test_a_full_stream_of_another_framework_is_trimmed_of_what_is_acknowle
         await client.xgroup_create(name, "taskiq", "0", mkstream=True)
         for i in range(20):
             await DelayedQueue(backend, name).schedule(b"%d" % i)
-        got = []
+        got: list[int] = []
         async with Promoter(backend, name, PromoterSettings(max_stream_len=5)).running():
             async with asyncio.timeout(20):
                 while len(got) < 20:
@@ -123,12 +124,12 @@ async def test_fields_of_a_stream_are_those_of_the_layout(valkey, how):
     queue = f"q-{ULID()}"
     fields = "stream:field=body,id_field=it's,name_field=näme"
     async with connect(valkey.url, layout=fields) as backend, Redis.from_url(valkey.url) as client:
-        jobs, k = DelayedQueue(backend, queue), backend.layout.keys_of(queue)
+        jobs, k = DelayedQueue(backend, queue), untyped(backend).layout.keys_of(queue)
         for name in ("", "send"):
             if how == "requeued":
                 dead = await client.xadd(k.dlq, {"d": b"?"})
                 envelope = pack_envelope(f"i-{name}", b"\0", 0, 0)
-                assert await backend.requeue_dead_letter(queue, dead.decode(), envelope, name)
+                assert await untyped(backend).requeue_dead_letter(queue, dead.decode(), envelope, name)
                 continue
             await jobs.schedule(b"\0", job_id=f"i-{name}", name=name, delay=0 if how == "promoted" else 60)
             if how == "run now":
@@ -176,7 +177,7 @@ async def test_waiting_jobs_are_copied_from_one_layout_to_another(valkey):
         both = ["copy", "--from", valkey.url, "--to", valkey.url, "--queue", name, "--from-layout", "celery"]
         done = await asyncio.to_thread(promoter, *both, "--to-layout", "list:key=elsewhere")
         assert "1 jobs: 1 new" in done.stdout, done.stderr
-        assert (await DelayedQueue(other, name).get("a")).data() == b"payload"
+        assert present(await DelayedQueue(other, name).get("a")).data() == b"payload"
         same = await asyncio.to_thread(promoter, *both, "--to-layout", "celery:key=elsewhere")
         assert (same.returncode, "the same queue of the same store" in same.stderr) == (2, True)
         wrong = await asyncio.to_thread(promoter, *both, "--to-layout", "lst")

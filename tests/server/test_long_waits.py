@@ -11,6 +11,7 @@ from promoter_core.spi import JobRequest, Lease, StreamName, pack_envelope
 from promoter_resp.waiting_jobs import LOOKED_AT_MOST, LOOKED_AT_ONCE
 from tests.leap import leap
 from tests.server.bench import member, now_ms, promote, until
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -125,11 +126,11 @@ async def test_thirty_thousand_ids_are_cancelled_in_short_scripts(backend, clien
 @pytest.mark.parametrize("score", ["+inf", "9223372036854775808", "1e300", "253402300800000"])
 async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("parked"))
+        await untyped(backend)._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("parked"))
         p, stats = await promote(backend, name), await backend.stats(name)
         assert (p.depth, p.next_due_ms, p.oldest_pending_lag_ms) == (1, None, 0)
         assert (stats.depth, stats.next_due_ms, stats.oldest_pending_lag_ms, stats.parked) == (1, None, 0, 1)
-        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        (renewal,) = await untyped(backend).renew_many([Lease(name, "me", 60_000)])
         assert (renewal.due, renewal.next_due_ms) == (False, None)
         await backend.schedule(
             name, [JobRequest("far", pack_envelope("far", b"", 0, 0), due_ms=253_402_300_799_999, unique=True)]
@@ -143,11 +144,11 @@ async def test_what_is_due_after_the_year_9999_is_parked(valkey, name, keys, sch
 @pytest.mark.parametrize("score", ["-inf", "-5"])
 async def test_a_score_before_all_time_is_due(valkey, name, keys, scheme, score):
     async with connect(valkey.url if scheme == "redis" else "fake://") as backend:
-        await backend._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("a"))
+        await untyped(backend)._driver.command(keys.delayed, b"ZADD", keys.delayed, score, member("a"))
         p = await promote(backend, name, max_stream_len=0)
         assert (p.next_due_ms, p.oldest_pending_lag_ms, p.held_back) == (0, p.now_ms, 1)
         assert (await backend.stats(name)).next_due_ms == 0
-        (renewal,) = await backend.renew_many([Lease(name, "me", 60_000)])
+        (renewal,) = await untyped(backend).renew_many([Lease(name, "me", 60_000)])
         assert (renewal.due, renewal.next_due_ms) == (True, 0)
         assert (await promote(backend, name)).promoted == 1
 
@@ -192,7 +193,7 @@ async def test_after_three_hours_without_a_promoter_every_job_is_known_and_runs_
             assert not any(a.created for a in await queue.schedule_many(jobs[4:]))
             await until(lambda: drained(queue))
         arrived = [unpack_envelope(e.fields["d"]).id for e in await backend.read(name, StreamName.JOBS, "", 1_000)]
-    assert sorted(arrived) == sorted(job.job_id for job in jobs if job.job_id not in ("j1", "j3"))
+    assert sorted(arrived) == sorted(str(job.job_id) for job in jobs if job.job_id not in ("j1", "j3"))
 
 
 async def drained(queue):

@@ -18,7 +18,7 @@ from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
 
 pytestmark = pytest.mark.server
 
-LONG = {"lock_ttl_ms": 3_600_000, "poll_interval_ms": 3_600_000, "follower_poll_ms": 3_600_000}
+LONG = PromoterSettings(lock_ttl_ms=3_600_000, poll_interval_ms=3_600_000, follower_poll_ms=3_600_000)
 FLAG = {"tick connection": TICKS, "watching connection": WATCHES}
 
 
@@ -29,9 +29,9 @@ class Serving:
         self.queues = [f"lost-{ULID()}" for _ in range(3 if kind == "fleet" else 1)]
         self.events = RecordingEvents()
         if kind == "fleet":
-            self.runs = PromoterFleet(backend, self.queues, PromoterSettings(**LONG), events=[self.events])
+            self.runs: Promoter | PromoterFleet = PromoterFleet(backend, self.queues, LONG, events=[self.events])
         else:
-            self.runs = Promoter(backend, self.queues[0], PromoterSettings(**LONG), events=[self.events])
+            self.runs = Promoter(backend, self.queues[0], LONG, events=[self.events])
 
     @property
     def ticked(self):

@@ -9,15 +9,16 @@ import pytest
 from ulid import ULID
 
 from promoter_core import PermanentError, Promoter, PromoterFleet, PromoterSettings, connect
-from promoter_core.spi import CHASQUIMQ, Renewal
+from promoter_core.spi import CHASQUIMQ, FleetSupport, Renewal
 from promoter_core.testing import RecordingEvents
 from tests.proxy import proxy
 from tests.server.bench import member, now_ms, until
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
 RENEWAL_MS = 1_000
-SETTINGS = {"lock_ttl_ms": 3 * RENEWAL_MS, "poll_interval_ms": 3_600_000}
+SETTINGS = PromoterSettings(lock_ttl_ms=3 * RENEWAL_MS, poll_interval_ms=3_600_000)
 SLACK_MS = 1_500  # for a busy machine; without a renewal that looks, the job stays indefinitely
 
 
@@ -29,11 +30,11 @@ class Serving:
         self.keys = [CHASQUIMQ.keys_of(queue).delayed for queue in self.queues]
         self.events = RecordingEvents()
         if kind == "fleet":
-            settings = PromoterSettings(**SETTINGS)
-            self.runs = PromoterFleet(backend, self.queues, settings=settings, events=[self.events])
+            self.runs: Promoter | PromoterFleet
+            self.runs = PromoterFleet(backend, self.queues, SETTINGS, events=[self.events])
         else:
             self.keys = self.keys[:1]
-            self.runs = Promoter(backend, self.queues[0], PromoterSettings(**SETTINGS), events=[self.events])
+            self.runs = Promoter(backend, self.queues[0], SETTINGS, events=[self.events])
 
     async def settled(self):
         """Everybody leads and waits."""
@@ -97,13 +98,14 @@ async def test_a_job_is_promoted_within_a_renewal_while_no_push_arrives_at_all(v
 async def test_an_error_of_one_queue_leaves_the_renewals_of_the_others(valkey, client, scheme):
     queues = [f"renewed-{ULID()}" for _ in range(4)]
     async with connect(valkey.url.replace("redis://", f"{scheme}://")) as backend:
+        assert isinstance(backend, FleetSupport)
         leases = await backend.lock_many(queues, "me", 5_000)
         await client.set(CHASQUIMQ.keys_of(queues[1]).delayed, "no sorted set")
         await client.delete(CHASQUIMQ.keys_of(queues[2]).lock)
         await client.rpush(CHASQUIMQ.keys_of(queues[2]).lock, "no string")
-        answers = await backend.renew_many([replace(lease, ttl_ms=60_000) for lease in leases])
+        answers = await backend.renew_many([replace(untyped(lease), ttl_ms=60_000) for lease in leases])
         assert [type(answer) for answer in answers] == [Renewal, PermanentError, PermanentError, Renewal]
-        assert [answer.code for answer in answers[1:3]] == ["WRONGTYPE"] * 2
+        assert [untyped(answer).code for answer in answers[1:3]] == ["WRONGTYPE"] * 2
         assert await client.pttl(CHASQUIMQ.keys_of(queues[3]).lock) > 30_000
         await client.delete(*(CHASQUIMQ.keys_of(queue).lock for queue in queues))
 
@@ -111,9 +113,11 @@ async def test_an_error_of_one_queue_leaves_the_renewals_of_the_others(valkey, c
 async def test_a_head_that_is_never_due_is_no_next_due_time(valkey, client):
     queue = f"renewed-{ULID()}"
     async with connect(valkey.url) as backend:
+        assert isinstance(backend, FleetSupport)
         leases = await backend.lock_many([queue], "me", 5_000)
         for score, due, next_due_ms in (("+inf", False, None), (2**63, False, None), ("-inf", True, 0), (5.5, True, 6)):
             await client.delete(CHASQUIMQ.keys_of(queue).delayed)
             await client.zadd(CHASQUIMQ.keys_of(queue).delayed, {b"m": score})
-            (answer,) = await backend.renew_many(leases)
+            (answer,) = await backend.renew_many([untyped(lease) for lease in leases])
+            assert isinstance(answer, Renewal)
             assert (answer.due, answer.next_due_ms) == (due, next_due_ms), score

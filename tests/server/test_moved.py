@@ -20,7 +20,7 @@ from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 K = CHASQUIMQ.keys_of("q")
-SETTINGS = {"lock_ttl_ms": 2_000, "poll_interval_ms": 3_600_000}
+SETTINGS = PromoterSettings(lock_ttl_ms=2_000, poll_interval_ms=3_600_000)
 TIMEOUT_MS = 400
 CONNECTIONS = 150
 
@@ -95,7 +95,7 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
         async with connect(url) as promoting, connect(url) as producing:
             queue = DelayedQueue(producing, "q")
             await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))  # ten connections
-            async with Promoter(promoting, "q", PromoterSettings(**SETTINGS), events=[events]).running() as promoter:
+            async with Promoter(promoting, "q", SETTINGS, events=[events]).running() as promoter:
                 await until(lambda: promoter.health()[0].leads and promoting.capabilities.wake == "any-write")
                 await until(lambda: (promoter.health()[0].last_tick_age_s or 0) > 0.2)
                 await MOVES[move](network, *two)
@@ -128,7 +128,7 @@ async def test_a_silent_death_is_noticed_long_before_a_command_times_out(two):
         async with connect(url) as promoting, connect(url) as producing:
             queue = DelayedQueue(producing, "q")
             await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))
-            async with Promoter(promoting, "q", PromoterSettings(**SETTINGS), events=[events]).running() as promoter:
+            async with Promoter(promoting, "q", SETTINGS, events=[events]).running() as promoter:
                 await until(lambda: promoter.health()[0].leads and promoting.capabilities.wake == "any-write")
                 await silent(network, *two)
                 with pytest.raises(TransientError):

@@ -41,9 +41,9 @@ async def lose_the_reply(valkey, name, write, **options):
                         await asyncio.sleep(0.01)
                 between.mode = "pass"
                 between.drop()
-                (error,) = await asyncio.gather(writing, return_exceptions=True)
+                answers = await asyncio.gather(writing, return_exceptions=True)
                 await asyncio.sleep(0.3)
-                return (await queue.stats()).stream_len, error
+                return (await queue.stats()).stream_len, answers[0]
 
 
 async def test_the_default_retries_of_a_plain_client_can_double_a_job(valkey, name):

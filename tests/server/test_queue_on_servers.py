@@ -10,8 +10,9 @@ import pytest
 
 from promoter_core import DelayedQueue, Job, JobExistsError, JobOutcome, connect
 from promoter_core.client import sweep
-from promoter_core.spi import Reschedule, StreamName
+from promoter_core.spi import Reschedule, StoredJob, StreamName
 from promoter_core.testing import FaultyBackend
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 
@@ -22,10 +23,14 @@ REPLACED, ALREADY_PROMOTED = JobOutcome.REPLACED, JobOutcome.ALREADY_PROMOTED
 class Counting(FaultyBackend):
     """Counts how often each job was moved."""
 
+    moved: Counter[str | None]
+
     async def change_jobs(self, queue, changes):
-        outcomes = await self.backend.change_jobs(queue, changes)
+        outcomes = await untyped(self.backend).change_jobs(queue, changes)
         self.moved.update(
-            c.job.id for c, o in zip(changes, outcomes, strict=True) if isinstance(c, Reschedule) and o is MOVED
+            c.job.id
+            for c, o in zip(changes, outcomes, strict=True)
+            if isinstance(c, Reschedule) and isinstance(c.job, StoredJob) and o is MOVED
         )
         return outcomes
 

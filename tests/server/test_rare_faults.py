@@ -15,7 +15,7 @@ import msgpack
 import pytest
 from redis.asyncio import Redis
 
-from promoter_core import DelayedQueue, Job, JobOutcome, Promoter, PromoterSettings, TransientError, connect
+from promoter_core import DelayedQueue, Job, JobOutcome, Overflow, Promoter, PromoterSettings, TransientError, connect
 from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents, RecordingMetrics
 from tests.server.bench import member, now_ms, until
@@ -54,7 +54,7 @@ async def promoting(url, **settings):
 def tiny_disk():
     """A folder on a disk of two megabytes."""
     folder = Path(tempfile.mkdtemp(prefix="promoter-tiny-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
     if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         folder.rmdir()
         pytest.skip("needs to mount a tmpfs")
@@ -108,7 +108,7 @@ class SteppedServer(Server):
     def step(self, seconds):
         (self.dir.parent / f"{self.dir.name}.clock").write_text(f"{seconds:+d}")
 
-    def start(self):
+    def start(self, *arguments):
         self.step(0)
         ours = {
             "LD_PRELOAD": faketime_library(),
@@ -119,7 +119,7 @@ class SteppedServer(Server):
         before = dict(os.environ)
         os.environ.update(ours)
         try:
-            return super().start()
+            return super().start(*arguments)
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -175,7 +175,7 @@ async def test_with_an_append_only_file_each_second_a_kill_of_the_server_alone_l
                 for n in range(20):
                     jobs = [Job(data=1, delay=0.5, job_id=f"{round_}-{n}-{k}") for k in range(20)]
                     await queue.schedule_many(jobs)
-                    acknowledged |= {job.job_id for job in jobs}
+                    acknowledged |= {str(job.job_id) for job in jobs}
                 server.kill()
             server.start()
         async with promoting(server.url) as (_, metrics), Redis(port=server.port) as admin:
@@ -214,13 +214,13 @@ async def test_a_restored_backup_loses_what_came_after_it_and_repeats_what_it_ho
 
 
 async def test_two_promoters_of_one_queue_with_different_settings_promote_each_job_once(server):
-    few = {"promote_batch": 3, "max_tick_ms": 0, "lock_ttl_ms": 400, "events": False, "max_stream_len": 100}
-    many = {"promote_batch": 1_000, "lock_ttl_ms": 5_000, "overflow": "trim"}
+    few = PromoterSettings(promote_batch=3, max_tick_ms=0, lock_ttl_ms=400, events=False, max_stream_len=100)
+    many = PromoterSettings(promote_batch=1_000, lock_ttl_ms=5_000, overflow=Overflow.TRIM)
     async with Redis(port=server.port) as admin, connect(server.url) as one, connect(server.url) as two:
         queue = DelayedQueue(one, "q")
         leading = [
-            Promoter(one, "q", PromoterSettings(**few)),
-            Promoter(two, "q", PromoterSettings(**many)),
+            Promoter(one, "q", few),
+            Promoter(two, "q", many),
         ]
         for turn in range(4):
             jobs = [Job(data=1, delay=0.2, job_id=f"{turn}-{n}") for n in range(20)]

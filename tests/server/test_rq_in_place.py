@@ -15,6 +15,7 @@ from promoter_core.spi import Lease, LeaseHeld
 from tests.frameworks import IN_PLACE
 from tests.frameworks.checks import QUEUE, snapshot, url_of
 from tests.server.bench import promote, until
+from tests.typed import untyped
 
 pytestmark = pytest.mark.server
 rq_package = pytest.importorskip("rq")
@@ -87,7 +88,7 @@ async def test_a_diagnosis_warns_of_workers_of_another_version(server, client):
         for version, warned in (("3.0.7", False), ("2.6.0", True)):
             await client.sadd("rq:workers", "rq:worker:w")
             await client.hset("rq:worker:w", "version", version)
-            found = [f.summary for f in await backend.diagnose() if f.severity == "warning"]
+            found = [f.summary for f in await untyped(backend).diagnose() if f.severity == "warning"]
             assert any(f"{version} runs here" in text for text in found) is warned
 
 

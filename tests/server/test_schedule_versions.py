@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakeredis import FakeRedis
@@ -42,7 +43,7 @@ def member(id: str, text: str = "") -> bytes:
     return CHASQUIMQ.encode_member("", f"{id} {text}".encode())
 
 
-def prefixes(k, version: str) -> list[bytes]:
+def prefixes(k: Any, version: str) -> list[bytes]:
     return [k.index, k.marker, k.wake, k.trace, *([k.keep] if version == "today" else [])]
 
 
@@ -86,9 +87,9 @@ def test_two_versions_of_the_script_answer_the_same_and_leave_the_same(
             store.set(k.trace + b"a", "another's", px=90_000_000)
         if wrong and not before:
             store.xadd(k.delayed, {"of": "another type"})
-        answers = []
+        answers: list[object] = []
         for some in program:
-            args = prefixes(k, version)
+            args: list[object] = [*prefixes(k, version)]
             for id, when, flags, more in some:
                 args += [id, when, flags, member(id, more), *(["00-trace"] if flags >= 4 else [])]
             try:

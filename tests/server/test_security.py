@@ -219,9 +219,10 @@ async def test_a_password_is_in_no_log_error_or_repr(valkey, url, caplog, capfd)
         shown += [repr(backend), repr(vars(backend))]
         await backend.open()
     except PromoterError as error:
-        while error is not None:
-            shown += [str(error), repr(error)]
-            error = error.__cause__
+        cause: BaseException | None = error
+        while cause is not None:
+            shown += [str(cause), repr(cause)]
+            cause = cause.__cause__
     finally:
         await backend.close()
     await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from tests import processes
 from tests.proxy import proxy
 from tests.server.bench import TICKS, member, the_one, until
 from tests.servers import Server, find
+from tests.typed import untyped
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 K = CHASQUIMQ.keys_of("q")
@@ -176,14 +177,14 @@ async def test_a_server_killed_and_restarted_ten_times_under_load_loses_nothing(
                 while True:
                     jobs = [Job(data=i, delay=0.05 + (i % 40) / 20, job_id=f"j{i}") for i in range(n, n + 20)]
                     for job in jobs:  # whichever try takes effect, it is not before the first
-                        asked_ms.setdefault(job.job_id, time.time() * 1000)
+                        asked_ms.setdefault(str(job.job_id), time.time() * 1000)
                     try:
                         await queue.schedule_many(jobs)
                     except TransientError:
                         await asyncio.sleep(0.05)
                         continue  # safe to repeat: the jobs have ids
                     for job in jobs:
-                        due[job.job_id] = int(asked_ms[job.job_id] + job.delay * 1000)
+                        due[str(job.job_id)] = int(asked_ms[str(job.job_id)] + untyped(job.delay) * 1000)
                     n += 20
                     await asyncio.sleep(0.02)
 

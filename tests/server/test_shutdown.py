@@ -187,7 +187,7 @@ def run_alone(*arguments, code="", **options):
 
 def test_a_signal_during_the_start_ends_it_quietly(server):
     """At any moment of the imports, however long they take: nothing is held yet."""
-    codes = []
+    codes: list[int] = []
     while len(codes) < 12 or (codes[-1] != 0 and len(codes) < 60):
         with contextlib.ExitStack() as stack:
             process = run_alone("--url", server.url, "-q", "q")

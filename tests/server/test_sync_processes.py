@@ -27,6 +27,7 @@ from ulid import ULID
 from promoter_core import TransientError
 from promoter_core.sync import DelayedQueue, connect
 from tests.servers import free_port
+from tests.typed import present, untyped
 
 pytestmark = pytest.mark.server
 
@@ -193,8 +194,8 @@ def process(*command, url, **variables):
     env = os.environ | {"PROMOTER_TEST_URL": url} | variables
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
-        p.log = []
-        reader = threading.Thread(target=lambda: p.log.extend(p.stdout), daemon=True)
+        log = untyped(p).log = []
+        reader = threading.Thread(target=lambda: log.extend(present(p.stdout)), daemon=True)
         reader.start()
         try:
             yield p
@@ -252,7 +253,8 @@ def test_gunicorns_preloaded_application_answers_each_request_through_kills_and_
     site = Site(port := free_port())
     options = ["-k", kind, "-w", "3", "--threads", "1" if kind == "sync" else "4", "--max-requests", "60"]
     with process(*gunicorn(port, *options), url=server.url, PROMOTER_TEST_EARLY="1") as master:
-        pids, killed = Counter(), set()
+        pids: Counter[int] = Counter()
+        killed: set[int] = set()
 
         def ask(n):
             status, text = site.get(f"job-{n}")
@@ -337,7 +339,7 @@ ENDS = {
 def test_the_interpreter_ends_though_the_server_hangs(server, how):
     command = [sys.executable, "-c", SCRIPT + ENDS[how], server.url]
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as p:
-        assert p.stdout.readline() == "ready\n"
+        assert present(p.stdout).readline() == "ready\n"
         server.kill(signal.SIGSTOP)
         try:
             _, errors = p.communicate("\n", timeout=LONG_S)
@@ -356,6 +358,8 @@ def test_ctrl_c_ends_a_script_whose_server_hangs(server):
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT + "queue.stats()", server.url], stdin=-1, stdout=-1, stderr=-1, text=True
     ) as p:
+        assert p.stdin
+        assert p.stdout
         p.stdout.readline()
         server.kill(signal.SIGSTOP)
         p.stdin.write("\n")
@@ -378,5 +382,5 @@ def test_close_ends_the_calls_of_other_threads_though_the_server_hangs(server):
         calls = [pool.submit(queue.stats) for _ in range(4)]
         time.sleep(0.2)
         backend.close()
-        assert {call.exception(LONG_S).code for call in calls} == {"CLOSED"}
+        assert {untyped(call.exception(LONG_S)).code for call in calls} == {"CLOSED"}
     server.kill(signal.SIGCONT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from promoter_core.spi import JobOutcome, JobRequest, Remove, Replace, Reschedule, RunNow, pack_envelope
@@ -144,8 +146,8 @@ async def test_what_a_marker_says_of_an_id_that_no_job_has(backend, client, name
     for others in ([], [request("other")]):
         await backend.schedule(name, others)
         for kind in (Remove, Reschedule, RunNow):
-            changes = [kind(job=id, **({"delay_ms": 0} if kind is Reschedule else {})) for id in ids]
-            assert await backend.change_jobs(name, changes) == expected
+            more: dict[str, Any] = {"delay_ms": 0} if kind is Reschedule else {}
+            assert await backend.change_jobs(name, [kind(job=id, **more) for id in ids]) == expected
         assert list(await backend.cancel(name, ids)) == expected
         changes = [Replace(request=request(id), keep_due=True) for id in ids]
         assert await backend.change_jobs(name, changes) == expected

@@ -134,7 +134,8 @@ async def test_dead_letters_come_in_pages(backend, client, keys, name):
     for i in range(120):
         await client.xadd(keys.dlq, {"source_id": "s", "reason": "r", "detail": f"letter-{i:03}", "d": "x"})
     app, visitor = await visit(backend, name)
-    seen, place = [], f"dead?q={name}"
+    seen = []
+    place: str | None = f"dead?q={name}"
     while place:
         page = await visitor.get(place)
         seen += re.findall(r"letter-\d+", page.text)

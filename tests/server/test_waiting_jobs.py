@@ -16,6 +16,7 @@ from promoter_core.spi import (
     JobOutcome,
     JobQuery,
     JobRequest,
+    ManagementSupport,
     Remove,
     Replace,
     Reschedule,
@@ -25,6 +26,7 @@ from promoter_core.spi import (
 )
 from promoter_core.testing import RecordingEvents
 from tests.server.bench import member, now_ms, promote, until
+from tests.typed import present, untyped
 
 pytestmark = pytest.mark.server
 
@@ -62,6 +64,7 @@ async def test_a_promoter_that_waits_for_hours_is_woken_by_another_process(valke
     settings = PromoterSettings(poll_interval_ms=HOUR_MS, lock_ttl_ms=HOUR_MS)
     async with connect(url) as backend, connect(url) as other:
         await other.schedule(name, [request(id) for id in ("moved", "replaced", "later")])
+        assert isinstance(other, ManagementSupport)
         async with Promoter(backend, name, settings, events=[events]).running() as promoter:
             await until(lambda: promoter.health()[0].last_tick_age_s is not None)
             await other.change_jobs(name, [Reschedule(job="moved", delay_ms=50)])
@@ -69,7 +72,7 @@ async def test_a_promoter_that_waits_for_hours_is_woken_by_another_process(valke
             await other.change_jobs(name, [Replace(request=request("replaced", delay_ms=50))])
             await until(lambda: "replaced" in events.ids)
             (job,) = await other.get_jobs(name, ["later"])
-            await other.change_jobs(name, [Reschedule(job=job, delay_ms=50)])
+            await other.change_jobs(name, [Reschedule(job=present(job), delay_ms=50)])
             await until(lambda: "later" in events.ids)
 
 
@@ -98,7 +101,7 @@ async def test_a_change_of_the_head_ends_a_wait(valkey, name, scheme, change, wh
                     await promote(backend, name)
         waiting = asyncio.create_task(backend.wait(name, ChangeKind.JOBS, 10))
         await asyncio.sleep(0.05)
-        await (backend if whose == "own" else other).change_jobs(name, [change])
+        await untyped(backend if whose == "own" else other).change_jobs(name, [change])
         assert await waiting
 
 
@@ -219,6 +222,7 @@ async def test_out_of_memory_nothing_is_half_done_and_jobs_can_be_removed(server
     async with connect(server.url) as backend, Redis(port=server.port) as client:
         await backend.schedule(name, [request(id, unique=True, traceparent="00-a", keep_id_ms=5) for id in "abc"])
         before = await contents(client, keys)
+        assert isinstance(backend, ManagementSupport)
         await client.config_set("maxmemory", 1)
         for change in (
             Reschedule(job="a", delay_ms=1),
@@ -275,7 +279,7 @@ async def test_a_change_while_the_job_is_promoted_finds_it_or_not(valkey, client
                 change = [RunNow(job=id), Reschedule(job=id, delay_ms=0), Replace(request=request(id, delay_ms=1))][
                     i % 3
                 ]
-                outcomes += await other.change_jobs(name, [change])
+                outcomes += await untyped(other).change_jobs(name, [change])
             await until(lambda: drained(backend, name))
         there = await backend.read(name, StreamName.JOBS, "", 10_000)
     created = outcomes.count(JobOutcome.CREATED)
@@ -289,6 +293,7 @@ async def drained(backend, name):
 
 async def test_a_replaced_job_is_answered_for_when_replicas_have_it(server, name):
     async with connect(f"{server.url}?wait_replicas=1&command_timeout_ms=300") as backend:
+        assert isinstance(backend, ManagementSupport)
         with pytest.raises(TransientError) as raised:
             await backend.change_jobs(name, [Replace(request=request("a"))])
         assert raised.value.code == "NOREPLICAS"

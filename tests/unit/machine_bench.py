@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Self, cast
+
+import pytest
+
 from promoter_core import PermanentError, PromoterSettings, TransientError
-from promoter_core.engine.actions import Decision, Outcome, Wait
+from promoter_core.engine.actions import Action, Decision, Outcome, Promote, Wait
 from promoter_core.engine.machine import Machine
-from promoter_core.spi import Lease, Phase, PromotedJob, Promotion, Tick
+from promoter_core.spi import Lease, Phase, PromotedJob, Promotion, PromotionRequest, Tick
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})
 LEASE = Lease("q", "me", 6_000)
@@ -17,8 +21,8 @@ REFUSED = PermanentError("no", code="NOPERM")
 class Bench:
     """A machine and the time, with what it has said so far."""
 
-    def __init__(self, *, fused: frozenset[Phase] = FUSED, **options: object) -> None:
-        settings = {
+    def __init__(self, *, fused: frozenset[Phase] = FUSED, **options: Any) -> None:
+        settings: dict[str, Any] = {
             "lock_ttl_ms": 6_000,
             "promote_batch": 10,
             "max_tick_ms": 0,  # the batch stays what it is
@@ -32,23 +36,33 @@ class Bench:
         self.decision: Decision = self.machine.start(self.now_s)
 
     @property
-    def action(self) -> object:
+    def action(self) -> Action:
         return self.decision.action
+
+    @property
+    def request(self) -> PromotionRequest:
+        assert isinstance(self.action, Promote)
+        return self.action.request
 
     @property
     def wait(self) -> Wait:
         assert isinstance(self.action, Wait)
         return self.action
 
-    def then(self, outcome: Outcome, after_s: float = 0.0, *, poll_s: float | None = None) -> Bench:
+    def then(self, outcome: Outcome, after_s: float = 0.0, *, poll_s: float | None = None) -> Self:
         self.now_s += after_s
         self.decision = self.machine.handle(outcome, self.now_s, poll_s)
         return self
 
-    def leads(self, promotion: Promotion | None = None) -> Bench:
+    def leads(self, promotion: Promotion | None = None) -> Self:
         """Win the lock; with a promotion, have the first tick give it."""
         self.then(LEASE)
         return self.then(promotion) if promotion else self
+
+
+def about(seconds: float) -> float:
+    """Equal to what is nearly that."""
+    return cast("float", pytest.approx(seconds))
 
 
 def tick_of(decision: Decision) -> Promotion:

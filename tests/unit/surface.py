@@ -21,6 +21,7 @@ from pathlib import Path
 
 import promoter_core
 from promoter_core import monitor, spi, sync
+from tests.typed import present, untyped
 
 COMMITTED = Path(__file__).with_name("public_api.txt")
 COMMAND = "python -m tests.unit.surface --write"
@@ -79,7 +80,7 @@ def kind(cls):
     if is_protocol(cls):
         return "runtime-checkable protocol" if vars(cls).get("_is_runtime_protocol") else "protocol"
     if dataclasses.is_dataclass(cls):
-        return "frozen dataclass" if cls.__dataclass_params__.frozen else "dataclass"
+        return "frozen dataclass" if untyped(cls).__dataclass_params__.frozen else "dataclass"
     return "abstract class" if inspect.isabstract(cls) else "class"
 
 
@@ -111,8 +112,9 @@ def members(cls):
             if name.startswith("_"):
                 continue
             if isinstance(member, property):
+                signature = inspect.signature(present(member.fget))
                 settable = "settable " if member.fset else ""
-                yield f"{name}: {settable}property -> {annotation(inspect.signature(member.fget).return_annotation)}"
+                yield f"{name}: {settable}property -> {annotation(signature.return_annotation)}"
             elif isinstance(member, staticmethod | classmethod):
                 yield f"{name}: {type(member).__name__} {function(member.__func__, isinstance(member, classmethod))}"
             elif inspect.isfunction(member):

@@ -1,11 +1,15 @@
 """A connection of `promoter_core.sync` to any backend that a test makes."""
 
+from collections.abc import Callable
+
 from promoter_core import Registry
 from promoter_core.spi import BackendSpec, hookimpl
 
 
 class Plugin:
     """Gives `made://`, which is whatever `make` returns."""
+
+    make: Callable[[], object]
 
     def __init__(self, make):
         Plugin.make = staticmethod(make)

@@ -17,6 +17,7 @@ from pathlib import Path
 import promoter_core.sync.queue as blocking
 from promoter_core.client import queues
 from promoter_core.sync.blocking import blocking_signature, public_members
+from tests.typed import present
 
 COMMITTED = Path(blocking.__file__).with_suffix(".pyi")
 COMMAND = "python -m tests.unit.sync_stub --write"
@@ -25,13 +26,13 @@ HEADER = f'"""Written by `{COMMAND}`."""\n\nfrom __future__ import annotations\n
 
 def render():
     """The stub: the queue, then the functions of the module."""
-    cls = blocking.DelayedQueue
-    body = [docstring(cls), attributes(cls._asynchronous), method("__init__", cls._asynchronous.__init__)]
-    body += [member(name, m) for name, m in public_members(cls._asynchronous).items()]
+    asynchronous = vars(blocking.DelayedQueue)["_asynchronous"]
+    body = [docstring(blocking.DelayedQueue), attributes(asynchronous), method("__init__", asynchronous.__init__)]
+    body += [member(name, m) for name, m in public_members(asynchronous).items()]
     parts = ["class DelayedQueue:\n" + textwrap.indent("\n".join(filter(None, body)), "    ")]
     parts += [method(name, f) for name, f in functions().items()]
     text = "\n\n".join(parts)
-    sources = [cls._asynchronous, *functions().values()]
+    sources = [asynchronous, *functions().values()]
     return formatted(HEADER + imports(text, sources) + "\n\n" + text + "\n")
 
 
@@ -42,7 +43,7 @@ def functions():
 
 def member(name, value):
     if isinstance(value, property):
-        answer = inspect.signature(value.fget).return_annotation
+        answer = inspect.signature(present(value.fget)).return_annotation
         return f"@property\ndef {name}(self) -> {answer}:\n{textwrap.indent(docstring(value) or '...', '    ')}"
     return method(name, value)
 
@@ -96,7 +97,7 @@ def imports(text, sources):
             module = import_module(base.__module__)
             for node in ast.parse(inspect.getsource(module)).body:
                 if isinstance(node, ast.ImportFrom):
-                    homes |= {a.asname or a.name: node.module for a in node.names if a.name not in homes}
+                    homes |= {a.asname or a.name: present(node.module) for a in node.names if a.name not in homes}
             homes |= {name: module.__name__ for name in vars(module) if name not in homes and name in used}
     return "\n".join(f"from {homes[name]} import {name}" for name in sorted(used) if name in homes)
 

@@ -381,7 +381,8 @@ async def test_what_is_added_while_an_announcement_is_under_way_comes_next(annou
 
 @pytest.mark.parametrize("since", ["another's", "gone", "ours"])
 async def test_a_failed_queue_is_forgotten_when_its_time_has_come_and_it_is_not_served_again(pool, clock, since):
-    membership, forgotten = Membership("a"), []
+    membership = Membership("a")
+    forgotten: list[str] = []
     assignment = assign(pool, clock, membership, listed=["a"], forget=forgotten.append)
     assignment.settle()
     assert not pool.end(assignment, "a", PermanentError("WRONGTYPE", code="WRONGTYPE"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ class Store:
         self.connections = self.ended = self.missed = 0
         self.away: Exception | None = None
         self.hangs = False
-        self.messages: asyncio.Queue = asyncio.Queue()
+        self.messages: asyncio.Queue[Any] = asyncio.Queue()
         self.heard = []
 
     async def listen(self, connected):

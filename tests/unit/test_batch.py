@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promoter_core import Promoter, PromoterSettings
 from promoter_core.engine.batch_size import MAX_BATCH, MIN_BATCH, PAYS, PROBE_AFTER, BatchSize
-from promoter_core.spi import JobRequest, pack_envelope
+from promoter_core.spi import JobRequest, Promotion, pack_envelope
 from promoter_core.testing import RecordingMetrics, VirtualClock
 from promoter_memory.backend import MemoryBackend
 
@@ -177,13 +177,14 @@ class Costly(MemoryBackend):
 
     of = Costs(way=0.0, jitter=0.0, fixed=0.03, job=0.1)
     knows = True
-    works_ms = ()
+    works_ms: tuple[float, ...] = ()
     chance = random.Random(1)
 
     async def promote(self, lease, request):
         way_s = self.of.way / 1000 * (1 + self.of.jitter * self.chance.uniform(-1, 1))
         await self._clock.sleep(way_s / 2)
         answer = await super().promote(lease, request)
+        assert isinstance(answer, Promotion)
         work_ms = self.of.work(answer.promoted) if answer.promoted else 0.03
         self.works_ms = (*self.works_ms, work_ms)
         await self._clock.sleep(work_ms / 1000 + way_s / 2)
@@ -283,8 +284,8 @@ async def test_a_store_is_asked_for_its_work_in_a_backlog_and_now_and_then():
         for _ in range(160):
             await backend.schedule("q", [JobRequest("a", pack_envelope("a", b"", 0, 0), delay_ms=10)])
             await clock.sleep(0.1)
-    asked = [want for moved, want in asked if moved]
-    assert 4 <= asked.count(True) <= len(asked) / 8
+    wants = [want for moved, want in asked if moved]
+    assert 4 <= wants.count(True) <= len(wants) / 8
 
 
 async def test_dear_jobs_shrink_the_batch_though_no_tick_is_full():

@@ -13,6 +13,7 @@ from promoter_core import ConfigError, PluginError, Registered, Registry
 from promoter_core.spi import BackendSpec, SinkSpec
 from promoter_memory.backend import MemoryBackend
 from tests import processes
+from tests.typed import untyped
 from tests.unit.distributions import GOOD, Plugin, install
 
 HEAD = "from promoter_core.spi import BackendSpec, CommandSpec, SinkSpec, hookimpl\n@hookimpl\n"
@@ -165,7 +166,7 @@ class Half:
 @pytest.mark.parametrize("kind", ["backend", "event sink", "metrics sink"])
 def test_a_factory_that_fails_is_one_line_that_names_the_plugin_and_its_distribution(monkeypatch, kind, target, why):
     module = types.ModuleType("plug_factory")
-    module.attribute_of_a_test = target
+    vars(module)["attribute_of_a_test"] = target
     monkeypatch.setitem(sys.modules, "plug_factory", module)
     to, registry = "plug_factory:attribute_of_a_test", Registry(entry_points=False)
     spec = BackendSpec("x", ("x",), "", to) if kind == "backend" else SinkSpec("x", "", to, options=("word",))
@@ -173,13 +174,13 @@ def test_a_factory_that_fails_is_one_line_that_names_the_plugin_and_its_distribu
     registry._add(Registered(kind, spec, "x-dist 1.2", "x"))
     ask = {"backend": registry.backend, "event sink": registry.event_sink, "metrics sink": registry.metrics_sink}[kind]
     with pytest.raises(PluginError, match=f"{kind} 'x' of x-dist 1.2 .*{why}") as raised:
-        ask("x://u:s3cret-word@h" if kind == "backend" else "x:word=s3cret-word" if "KeyError" in why else "x")
+        untyped(ask)("x://u:s3cret-word@h" if kind == "backend" else "x:word=s3cret-word" if "KeyError" in why else "x")
     assert "\n" not in str(raised.value)
 
 
 def test_a_factorys_own_promoter_error_is_passed_on(monkeypatch):
     module = types.ModuleType("plug_factory")
-    module.open_url = raises(ConfigError("the path is missing"))
+    vars(module)["open_url"] = raises(ConfigError("the path is missing"))
     monkeypatch.setitem(sys.modules, "plug_factory", module)
     registry = Registry([Plugin(BackendSpec("x", ("x",), "", "plug_factory:open_url"))], entry_points=False)
     with pytest.raises(ConfigError, match="^the path is missing$"):

@@ -51,14 +51,14 @@ class Shop:
 
     def __call__(self, *words, stdin=None):
         """Exit code, stdout and stderr."""
-        words = [*words, "--url", self.url]
-        self._monkeypatch.setattr(sys, "argv", ["promoter", *words])
+        given = [*words, "--url", self.url]
+        self._monkeypatch.setattr(sys, "argv", ["promoter", *given])
         if stdin is not None:
             self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         self._capsys.readouterr()
         try:
-            launch.run(launch.find(words))
-            code = 0
+            launch.run(launch.find(given))
+            code: int | str = 0
         except SystemExit as exc:
             code = exc.code or 0
         said = self._capsys.readouterr()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from promoter_core import JobError
 from promoter_core.cli import times
 from promoter_core.cli.times import When, parse_duration, parse_step, parse_when
+from tests.typed import present
 
 NOW_MS = 1_800_000_000_000
 words = pytest.mark.skipif(find_spec("dateparser") is None, reason="dateparser is not installed")
@@ -89,17 +90,18 @@ def zone():
 def test_words_are_read_in_the_zone_of_the_machine(zone):
     when = parse_when("tomorrow 09:00")
     assert when.in_words
+    assert when.at
     assert when.at.date() == (datetime.now(UTC).astimezone() + timedelta(days=1)).date()
     assert (when.at.hour, when.at.minute) == (9, 0)
     assert when.at.utcoffset() in (timedelta(hours=-8), timedelta(hours=-7))
-    assert parse_when("noon tomorrow UTC").at.utcoffset() == timedelta()
+    assert present(parse_when("noon tomorrow UTC").at).utcoffset() == timedelta()
 
 
 @words
 def test_a_weekday_is_the_next_one(zone):
     now = datetime.now(UTC)
     for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"):
-        at = parse_when(f"{day} 15:53").at
+        at = present(parse_when(f"{day} 15:53").at)
         assert now < at < now + timedelta(days=8)
         assert at.strftime("%A").lower() == day
 

@@ -21,8 +21,9 @@ from promoter_core import ConfigError, Overflow, Registry
 from promoter_core.cli.arguments import for_typer, options_of, parse_plain
 from promoter_core.cli.config_file import NOT_IN_A_FILE, read
 from promoter_core.cli.run import LogFormat, run
-from promoter_core.spi import sink_options
+from promoter_core.spi import SinkSpec, sink_options
 from tests import processes
+from tests.typed import present
 
 ROOT = Path(__file__).parents[2]
 KNOWN = options_of(run)
@@ -34,7 +35,9 @@ def given_by_typer(**arguments):
     return arguments
 
 
-RUN = typer.main.get_command((lambda app: app.command()(for_typer(given_by_typer)) and app)(typer.Typer()))
+APP = typer.Typer()
+APP.command()(for_typer(given_by_typer))
+RUN = typer.main.get_command(APP)
 
 
 @pytest.fixture
@@ -63,14 +66,16 @@ def test_every_option_has_a_variable_of_its_name():
 def test_the_command_line_wins_over_the_environment_which_wins_over_the_file(file):
     path = file(BASE + "batch = 1\nlock_ttl_ms = 1000\nmax_tick_ms = 1\n")
     environ = {"PROMOTER_CONFIG": path, "PROMOTER_BATCH": "2", "PROMOTER_LOCK_TTL_MS": "2000"}
-    found = parse_plain(run, ["--batch", "3"], environ)
+    found = present(parse_plain(run, ["--batch", "3"], environ))
     assert [found[name] for name in ("batch", "lock_ttl_ms", "max_tick_ms", "poll_interval_ms")] == [3, 2000, 1, 100]
     assert (found["url"], found["queue"]) == ("memory://", ["emails"])
 
 
 def test_a_list_on_the_command_line_replaces_that_of_the_file(file):
     path = file(BASE + 'metrics = ["logging", "statsd"]\n')
-    found = parse_plain(run, ["--config", path, "-q", "a", "-q", "b"], {"PROMOTER_METRICS": "prometheus logging"})
+    found = present(
+        parse_plain(run, ["--config", path, "-q", "a", "-q", "b"], {"PROMOTER_METRICS": "prometheus logging"})
+    )
     assert (found["queue"], found["metrics"]) == (["a", "b"], ["prometheus", "logging"])
 
 
@@ -78,7 +83,7 @@ def test_each_value_has_the_type_of_its_option(file):
     path = file(
         BASE + 'overflow = "trim"\nlog_format = "json"\nconnect_timeout = 5\nevents = false\nuntil_idle = true\n'
     )
-    found = parse_plain(run, ["--config", path], {})
+    found = present(parse_plain(run, ["--config", path], {}))
     assert (found["overflow"], found["log_format"]) == (Overflow.TRIM, LogFormat.JSON)
     assert (found["events"], found["until_idle"]) == (False, True)
     assert isinstance(found["connect_timeout"], float)
@@ -266,6 +271,6 @@ def test_files_of_the_documentation_are_valid(name, file):
     (text,) = re.findall(r"```toml\n(.*?)```", text, re.S) if name.endswith(".md") else [text]
     done = promoter("run", "--config", file(text), "--print-config")
     assert done.returncode == 0, done.stderr
-    specs = {r.spec.name: r.spec.options for r in Registry().all() if r.kind == "event sink"}
+    specs = {r.spec.name: r.spec.options for r in Registry().all() if isinstance(r.spec, SinkSpec)}
     for sink in read(file(text), KNOWN)["event_sink"]:
         sink_options.split("event sink", sink, sink.partition(":")[2], specs[sink.partition(":")[0]])

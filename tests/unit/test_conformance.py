@@ -29,6 +29,7 @@ from promoter_core.testing.conformance.base import needs_support
 from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape_problems
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 
 class Odd:
@@ -38,7 +39,7 @@ class Odd:
         return True
 
     async def promote(self, lease, request):
-        return Promotion(promoted="three")
+        return Promotion(promoted=untyped("three"))
 
     def unlock(self, lease):
         return True
@@ -63,7 +64,7 @@ class OddAbilities(MemoryBackend):
         return "ab"
 
     async def renew_many(self, leases):
-        return [Renewal(0, 1, None)]
+        return [Renewal(0, untyped(1), None)]
 
     async def find_queues(self, patterns):
         yield "q"
@@ -72,7 +73,7 @@ class OddAbilities(MemoryBackend):
         return OddFeed()
 
     async def join_group(self, group, member, ttl_ms):
-        return Members(["me"], None)
+        return Members(untyped(["me"]), None)
 
     async def leave_group(self, group, member):
         raise ValueError("mine")
@@ -84,12 +85,12 @@ class OddAbilities(MemoryBackend):
         return True
 
     async def diagnose(self):
-        return [Finding("bad", "the disk is full")]
+        return [Finding(untyped("bad"), "the disk is full")]
 
 
 class OddFeed:
     async def next(self, timeout_s):
-        return Changes(jobs=["q"])
+        return Changes(jobs=untyped(["q"]))
 
     def close(self):
         pass
@@ -189,7 +190,7 @@ def test_the_shape_of_the_optional_methods_is_told_too():
         def lock_many(self, queues, holder, ttl_ms):
             return []
 
-        async def find_queues(self, patterns):
+        async def find_queues(self, patterns):  # type: ignore[override]
             return []
 
         async def requeue_dead_letter(self, queue, entry_id):
@@ -236,7 +237,7 @@ def test_a_standard_test_cannot_be_deleted_in_silence():
     with pytest.raises(TypeError, match="replaces the standard test"):
 
         class Mine(EventSinkContract):
-            test_it_takes_any_batch = None
+            test_it_takes_any_batch = untyped(None)
 
 
 def test_an_xfail_needs_a_reason():

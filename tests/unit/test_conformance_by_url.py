@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.servers import free_port
+from tests.typed import present
 
 FIXTURES = """
 import pytest
@@ -38,7 +39,7 @@ def passed(text):
     assert re.findall(r"(?:FAILED|ERROR) .{,300}", text) == []
     assert "failed" not in text, text
     assert "error" not in text, text
-    return int(re.search(r"(\d+) passed", text)[1])
+    return int(present(re.search(r"(\d+) passed", text))[1])
 
 
 def test_without_a_url_it_says_what_is_missing(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -31,10 +32,10 @@ async def test_a_memory_backend_lives_by_the_clock_that_it_is_given():
 @pytest.mark.parametrize("kind", ["promoter", "fleet"])
 async def test_a_month_on_that_clock_takes_no_time(kind):
     clock, events, began_s = VirtualClock(), RecordingEvents(), time.monotonic()
-    cls, queues = (Promoter, "q") if kind == "promoter" else (PromoterFleet, ["q"])
     async with connect("memory://", clock=clock) as backend:
         settings = PromoterSettings(lock_ttl_ms=3_600_000)
-        async with cls(backend, queues, settings, clock=clock, events=[events]).running():
+        make = partial(Promoter, backend, "q") if kind == "promoter" else partial(PromoterFleet, backend, ["q"])
+        async with make(settings, clock=clock, events=[events]).running():
             await DelayedQueue(backend, "q", clock=clock).schedule("x", delay=30 * DAY_S, job_id="a")
             await clock.sleep(30 * DAY_S + 1)
     assert [(job.id, job.promoted_ms - job.due_ms) for job in events.jobs] == [("a", 0)]

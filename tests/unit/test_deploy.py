@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from promoter_core import Registry
 from promoter_core.cli.app import build
 from tests.servers import free_port
+from tests.typed import present, untyped
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs/examples/deploy"
@@ -33,14 +34,15 @@ POD = MANIFESTS[0]["spec"]["template"]["spec"]
 
 
 def command(name):
-    _, found, _ = typer.main.get_command(build(Registry)).resolve_command(None, [name])
+    _, found, _ = typer.main.get_group(build(Registry)).resolve_command(untyped(None), [name])
+    assert found
     return found
 
 
 def variables():
     """The variables of the environment that commands read."""
     names = {"PROMOTER_DEBUG"}
-    for name in typer.main.get_command(build(Registry)).list_commands(None):
+    for name in typer.main.get_group(build(Registry)).list_commands(untyped(None)):
         for parameter in command(name).params:
             found = parameter.envvar
             names |= {found} if isinstance(found, str) else set(found or ())
@@ -91,7 +93,7 @@ def test_all_parts_select_the_same_pods_which_have_time_to_release_their_locks()
 def test_the_image_has_no_rights_and_only_what_the_lock_file_has():
     assert re.search(r"^USER [1-9]\d*", DOCKERFILE, re.M)
     assert "--require-hashes -r" in DOCKERFILE
-    port = re.search(r"^EXPOSE (\d+)", DOCKERFILE, re.M)[1]
+    port = present(re.search(r"^EXPOSE (\d+)", DOCKERFILE, re.M))[1]
     assert f"PROMOTER_HTTP=0.0.0.0:{port}" in DOCKERFILE
     assert f"http://127.0.0.1:{port}/livez" in DOCKERFILE
     for source in re.findall(r"^COPY (docs/\S+)", DOCKERFILE, re.M):
@@ -99,7 +101,7 @@ def test_the_image_has_no_rights_and_only_what_the_lock_file_has():
 
 
 def test_the_health_check_fails_unless_the_page_answers():
-    command = json.loads(re.search(r"CMD (\[\"python\".*\])", DOCKERFILE)[1])
+    command = json.loads(present(re.search(r"CMD (\[\"python\".*\])", DOCKERFILE))[1])
 
     class Pages(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

@@ -30,6 +30,7 @@ from promoter_core.testing.conformance import ContractBase
 from promoter_core.testing.forward import OPTIONAL
 from tests import processes
 from tests.servers import free_port
+from tests.typed import present, untyped
 
 ROOT = Path(__file__).parents[2]
 TOPS = ("promoter_core", "backends", "plugins", "tests", "docs", "benchmarks")
@@ -66,8 +67,9 @@ def test_the_spi_page_says_which_values_take_keywords_only():
     for name, value in vars(spi).items():
         is_shown = name in spi.__all__ and isinstance(value, type) and dataclasses.is_dataclass(value)
         if is_shown and (fields := dataclasses.fields(value)):
-            shown = re.search(rf"^### `{name}(?:\(.*\))?`\n.*?^```\n(.*?)^```", text, re.M | re.S)[1]
-            assert shown.startswith("*\n") is fields[0].kw_only, name
+            shown = re.search(rf"^### `{name}(?:\(.*\))?`\n.*?^```\n(.*?)^```", text, re.M | re.S)
+            assert shown, name
+            assert shown[1].startswith("*\n") is fields[0].kw_only, name
 
 
 def test_every_setting_is_documented_with_its_default_and_range():
@@ -123,8 +125,8 @@ def test_every_option_of_a_url_is_documented():
 
 
 def test_every_command_is_documented():
-    group = typer.main.get_command(build(Registry))
-    names = group.list_commands(None)
+    group = typer.main.get_group(build(Registry))
+    names = group.list_commands(untyped(None))
     assert len(names) >= 9
     for name in names:
         assert f"`promoter {name} " in page("reference/command-line.md"), name
@@ -138,7 +140,7 @@ def test_every_scheme_and_every_sink_is_documented():
                     assert f"`{scheme}://" in (ROOT / name).read_text(), f"{name}: {scheme}"
             if registered.kind == "serializer":
                 assert f"| `{registered.spec.name}` |" in page("how-to/serialize-data.md"), registered.spec.name
-            if registered.kind == "layout" and registered.spec.name != "chasqui":
+            if isinstance(registered.spec, hooks.LayoutSpec) and registered.spec.name != "chasqui":
                 row = rf"^\| `{registered.spec.name}` \| (.*?) \| .* \|$"
                 options = re.search(row, page("reference/wire-format.md"), re.M)
                 assert options, registered.spec.name
@@ -214,7 +216,7 @@ def test_the_picture_of_the_architecture_shows_the_layers():
     (contract,) = [contract for contract in linter["contracts"] if contract["type"] == "layers"]
     layers = [re.sub(r"\(\w+\) \| ", "", layer) for layer in contract["layers"] if layer != "__main__"]  # (to come)
     picture = page("explanation/architecture.md").split("```")[1].replace("│", "|")
-    shown = [re.match(r"[ ═]*(.+?)(?:  | ═)", line)[1] for line in picture.strip("\n").splitlines()]
+    shown = [present(re.match(r"[ ═]*(.+?)(?:  | ═)", line))[1] for line in picture.strip("\n").splitlines()]
     assert shown == [*layers[:3], "promoter_core", *layers[3:-1], f"promoter_core.{layers[-1]}"]
 
 
@@ -260,16 +262,17 @@ def commands():
 @pytest.mark.parametrize("words", list(commands()))
 def test_a_command_in_the_docs_has_the_options_that_it_is_given(words):
     registry = Registry()
-    _, command, _ = typer.main.get_command(build(lambda: registry)).resolve_command(None, words)
+    _, command, _ = typer.main.get_group(build(lambda: registry)).resolve_command(untyped(None), words)
+    assert command
     options = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
     sinks = {"--metrics": "metrics sink", "--event-sink": "event sink"}
-    specs = {(r.kind, r.spec.name): r.spec for r in registry.all()}
+    specs = {(r.kind, r.spec.name): r.spec.options for r in registry.all() if isinstance(r.spec, hooks.SinkSpec)}
     for option, value in itertools.pairwise([*words[1:], ""]):
         assert not option.startswith("-") or option in options, option
         if option in sinks:
             name, _, given = value.partition(":")
             keys = {pair.partition("=")[0] for pair in given.split(",") if pair}
-            assert keys <= set(specs[sinks[option], name].options), value
+            assert keys <= set(specs[sinks[option], name]), value
 
 
 def test_modules_and_targets_that_the_docs_run_exist():

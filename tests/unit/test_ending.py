@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -47,8 +48,8 @@ async def memory():
 
 
 def runner(kind, backend, ttl_ms=3_000, **options):
-    cls, queues = (Promoter, "q") if kind == "promoter" else (PromoterFleet, ["q"])
-    return cls(backend, queues, PromoterSettings(lock_ttl_ms=ttl_ms), holder_id="me", **options)
+    make = partial(Promoter, backend, "q") if kind == "promoter" else partial(PromoterFleet, backend, ["q"])
+    return make(PromoterSettings(lock_ttl_ms=ttl_ms), holder_id="me", **options)
 
 
 async def leading(run, backend):

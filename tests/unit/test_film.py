@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from tests.typed import present
+
 pytest.importorskip("rich")
 
 from rich.console import Console
@@ -39,8 +41,8 @@ def test_without_motion_the_still_is_shown():
 def test_each_text_has_the_style_of_its_frame():
     styles = dict(re.findall(r"^\.(s\d+) \{ (.*?) \}$", FILM, re.M))
     red, plain = (
-        styles[re.search(r'class="(s\d+)"[^>]*>two', FILM)[1]],
-        styles[re.search(r'class="(s\d+)"[^>]*>one', FILM)[1]],
+        styles[present(re.search(r'class="(s\d+)"[^>]*>two', FILM))[1]],
+        styles[present(re.search(r'class="(s\d+)"[^>]*>one', FILM))[1]],
     )
     assert red != plain
     assert len(set(styles.values())) == len(styles)

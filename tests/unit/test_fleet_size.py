@@ -14,10 +14,11 @@ from promoter_core.runner.fleet import machine_pool
 from promoter_core.runner.fleet.discovery import Discovery
 from promoter_core.runner.fleet.machine_pool import RENEWED_AT_ONCE
 from promoter_core.runner.fleet.round_robin import AT_ONCE, LOCKS_AT_ONCE
-from promoter_core.spi import ChangeFlags, ChangeKind, FleetSupport, JobRequest, SystemClock, pack_envelope
+from promoter_core.spi import ChangeFlags, ChangeKind, JobRequest, SystemClock, pack_envelope
 from promoter_core.spi.change_flags import MOST_CHANGES, MOST_FLAGS
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents, RecordingMetrics
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 WAY_S = 0.01  # to the store and back
 LEASE_MS = 2_000
@@ -30,7 +31,7 @@ class Far(FaultyBackend):
     def __init__(self, backend, clock):
         methods = ("lock_many", "promote_many", "renew_many", "announce", "unlock", "join_group")
         super().__init__(backend, *(Fault(m, onwards=True, error=None, delay_s=WAY_S) for m in methods), clock=clock)
-        self.largest = Counter()
+        self.largest: Counter[str] = Counter()
 
         for name in ("lock_many", "promote_many", "renew_many", "announce"):
             setattr(self, name, self._counted(name, getattr(self, name)))
@@ -120,7 +121,7 @@ async def test_a_renewal_of_all_that_takes_long_loses_no_lease_that_it_does_not_
         for i in range(80):
             await DelayedQueue(backend, f"q{i}").schedule(1, delay=3_600)
             await clock.sleep(0.0 if i < 60 else 0.13)
-        held = set()
+        held: set[str] = set()
         for _ in range(500):
             await clock.sleep(0.01)
             lost = [q for q in held if store[q].holder(clock.time_ms()) is None]
@@ -172,7 +173,7 @@ class JoinsAndHangs(FaultyBackend):
         self._wall = clock
 
     async def join_group(self, group, member, ttl_ms):
-        members = await self.backend.join_group(group, member, ttl_ms)
+        members = await untyped(self.backend).join_group(group, member, ttl_ms)
         await self._wall.sleep(30)
         return members
 
@@ -214,7 +215,7 @@ async def test_a_name_that_cannot_be_served_is_reported_once(backend, store, clo
     assert max(map(len, said)) <= 300
 
 
-class Paged(FleetSupport):
+class Paged:
     """200,000 keys: 400 steps."""
 
     def __init__(self, clock, step_s):
@@ -230,8 +231,10 @@ class Paged(FleetSupport):
 
 @pytest.mark.parametrize("step_s", [0.001, 0.01])
 async def test_a_sweep_is_one_pass_and_takes_half_of_the_time_at_most(clock, step_s):
-    store, found, swept = Paged(clock, step_s), Counter(), []
-    discovery = Discovery(store, ["mail-*", "sms-*"], lambda q: found.update([q]), swept.append, clock, 10.0)
+    store = Paged(clock, step_s)
+    found: Counter[str] = Counter()
+    swept: list[set[str]] = []
+    discovery = Discovery(untyped(store), ["mail-*", "sms-*"], lambda q: found.update([q]), swept.append, clock, 10.0)
     task = asyncio.create_task(discovery.run())
     await clock.sleep(39)
     task.cancel()

@@ -12,6 +12,7 @@ from promoter_core import DelayedQueue, PermanentError, PromoterFleet, PromoterS
 from promoter_core.runner.fleet.rendezvous import Rendezvous, fingerprint, weight
 from promoter_core.testing import RecordingEvents
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 QUEUES = [f"q{i}" for i in range(60)]
 LEASE_S = 2.0
@@ -60,7 +61,8 @@ def led_by(store, clock, queues=QUEUES):
 
 async def leaderless(store, clock, seconds):
     """For how long each queue has had no leader within the next seconds, at most, looked at every 10 ms."""
-    longest, current = Counter(), Counter()
+    longest: Counter[str] = Counter()
+    current: Counter[str] = Counter()
     for _ in range(int(seconds * 100)):
         for queue, holder in zip(QUEUES, led_by(store, clock), strict=True):
             current[queue] = 0 if holder else current[queue] + 10
@@ -239,7 +241,7 @@ class Mute(MemoryBackend):
             changes = await hear(timeout_s)
             return replace(changes, jobs=frozenset())
 
-        feed.next = next_
+        untyped(feed).next = next_
         return feed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -16,6 +16,7 @@ from promoter_core.spi import ChangeKind, JobRequest, PermanentError, chunked, p
 from promoter_core.testing import Fault, FaultyBackend, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
+from tests.typed import untyped
 
 FEW, MANY = 600, 3_000
 PAGE = 100
@@ -32,7 +33,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self):
         self._calls = 0
-        super()._run_once()
+        super()._run_once()  # type: ignore[misc]  # of asyncio's own loop
         self.longest = max(self.longest, self._calls)
 
     @contextmanager
@@ -52,7 +53,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
 class Paged(MemoryBackend):
     """Finds the queues some at a time, as a server's SCAN does."""
 
-    names = ()
+    names: Sequence[str] = ()
 
     async def find_queues(self, patterns):
         for some in chunked(self.names, PAGE):
@@ -63,7 +64,7 @@ class Phases:
     """Fleets on `count` queues of one store; `longest` is the largest number of calls in a turn of each phase."""
 
     def __init__(self, count):
-        self.loop = asyncio.get_running_loop()
+        self.loop = untyped(asyncio.get_running_loop())  # a CountingLoop where turns are counted
         self.clock = VirtualClock()
         self.store = MemoryStore(self.clock)
         self.names = [f"mail-{i:05}" for i in range(count)]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.servers import BINARIES
+from tests.typed import present
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -90,7 +91,7 @@ def int_parts(version):
 def test_the_hooks_run_programs_of_the_environment_that_the_makefile_runs():
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     for hook in repository["hooks"]:
-        program = re.search(r"\.venv/bin/([\w-]+)", hook["entry"])[1]
+        program = present(re.search(r"\.venv/bin/([\w-]+)", hook["entry"]))[1]
         assert f"$(BIN)/{program}" in MAKEFILE
         for path in re.findall(r"\b[\w/]+\.py\b", hook["entry"]):
             assert (ROOT / path).is_file(), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ clock = count()
 def asked(op, answer, *, at=None, took=0.001, delay=1.0, **more):
     """A request with its answer. One after the other, unless `at` says when."""
     call = S + (next(clock) * 0.01 if at is None else at)
-    due = {"delay_ms": int(delay * 1000)} if op in ("schedule", "put", "extend", "reschedule", "add", "mint") else {}
+    due: dict[str, Any] = (
+        {"delay_ms": int(delay * 1000)} if op in ("schedule", "put", "extend", "reschedule", "add", "mint") else {}
+    )
     return Request(
         op, "a", call, None if answer is ... else call + took, None if answer is ... else answer, **due, **more
     )

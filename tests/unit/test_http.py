@@ -13,6 +13,7 @@ from promoter_core import DelayedQueue, Health
 from promoter_core.monitor import Sampler
 from promoter_core.web.server import serving
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 aiohttp = pytest.importorskip("aiohttp")
 LONG_S = 0.5
@@ -59,7 +60,7 @@ class Runner:
 @pytest.fixture
 async def served(unused_port):
     runner = Runner()
-    async with serving(f"127.0.0.1:{unused_port}", [runner]), aiohttp.ClientSession() as session:
+    async with serving(f"127.0.0.1:{unused_port}", [untyped(runner)]), aiohttp.ClientSession() as session:
 
         async def get(path):
             async with session.get(f"http://127.0.0.1:{unused_port}{path}") as answer:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from promoter_core import ConfigError, PermanentError, Registry
-from promoter_core.spi import LayoutSupport, Side, in_place
+from promoter_core.spi import LayoutSupport, ManagementSupport, Side, in_place
 from promoter_resp.in_place_backend import InPlaceBackend
 from promoter_resp.rendering import render
+from tests.typed import untyped
 
 MAIL = in_place.InPlace(
     name="mail", source="mail:{queue}:later", moves=in_place.Pushes((in_place.Push("mail:{queue}"),))
@@ -99,11 +100,11 @@ def test_a_cluster_needs_all_keys_in_one_slot():
         clustered = True
 
     tagged, plain, sidekiq = map(Registry().layout, ("laravel:cluster=true", "laravel", "sidekiq"))
-    InPlaceBackend(Clustered(), layout=tagged)
+    InPlaceBackend(untyped(Clustered()), layout=untyped(tagged))
     assert tagged.keys_of("q").lock == b"promoter-in-place:queues:{q}:delayed:lock"
     for layout in (plain, sidekiq):
         with pytest.raises(ConfigError, match="in a cluster the keys of .* must be in one slot"):
-            InPlaceBackend(Clustered(), layout=layout)
+            InPlaceBackend(untyped(Clustered()), layout=untyped(layout))
 
 
 def test_the_acl_is_that_of_the_keys_which_a_move_writes():
@@ -130,6 +131,7 @@ def test_a_rendered_script_has_nothing_left_to_decide():
 async def test_what_only_our_own_format_has_is_refused_in_one_sentence():
     async with Registry().connect("fake://", layout="sidekiq") as backend:
         assert isinstance(backend, LayoutSupport)
+        assert isinstance(backend, ManagementSupport)
         for call in (
             backend.schedule("schedule", []),
             backend.cancel("schedule", ["a"]),

@@ -11,6 +11,7 @@ import pytest
 
 from promoter_core import ConfigError, DelayedQueue, JobError, connect, sync
 from promoter_core.spi import CHASQUIMQ
+from tests.typed import present
 
 IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 
@@ -190,7 +191,7 @@ async def test_the_job_of_a_taskiq_task_has_its_labels_and_its_id(brokers):
         queue = DelayedQueue(backend, "tasks")
         answer = await schedule(queue, task.kicker().with_task_id("mine").with_labels(n=1), 7, delay=60)
         assert (answer.id, answer.created) == ("mine", True)
-        sent = json.loads((await queue.get("mine")).data())
+        sent = json.loads(present(await queue.get("mine")).data())
         assert (sent["task_id"], sent["args"], sent["labels"]["team"]) == ("mine", [7], "mail")
         assert (await schedule(queue, task, x=1, at=IN_AN_HOUR)).created
         before_ms = (await queue.stats()).now_ms
@@ -243,7 +244,7 @@ async def test_a_delayed_publisher_makes_what_the_broker_would_publish(faststrea
         publisher = DelayedPublisher(broker, queue, headers={"team": "mail", "v": "1"}, reply_to="answers")
         await publisher.publish({"to": "ada"}, delay=60, job_id="a", headers={"v": "2"}, correlation_id="c-1")
         await queue.schedule({"plain": True}, delay=61, job_id="b")
-        body, headers = BinaryMessageFormatV1.parse((await queue.get("a")).data())
+        body, headers = BinaryMessageFormatV1.parse(present(await queue.get("a")).data())
         assert json.loads(body) == {"to": "ada"}
         assert headers == {
             "correlation_id": "c-1",
@@ -253,7 +254,7 @@ async def test_a_delayed_publisher_makes_what_the_broker_would_publish(faststrea
             "v": "2",
         }
         assert seen == ["mail:{emails}"], "middlewares see where it goes"
-        assert (await queue.get("b")).data() == {"plain": True}
+        assert present(await queue.get("b")).data() == {"plain": True}
         assert not (await publisher.publish({}, delay=60, job_id="a")).created, "its id is taken"
         with pytest.raises(JobError, match="await broker.connect()"):
             await publisher.publish(object(), delay=60)

@@ -14,6 +14,7 @@ from promoter_core.spi import (
     LayoutSpec,
     LayoutSupport,
     Part,
+    Side,
     ToList,
     ToStream,
     hookimpl,
@@ -23,6 +24,7 @@ from promoter_core.spi import (
 )
 from promoter_resp.backend import RespBackend
 from promoter_resp.rendering import render
+from tests.typed import untyped
 
 OUR_ACL = Path(__file__).parents[2] / "docs/reference/wire-format.md"
 
@@ -73,7 +75,7 @@ async def test_the_layout_says_how_data_is_packed_and_a_queue_may_say_otherwise(
         with pytest.raises(JobError, match="raw cannot pack it"):
             await DelayedQueue(backend, "q").schedule({"a": 1}, delay=1)
         await DelayedQueue(backend, "q", serializer="json").schedule({"a": 1}, delay=1, job_id="a")
-        (job,) = await backend.get_jobs("q", ["a"])
+        (job,) = await untyped(backend).get_jobs("q", ["a"])
         assert part_of(Part.PAYLOAD, job.envelope, "") == b'{"a":1}'
 
 
@@ -89,6 +91,7 @@ async def test_a_plugin_registers_layouts():
     assert ("layout", "mail") in [(r.kind, r.spec.name) for r in registry.all()]
     assert registry.layout("mail:key=inbox").target == "inbox"
     async with registry.connect("fake://", layout="mail") as backend:
+        assert isinstance(backend, LayoutSupport)
         assert backend.layout == registry.layout("list")
     with pytest.raises(PluginError, match="needs the module no_such_module.*pip install 'absent'"):
         registry.layout("absent")
@@ -111,10 +114,10 @@ def test_a_cluster_needs_the_target_in_the_slot_of_the_queue(key, fits):
         clustered = True
 
     if fits:
-        RespBackend(Clustered(), layout=layout)
+        RespBackend(untyped(Clustered()), layout=layout)
     else:
         with pytest.raises(ConfigError, match="in a cluster the target .* must be in the slot of the queue's keys"):
-            RespBackend(Clustered(), layout=layout)
+            RespBackend(untyped(Clustered()), layout=layout)
 
 
 @pytest.mark.parametrize("name", ["stream", "list", "faststream", "faststream-list", "taskiq", "taskiq-list", "celery"])
@@ -138,12 +141,16 @@ def test_the_acl_of_the_default_layout_is_the_documented_one():
 
 
 def test_the_acl_of_a_layout_names_its_target_and_its_commands():
-    words = outward("list", ToList("left"), key="m*:{queue}").acl("q")
+    words = outward("list", ToList(Side.LEFT), key="m*:{queue}").acl("q")
     assert {"~promoter-list:{q}:*", "~m\\*:q", "+lpush", "+llen", "+ltrim"} <= set(words)
 
 
 def test_a_rendered_script_has_nothing_left_to_decide():
-    for move in (ToList("left"), ToStream((("d", Part.PAYLOAD),)), ToStream((("a'\\\n", Part.ID), ("n", Part.NAME)))):
+    for move in (
+        ToList(Side.LEFT),
+        ToStream((("d", Part.PAYLOAD),)),
+        ToStream((("a'\\\n", Part.ID), ("n", Part.NAME))),
+    ):
         for script in ("promote", "change", "stats"):
             text = render(script, move)
             assert not re.search("^-- (layout|include) ", text, re.M)
@@ -175,9 +182,9 @@ def test_data_that_cannot_be_a_layout_is_refused():
     with pytest.raises(ConfigError, match="not only its name or trace context"):
         ToStream((("n", Part.NAME),))
     with pytest.raises(ConfigError, match="holds envelope, payload, id, name, traceparent, tracestate, not"):
-        ToStream((("n", "everything"),))
+        ToStream((("n", untyped("everything")),))
     with pytest.raises(ConfigError, match="side must be left or right, not 'up'"):
-        ToList("up")
+        ToList(untyped("up"))
     with pytest.raises(ConfigError, match="before and after the queue's name"):
         Layout(name="x", start=b"", end=b"", delayed=b"d", lock=b"l", members=b"m", move=ToList(), target="t")
 

@@ -12,7 +12,7 @@ from promoter_core.engine.batch_size import BatchSize
 from promoter_core.engine.leadership import Duties, End, Leadership
 from promoter_core.engine.pacing import DEBOUNCE_MS
 from promoter_core.spi import ChangeKind, Lease, Phase, Promotion, Renewal
-from tests.unit.machine_bench import JOB
+from tests.unit.machine_bench import JOB, about
 
 LEASE = Lease("q", "me", 6_000)
 DUTIES = Duties(phases=(), want_jobs=False, want_traces=False, until_idle=False, renew_used=1 / 3)
@@ -51,6 +51,11 @@ class Term:
         return round(self.step.seconds * 1000)
 
 
+def request_of(step):
+    assert isinstance(step, Promote)
+    return step.request
+
+
 # The lease
 
 
@@ -65,9 +70,9 @@ def test_the_lease_counts_from_when_it_was_asked_for():
 def test_a_tick_renews_once_the_given_part_of_the_lease_is_used(used, renew_s):
     leads = Term(renew_used=used).leads
     assert not leads.wants_renewal(renew_s - 0.1)
-    assert not leads.promote(renew_s - 0.1).request.renew
+    assert not request_of(leads.promote(renew_s - 0.1)).renew
     assert leads.wants_renewal(renew_s)
-    assert leads.promote(renew_s).request.renew
+    assert request_of(leads.promote(renew_s)).renew
 
 
 def test_only_a_tick_that_renews_moves_the_deadline():
@@ -94,6 +99,7 @@ def test_a_phase_is_still_done_after_the_lease():
 @pytest.mark.parametrize("want_traces", [True, False])
 def test_a_tick_asks_for_what_the_duties_want(want_jobs, want_traces):
     step = Term(want_jobs=want_jobs, want_traces=want_traces).step
+    assert isinstance(step, Promote)
     assert (step.lease, step.request.limit) == (LEASE, 10)
     assert (step.request.want_jobs, step.request.want_traces) == (want_jobs, want_traces)
 
@@ -145,7 +151,7 @@ def test_until_idle_the_phases_of_the_last_jobs_come_before_the_end():
 
 def test_rest_counts_from_when_the_last_tick_was_asked_for_and_goes_on_from_now():
     term = Term().tick(0.2, depth=1, next_due_ms=1_900, now_ms=1_000)
-    assert term.step == Wait(pytest.approx(0.7), Reason.NEXT_DUE, ChangeKind.JOBS)
+    assert term.step == Wait(about(0.7), Reason.NEXT_DUE, ChangeKind.JOBS)
     assert term.leads.rest(term.now_s + 0.5).seconds == pytest.approx(0.2)
     assert term.leads.rest(term.now_s + 5).seconds == pytest.approx(0.001), "never less"
 
@@ -153,7 +159,7 @@ def test_rest_counts_from_when_the_last_tick_was_asked_for_and_goes_on_from_now(
 def test_it_looks_again_after_poll_s_where_changes_are_not_noticed():
     term = Term()
     term.leads.poll_s = 0.25
-    assert (term.tick().ms, term.step.reason) == (250, Reason.POLL)
+    assert term.tick().step == Wait(0.25, Reason.POLL, ChangeKind.JOBS)
     term.leads.poll_s = None
     assert term.waited().tick().step.reason is Reason.RENEW
 
@@ -231,7 +237,7 @@ def test_a_renewal_shortens_the_wait_when_it_shows_an_earlier_job_and_never_leng
 ):
     leads, wait = resting(next_due_ms)
     shorter = leads.renewed(Renewal(1_800, False, seen_ms), 101.3, wait, 100.5, 101.4)
-    assert shorter == (shorter_s and Wait(pytest.approx(shorter_s), Reason.NEXT_DUE, ChangeKind.JOBS))
+    assert shorter == (shorter_s and Wait(about(shorter_s), Reason.NEXT_DUE, ChangeKind.JOBS))
 
 
 def test_a_step_that_began_after_the_renewal_was_asked_for_knows_more():
@@ -262,7 +268,7 @@ def test_the_batch_describes_the_store_and_outlives_the_leadership():
     batch = BatchSize(10, 5)
     Term(batch).tick(promoted=10, work_ms=1_000.0)
     assert batch.limit < 10
-    assert Term(batch).step.request.limit == batch.limit
+    assert request_of(Term(batch).step).limit == batch.limit
 
 
 def test_a_new_leadership_knows_nothing_of_the_last_one():

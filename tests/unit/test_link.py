@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from redis.asyncio import Connection
 
@@ -32,7 +34,10 @@ async def test_commands_are_sent_in_order_and_while_the_next_are_packed(monkeypa
         pytest.importorskip("hiredis")
     else:
         monkeypatch.setattr(links, "pack_command", None)
-    commands = [("PING",), ("EVALSHA", "ä", 1, b"\xff\x00", 5, b"x" * 30_000, b"")] * 10
+    commands: list[Sequence[str | int | bytes]] = [
+        ("PING",),
+        ("EVALSHA", "ä", 1, b"\xff\x00", 5, b"x" * 30_000, b""),
+    ] * 10
     commands += [["SET", b"k", b"v" * 500_000], ["GET", b"k"]]
     connection = Recording()
     assert await Link(connection).send(commands) == [b"OK"] * len(commands)

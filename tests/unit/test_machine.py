@@ -33,7 +33,7 @@ def test_a_held_lock_is_reported_once_and_waited_for_until_the_lease_can_end():
     assert bench.wait.reason is Reason.HELD
     assert bench.wait.change is ChangeKind.LOCK
     assert bench.wait.seconds == pytest.approx(0.701)
-    bench.then(Waited(False), 0.7).then(LeaseHeld(700))
+    bench = bench.then(Waited(False), 0.7).then(LeaseHeld(700))
     assert bench.decision.reports == ()
 
 
@@ -110,18 +110,18 @@ def test_it_waits_a_third_of_the_lease_at_most_and_then_renews():
     assert bench.wait.reason is Reason.RENEW
     assert bench.wait.seconds == pytest.approx(2.0)
     bench.then(Waited(False), 2.0)
-    assert bench.action.request.renew
+    assert bench.request.renew
 
 
 def test_the_lease_is_not_renewed_before_a_third_of_it_is_used():
     bench = Bench().leads(Promotion(promoted=10))
-    assert not bench.action.request.renew
+    assert not bench.request.renew
     bench.then(Promotion(promoted=10), 1.9)
-    assert not bench.action.request.renew
+    assert not bench.request.renew
     bench.then(Promotion(promoted=10), 0.2)
-    assert bench.action.request.renew
+    assert bench.request.renew
     bench.then(Promotion(promoted=10))
-    assert not bench.action.request.renew
+    assert not bench.request.renew
 
 
 def test_it_waits_a_poll_interval_at_most_where_the_backend_can_only_poll():

@@ -7,7 +7,8 @@ import pytest
 from promoter_core.engine.actions import Failed, Lock, NotReleased, Promote, Reason, Unlock, Wait, Waited
 from promoter_core.engine.machine import State
 from promoter_core.spi import ChangeKind, LeaseHeld, Promotion, Renewal, Tick
-from tests.unit.machine_bench import LEASE, LOST_TOUCH, Bench
+from tests.typed import present
+from tests.unit.machine_bench import LEASE, LOST_TOUCH, Bench, about
 
 
 class FleetBench(Bench):
@@ -33,7 +34,7 @@ class FleetBench(Bench):
 def test_a_lease_counts_from_when_it_is_asked_for_and_not_from_when_that_was_decided():
     bench = FleetBench().performed(5.0).then(LEASE, 0.5)
     bench.then(Promotion())
-    assert bench.wait == Wait(pytest.approx(3.5), Reason.RENEW, ChangeKind.JOBS)
+    assert bench.wait == Wait(about(3.5), Reason.RENEW, ChangeKind.JOBS)
 
 
 def test_a_ticks_duration_counts_from_when_it_is_asked_for():
@@ -48,9 +49,9 @@ def test_the_next_due_time_counts_from_when_the_tick_was_asked_for():
 
 def test_a_fleets_machine_renews_with_its_ticks_only_when_others_have_not_for_two_thirds_of_the_lease():
     bench = FleetBench().leads(Promotion()).then(Waited(True), 3.9)
-    assert not bench.action.request.renew
+    assert not bench.request.renew
     bench.then(Promotion(promoted=1)).then(Waited(True), 0.2)
-    assert bench.action.request.renew
+    assert bench.request.renew
 
 
 def test_a_renewed_lease_lets_the_wait_for_the_renewal_go_on():
@@ -59,18 +60,18 @@ def test_a_renewed_lease_lets_the_wait_for_the_renewal_go_on():
     assert bench.renewed(after_s=1.5) is None, "the wait that is under way ends before"
     bench.now_s += 2.5
     wait = bench.machine.resume_wait(bench.now_s)
-    assert wait == Wait(pytest.approx(1.5), Reason.RENEW, ChangeKind.JOBS)
+    assert wait == Wait(about(1.5), Reason.RENEW, ChangeKind.JOBS)
     bench.now_s += 1.5
     assert bench.machine.resume_wait(bench.now_s) is None, "it was not renewed again"
     assert isinstance(bench.then(Waited(False)).action, Promote)
-    assert bench.action.request.renew
+    assert bench.request.renew
 
 
 def test_a_wait_that_goes_on_can_be_shortened_as_any_other():
     bench = FleetBench().leads(Promotion())
     bench.renewed(after_s=1.5)
     bench.now_s += 2.5
-    assert bench.machine.resume_wait(bench.now_s).seconds == pytest.approx(1.5)
+    assert present(bench.machine.resume_wait(bench.now_s)).seconds == pytest.approx(1.5)
     assert bench.renewed(after_s=0.5, now_ms=2_000, next_due_ms=2_500).seconds == pytest.approx(0.5)
 
 
@@ -85,7 +86,7 @@ def test_a_wait_for_something_else_does_not_go_on():
 def test_a_renewal_that_shows_an_earlier_job_shortens_the_wait_each_time():
     bench = FleetBench().leads(Promotion())
     wait = bench.renewed(after_s=1.0, took_s=0.1, next_due_ms=2_500)
-    assert wait == Wait(pytest.approx(0.4), Reason.NEXT_DUE, ChangeKind.JOBS)
+    assert wait == Wait(about(0.4), Reason.NEXT_DUE, ChangeKind.JOBS)
     assert bench.renewed(after_s=0.1, next_due_ms=2_300, now_ms=2_100) is not None, "earlier than that one"
     assert bench.renewed(after_s=0.1, next_due_ms=2_300, now_ms=2_200) is None, "the same"
 
@@ -133,4 +134,4 @@ def test_a_renewal_while_a_tick_is_under_way_is_kept_for_the_next():
     bench = FleetBench().leads()
     assert bench.renewed(after_s=1.0, took_s=0.1, next_due_ms=2_100) is None
     bench.then(Promotion())
-    assert bench.wait == Wait(pytest.approx(3.9), Reason.RENEW, ChangeKind.JOBS), "by the lease, and what the tick saw"
+    assert bench.wait == Wait(about(3.9), Reason.RENEW, ChangeKind.JOBS), "by the lease, and what the tick saw"

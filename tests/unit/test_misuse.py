@@ -8,6 +8,7 @@ import pytest
 
 from promoter_core import ConfigError, DelayedQueue, Job, JobError, Promoter, PromoterFleet, connect
 from promoter_core.testing import RecordingEvents, RecordingMetrics
+from tests.typed import untyped
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_a_backend_is_one(wrong):
 
 async def test_a_forgotten_async_with_is_said():
     with pytest.raises(ConfigError, match=r"not what connect\(\) returns before it is entered"):
-        DelayedQueue(connect("memory://"), "q")
+        DelayedQueue(untyped(connect("memory://")), "q")
 
 
 @pytest.mark.parametrize("wrong", ["emails", {"lock_ttl_ms": 1_000}, 7])

@@ -12,6 +12,7 @@ from promoter_core.monitor.reading import read_queue
 from promoter_core.spi import StreamEntry, StreamName
 from promoter_core.testing import VirtualClock
 from promoter_memory.backend import MemoryBackend
+from tests.typed import present, untyped
 
 
 @pytest.fixture
@@ -67,10 +68,10 @@ async def test_a_probe_sees_how_late_jobs_were_promoted(store, clock):
     await clock.sleep(10.25)
     async with Promoter(store, "q", clock=clock).running():
         await clock.sleep(1)
-        seen = await probe.look()
+        seen = present(await probe.look())
         assert (seen.jobs, seen.p50_ms, seen.p99_ms) == (2, 250, 250)
         await clock.sleep(20)
-        assert (await probe.look()).jobs == 3
+        assert present(await probe.look()).jobs == 3
     assert probe.recent_ms == (250, 250, 0)
 
 
@@ -82,8 +83,8 @@ async def test_a_probe_takes_a_sample_of_a_busy_queue_and_goes_on(store, clock):
         for _ in range(30):
             await clock.sleep(2)
             await probe.look()
-    assert (await probe.look()).jobs >= 200
-    assert probe.lateness.p99_ms <= 10
+    assert present(await probe.look()).jobs >= 200
+    assert present(probe.lateness).p99_ms <= 10
 
 
 async def test_a_probe_leaves_cancelled_moved_and_early_jobs_out(store, clock):
@@ -96,7 +97,7 @@ async def test_a_probe_leaves_cancelled_moved_and_early_jobs_out(store, clock):
     await queue.run_now("early")
     async with Promoter(store, "q", clock=clock).running():
         await clock.sleep(200)
-        assert (await probe.look()).jobs == 1
+        assert present(await probe.look()).jobs == 1
         await probe.look()
     assert probe._due_ms == {}, "what never comes is forgotten"
 
@@ -123,7 +124,7 @@ async def test_a_probe_works_where_ids_of_entries_are_no_times(store, clock):
     async with Promoter(store, "q", clock=clock).running():
         await clock.sleep(30)
         await fill(store, clock, "q", 10, 10)
-        probe = LatenessProbe(backend, "q")
+        probe = LatenessProbe(untyped(backend), "q")
         await probe.look()
         await clock.sleep(15)
         for _ in range(4):
@@ -146,10 +147,10 @@ class Fixed:
 @pytest.mark.parametrize(("before", "after", "rate"), [(10, 16, 3), (10, 10, 0), (10, 4, None), (None, 16, None)])
 async def test_the_rate_is_that_of_entries_between_two_reads(before, after, rate, store, clock):
     stats = replace(await store.stats("q"), stream_added=before)
-    first = await read_queue(Fixed(stats), QueueSnapshot(name="q", pattern="q"), clock, 1)
+    first = await read_queue(untyped(Fixed(stats)), QueueSnapshot(name="q", pattern="q"), clock, 1)
     assert first.added_per_s is None
     later = replace(stats, now_ms=stats.now_ms + 2_000, stream_added=after)
-    assert (await read_queue(Fixed(later), first, clock, 1)).added_per_s == rate
+    assert (await read_queue(untyped(Fixed(later)), first, clock, 1)).added_per_s == rate
 
 
 async def test_events_are_read_and_nothing_is_written(store, clock):

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests import processes
+from tests.typed import present
 
 SEES = """
 import json, os, sys
@@ -49,7 +50,7 @@ def test_it_is_and_returns_the_same(words, options):
 
 def started(**options):
     process = processes.Popen([sys.executable, "-c", SLEEPS], stdout=-1, stderr=-1, text=True, **options)
-    assert process.stdout.readline() == "up\n"
+    assert present(process.stdout).readline() == "up\n"
     return process
 
 

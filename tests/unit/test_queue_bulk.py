@@ -21,6 +21,7 @@ from promoter_core.spi import JobRequest, PromotionRequest, StreamName, pack_env
 from promoter_core.testing import FaultyBackend, VirtualClock
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
+from tests.typed import untyped
 from tests.unit.sweeps import at, dues, fill, small_steps
 
 __all__ = ["small_steps"]  # a fixture
@@ -64,7 +65,7 @@ async def test_jobs_that_share_an_id_or_have_no_index_are_all_meant(queue, backe
 async def test_a_dry_run_counts_what_the_real_one_means_and_changes_nothing(queue, clock, call):
     await fill(queue, [0, 1, 1, 2, 3, 5, 5, 5, 5, 5, 5, 8, 9, 13], name="a")
     before = (await queue.jobs(limit=100)).jobs
-    reports = []
+    reports: list[BulkResult] = []
     dry = await call(queue, clock, dry_run=True, progress=reports.append)
     assert (await queue.jobs(limit=100)).jobs == before
     assert dry.outcomes == {}
@@ -75,7 +76,7 @@ async def test_a_dry_run_counts_what_the_real_one_means_and_changes_nothing(queu
 
 async def test_progress_comes_after_each_step(queue):
     await fill(queue, range(10))
-    reports = []
+    reports: list[BulkResult] = []
     result = await queue.cancel_where(progress=reports.append)
     assert reports == [BulkResult(n, {REMOVED: n}) for n in (4, 8, 10)]
     assert result == reports[-1]
@@ -107,7 +108,7 @@ async def test_jobs_that_go_meanwhile_are_counted_as_what_they_are(queue, backen
             if not self.calls["change_jobs"]:
                 await promote(backend)
             self.calls["change_jobs"] += 1
-            return await self.backend.change_jobs(queue_name, changes)
+            return await untyped(self.backend).change_jobs(queue_name, changes)
 
     result = await DelayedQueue(Meddling(backend), "q").cancel_where()
     assert result == BulkResult(8, {NOT_FOUND: 3, ALREADY_PROMOTED: 1, REMOVED: 4})
@@ -167,7 +168,7 @@ class Parked(FaultyBackend):
     """Shows jobs that are due from the year 5000 on as parked, as another producer's are."""
 
     async def list_jobs(self, queue, query):
-        page = await self.backend.list_jobs(queue, query)
+        page = await untyped(self.backend).list_jobs(queue, query)
         jobs = [replace(job, due_ms=None) if job.due_ms > 95_617_584_000_000 else job for job in page.jobs]
         return replace(page, jobs=jobs)
 
@@ -189,7 +190,7 @@ class Counting(FaultyBackend):
     moved: Counter[bytes]
 
     async def change_jobs(self, queue, changes):
-        outcomes = await self._pass("change_jobs", lambda: self.backend.change_jobs(queue, changes))
+        outcomes = await self._pass("change_jobs", lambda: untyped(self.backend).change_jobs(queue, changes))
         self.moved.update(c.job.handle for c, o in zip(changes, outcomes, strict=True) if o is MOVED)
         return outcomes
 

@@ -18,6 +18,7 @@ from promoter_core.spi import (
 )
 from promoter_core.testing import FaultyBackend
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001  # that is the point
@@ -221,7 +222,7 @@ async def items(iterator):
     ],
 )
 async def test_a_backend_that_cannot_is_named_with_the_method(backend, method, call):
-    plain = Plain(backend)
+    plain = untyped(Plain(backend))
     with pytest.raises(ConfigError, match=rf"{method} needs a backend that can list and change .* Plain cannot"):
         await call(DelayedQueue(plain, "q"))
     with pytest.raises(ConfigError, match=r"list_queues needs .* Plain cannot"):
@@ -229,7 +230,7 @@ async def test_a_backend_that_cannot_is_named_with_the_method(backend, method, c
 
 
 async def test_what_needs_no_management_works_without(backend):
-    queue = DelayedQueue(Plain(backend), "q")
+    queue = DelayedQueue(untyped(Plain(backend)), "q")
     scheduled = await queue.schedule(1, delay=1, job_id="a", on_repeat="error")
     assert (await queue.cancel(scheduled)).value == "removed"
 
@@ -265,4 +266,4 @@ async def test_a_pattern_is_text(backend, pattern):
 
 async def test_a_forgotten_async_with_is_named():
     with pytest.raises(ConfigError, match="expected an open backend"):
-        await items(list_queues("memory://"))
+        await items(list_queues(untyped("memory://")))

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from promoter_core import DelayedQueue, Job, JobError, JobExistsError, JobOutcome, Scheduled, TransientError
+from promoter_core.client.requests import OnRepeat
 from promoter_core.spi import PromotionRequest
 from promoter_core.testing import Fault, FaultyBackend
+from tests.typed import untyped
 
 CREATED, KEPT, REPLACED, MOVED = JobOutcome.CREATED, JobOutcome.KEPT, JobOutcome.REPLACED, JobOutcome.MOVED
 ALREADY_PROMOTED = JobOutcome.ALREADY_PROMOTED
@@ -85,7 +87,7 @@ async def test_of_many_with_error_those_that_are_free_are_scheduled(queue, clock
 
 async def test_kinds_of_repeat_can_be_mixed_and_take_effect_in_order(queue, backend, clock):
     counting = FaultyBackend(backend)
-    kinds = ["keep", "replace", "extend", "keep", "error"]
+    kinds: list[OnRepeat] = ["keep", "replace", "extend", "keep", "error"]
     ids = ["a", "a", "a", "a", "b"]
     jobs = [Job(data=i, delay=10 + i, job_id=id, on_repeat=k) for i, (k, id) in enumerate(zip(kinds, ids, strict=True))]
     answers = await DelayedQueue(counting, "q", clock=clock).schedule_many(jobs)
@@ -186,9 +188,9 @@ def test_a_job_is_a_value():
     assert replace(job, delay=5).delay == 5
     assert repr(Job(data=1)).startswith("Job(data=1, delay=None, at=None, name=''")
     with pytest.raises(FrozenInstanceError):
-        job.delay = 7
+        untyped(job).delay = 7
     with pytest.raises(TypeError):
-        Job(1)
+        untyped(Job)(1)
 
 
 class Mail(Job):

@@ -28,6 +28,7 @@ from promoter_core.client.backoff import WORKERS_DEFAULT
 from promoter_core.spi import Capabilities, PromotionRequest, StreamEntry, StreamName, Ties, Wake, pack_envelope
 from promoter_core.spi.wire import repack_attempt, says_no_index
 from promoter_core.testing import Fault, FaultyBackend
+from tests.typed import untyped
 
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
 BIN = msgpack.packb(msgpack.packb({"to": "a@b.c"}))
@@ -294,14 +295,14 @@ async def test_what_cannot_be_retried_is_refused_with_one_line(queue, call, prob
     [
         (lambda: Backoff.fixed(-1), "the first delay of a back-off is -1: it must be from 0 to"),
         (lambda: Backoff.fixed(float("nan")), "is nan"),
-        (lambda: Backoff.fixed("1s"), "must be a number, not str"),
+        (lambda: Backoff.fixed(untyped("1s")), "must be a number, not str"),
         (lambda: Backoff.fixed(True), "must be a number, not bool"),
         (lambda: Backoff.fixed(1, jitter=-1), "jitter of a back-off is -1"),
         (lambda: Backoff.exponential(1, -2), "factor of a back-off is -2"),
         (lambda: Backoff.exponential(1, float("inf")), "factor of a back-off is inf"),
         (lambda: Backoff.exponential(1, max=timedelta(days=400)), "max of a back-off"),
         (lambda: Backoff.fixed(1, max_attempts=0), "max_attempts must be a whole number from 1, or None, not 0"),
-        (lambda: Backoff.fixed(1, max_attempts=2.0), "not 2.0"),
+        (lambda: Backoff.fixed(1, max_attempts=untyped(2.0)), "not 2.0"),
         (lambda: Backoff.fixed(1, max_attempts=True), "not True"),
     ],
 )

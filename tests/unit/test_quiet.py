@@ -32,8 +32,13 @@ async def test_a_plugin_that_fails_when_it_is_asked_what_is_there_ends_nothing(m
             raise KeyError("a plugin's mistake")
 
     asked = asyncio.Event()
+
+    def others(backend):
+        asked.set()
+        Broken().all()
+
     monkeypatch.setattr(run, "QUIET_S", 0.0)
-    monkeypatch.setattr(near, "_others", lambda backend: asked.set() or Broken().all())
+    monkeypatch.setattr(near, "_others", others)
     monkeypatch.setattr(session, "opened", ("", None))
     backend = MemoryBackend()
     await backend.open()

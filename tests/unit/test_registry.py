@@ -12,6 +12,7 @@ import pytest
 
 from promoter_core import ConfigError, PluginError, Registry, connect, sync
 from promoter_core.spi import BackendSpec, hookimpl
+from tests.typed import untyped
 from tests.unit.distributions import GOOD, Plugin, install
 
 
@@ -26,15 +27,20 @@ def test_a_third_partys_plugin_is_found_the_same_way(site):
     registry = Registry()
     (toy,) = [r for r in registry.all() if r.spec.name == "toy"]
     assert toy.source == "toy-store 1.2"
-    assert registry.backend("toy://host/path").path == "/path"
-    sink = registry.event_sink("box:size=3,colour=blue")
+    assert untyped(registry.backend("toy://host/path")).path == "/path"
+    sink = untyped(registry.event_sink("box:size=3,colour=blue"))
     assert (sink.size, sink.colour) == ("3", "blue")
 
 
 async def test_a_process_looks_for_plugins_once_however_often_it_connects(site, monkeypatch):
     looks = []
     entry_points = metadata.entry_points
-    monkeypatch.setattr(metadata, "entry_points", lambda **given: looks.append(given) or entry_points(**given))
+
+    def look(**given):
+        looks.append(given)
+        return entry_points(**given)
+
+    monkeypatch.setattr(metadata, "entry_points", look)
     for _ in range(3):
         async with connect("memory://"):
             pass

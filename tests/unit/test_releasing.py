@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_leader_that_ends_is_releasing_until_any_answer_comes_and_then_has_sto
     assert bench.action == Unlock(LEASE)
     assert not [r for r in bench.decision.reports if isinstance(r, LockOutcome) and r is not LockOutcome.ACQUIRED]
     outcome, reported = ANSWERS[answer]
-    bench.then(outcome)
+    bench = bench.then(outcome)
     assert bench.machine.state is State.STOPPED
     assert bench.action == Stop(REFUSED if end.startswith("a permanent error") else None)
     assert [r for r in bench.decision.reports if isinstance(r, LockOutcome)] == [reported]
@@ -72,7 +73,7 @@ def test_what_a_tick_still_owes_is_done_before_the_lock_is_released():
     bench.machine.shutdown()
     assert bench.then(Promotion(promoted=1, jobs=(JOB,))).action == Cleanup((JOB,))
     assert bench.machine.state is State.LEADER
-    bench.then(Done()).then(Done())
+    bench = bench.then(Done()).then(Done())
     assert bench.machine.state is State.RELEASING
 
 
@@ -112,8 +113,8 @@ async def memory():
 
 
 def runner(kind, backend, clock, **options):
-    cls, queues = (Promoter, "q") if kind == "promoter" else (PromoterFleet, ["q"])
-    return cls(backend, queues, clock=clock, **options)
+    make = partial(Promoter, backend, "q") if kind == "promoter" else partial(PromoterFleet, backend, ["q"])
+    return make(clock=clock, **options)
 
 
 async def releasing(run, clock, task):
@@ -146,7 +147,7 @@ async def test_health_says_releasing_until_the_lock_is_released(backend, clock, 
     assert await releasing(run, clock, task) == [("q", "releasing", False)]
     assert metrics.outcomes == [("q", LockOutcome.ACQUIRED)], "not released yet"
     assert (await backend.stats("q")).holder == run.holder_id
-    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    ended = (await asyncio.gather(task, return_exceptions=True))[0]
     expected = {"stop": type(None), "error": PermanentError, "cancel": asyncio.CancelledError}[how]
     assert isinstance(ended, expected)
     assert metrics.outcomes == [("q", LockOutcome.ACQUIRED), ("q", LockOutcome.RELEASED)]
@@ -189,7 +190,7 @@ async def test_an_answer_that_comes_after_its_step_was_given_up_changes_nothing(
     await DelayedQueue(memory, "q").schedule(1)  # a tick that does not end
     await asyncio.sleep(0.1)
     task.cancel() if how == "cancel" else run.stop()
-    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    ended = (await asyncio.gather(task, return_exceptions=True))[0]
     assert isinstance(ended, asyncio.CancelledError if how == "cancel" else type(None)), ended
     late.late = False
     await asyncio.sleep(0.3)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from promoter_core.spi import JobOutcome, Lease, LeaseHeld, LeaseLost, PromotedJob, Promotion, Renewal, Scheduled
 from promoter_resp import replies
+from tests.typed import untyped
 
 LEASE = Lease("q", "me", 1_000)
 
@@ -98,7 +99,7 @@ def test_renew_replies():
         Renewal(1_000, False, None),
         LeaseLost(),
     ]
-    assert answers[4].code == "WRONGTYPE"
+    assert untyped(answers[4]).code == "WRONGTYPE"
     assert replies.renew_reply(None, 2) == [LeaseLost(), LeaseLost()]
 
 
@@ -132,7 +133,7 @@ def test_an_answer_to_schedule_is_a_scheduled_like_any_other():
         hash(Scheduled("a")),
     )
     with pytest.raises(FrozenInstanceError):
-        answer.outcome = JobOutcome.KEPT
+        untyped(answer).outcome = JobOutcome.KEPT
 
 
 @pytest.mark.parametrize("reply", [[1, 0, 2], [1, True, 2], [1, -1, 2], [1, None, 2], [1, 2], [1, 2, 3, 4], None, b"1"])

@@ -14,6 +14,7 @@ from promoter_core import ConfigError, DelayedQueue, Envelope, JobError, PluginE
 from promoter_core.registry import installed
 from promoter_core.spi import MsgpackSerializer, Serializer, SerializerSpec, StreamName, hookimpl
 from promoter_core.testing import VirtualClock
+from tests.typed import untyped
 from tests.unit.distributions import install
 
 
@@ -158,12 +159,12 @@ async def test_an_error_of_a_serializer_names_the_type_and_the_path(backend):
 
 async def test_a_serializer_that_gives_no_bytes_is_an_error(backend):
     with pytest.raises(JobError, match="serializer json gave str, expected bytes"):
-        await DelayedQueue(backend, "q", serializer=json).schedule({})
+        await DelayedQueue(backend, "q", serializer=untyped(json)).schedule({})
 
 
 async def test_a_module_with_dumps_and_loads_is_a_serializer(backend):
     when = datetime(2030, 1, 1, tzinfo=UTC)
-    queue = DelayedQueue(backend, "q", serializer=pickle)
+    queue = DelayedQueue(backend, "q", serializer=untyped(pickle))
     await queue.schedule({"when": when})
     (job,) = await stored(backend, queue)
     assert job.data(pickle) == {"when": when}
@@ -207,7 +208,7 @@ async def test_data_that_is_too_deep_for_the_stack_is_one_clear_error(backend):
     from promoter_core import Job
     from promoter_core.client.requests import RequestMaker
 
-    deep: list = []
+    deep: list[object] = []
     for _ in range(1200):
         deep = [deep]
     maker = RequestMaker(5)

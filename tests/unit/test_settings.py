@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from promoter_core import ConfigError, Overflow, PromoterSettings
+from tests.typed import untyped
 
 
 def test_the_defaults_are_those_of_the_reference():
@@ -16,7 +17,7 @@ def test_the_defaults_are_those_of_the_reference():
 
 
 def test_overflow_is_taken_as_text():
-    assert PromoterSettings(overflow="trim").overflow is Overflow.TRIM
+    assert PromoterSettings(overflow=untyped("trim")).overflow is Overflow.TRIM
 
 
 NUMBERS = [f.name for f in dataclasses.fields(PromoterSettings) if "range" in f.metadata]
@@ -33,7 +34,7 @@ def test_a_number_that_cannot_work_is_named_with_what_is_allowed(name, value):
 def test_only_the_bound_of_a_tick_can_be_zero(name):
     assert PromoterSettings(max_tick_ms=0).max_tick_ms == 0
     with pytest.raises(ConfigError, match=name):
-        PromoterSettings(**{name: 0})
+        PromoterSettings(**{name: untyped(0)})
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,10 @@ def test_other_settings_are_checked_too(field, value, problem):
 
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PromoterSettings().promote_batch = 7
+        untyped(PromoterSettings()).promote_batch = 7
 
 
 @pytest.mark.parametrize("name", ["queue", "holder_id"])
 def test_neither_a_queue_nor_an_identity_is_a_setting(name):
     with pytest.raises(TypeError, match=name):
-        PromoterSettings(**{name: "q"})
+        PromoterSettings(**{name: untyped("q")})

@@ -75,7 +75,7 @@ def test_every_public_name_of_applications_has_an_example_that_runs():
 def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("sphinx", reason="the site needs the group docs")
     pytest.importorskip("myst_parser")
-    options = ["-q", "-n", "-W", "--keep-going", "-d", target / "doctrees"]
+    options: list[str | Path] = ["-q", "-n", "-W", "--keep-going", "-d", target / "doctrees"]
     return subprocess.run(
         [sys.executable, "-m", "sphinx", *options, source, target / "html"], capture_output=True, text=True, timeout=110
     )

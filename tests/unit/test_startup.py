@@ -146,7 +146,9 @@ def given_by_typer(**arguments):
     return arguments
 
 
-RUN = typer.main.get_command((lambda app: app.command()(for_typer(given_by_typer)) and app)(typer.Typer()))
+APP = typer.Typer()
+APP.command()(for_typer(given_by_typer))
+RUN = typer.main.get_command(APP)
 
 
 def by_typer(words):

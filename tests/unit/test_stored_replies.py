@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, MAX_DUE_MS, PermanentError, StoredJob, pack_envelope
 from promoter_resp import stored_replies as replies
 from promoter_resp.stored_replies import LookedAt, stored_job
+from tests.typed import present
 
 anything = st.recursive(
     st.none() | st.integers() | st.floats() | st.binary(max_size=9) | st.text(max_size=9),
@@ -40,15 +41,15 @@ def test_a_job_with_all_details_and_without():
         keep_id_ms=5,
         traceparent="00-a",
     )
-    plain = stored_job([b"17", member], details=False)
+    plain = present(stored_job([b"17", member], details=False))
     assert (plain.due_ms, plain.unique, plain.keep_id_ms, plain.traceparent) == (17, None, None, "")
     assert replies.member_of(detailed) == replies.member_of(plain) == member
-    usual = stored_job([b"17", member, 1, -1, b""])
+    usual = present(stored_job([b"17", member, 1, -1, b""]))
     assert (usual.unique, usual.keep_id_ms) == (True, KEEP_ID_MS)
 
 
 def test_a_malformed_member_is_all_envelope():
-    job = stored_job([b"1", b"\xff" * 5, 0, -1, b""])
+    job = present(stored_job([b"1", b"\xff" * 5, 0, -1, b""]))
     assert (job.id, job.malformed, job.envelope, job.unique) == (None, True, b"\xff" * 5, False)
     assert replies.member_of(job) == b"\xff" * 5
 
@@ -58,7 +59,7 @@ def test_a_malformed_member_is_all_envelope():
     [(b"-inf", 0), (b"-5", 0), (b"0.5", 1), (b"%d" % MAX_DUE_MS, MAX_DUE_MS), (b"1e300", None), (b"inf", None)],
 )
 def test_due_times_of_scores(score, due_ms):
-    assert stored_job([score, b"\0\0\0\0\xc0"]).due_ms == due_ms
+    assert present(stored_job([score, b"\0\0\0\0\xc0"])).due_ms == due_ms
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65_535, 65_536])

@@ -14,6 +14,7 @@ import pytest
 
 import promoter_core
 from promoter_core import spi
+from tests.typed import present
 from tests.unit import surface
 
 LAZY = {"TYPE_CHECKING", "__all__", "_HOMES"}
@@ -23,7 +24,8 @@ LAZY = {"TYPE_CHECKING", "__all__", "_HOMES"}
 def test_a_public_module_imports_its_names_and_defines_none(module, defined):
     docstring, *body = ast.parse(inspect.getsource(module)).body
     assert isinstance(docstring, ast.Expr)
-    imported, assigned = {}, set()
+    imported: dict[str, str | None] = {}
+    assigned: set[str] = set()
     for node in body:
         match node:
             case ast.ImportFrom(module="__future__" | "promoter_core.spi.lazy"):
@@ -31,10 +33,10 @@ def test_a_public_module_imports_its_names_and_defines_none(module, defined):
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=imports, orelse=[]):
                 for line in imports:
                     assert isinstance(line, ast.ImportFrom), ast.unparse(line)
-                    assert line.module.startswith("promoter_core")
+                    assert present(line.module).startswith("promoter_core")
                     imported |= {alias.name: line.module for alias in line.names if alias.asname is None}
             case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id="TYPE_CHECKING"))):
-                assert ast.unparse(node.body) == "__getattr__, __dir__ = lazy_names(__name__, _HOMES)"
+                assert "\n".join(map(ast.unparse, node.body)) == "__getattr__, __dir__ = lazy_names(__name__, _HOMES)"
             case ast.Assign(targets=[ast.Name(id=name)]):
                 assigned.add(name)
             case _:
@@ -54,7 +56,7 @@ def test_a_public_name_is_that_of_its_module_however_it_is_come_by(module):
             value = source if name == home else getattr(source, name)
             assert getattr(module, name) is value
             assert vars(module)[name] is value, "it is kept"
-    everything = {}
+    everything: dict[str, object] = {}
     exec(f"from {module.__name__} import *", everything)
     assert everything.keys() - {"__builtins__"} == set(module.__all__)
     assert set(module.__all__) <= set(dir(module))

@@ -23,6 +23,7 @@ from promoter_core.sync.blocking import PAGE, blocking_function, blocking_signat
 from promoter_core.sync.blocking import BlockingQueue as Base
 from promoter_core.testing import FaultyBackend
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 from tests.unit import sync_stub
 from tests.unit.sync_backends import made
 
@@ -139,7 +140,7 @@ def test_errors_are_those_of_the_asynchronous_queue(backend, queue):
     with pytest.raises(
         ConfigError, match=r"sync.DelayedQueue takes what .*sync.connect\(…\) returns, not a MemoryBackend"
     ):
-        DelayedQueue(MemoryBackend(), "q")
+        DelayedQueue(untyped(MemoryBackend()), "q")
     with pytest.raises(ConfigError):
         promoter_core.DelayedQueue(backend, "q")
 
@@ -224,7 +225,8 @@ def test_a_generator_of_jobs_runs_in_the_thread_of_the_caller(queue):
 
 
 def test_the_context_of_the_caller_is_that_of_the_call():
-    trace, seen = ContextVar("trace"), []
+    trace: ContextVar[str] = ContextVar("trace")
+    seen = []
 
     class Traced(MemoryBackend):
         async def stats(self, queue):
@@ -293,7 +295,7 @@ def test_an_iterator_gives_all_and_holds_a_page_at_most(backend):
     numbers.__annotations__["return"] = "AsyncIterator[int]"
     iterate = blocking_function(numbers)
     assert list(iterate(backend, 3 * PAGE + 1)) == list(range(3 * PAGE + 1))
-    log = []
+    log: list[object] = []
     some = iterate(backend, 10 * PAGE, log=log)
     assert [next(some), next(some)] == [0, 1]
     assert log == list(range(PAGE))
@@ -323,10 +325,10 @@ def test_methods_that_come_later_are_made_too(backend):
     class Later:
         """A queue."""
 
-        def __init__(self, backend: Backend, queue: str) -> None:  # noqa: F821
+        def __init__(self, backend: Backend, queue: str) -> None:  # type: ignore[name-defined]  # noqa: F821
             self._queue = queue
 
-        async def scan(self, *, name: str | None = None) -> AsyncIterator[int]:  # noqa: F821
+        async def scan(self, *, name: str | None = None) -> AsyncIterator[int]:  # type: ignore[name-defined]  # noqa: F821
             yield 1
 
         async def get(self, job: str) -> int:
@@ -343,7 +345,7 @@ def test_methods_that_come_later_are_made_too(backend):
     class Made(Base):
         pass
 
-    queue = Made(backend, "q")
+    queue = untyped(Made(backend, "q"))
     assert (list(queue.scan()), queue.get(job="four"), queue.key(), queue.index) == ([1], 4, "q", True)
     assert str(inspect.signature(Made)) == "(backend: 'Connection', queue: 'str') -> 'None'"
     assert "index" in inspect.signature(DelayedQueue).parameters, "each has its own"

@@ -16,6 +16,7 @@ import pytest
 from promoter_core import ConfigError, TransientError
 from promoter_core.sync import DelayedQueue, connect
 from promoter_memory.backend import MemoryBackend
+from tests.typed import present
 from tests.unit.sync_backends import made
 
 
@@ -77,7 +78,7 @@ def test_gevent_and_eventlet_are_refused_in_one_line(library, module, patch):
 @pytest.mark.parametrize(("option", "refused"), [("processes", True), ("threads", False), ("enable-threads", False)])
 def test_uwsgi_without_threads_is_refused_in_one_line(monkeypatch, option, refused):
     uwsgi = types.ModuleType("uwsgi")
-    uwsgi.opt = {option: b"4"}
+    vars(uwsgi)["opt"] = {option: b"4"}
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     if refused:
         with pytest.raises(ConfigError, match="start it with --enable-threads"):
@@ -125,7 +126,7 @@ def test_a_signal_during_a_call_cancels_it_and_the_next_call_works(error):
 
     def interrupt():
         hanging.begun.wait()
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        signal.pthread_kill(present(threading.main_thread().ident), signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis.exceptions as rx
@@ -19,7 +20,7 @@ from promoter_redis.thin_link import ThinLink, thin
 @asynccontextmanager
 async def connected():
     """A thin link, and the server's end of it, on which nothing is answered by itself."""
-    ends: asyncio.Queue = asyncio.Queue()
+    ends: asyncio.Queue[Any] = asyncio.Queue()
     server = await asyncio.start_server(lambda *end: ends.put_nowait(end), "127.0.0.1", 0)
     connection = Connection(port=server.sockets[0].getsockname()[1], **plain(10))
     connecting = asyncio.create_task(connection.connect())
@@ -66,7 +67,7 @@ async def test_what_comes_unasked_before_somebody_listens_is_kept():
     async with connected() as (link, _, writer):
         writer.write(b"*1\r\n$1\r\na\r\n")
         await until(lambda: link._unasked)
-        heard: list = []
+        heard: list[object] = []
         listening = asyncio.create_task(link.listen(heard.append))
         writer.write(b"*1\r\n$1\r\nb\r\n")
         await until(lambda: heard == [[b"a"], [b"b"]])
@@ -98,7 +99,7 @@ async def test_a_lost_connection_ends_the_call_under_way_and_the_next():
 
 
 async def test_a_connection_is_closed_when_it_is_given_up_while_it_becomes_thin():
-    closed: list = []
+    closed: list[object] = []
 
     class Slow(Link):
         async def is_usable(self):

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import tracemalloc
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import redis.exceptions as rx
@@ -34,7 +35,7 @@ def certificate(tmp_path_factory):
 @pytest.fixture(params=list(LOOPS))
 def run(request):
     """Run a coroutine function on that kind of loop; whatever the loop complains of is an error."""
-    complaints: list = []
+    complaints: list[object] = []
 
     async def watched(main):
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -55,7 +56,7 @@ def connected(request, certificate, tmp_path):
 
     @asynccontextmanager
     async def connect():
-        ends: asyncio.Queue = asyncio.Queue()
+        ends: asyncio.Queue[Any] = asyncio.Queue()
 
         async def serve(reader, writer):
             ends.put_nowait((reader, writer, over := asyncio.Event()))

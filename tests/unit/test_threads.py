@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -24,8 +25,8 @@ async def memory():
 
 
 def runner(kind, backend, **options):
-    cls, queues = (Promoter, "q") if kind == "promoter" else (PromoterFleet, ["q"])
-    return cls(backend, queues, PromoterSettings(lock_ttl_ms=600_000, **options))
+    make = partial(Promoter, backend, "q") if kind == "promoter" else partial(PromoterFleet, backend, ["q"])
+    return make(PromoterSettings(lock_ttl_ms=600_000, **options))
 
 
 async def until(true):
@@ -111,7 +112,8 @@ def test_a_stop_after_the_event_loop_has_been_closed_is_harmless(kind):
 
 
 async def test_health_can_be_asked_by_another_thread_while_it_runs(memory, kind):
-    run, seen, over = runner(kind, memory), set(), threading.Event()
+    run, over = runner(kind, memory), threading.Event()
+    seen: set[str] = set()
     errors = []
 
     def ask():

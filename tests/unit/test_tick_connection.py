@@ -15,6 +15,7 @@ from promoter_redis.thin_link import ThinLink
 from promoter_redis.tick_connection import TickConnection
 from promoter_resp.driver import Call, Script
 from tests import virtual_loop
+from tests.typed import untyped
 
 CALL = Call(Script("promote"), (b"k",), (1,))
 TIMEOUT_S = 2
@@ -27,7 +28,7 @@ class Server:
         self.answers = list(answers)
         self.ticks: list[bytes] = []
         self.connections = 0
-        self.serving: list[asyncio.Task] = []
+        self.serving: list[asyncio.Task[object]] = []
 
     def serve(self, reader, writer):
         self.connections += 1
@@ -81,7 +82,7 @@ async def ticking(*servers):
     connections = Connections(
         lambda: Connection(**plain(TIMEOUT_S)),
         timeout_s=TIMEOUT_S,
-        sentinels=sentinels,
+        sentinels=untyped(sentinels),
         identifies=False,
     )
     ticks = TickConnection(connections, tracks=False)

@@ -93,7 +93,7 @@ async def test_the_best_answer_is_taken(answers, best):
 async def test_more_nodes_are_asked_only_while_none_has_an_answer(monkeypatch):
     monkeypatch.setattr(topology, "STAGGER_S", 0.01)
     nodes = [("n", i) for i in range(20)]
-    asked = []
+    asked: list[object] = []
     assert await survey(nodes, asker(dict.fromkeys(nodes, GOOD), asked)) == GOOD
     assert len(asked) == topology.AT_ONCE
     asked = []

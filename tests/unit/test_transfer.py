@@ -23,6 +23,7 @@ from promoter_core.spi import (
 from promoter_core.testing import Fault, FaultyBackend
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
+from tests.typed import untyped
 
 HOUR_MS = 3_600_000
 
@@ -164,9 +165,9 @@ async def test_a_job_with_the_id_of_one_that_the_target_has_promoted_meanwhile_a
     _, first, second, _ = (await exported(source)).splitlines(keepends=True)
 
     importing = transfer._Target(target, "q", Transferred())
-    await importing.put([parse_line(first, 2)])
+    await importing.put([untyped(parse_line(first, 2))])
     await promote(target)
-    await importing.put([parse_line(second, 3)])
+    await importing.put([untyped(parse_line(second, 3))])
     assert [job[3] for job in await waiting(target)] == [now_ms + HOUR_MS]
 
 
@@ -271,4 +272,4 @@ async def test_a_backend_that_cannot_list_its_jobs_is_named(target):
         async def schedule(self): ...
 
     with pytest.raises(ConfigError, match="export_jobs: the backend Plain cannot list"):
-        await anext(export_jobs(Plain(), "q"))
+        await anext(export_jobs(untyped(Plain()), "q"))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from promoter_core import Scheduled, TransferError, Transferred, export_jobs, import_jobs
 from promoter_core.client.transfer_lines import Malformed, job_line, moving, parse_line
 from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, StoredJob, pack_envelope, unpack_envelope
+from tests.typed import present, untyped
 from tests.unit.test_transfer import HOUR_MS, exported, lines, request, source, target, ulid, waiting
 
 __all__ = ["source", "target"]  # fixtures
@@ -150,7 +151,7 @@ def has_another_id(job: StoredJob) -> bool:
 
 
 def is_text(job: StoredJob) -> bool:
-    return all(not 0xD800 <= ord(c) < 0xE000 for c in job.id + job.name + job.traceparent)
+    return all(not 0xD800 <= ord(c) < 0xE000 for c in present(job.id) + job.name + job.traceparent)
 
 
 @given(stored.filter(lambda j: is_text(j) and not has_another_id(j)))
@@ -190,7 +191,7 @@ class Listed(Endless):
 
 async def peak_of(jobs):
     """Bytes of memory that an export and an import of so many jobs take at most."""
-    store, source = Endless(jobs), Listed(jobs)
+    store, source = untyped(Endless(jobs)), untyped(Listed(jobs))
     pages = [page async for page in export_jobs(source, "q")]
     gc.collect()
     tracemalloc.start()

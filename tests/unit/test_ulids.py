@@ -10,7 +10,6 @@ import time
 import pytest
 from ulid import ULID
 
-from promoter_core.client import ulids
 from promoter_core.client.ulids import ULIDS, Ulids
 
 
@@ -37,7 +36,7 @@ def test_they_are_the_numbers_that_follow_one_another_wherever_the_last_digits_o
 
 def source_take(source, count, ms):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ulids.time, "time_ns", lambda: ms * 1_000_000)
+        patch.setattr(time, "time_ns", lambda: ms * 1_000_000)
         return source.take(count)
 
 
@@ -58,9 +57,12 @@ def test_what_is_left_of_a_millisecond_may_be_too_little():
 
 def test_threads_get_different_ones():
     made: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: [made.extend(ULIDS.take(7)) for _ in range(200)], daemon=True) for _ in range(8)
-    ]
+
+    def take_all():
+        for _ in range(200):
+            made.extend(ULIDS.take(7))
+
+    threads = [threading.Thread(target=take_all, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -70,7 +72,7 @@ def test_threads_get_different_ones():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_a_fork_goes_on_with_others_even_if_it_comes_while_some_are_taken(monkeypatch):
-    monkeypatch.setattr(ulids.time, "time_ns", lambda: 5_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: 5_000_000)
     ULIDS.take(1)
     read, write = os.pipe()
     with ULIDS._lock:  # as another thread would have it

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import msgpack
 import pytest
 
+from tests.typed import untyped
+
 pytest.importorskip("textual")
 
 from promoter_core import DelayedQueue, Promoter, TransientError
@@ -309,7 +311,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(store):
             raise TransientError("cannot connect", code="CONNECTION")
         await opened()
 
-    backend.open = open
+    untyped(backend).open = open
     async with viewing(backend) as view:
         await view.until("trying again: cannot connect")
         await view.until("no queue has delayed jobs")
@@ -350,7 +352,7 @@ async def test_what_is_opened_while_the_list_becomes_another_one_is_let_go(store
 
 
 async def test_dead_letters_are_put_back_or_deleted(store):
-    letters = []
+    letters: list[tuple[str, bytes]] = []
 
     class WithLetters(MemoryBackend):
         async def read(self, queue, stream, after, limit):

@@ -8,6 +8,7 @@ import pytest
 
 from promoter_redis.watchdog import Watchdog
 from tests import virtual_loop
+from tests.typed import untyped
 
 
 class Watched:
@@ -23,11 +24,11 @@ class Watched:
     def passed_s(self):
         return round(self.loop.time() - self.began_s, 6)
 
-    async def wait(self, answer_s: float | None = None, epoch: int = 0):
+    async def wait(self, answer_s: float | None = None, epoch: int = 0) -> object:
         """For an answer that comes then, if at all."""
         answer = self.loop.create_future()
         if answer_s is not None:
-            self.loop.call_later(answer_s, lambda: answer.done() or answer.set_result([]))
+            self.loop.call_later(answer_s, lambda: None if answer.done() else answer.set_result([]))
         return await self.watchdog.wait(answer, epoch)
 
 
@@ -111,7 +112,7 @@ def test_a_timer_that_is_early_by_a_milliseconds_rounding_is_in_time():
             turns += 1
             return later(when_s - 0.0004, *call)
 
-        watched.loop.call_at = early
+        untyped(watched.loop).call_at = early
         with pytest.raises(TimeoutError):
             await watched.watchdog.wait(watched.loop.create_future(), 0)
         assert len(watched.slow) == 1

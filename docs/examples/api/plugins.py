@@ -24,7 +24,8 @@ async def main():
     async with registry.connect("memory://") as backend:
         emails = DelayedQueue(backend, "emails", serializer=serializer)
         job = await emails.schedule({"to": "ada"}, delay=60)
-        print((await emails.get(job)).data())
+        waiting = await emails.get(job)
+        print(waiting and waiting.data())
 
 
 asyncio.run(main())

@@ -44,7 +44,8 @@ async def keep_promoting(promoter: Promoter) -> None:
 
 
 def get_mails(request: Request) -> DelayedQueue:
-    return request.app.state.mails
+    mails: DelayedQueue = request.app.state.mails
+    return mails
 
 
 Mails = Annotated[DelayedQueue, Depends(get_mails)]

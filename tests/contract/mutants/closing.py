@@ -7,6 +7,7 @@ import contextlib
 
 from promoter_core.spi import ChangeKind, TransientError
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 JOBS = ChangeKind.JOBS
 
@@ -213,7 +214,7 @@ class CloseEndsTheSharedListener(MemoryBackend):
 
     async def close(self):
         await super().close()
-        self._store.flags.set = lambda kind, queue: None
+        untyped(self._store.flags).set = lambda kind, queue: None
 
 
 class CloseForgetsAllFeeds(MemoryBackend):

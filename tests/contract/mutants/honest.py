@@ -115,7 +115,7 @@ class CompleteBackend(MemoryBackend):
             entries.remove(entry)
         return bool(found)
 
-    def dead_letters(self, queue) -> list[StreamEntry]:
+    def dead_letters(self, queue: str) -> list[StreamEntry]:
         q, _ = self._queue(queue)
         return q.streams[StreamName.DLQ].entries
 

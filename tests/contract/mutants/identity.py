@@ -7,6 +7,7 @@ from dataclasses import replace
 from promoter_core.spi import JobOutcome, LeaseLost, Scheduled
 from promoter_memory.backend import MemoryBackend
 from tests.contract.mutants.honest import FusedBackend, outcome_if
+from tests.typed import untyped
 
 CHUNK = 100
 HOUR_MS = 3_600_000
@@ -143,7 +144,7 @@ class TheLastOfACallWins(MemoryBackend):
         made = {a.id: a.created for a in await super().schedule(queue, tuple(last.values()))}
         firsts = set()
         return tuple(
-            Scheduled(j.id, outcome_if(made[j.id] and not (j.unique and (j.id in firsts or firsts.add(j.id)))))
+            Scheduled(j.id, outcome_if(made[j.id] and not (j.unique and (j.id in firsts or untyped(firsts).add(j.id)))))
             for j in jobs
         )
 
@@ -243,7 +244,7 @@ class KeepsTraceContextsById(MemoryBackend):
         answer = await super().promote(lease, replace(request, want_jobs=True))
         if isinstance(answer, LeaseLost) or not request.want_traces:
             return answer
-        kept = self._store.groups.get("traces", {})
+        kept = untyped(self._store.groups).get("traces", {})
         traces = [kept.pop(self.name(lease.queue, job.id), None) for job in answer.jobs]
         return replace(answer, traces=tuple(trace for trace in traces if trace))
 

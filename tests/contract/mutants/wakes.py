@@ -6,6 +6,7 @@ import asyncio
 
 from promoter_core.spi import ChangeFlags, ChangeKind
 from promoter_memory.backend import MemoryBackend
+from tests.typed import untyped
 
 JOBS, LOCK = ChangeKind.JOBS, ChangeKind.LOCK
 
@@ -135,7 +136,7 @@ class ListensOnlyWhileItWaits(MemoryBackend):
     killed_by = "test_a_change_after_a_wait_whose_time_was_up_is_not_missed"
 
     async def wait(self, queue, change, timeout_s):
-        deaf = self._store.groups.setdefault("deaf", {})
+        deaf = untyped(self._store.groups).setdefault("deaf", {})
         if deaf.pop((queue, change), None):
             self._store.flags.expect(change, queue)
         changed = await super().wait(queue, change, timeout_s)
@@ -148,7 +149,7 @@ class ACancelledWaitIsDeaf(MemoryBackend):
     killed_by = "test_a_change_after_a_wait_whose_time_was_up_is_not_missed"
 
     async def wait(self, queue, change, timeout_s):
-        deaf = self._store.groups.setdefault("deaf", {})
+        deaf = untyped(self._store.groups).setdefault("deaf", {})
         if (queue, change) in deaf:
             self._store.flags.expect(change, queue)
         try:
@@ -175,7 +176,8 @@ class _OneFlag(ChangeFlags):
         super().expect(*self._key(kind, queue))
 
     async def wait(self, kind, queue, timeout_s):
-        return await super().wait(*self._key(kind, queue), timeout_s)
+        kind, queue = self._key(kind, queue)
+        return await super().wait(kind, queue, timeout_s)
 
 
 class HasOneFlagForAllQueues(MemoryBackend):

@@ -198,6 +198,7 @@ async def test_their_worker_takes_no_job_before_redis_8_6_and_inspect_shows_it(v
                 stats = await queue.stats()
                 (group,) = stats.groups
                 assert (group.name, group.pending, group.undelivered) == ("default", 0, 1)
+                assert stats.holder
                 assert stats.holder.startswith("c-") or stats.holder == "theirs"
                 calls = (await client.info("commandstats"))["cmdstat_xreadgroup"]
                 assert calls["calls"] == calls["failed_calls"]

@@ -14,6 +14,7 @@ import pytest
 
 from tests import processes
 from tests.servers import required
+from tests.typed import present
 
 HERE = Path(__file__).parent
 
@@ -45,8 +46,8 @@ class App:
 
     @contextlib.contextmanager
     def running(self, *command):
-        command = command or [*self.command, "work"]
-        process = processes.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        words = command or (*self.command, "work")
+        process = processes.Popen(words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process
         finally:
@@ -65,7 +66,7 @@ def promoting(url, layout, *queues):
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        present(process.stderr).close()
 
 
 async def contents(client, *, decode=bytes, leave_out=()):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis
@@ -23,6 +24,8 @@ class WithServer(InPlaceContract):
     layout: str
     source: bytes
     target: str
+    app: Callable[[str], App]
+    plain: Callable[[bytes], bytes]
 
     @pytest.fixture
     async def client(self, server):

@@ -17,16 +17,17 @@ import pytest
 
 from promoter_core import Promoter, PromoterSettings
 from promoter_core.testing.conformance import InPlaceContract
-from tests.frameworks import IN_PLACE, started
+from tests.frameworks import IN_PLACE, Framework, started
 from tests.frameworks.checks import QUEUE, running
 from tests.server.bench import until
 from tests.server.in_place.test_contract import WithServer
 
 pytestmark = pytest.mark.server
-VALUE = [[], {}, "é\0", None, 1.5, "x" * 10_000]
+VALUE: list[object] = [[], {}, "é\0", None, 1.5, "x" * 10_000]
 
 
 class OfFramework(WithServer):
+    framework: Framework
     golden = InPlaceContract.golden  # elsewhere
 
     @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.contract.mutants.generated import forks, loading
+from tests.typed import present
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("words", nargs="*")
@@ -33,15 +34,21 @@ with contextlib.ExitStack() as stack:
 assert result.honest is not None
 if result.honest.killer is not None:
     sys.exit(f"the honest backend fails {result.honest.killer}: {result.honest.how}")
+
+
+def name_of(verdict: forks.Verdict) -> str:
+    return present(verdict.mutation).name
+
+
 problems = [
-    *(f"survives: {v.mutation.name}" for v in result.survivors if v.mutation.name not in equivalent),
-    *(f"not equivalent: {v.mutation.name} ({v.killer})" for v in result.killed if v.mutation.name in equivalent),
-    *(f"the kit stumbles: {v.mutation.name} ({v.killer}): {v.how}" for v in result.stumbled),
+    *(f"survives: {name_of(v)}" for v in result.survivors if name_of(v) not in equivalent),
+    *(f"not equivalent: {name_of(v)} ({v.killer})" for v in result.killed if name_of(v) in equivalent),
+    *(f"the kit stumbles: {name_of(v)} ({v.killer}): {v.how}" for v in result.stumbled),
 ]
 print(*problems, sep="\n")
 print(
     f"{len(mutants)} mutants: {len(result.killed)} killed, {len(result.survivors)} survive, of which "
-    f"{sum(v.mutation.name in equivalent for v in result.survivors)} are equivalent; "
+    f"{sum(name_of(v) in equivalent for v in result.survivors)} are equivalent; "
     f"{result.tests} tests; {forks.cpu_s():.1f} s of processor time"
 )
 sys.exit(bool(problems))

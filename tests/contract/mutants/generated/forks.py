@@ -26,6 +26,7 @@ from _pytest.runner import runtestprotocol
 
 from tests.contract.mutants.generated import kit, loading
 from tests.contract.mutants.generated.mutate import Mutation
+from tests.typed import untyped
 
 BUSY_S = 3  # of processor time for one test
 IDLE_S = 0.5  # nothing is waited for so long in real time
@@ -141,7 +142,7 @@ def _run(mutation: Mutation | None, items: Sequence[pytest.Item], writer: int) -
         signal.setitimer(signal.ITIMER_PROF, BUSY_S)  # ends the process
         began_s, called = time.process_time(), set[str]()
         if mutation is None:
-            sys.setprofile(lambda frame, event, arg, called=called: _note(frame, called))
+            sys.setprofile(untyped(lambda frame, event, arg, called=called: _note(frame, called)))
         for report in runtestprotocol(item, log=False):
             if report.failed:
                 say(f"failed {_message(report)}")

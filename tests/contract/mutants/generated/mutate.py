@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.typed import untyped
+
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
     ast.LtE: (ast.Lt, ast.Gt),
@@ -129,12 +131,12 @@ def _instead(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
         case ast.BoolOp(op=op, values=values):
             yield _with(node, op=ast.And() if isinstance(op, ast.Or) else ast.Or())
             for i in range(len(values)):
-                left = [*values[:i], *values[i + 1 :]]
-                yield left[0] if len(left) == 1 else _with(node, values=left)
+                rest = [*values[:i], *values[i + 1 :]]
+                yield rest[0] if len(rest) == 1 else _with(node, values=rest)
         case ast.UnaryOp(operand=operand):
             yield operand
         case ast.Constant(value=value):
-            yield from (ast.Constant(other) for other in _other_constants(value))
+            yield from (ast.Constant(untyped(other)) for other in _other_constants(value))
         case ast.If() | ast.While():
             if isinstance(node, ast.If):
                 yield _with(node, test=ast.Constant(True))
