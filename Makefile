@@ -7,7 +7,7 @@ REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. tests/spread.py says which stay together on one worker and share its servers.
 WORKERS := 6
 
-.PHONY: demo test test-interpreters test-redis-py coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
+.PHONY: demo test test-interpreters test-redis-py test-lowest coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/promoter demo
@@ -24,6 +24,23 @@ test-redis-py: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$(REDIS_PY_VERSION) redis==$(REDIS_PY_VERSION)
 	PYTHONPATH=$(abspath $(VENV))/redis-py/$(REDIS_PY_VERSION) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(PYTEST_ARGS) tests/unit tests/contract tests/plugins
 
+# With the lowest versions that pyproject.toml allows of the extras' packages: each bound is a version that was run.
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/unit tests/plugins tests/contract --ignore=tests/unit/test_architecture.py --ignore=tests/contract/test_mutants.py \
+	--ignore=tests/contract/test_generated_mutants.py --ignore=tests/contract/test_in_place_mutants.py \
+	--ignore=tests/unit/test_site.py --ignore=tests/unit/test_words.py
+test-lowest: $(LOWEST)/.ready
+	PROMOTER_LOWEST=1 PROMOTER_SERVERS=valkey-9.1 PROMOTER_REQUIRE=valkey-9.1 \
+		$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist loadscope $(LOWEST_TESTS) $(PYTEST_ARGS)
+
+$(LOWEST)/.ready: pyproject.toml Makefile
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@echo "Installing into $(LOWEST) …"
+	@$(LOWEST)/bin/python -m pip install -q 'uv>=0.8'
+	@$(LOWEST)/bin/uv pip compile -q --python $(LOWEST)/bin/python --resolution lowest-direct --all-extras --no-header --no-annotate pyproject.toml -o $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt --group test -e .
+	@touch $@
+
 # The suite with its coverage, which has a floor in pyproject.toml.
 coverage: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
@@ -35,6 +52,7 @@ lint: $(VENV)/.ready
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tests/check_file_length.py
 	$(BIN)/codespell
+	$(BIN)/zizmor --quiet --offline .
 
 # The site, in build/site: a broken link, a page that is not listed or a public name without a docstring fails it.
 docs: $(VENV)/.ready
@@ -44,11 +62,12 @@ docs: $(VENV)/.ready
 	$(BIN)/python -m sphinx -q -n -W --keep-going -d build/doctrees docs build/site
 	@echo "open build/site/index.html"
 
-# Known weaknesses of what the lock files name.
+# Known weaknesses of what the lock files name. A package that the advisory service does not answer for fails it.
+AUDIT := $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes
 audit: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --group release
-	$(BIN)/pip-audit --disable-pip --require-hashes -r docs/examples/deploy/requirements.lock
-	$(BIN)/pip-audit --disable-pip --require-hashes -r locks/development.txt
+	$(AUDIT) -r docs/examples/deploy/requirements.lock
+	$(AUDIT) -r locks/development.txt
 
 # Both lock files anew, from the ranges of pyproject.toml; LOCK_ARGS='--upgrade' takes the newest versions.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $(LOCK_ARGS)

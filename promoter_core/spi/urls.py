@@ -105,6 +105,7 @@ def parse_url(url: object) -> BackendUrl:
     return parsed
 
 
+_END_OF_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # more than a host and its port
 _SPACE = re.compile(r"\s")
@@ -114,13 +115,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of 
 def _parse(scheme: str, rest: str) -> BackendUrl | None:
     """None when it is malformed: also when an @ comes after the host, for then a password may have ended too early."""
     try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        late = "@" in parts.query or (parts.netloc and "@" in parts.path)
+        authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+        user, at, listed = authority.rpartition("@")
+        hosts = listed.split(",")  # urlsplit has one host: new versions of Python refuse [::1] behind another
+        parts = urlsplit(f"{scheme}://{user}{at}{hosts[0]}{rest[len(authority) :]}")
+        late = "@" in parts.query or (authority and "@" in parts.path)
         if late or "#" in rest or _CONTROL.search(rest):
             return None
         return BackendUrl(
             scheme=scheme,
-            hosts=tuple(_host(part) for part in parts.netloc.rpartition("@")[2].split(",") if part),
+            hosts=tuple(_host(host) for host in hosts if host),
             path=unquote(parts.path),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password is not None else None,

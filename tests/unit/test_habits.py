@@ -1,15 +1,19 @@
-"""The workflows, hooks and templates are valid, and run what is here."""
+"""The workflows, hooks and templates are valid, and run what is here. Bounds of versions are those that were run."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.servers import BINARIES
 from tests.typed import present
@@ -76,12 +80,46 @@ def test_the_matrix_has_every_python_client_and_server_that_is_supported():
     }
     assert pythons <= set(matrix("test")["python"])
     oldest, newest = min(pythons, key=int_parts), max(matrix("test")["python"], key=int_parts)
-    for job in ("redis-py", "servers"):
-        assert set(matrix(job)["python"]) == {oldest, newest}
+    assert set(matrix("redis-py")["python"]) == {oldest, newest}
+    assert set(matrix("servers")["python"]) == {oldest, "3.13"}  # no wheels of two servers for newer ones
     assert set(matrix("servers")["server"]) == set(BINARIES)
     (named,) = re.findall(r"^REDIS_PY := (.*)$", MAKEFILE, re.M)
     assert set(named.split()) <= set(matrix("redis-py")["redis"])
     assert {version.split(".")[0] for version in matrix("redis-py")["redis"]} == {"5", "6", "7", "8"}
+
+
+def lower_bounds():
+    """The lower bound of each package that users get, by the package's name."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    found = {}
+    for text in [*PROJECT["project"]["dependencies"], *(text for extra in extras for text in extra)]:
+        requirement = Requirement(text)
+        if requirement.name != PROJECT["project"]["name"]:
+            (bound,) = requirement.specifier
+            assert bound.operator == ">=", f"{text} has no lower bound, or more than that"
+            assert found.setdefault(requirement.name, bound.version) == bound.version, f"{text}: two lower bounds"
+    return found
+
+
+def test_the_lowest_versions_are_those_that_the_bounds_name():
+    lowest = lower_bounds()
+    assert len(lowest) > 15
+    if not os.environ.get("PROMOTER_LOWEST"):
+        pytest.skip("make test-lowest compares them with what it has installed")
+    installed = {name: Version(metadata.version(name)) for name in lowest}
+    assert installed == {name: Version(bound) for name, bound in lowest.items()}
+
+
+def test_the_lowest_versions_run_on_the_oldest_python():
+    setup, run = jobs("ci")["lowest"]["steps"][-2:]
+    assert run["run"].startswith("make test-lowest ")
+    assert PROJECT["project"]["requires-python"] == f">={setup['with']['python-version']}"
+
+
+def test_the_versions_that_the_page_names_are_the_lower_bounds():
+    page = (ROOT / "docs/reference/versioning.md").read_text()
+    lowest = lower_bounds()
+    assert f"redis-py from {lowest['redis']}, GLIDE from {lowest['valkey-glide']}." in page
 
 
 def int_parts(version):
@@ -108,6 +146,19 @@ def test_only_the_publishing_job_may_ask_for_an_identity():
             assert "permissions" not in job or name == "publish"
             assert all("persist-credentials" in str(s) for s in job["steps"] if "actions/checkout" in s.get("uses", ""))
             assert "timeout-minutes" in job, name
+
+
+def test_what_cannot_be_audited_fails_the_audit():
+    (audit,) = re.findall(r"^AUDIT := (.*)$", MAKEFILE, re.M)
+    assert "--strict" in audit.split()  # without it, packages that the service does not answer for are skipped
+    assert "$(BIN)/pip-audit" not in MAKEFILE.replace(audit, "")
+
+
+def test_each_action_is_pinned_by_its_hash():
+    for workflow in WORKFLOWS:
+        for action, version in re.findall(r"uses: ([\w./-]+)@(.*)", workflow.read_text()):
+            if action != "pypa/gh-action-pypi-publish":  # its authors ask publishers to follow the branch
+                assert re.fullmatch(r"[0-9a-f]{40}  # v[\d.]+", version), action
 
 
 def test_a_misspelt_word_fails_lint(tmp_path):

@@ -70,6 +70,7 @@ def test_connect_takes_what_the_asynchronous_one_takes():
 
 
 def test_the_type_stub_is_the_one_that_is_written_today():
+    pytest.importorskip("ruff", reason="it is written with ruff")
     assert sync_stub.COMMITTED.read_text() == sync_stub.render(), f"run: {sync_stub.COMMAND}"
 
 
@@ -92,6 +93,7 @@ with connect("memory://") as backend:
 
 @pytest.mark.timeout(300)
 def test_mypy_accepts_a_program_and_finds_a_wrong_argument(tmp_path):
+    pytest.importorskip("mypy")
     wrong = tmp_path / "wrong.py"
     right = tmp_path / "right.py"
     right.write_text(PROGRAM)
