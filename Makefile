@@ -7,6 +7,9 @@ REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. tests/spread.py says which stay together on one worker and share its servers.
 WORKERS := 6
 
+# The tests start many processes, which then find their modules compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-interpreters test-redis-py test-lowest coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
 
 demo: $(VENV)/.ready
