@@ -41,7 +41,7 @@ def add(q: QueueStore, job: JobRequest, now_ms: int) -> bool:
 
 
 def add_event(
-    q: QueueStore, id: str, name: str, promoted_ms: int, now_ms: int, traceparent: str = "", tracestate: str = ""
+    q: QueueStore, id: str, name: str, promoted_ms: int, now_ms: int, traceparent: str, tracestate: str
 ) -> None:
     fields = {"e": b"waiting", "id": to_bytes(id), "ts": b"%d" % promoted_ms}
     more = {"n": name, "traceparent": traceparent, "tracestate": tracestate}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from ulid import ULID
@@ -20,6 +21,7 @@ from promoter_core.spi import (
     JobRequest,
     Layout,
     LayoutSupport,
+    Lease,
     LeaseHeld,
     ManagementSupport,
     PromotionRequest,
@@ -55,7 +57,8 @@ async def diagnose(backend: _Rehearsed, driver: Driver, *, wait_replicas: int) -
     if backend.layout.target:
         findings.append(delivery(backend.layout))
     try:
-        return [*findings, *await _rehearse(backend, driver, queue)]
+        act = partial(_rehearse_job, backend, driver)
+        return [*findings, *await rehearse(backend, driver, queue, act, "a job cannot be scheduled and promoted")]
     finally:
         await _clean(backend.layout, driver, queue)
 
@@ -264,34 +267,37 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-async def _rehearse(backend: _Rehearsed, driver: Driver, queue: str) -> list[Finding]:
-    """Run a job's whole life on a temporary queue, to find missing permissions."""
+async def rehearse(
+    backend: FleetOfLayout, driver: Driver, queue: str, act: Callable[[Lease], Awaitable[list[Finding]]], failure: str
+) -> list[Finding]:
+    """Lead a temporary queue while `act` promotes, to find missing permissions. They are reported after `failure`."""
     try:
         lease = await backend.lock(queue, "promoter doctor", 5_000)
         if isinstance(lease, LeaseHeld):
             return []  # nobody else knows this name
-        job = JobRequest("doctor", pack_envelope("doctor", b"", 0, 0), delay_ms=60_000, unique=True)
-        due = JobRequest("due", pack_envelope("due", b"", 0, 0), name="name", delay_ms=1, unique=True, keep_id_ms=0)
-        await backend.schedule(queue, [job, due])
-        await asyncio.sleep(DUE_S)
-        await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
-        wake = driver.wake
-        (again,) = await backend.schedule(queue, [due])
-        await _rehearse_management(backend, queue, job)
+        found = await act(lease)
         await backend.stats(queue)
         await backend.unlock(lease)
     except BackendError as error:
-        return [
-            Finding(
-                Severity.PROBLEM, f"a job cannot be scheduled and promoted: {error}", "see the ACL in the reference"
-            )
-        ]
+        return [Finding(Severity.PROBLEM, f"{failure}: {error}", "see the ACL in the reference")]
     return [
         Finding(Severity.OK, "scripts and all their commands are permitted"),
-        woken(wake),
-        *([] if again.created else [_ids_stay_taken()]),
-        await rehearse_fleet(backend, driver, queue),
+        *found,
+        await _rehearse_fleet(backend, driver, queue),
     ]
+
+
+async def _rehearse_job(backend: _Rehearsed, driver: Driver, lease: Lease) -> list[Finding]:
+    """Schedule, promote and manage a job."""
+    job = JobRequest("doctor", pack_envelope("doctor", b"", 0, 0), delay_ms=60_000, unique=True)
+    due = JobRequest("due", pack_envelope("due", b"", 0, 0), name="name", delay_ms=1, unique=True, keep_id_ms=0)
+    await backend.schedule(lease.queue, [job, due])
+    await asyncio.sleep(DUE_S)
+    await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10, want_traces=True))
+    wake = woken(driver.wake)
+    (again,) = await backend.schedule(lease.queue, [due])
+    await _rehearse_management(backend, lease.queue, job)
+    return [wake] if again.created else [wake, _ids_stay_taken()]
 
 
 async def _rehearse_management(backend: _Rehearsed, queue: str, job: JobRequest) -> None:
@@ -308,7 +314,7 @@ def _ids_stay_taken() -> Finding:
     return Finding(Severity.WARNING, what, "allow GETDEL, if producers use keep_id_for")
 
 
-async def rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) -> Finding:
+async def _rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) -> Finding:
     """Rehearse what only a fleet needs."""
     try:
         await backend.announce([queue])

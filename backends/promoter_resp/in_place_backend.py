@@ -32,6 +32,7 @@ from promoter_core.spi import (
     QueueStats,
     Scheduled,
     StoredJob,
+    cancel_and_wait,
     chunked,
     in_place,
     to_text,
@@ -65,6 +66,7 @@ class InPlaceBackend(RespBackend):
         self._looked_at_versions = False
         self._absent_since_s: float | None = None  # since when nothing of the framework was there
         self._is_there = False
+        self._telling: asyncio.Task[None] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -87,7 +89,7 @@ class InPlaceBackend(RespBackend):
 
     async def promote(self, lease: Lease, request: PromotionRequest) -> Promotion | LeaseLost:
         answer = await super().promote(lease, request)
-        await self._notice(isinstance(answer, LeaseLost) or answer.depth + answer.promoted > 0)
+        self._notice(isinstance(answer, LeaseLost) or answer.depth + answer.promoted > 0)
         return answer
 
     async def promote_many(
@@ -95,11 +97,16 @@ class InPlaceBackend(RespBackend):
     ) -> Sequence[Promotion | LeaseLost | BackendError]:
         answers = await super().promote_many(requests)
         if not self._is_there:
-            await self._notice(any(not isinstance(a, Promotion) or a.depth + a.promoted > 0 for a in answers))
+            self._notice(any(not isinstance(a, Promotion) or a.depth + a.promoted > 0 for a in answers))
         return answers
 
-    async def _notice(self, there: bool) -> None:
-        """Log once that the framework's set has been missing for a while, and what exists instead."""
+    async def close(self) -> None:
+        if self._telling is not None:
+            await cancel_and_wait(self._telling)
+        await super().close()
+
+    def _notice(self, there: bool) -> None:
+        """Log once that the framework's set has been missing for a while. No tick waits for it."""
         if there or self._is_there:
             self._is_there = True
             return
@@ -108,7 +115,11 @@ class InPlaceBackend(RespBackend):
             self._absent_since_s = now_s
         elif now_s - self._absent_since_s > ABSENT_S:
             self._is_there = True  # as far as this goes
-            log.warning("%s; %s", *await in_place_checks.missing(self._driver, self._in_place))
+            self._telling = asyncio.create_task(self._tell(), name="promoter-missing")
+
+    async def _tell(self) -> None:
+        """Log what exists instead. The search scans the keys of the store, and can take seconds."""
+        log.warning("%s; %s", *await in_place_checks.missing(self._driver, self._in_place))
 
     def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
         if request.overflow is Overflow.TRIM:
@@ -136,7 +147,7 @@ class InPlaceBackend(RespBackend):
             kinds = await asyncio.gather(*map(self._kind, page))
             found = found or "zset" in kinds  # a lock of ours alone is no trace of the framework
             yield [queue for queue, kind in zip(page, kinds, strict=True) if kind in ("zset", "none")]
-        await self._notice(found)
+        self._notice(found)
 
     async def _kind(self, queue: str) -> str:
         """Return the last known type of the queue's key: others may have keys of that form, too."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ulid import ULID
@@ -16,13 +17,13 @@ from promoter_core.spi import (
     BackendError,
     DiscoverySupport,
     Finding,
-    LeaseHeld,
+    Lease,
     PromotionRequest,
     Severity,
     in_place,
     to_text,
 )
-from promoter_resp.diagnostics import look_at_server, rehearse_fleet, woken
+from promoter_resp.diagnostics import look_at_server, rehearse, woken
 from promoter_resp.driver import Call, Driver, Script
 
 LOOKED_S = 5.0  # for finding what is there
@@ -41,7 +42,8 @@ async def diagnose(backend: Any, driver: Driver, layout: in_place.InPlace, *, wa
     findings = await look_at_server(lambda *command: driver.command(k.lock, *command), wait_replicas=wait_replicas)
     findings.append(_delivery(layout))
     try:
-        findings += await _rehearse(backend, driver, name)
+        act = partial(_promote, backend, driver)
+        findings += await rehearse(backend, driver, name, act, "nothing can be promoted")
     finally:
         for key in (k.lock, k.events, k.dlq, layout.group_keys(name)[0]):
             with suppress(BackendError):
@@ -68,22 +70,9 @@ def sets(layout: in_place.InPlace) -> str:
     return " and ".join(dict.fromkeys(layout.source.replace(QUEUE, name) for name in names))
 
 
-async def _rehearse(backend: Any, driver: Driver, queue: str) -> list[Finding]:
-    try:
-        lease = await backend.lock(queue, "promoter doctor", 5_000)
-        if isinstance(lease, LeaseHeld):
-            return []  # nobody else knows this name
-        await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10))
-        wake = driver.wake
-        await backend.stats(queue)
-        await backend.unlock(lease)
-    except BackendError as error:
-        return [Finding(Severity.PROBLEM, f"nothing can be promoted: {error}", "see `Layout.acl` in the reference")]
-    return [
-        Finding(Severity.OK, "scripts and their commands are permitted"),
-        woken(wake),
-        await rehearse_fleet(backend, driver, queue),
-    ]
+async def _promote(backend: Any, driver: Driver, lease: Lease) -> list[Finding]:
+    await backend.promote(lease, PromotionRequest(limit=10, max_stream_len=10))
+    return [woken(driver.wake)]
 
 
 async def _found(backend: DiscoverySupport) -> list[str]:

@@ -38,7 +38,7 @@ SECTIONS = (
     ("Values", inspect.getdoc(import_module("promoter_core.spi.model")), ["model"]),
     ("Errors", inspect.getdoc(import_module("promoter_core.spi.errors")), ["errors"]),
     ("Specs", "A plugin's hooks yield these; see [hooks](hooks.md).", ["hooks", "pages"]),
-    ("Layout", inspect.getdoc(import_module("promoter_core.spi.layouts")), ["layouts"]),
+    ("Layout", inspect.getdoc(import_module("promoter_core.spi.layouts")), ["layouts", "queue_keys"]),
     ("Layouts in place", inspect.getdoc(import_module("promoter_core.spi.in_place")), ["in_place"]),
     ("Time", inspect.getdoc(import_module("promoter_core.spi.clock")), ["clock"]),
     (

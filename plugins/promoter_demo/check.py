@@ -13,7 +13,10 @@ GROUP = "demo"
 
 
 class Checker:
-    """Knows each job's due time from the sorted set, and reads the stream as any consumer would."""
+    """Knows each job's due time from the sorted set, and reads the stream as any consumer would.
+
+    Open it before anything is promoted: the set has the due time of a job only while the job is waiting.
+    """
 
     def __init__(self, url: str, queue: str) -> None:
         prefix = f"{{chasqui:{queue}}}:"
@@ -42,7 +45,8 @@ class Checker:
             for entry_id, fields in entries:
                 job_id = msgpack.unpackb(fields[b"d"])[0]
                 self.seen[job_id] += 1
-                self.late.setdefault(job_id, int(entry_id.split(b"-")[0]) - self.due.get(job_id, 0))
+                if job_id in self.due:
+                    self.late.setdefault(job_id, int(entry_id.split(b"-")[0]) - self.due[job_id])
             await self._redis.xack(self._stream, GROUP, *(entry_id for entry_id, _ in entries))
 
     async def leader(self) -> tuple[str, int]:

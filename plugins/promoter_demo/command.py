@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from promoter_core import ConfigError
+from promoter_core import ConfigError, PromoterError, connect
+from promoter_core.spi import Lease
 from promoter_demo.servers import embedded, promoters
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from promoter_demo.report import Outcome
 
 QUEUE = "demo"
+NAMES = ("promoter-1", "promoter-2")
 LEASE_MS = 1_000
 LEAD_S = 1.0  # between the last job's scheduling and the first due time
 IDLE_S = 3.0  # how long the idle promoter is watched
+HELD_MS = 24 * 3_600_000  # longer than scheduling the jobs takes
 
 
 def demo(
@@ -63,13 +66,14 @@ async def _demo(jobs: int, seconds: float) -> bool:
 
     console = Console()
     with embedded() as url, _progress(console) as progress:
-        outcome = Outcome(url, LEASE_MS)
-        lease = ("--lock-ttl-ms", str(LEASE_MS))
-        async with promoters(url, QUEUE, ("promoter-1", "promoter-2"), *lease) as processes:
+        outcome = Outcome(LEASE_MS)
+        held = await _hold(url)
+        async with promoters(url, QUEUE, NAMES, "--lock-ttl-ms", str(LEASE_MS)) as processes:
             bar = progress.add_task("scheduled", total=jobs)
-            by = await produce(outcome.url, QUEUE, jobs, seconds, LEAD_S, lambda n: progress.advance(bar, n))
-            checker = Checker(outcome.url, QUEUE)
+            by = await produce(url, QUEUE, jobs, seconds, LEAD_S, lambda n: progress.advance(bar, n))
+            checker = Checker(url, QUEUE)
             await checker.open()
+            await _release(url, held)
             try:
                 await _watch(checker, jobs, seconds, processes, outcome, progress)
                 outcome.idle_commands = await checker.idle_commands(IDLE_S)
@@ -77,6 +81,20 @@ async def _demo(jobs: int, seconds: float) -> bool:
                 await checker.close()
     show(console, checker, by, outcome)
     return checker.good
+
+
+async def _hold(url: str) -> Lease:
+    """Lead the queue without promoting, so that the promoters follow and every job stays in the set."""
+    async with connect(url) as backend:
+        lease = await backend.lock(QUEUE, "demo", HELD_MS)
+    if not isinstance(lease, Lease):
+        raise PromoterError(f"{lease.holder} already leads the demo's queue")
+    return lease
+
+
+async def _release(url: str, lease: Lease) -> None:
+    async with connect(url) as backend:
+        await backend.unlock(lease)
 
 
 async def _watch(

@@ -19,7 +19,6 @@ EDGES_MS = (1, 2, 5, 10, 50, 200, 1_000)
 class Outcome:
     """The rest of a run: the kill, the takeover, the idle time."""
 
-    url: str
     lease_ms: int
     killed: str = ""
     lease_left_ms: int = 0

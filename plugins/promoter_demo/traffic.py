@@ -19,7 +19,10 @@ RATE = 8_000  # jobs a second that a slow machine schedules all the same
 async def produce(
     url: str, queue: str, jobs: int, seconds: float, lead_s: float, advance: Callable[[int], object]
 ) -> dict[str, int]:
-    """Schedule `jobs` jobs due over `seconds`, all before the first is due. Return how many by which producer."""
+    """Schedule `jobs` jobs due over `seconds`, on most machines all before the first is due.
+
+    Return how many by which producer.
+    """
     start_s = time.time() + lead_s + jobs / RATE
     foreign = jobs // 4 if find_spec("chasquimq") else 0
     ours = jobs - foreign

@@ -22,7 +22,7 @@ from promoter_core import Backend, ConfigError, JobError, JobOutcome, PermanentE
 from promoter_core.spi import Clock, run_within
 from promoter_ui import jobs, text, views
 from promoter_ui.board import IDLE_S, Board
-from promoter_ui.guard import HEADERS, PLACES, Guard, Refused
+from promoter_ui.guard import HEADERS, PLACES, SESSION_S, Guard, Refused
 from promoter_ui.render import render
 
 log = logging.getLogger("promoter.ui")
@@ -62,6 +62,7 @@ def asgi_app(
     public: bool = False,
     allowed_hosts: Sequence[str] = (),
     show_data: bool = True,
+    session_s: float = SESSION_S,
     idle_s: float = IDLE_S,
     live_s: float = LIVE_S,
     clock: Clock | None = None,
@@ -69,13 +70,20 @@ def asgi_app(
     """Return an ASGI application with the pages. It can be mounted anywhere: all of its links are relative.
 
     `queues` are names or patterns; no other queue is shown. Without `allow_actions`, nothing can be changed. With a
-    `token`, every page asks for it. `trusted` says that the mounting application authenticates requests, so actions
-    need no token. Without a token, it answers only to `localhost`, IP addresses and `allowed_hosts`, or with `public`
-    to all names. `show_data=False` hides the data of jobs. The store is read while somebody looks and for `idle_s`
-    seconds more; a page is updated every `live_s` seconds. `backend` is open; call `await app.aclose()` at the end.
-    Raises ConfigError.
+    `token`, every page asks for it; a sign-in is valid for `session_s` seconds. `trusted` says that the mounting
+    application authenticates requests, so actions need no token. Without a token, it answers only to `localhost`, IP
+    addresses and `allowed_hosts`, or with `public` to all names. `show_data=False` hides the data of jobs. The store is
+    read while somebody looks and for `idle_s` seconds more; a page is updated every `live_s` seconds. `backend` is
+    open; call `await app.aclose()` at the end. Raises ConfigError.
     """
-    guard = Guard(token=token, allow_actions=allow_actions, trusted=trusted, hosts=allowed_hosts, public=public)
+    guard = Guard(
+        token=token,
+        allow_actions=allow_actions,
+        trusted=trusted,
+        hosts=allowed_hosts,
+        public=public,
+        session_s=session_s,
+    )
     return Ui(Board(backend, queues, idle_s=idle_s, clock=clock), guard, show_data=show_data, live_s=live_s)
 
 
@@ -144,12 +152,13 @@ class Ui:
     def _refusal(self, request: Request) -> Response | None:
         try:
             self._guard.check_host(request)
+            place = request.scope["path"].rpartition("/")[2]  # as it is routed: `request.url` contains the host's text
+            if place in OPEN:
+                return None
+            known = self._guard.knows(request)
         except Refused as exc:
-            return PlainTextResponse(f"{exc}\n", exc.status)
-        place = request.scope["path"].rpartition("/")[2]  # as it is routed: `request.url` has the host's text in it
-        if place in OPEN:
-            return None
-        if self._guard.knows(request):
+            return PlainTextResponse(f"{exc}\n", exc.status, exc.headers)
+        if known:
             return None if self._is_open else self._not_yet(request)
         if request.method == "GET" and place != "events" and "text/html" in request.headers.get("accept", "text/html"):
             asked = request.scope["query_string"].decode("latin-1")
@@ -281,8 +290,7 @@ class Ui:
         if request.method == "GET":
             return self._page(request, "login", {"to": to, "wrong": False})
         fields = await self._guard.form(request)
-        if not self._guard.is_token(fields.get("token", "").strip()):
-            log.warning("a wrong token was given, from %s", request.client.host if request.client else "somewhere")
+        if not self._guard.is_token(request, fields.get("token", "").strip()):
             return self._page(request, "login", {"to": to, "wrong": True}, 403)
         response = _go(to)
         response.headers.append("set-cookie", self._guard.session(request))
@@ -297,7 +305,7 @@ class Ui:
     async def _on_error(self, request: Request, exc: Exception) -> Response:
         status, heading = 500, "This did not work"
         if isinstance(exc, Refused):
-            status, heading = exc.status, "Refused"
+            status, heading = exc.status, "Please wait" if exc.status == 429 else "Refused"
         elif isinstance(exc, HTTPException):
             status, heading = exc.status_code, "No such page" if exc.status_code == 404 else "This cannot be done"
         elif isinstance(exc, ConfigError | JobError):
@@ -310,7 +318,9 @@ class Ui:
         problem = str(exc.detail) if isinstance(exc, HTTPException) else str(exc) or f"no answer in {ANSWER_S:g} s"
         if status == 503 and request.method == "POST":
             problem += "; the change may have been made or not: look at the job"
-        return self._page(request, "error", {"heading": heading, "problem": problem}, status)
+        response = self._page(request, "error", {"heading": heading, "problem": problem}, status)
+        response.headers.update(exc.headers if isinstance(exc, Refused) else {})
+        return response
 
 
 async def _soon(work: Coroutine[Any, Any, T]) -> T:

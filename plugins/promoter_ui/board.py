@@ -22,6 +22,8 @@ FIRST_S = 1.5  # a first look waits that long for the store
 STALE_S = 2.0  # a row that is shown and older than this is read again
 LATE_S = 5.0  # a job that has been due for longer is late
 ROWS = 50  # of a table
+SHARED_PER_S = ROWS / STALE_S  # rows read again, for all visitors together: as many as one visitor sees
+SEEN_S = 3 * STALE_S  # a row that was not requested for that long is on no screen
 TRAIL = 120  # samples of how late each queue was
 TRAIL_QUEUES = 10_000
 PROBES = 32  # queues whose promotions are followed: those that were looked at last
@@ -142,6 +144,8 @@ class Board:
         self._slot = 0
         self._probes: dict[str, tuple[float, LatenessProbe]] = {}  # with the time of the last look
         self._fresh: dict[str, QueueSnapshot] = {}
+        self._reading: set[str] = set()  # rows that are being read
+        self._seen: dict[str, float] = {}  # rows on screens, with the time of the last request
         self._made: tuple[float, list[QueueSnapshot], Summary] | None = None
 
     @property
@@ -265,23 +269,39 @@ class Board:
         wanted.sort(key=lambda queue: queue.name)
         wanted.sort(key=SORTS[asked.sort], reverse=asked.descending)
         first = (asked.page - 1) * ROWS
-        return await self.refreshed(wanted[first : first + ROWS]), len(wanted)
+        shown = wanted[first : first + ROWS]
+        await self._refresh(self._old(shown, self._stale_s(shown)))
+        return [self._newest(queue) for queue in shown], len(wanted)
 
-    async def refreshed(self, queues: Sequence[QueueSnapshot]) -> list[QueueSnapshot]:
-        """Return some queues, read again if they are not fresh: with many queues, a pass takes a minute."""
+    def _stale_s(self, shown: Sequence[QueueSnapshot]) -> float:
+        """Return the maximum age of a row. It grows with the rows on all screens, so the store's work is limited."""
         now_s = self.clock.monotonic()
-        old = [q.name for q in queues if now_s - (self._newest(q).read_s or -STALE_S) > STALE_S]
-        old = [name for name in old if not is_pattern(name)]  # as a name it would stand for others
-        if old and self.sampler.state().reached:
-            seen = await snapshot(self.backend, old, clock=self.clock, timeout_s=2.0)
-            self._fresh |= {queue.name: queue for queue in seen.queues if queue.error is None}
-        return [self._newest(queue) for queue in queues]
+        self._seen |= {queue.name: now_s for queue in shown}
+        self._seen = {name: at_s for name, at_s in self._seen.items() if now_s - at_s < SEEN_S}
+        return max(STALE_S, len(self._seen) / SHARED_PER_S)
+
+    def _old(self, queues: Sequence[QueueSnapshot], stale_s: float = STALE_S) -> list[str]:
+        """Return those that are not fresh and not being read: with many queues, a pass over all takes a minute."""
+        now_s = self.clock.monotonic()
+        old = [q.name for q in queues if now_s - (self._newest(q).read_s or -stale_s) > stale_s]
+        return [name for name in old if name not in self._reading and not is_pattern(name)]  # would match others
+
+    async def _refresh(self, names: Sequence[str]) -> None:
+        if not names or not self.sampler.state().reached:
+            return
+        self._reading.update(names)
+        try:
+            seen = await snapshot(self.backend, names, clock=self.clock, timeout_s=2.0)
+        finally:
+            self._reading.difference_update(names)
+        self._fresh |= {queue.name: queue for queue in seen.queues if queue.error is None}
 
     async def one(self, name: str) -> QueueSnapshot:
         """Return one queue in its current state, known or not. Raises ConfigError for an invalid name."""
         known = next((queue for queue in self.queues()[0] if queue.name == name), None)
         if known is not None and (is_pattern(name) or self.sampler.state().reached):
-            return (await self.refreshed([known]))[0]
+            await self._refresh(self._old([known]))
+            return self._newest(known)
         if is_pattern(name):
             raise ConfigError(f"no queue {name!r} has been found")
         return (await snapshot(self.backend, name, clock=self.clock, timeout_s=2.0)).queues[0]

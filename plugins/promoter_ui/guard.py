@@ -5,22 +5,29 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 import re
 import secrets
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from urllib.parse import quote
 
 from starlette.requests import Request
 
 from promoter_core import ConfigError
 from promoter_ui import text
+from promoter_ui.tries import Tries
+
+log = logging.getLogger("promoter.ui")
 
 SESSION_S = 12 * 3600
+SHORTEST_SESSION_S, LONGEST_SESSION_S = 60, 366 * 86_400
 SHORTEST_TOKEN = 16  # characters
 MOST_BODY = 64 * 1024
 STRETCH = 200_000  # rounds
+BEARER = "promoter_ui.bearer"  # in a request's scope: whether its Authorization is valid
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -36,15 +43,16 @@ PLACES = re.compile(r"(?:queue|job|dead|leaders)?(?:\?[\x21-\x7e]*)?")  # where 
 
 
 class Refused(Exception):
-    """A refused request. `status` is the HTTP status."""
+    """A refused request. `status` is the HTTP status, `wait_s` the time until a retry can succeed."""
 
-    def __init__(self, message: str, status: int = 403) -> None:
+    def __init__(self, message: str, status: int = 403, *, wait_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = {} if wait_s is None else {"retry-after": str(wait_s)}
 
 
 class Guard:
-    """Decides from the request alone, so that any number of processes can serve one visitor."""
+    """Decides from the request, so that any number of processes can serve one visitor; each counts wrong tokens."""
 
     def __init__(
         self,
@@ -54,13 +62,18 @@ class Guard:
         trusted: bool,
         hosts: Sequence[str],
         public: bool,
+        session_s: float = SESSION_S,
     ) -> None:
-        """Raises ConfigError for an invalid token or host."""
+        """Raises ConfigError for an invalid session length, token or host."""
+        if not SHORTEST_SESSION_S <= session_s <= LONGEST_SESSION_S:
+            raise ConfigError(f"a session lasts a minute to 366 days, not {session_s:g} s")
         if token is not None and (len(token) < SHORTEST_TOKEN or not token.isprintable() or not token.isascii()):
             raise ConfigError(f"the token must have at least {SHORTEST_TOKEN} ASCII characters, none of them a control")
         if allow_actions and token is None and not trusted:
             raise ConfigError("actions need a token")
         self.allow_actions = allow_actions
+        self._session_s = int(session_s)
+        self._tries = Tries()
         self._token = None if token is None else token.encode()
         self._key = b"" if token is None else _stretched(token)
         self._any_host = trusted or public or token is not None
@@ -87,16 +100,24 @@ class Guard:
             ) from None
 
     def knows(self, request: Request) -> bool:
-        """Return whether the request has the token, or a session that was opened with it."""
+        """Return whether the request has the token, or a session that was opened with it. Raises Refused."""
         return self._token is None or self._has_token(request) or self._has_session(request)
 
-    def is_token(self, given: str) -> bool:
-        return self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+    def is_token(self, request: Request, given: str) -> bool:
+        """Return whether a visitor gives the token. Raises Refused, unchecked, after too many wrong ones."""
+        address = request.client.host if request.client else ""
+        if (wait_s := ceil(self._tries.wait_s(address))) > 0:
+            raise Refused(f"too many wrong tokens came from your address: try again in {wait_s} s", 429, wait_s=wait_s)
+        right = self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+        if not right:
+            self._tries.was_wrong(address)
+            log.warning("a wrong token was given, from %s", address or "somewhere")
+        return right
 
     def session(self, request: Request) -> str:
-        """Return a cookie that gives access for some hours."""
-        until = f"{int(time.time()) + SESSION_S}"
-        return self._cookie(request, self.session_cookie, f"{until}.{self._sign('session', until)}", SESSION_S)
+        """Return a cookie that gives access for the length of a session."""
+        until = f"{int(time.time()) + self._session_s}"
+        return self._cookie(request, self.session_cookie, f"{until}.{self._sign('session', until)}", self._session_s)
 
     def no_session(self, request: Request) -> str:
         """Return a cookie that ends the session."""
@@ -136,8 +157,14 @@ class Guard:
             raise Refused("this form cannot be read", 400) from None
 
     def _has_token(self, request: Request) -> bool:
+        """Check the header once a request, so that a wrong token is one try, and a page can report a refused one."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.is_token(given.strip())
+        if self._token is None or scheme.lower() != "bearer" or not given.strip():
+            return False
+        if BEARER not in request.scope:
+            request.scope[BEARER] = False
+            request.scope[BEARER] = self.is_token(request, given.strip())
+        return bool(request.scope[BEARER])
 
     def _has_session(self, request: Request) -> bool:
         until, _, signature = _cookies(request).get(self.session_cookie, "").partition(".")

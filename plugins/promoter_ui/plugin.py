@@ -11,7 +11,7 @@ def promoter_register_pages() -> Iterable[PageSpec]:
         name="ui",
         summary="queues, jobs and leaders, live, at /ui",
         target="promoter_ui.page:page",
-        options=("token", "actions", "public", "data", "host", "always"),
+        options=("token", "actions", "public", "data", "host", "always", "session"),
         requires=("aiohttp", "jinja2", "starlette"),
         install="promoter-core[ui]",
     )

@@ -58,8 +58,8 @@ OPTIONS = {
     ),
     "watch": "--url= *--queue/-q= --layout= --refresh= --read-only --once --json --help",
     "ui": (
-        "--url= *--queue/-q= --layout= --host= --port= --token= --allow-actions --public *--allow-host= --hide-data "
-        "--log-format=text,json --help"
+        "--url= *--queue/-q= --layout= --host= --port= --token= --session= --allow-actions --public "
+        "*--allow-host= --hide-data --log-format=text,json --help"
     ),
     "inspect": "--url= --queue/-q= --layout= --json --help",
     "plugins": "--json --help",

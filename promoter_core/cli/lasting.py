@@ -1,6 +1,7 @@
 """Commands that run until a signal: open a store that may be unavailable, and end in bounded time.
 
-`exporter` and `ui` use `until_stopped`; `run`, which has more to end, shares `close`.
+`exporter` and `ui` use `until_stopped`. `run`, which has more to end, shares `close`. The live view shares
+`open_at_last`.
 """
 
 from __future__ import annotations
@@ -56,13 +57,23 @@ async def close(backend: Backend, log: logging.Logger) -> None:
 
 async def _work(backend: Backend, work: Callable[[], Awaitable[None]], log: logging.Logger) -> None:
     complained = False
+
+    def complain(error: TransientError) -> None:
+        nonlocal complained
+        if not complained:
+            log.warning("%s; trying again", error)
+            complained = True
+
+    await open_at_last(backend, complain)
+    await work()
+
+
+async def open_at_last(backend: Backend, trouble: Callable[[TransientError], None]) -> None:
+    """Open the backend as soon as its store answers; `trouble` receives each failure. Raises PermanentError."""
     while True:
         try:
             await backend.open()
-            break
+            return
         except TransientError as exc:
-            if not complained:
-                log.warning("%s; trying again", exc)
-                complained = True
+            trouble(exc)
             await asyncio.sleep(RETRY_S)
-    await work()

@@ -12,10 +12,12 @@ from promoter_core.cli.arguments import Option
 from promoter_core.cli.lasting import until_stopped
 from promoter_core.cli.run import LogFormat
 from promoter_core.cli.signals import stop_on_signals
+from promoter_core.cli.times import parse_duration
 
 log = logging.getLogger("promoter.ui")
 
 LAST_PORT = 65_535
+LONGEST_SESSION_S = 366 * 86_400
 
 
 def ui(
@@ -32,6 +34,10 @@ def ui(
             help="The token that every page asks for. Set in the environment, it is hidden from other users.",
         ),
     ] = None,
+    session_length: Annotated[
+        str,
+        Option("--session", envvar="PROMOTER_UI_SESSION", help="How long a sign-in is valid, such as 30m, 8h or 7d."),
+    ] = "12h",
     allow_actions: Annotated[
         bool,
         Option(
@@ -58,6 +64,9 @@ def ui(
     logs.set_up_logging(log_format)
     if not 0 < port <= LAST_PORT:
         raise ConfigError(f"--port must be a number from 1 to {LAST_PORT}, not {port}")
+    session_s = parse_duration(session_length).total_seconds()
+    if not 60 <= session_s <= LONGEST_SESSION_S:
+        raise ConfigError(f"--session must be from 1m to 366d, not {session_length!r}")
     backend = session.registry().backend(url, layout=layout)
     session.check_lasting(backend, url)
     app = run_pages.page(
@@ -72,6 +81,7 @@ def ui(
             "data": _word(not hide_data),
             "host": "+".join([host, *(allow_host or [])]),
             "always": "yes",
+            "session": f"{session_s:.0f}",
         },
     )
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
         REHEARSAL,
         Layout,
         Part,
-        QueueKeys,
         Side,
         ToList,
         ToStream,
@@ -110,6 +109,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.optional.phases import SeparateCleanup, SeparateEmit
     from promoter_core.spi.pages import PageContext
     from promoter_core.spi.push import PushChannel
+    from promoter_core.spi.queue_keys import QueueKeys
     from promoter_core.spi.serializers import MsgpackSerializer, Serializer
     from promoter_core.spi.sinks import (
         EventSink,
@@ -282,7 +282,6 @@ _HOMES = {  # the same imports, made when a name is first used
         "REHEARSAL",
         "Layout",
         "Part",
-        "QueueKeys",
         "Side",
         "ToList",
         "ToStream",
@@ -346,6 +345,7 @@ _HOMES = {  # the same imports, made when a name is first used
         "SeparateCleanup",
         "SeparateEmit",
     ),
+    "queue_keys": ("QueueKeys",),
     "serializers": ("MsgpackSerializer", "Serializer"),
     "sinks": (
         "EventSink",

@@ -172,7 +172,10 @@ class Backend(Protocol):
         ...
 
     async def stats(self, queue: str) -> QueueStats:
-        """Return a consistent snapshot of the queue, by the store's clock. Changes nothing."""
+        """Return a consistent snapshot of the queue, by the store's clock. Changes nothing.
+
+        `stream_added` counts every entry that was ever added to the stream of jobs; None if the store cannot tell.
+        """
         ...
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:

@@ -25,13 +25,13 @@ from promoter_core.spi.layouts import (
     REHEARSAL,
     Layout,
     Move,
-    QueueKeys,
     Side,
     ToList,
     beginning,
     glob,
     hash_tag,
 )
+from promoter_core.spi.queue_keys import STREAM, WAKE, QueueKeys, under
 from promoter_core.spi.spec_checks import nearest
 from promoter_core.spi.wire import to_text
 
@@ -270,7 +270,7 @@ class InPlace(Layout):
 
     def group_keys(self, group: str) -> tuple[bytes, bytes]:
         p = self._fleet + group.encode() + self.end
-        return p + self.members, p + b"promoter:wake"
+        return p + self.members, p + WAKE
 
     def heads_globs(self, patterns: Sequence[str]) -> tuple[bytes, ...]:
         name = beginning(patterns) + "*"
@@ -336,17 +336,10 @@ def _keys(layout: InPlace, queue: str) -> QueueKeys:
             raise PermanentError(str(error), code="NOQUEUE") from None
     source = _filled(layout.source, queue)
     p = OWN + b"{" + queue.encode() + b"}:" if rehearsed else _own(source.decode()).encode()
-    target = p + b"stream" if rehearsed or not layout.target else _filled(layout.target, queue)
-    return QueueKeys(
-        prefix=p,
+    target = p + STREAM if rehearsed or not layout.target else _filled(layout.target, queue)
+    return under(
+        p,
         delayed=p + b"delayed" if rehearsed else source,
         stream=target,
         lock=_filled(layout.their_lock, queue) if layout.their_lock and not rehearsed else p + layout.lock,
-        events=p + b"events",
-        dlq=p + b"dlq",
-        index=p + b"didx:",
-        marker=p + b"dlid:",
-        trace=p + b"trace:",
-        keep=p + b"keep:",
-        wake=p + b"promoter:wake",
     )

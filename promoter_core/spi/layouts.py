@@ -17,6 +17,7 @@ from itertools import takewhile
 
 from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import ChangeKind
+from promoter_core.spi.queue_keys import STREAM, WAKE, QueueKeys, under
 from promoter_core.spi.wire import to_bytes, to_text
 
 QUEUE = "{queue}"  # placeholder for the queue's name in `Layout.target`
@@ -128,23 +129,6 @@ Move = ToStream | ToList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueKeys:
-    """The encoded keys of one queue."""
-
-    prefix: bytes
-    delayed: bytes  # sorted set: member by due time
-    stream: bytes  # the target of due jobs: a stream, or a list with some layouts
-    lock: bytes
-    events: bytes
-    dlq: bytes
-    index: bytes  # prefix of the cancel indexes, which hold an id's exact member
-    marker: bytes  # prefix of the dedup markers
-    trace: bytes  # prefix of the producers' trace contexts
-    keep: bytes  # prefix of the keep keys: how long an id stays taken after the promotion
-    wake: bytes  # channel on which scripts publish the key of a new head or a released lock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Key names, member format, the move of due jobs, and marker lifetime. Raises ConfigError for inconsistent data."""
 
@@ -199,7 +183,7 @@ class Layout:
     def group_keys(self, group: str) -> tuple[bytes, bytes]:
         """Return the key of a group's members (a sorted set by expiry), and the channel that announces changes."""
         p = self.start + b"promoter-fleet-" + group.encode() + self.end
-        return p + self.members, p + b"promoter:wake"
+        return p + self.members, p + WAKE
 
     @property
     def channels(self) -> str:
@@ -336,20 +320,8 @@ def _keys(layout: Layout, queue: str) -> QueueKeys:
     p = layout.start + queue.encode() + layout.end
     target = layout.target.replace(QUEUE, queue).encode()
     if not target or queue.startswith(REHEARSAL):  # a rehearsal must not reach a consumer
-        target = p + b"stream"
-    return QueueKeys(
-        prefix=p,
-        delayed=p + layout.delayed,
-        stream=target,
-        lock=p + layout.lock,
-        events=p + b"events",
-        dlq=p + b"dlq",
-        index=p + b"didx:",
-        marker=p + b"dlid:",
-        trace=p + b"trace:",
-        keep=p + b"keep:",
-        wake=p + b"promoter:wake",
-    )
+        target = p + STREAM
+    return under(p, delayed=p + layout.delayed, stream=target, lock=p + layout.lock)
 
 
 # The layout of ChasquiMQ 1.x.

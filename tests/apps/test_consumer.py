@@ -182,6 +182,18 @@ async def test_what_cannot_succeed_goes_to_the_dead_letters_with_its_reason(orde
     assert await client.xlen(KEYS.stream) == 0
 
 
+async def test_a_retry_carries_the_trace_of_its_producer(orders, client, consumers):
+    traceparent, tracestate = f"00-{1:032x}-{2:016x}-01", "vendor=1"
+    consumers.start()
+    await orders.schedule(
+        {"order": 1, "total": 12, "do": "fail"}, delay=0.1, traceparent=traceparent, tracestate=tracestate
+    )
+    await until(lambda: letters(orders), 30)
+    (letter,) = await orders._backend.read("orders", StreamName.DLQ, "", 100)
+    trace = tuple(letter.fields[field].decode() for field in ("traceparent", "tracestate"))
+    assert trace == (traceparent, tracestate)  # without an SDK the consumer's span is the producer's
+
+
 async def test_a_job_that_kills_its_consumers_is_put_aside_and_takes_no_other_along(orders, client, consumers):
     await orders.schedule_many([order(n) for n in range(5)] + [order(9, "kill")])
     deadline = time.monotonic() + 90

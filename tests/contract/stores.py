@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from promoter_core.spi import CHASQUIMQ, to_text
+from promoter_core.testing import VirtualClock
 from tests.leap import leap
 
 
@@ -24,6 +25,22 @@ def set_time_in_memory(clock):
         clock.jump((ms - clock.time_ms()) / 1000)
 
     return set_time
+
+
+class OnAVirtualClock:
+    """The kit's `clock` and the fixtures that move it, for a store that lives by it."""
+
+    @pytest.fixture
+    def clock(self):
+        return VirtualClock()
+
+    @pytest.fixture
+    def leap(self, clock):
+        return lambda queue, ms: clock.sleep(ms / 1000)
+
+    @pytest.fixture
+    def set_time(self, clock):
+        return set_time_in_memory(clock)
 
 
 class ServerFixtures:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core.testing import VirtualClock
 from promoter_core.testing.conformance import BackendContract
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
-from tests.contract.stores import names_in_memory, set_time_in_memory
+from tests.contract.stores import OnAVirtualClock, names_in_memory
 
 
-class TestMemory(BackendContract):
+class TestMemory(OnAVirtualClock, BackendContract):
     matrix_backend = "memory"
-
-    @pytest.fixture
-    def clock(self):
-        return VirtualClock()
-
-    @pytest.fixture
-    def leap(self, clock):
-        return lambda queue, ms: clock.sleep(ms / 1000)
-
-    @pytest.fixture
-    def set_time(self, clock):
-        return set_time_in_memory(clock)
 
     @pytest.fixture
     def store(self, clock):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -106,6 +107,33 @@ async def test_a_prefix_that_matches_nothing_is_said_once_with_what_is_there(
                 while not said(caplog):
                     await asyncio.sleep(0.01)
     assert len(said(caplog)) == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_no_tick_waits_for_the_search_for_what_is_there_and_the_end_ends_it(server, monkeypatch, many):
+    ended = asyncio.Event()
+
+    async def missing(driver, layout):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(in_place_backend, "ABSENT_S", 0.0)
+    monkeypatch.setattr("promoter_resp.in_place_checks.missing", missing)
+    async with connect(server.url, layout="laravel") as backend:
+        fleet: Any = backend
+        lease = await backend.lock("default", "me", 10_000)
+        assert isinstance(lease, Lease)
+        async with asyncio.timeout(60):
+            for _ in range(3):
+                if many:
+                    await fleet.promote_many([(lease, in_place_request())])
+                else:
+                    await backend.promote(lease, in_place_request())
+                await asyncio.sleep(0)
+        assert not ended.is_set()
+    assert ended.is_set()
 
 
 def said(caplog):

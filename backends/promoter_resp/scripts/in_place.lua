@@ -13,12 +13,7 @@ local want_ids = write_events or want_jobs
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- members and bytes
 local MOST_KEPT = 1000 -- members that stay, looked at in a tick
 
-if call('GET', lock) ~= ARGV[1] then
-  return {-1}
-end
-if lease > 0 then
-  call('PEXPIRE', lock, lease)
-end
+-- include fence
 
 -- layout try
 

@@ -23,12 +23,7 @@ local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
 local KEPT_MS = 2592000000 -- as in marker.lua
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
 
-if call('GET', lock) ~= ARGV[1] then
-  return {-1}
-end
-if lease > 0 then
-  call('PEXPIRE', lock, lease)
-end
+-- include fence
 
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)

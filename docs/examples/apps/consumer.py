@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from redis import exceptions
 from redis.asyncio import Redis
 from ulid import ULID
 
 from promoter_core import Backoff, DelayedQueue, Envelope, PromoterError, RetriesExhausted, connect, unpack_envelope
 from promoter_core.spi import CHASQUIMQ
+from promoter_opentelemetry import extract
 
 URL = os.environ.get("PROMOTER_URL", "redis://localhost:6379")
 DATABASE = os.environ.get("DATABASE", "bills.db")
@@ -37,7 +37,6 @@ BACKOFF = Backoff.exponential(1, factor=2, max=300, jitter=1, max_attempts=5)
 AWAY = (exceptions.ConnectionError, exceptions.TimeoutError)
 log = logging.getLogger("consumer")
 tracer = trace.get_tracer("consumer")
-propagator = TraceContextTextMapPropagator()
 
 
 class Hopeless(Exception):
@@ -151,8 +150,7 @@ class Consumer:
             log.exception("entry %s stays pending, and comes again in %g s", entry_id.decode(), IDLE_S)
 
     async def perform(self, entry_id: bytes, fields: dict[bytes, bytes], job: Envelope, order: dict[str, Any]) -> None:
-        caller = propagator.extract({"traceparent": str(order.get("traceparent", ""))})
-        with tracer.start_as_current_span(f"process {QUEUE}", caller, kind=trace.SpanKind.CONSUMER) as span:
+        with tracer.start_as_current_span(f"process {QUEUE}", extract(fields), kind=trace.SpanKind.CONSUMER) as span:
             try:
                 await work(job, order)
             except Hopeless as error:
@@ -166,11 +164,9 @@ class Consumer:
 
     async def retry(self, entry_id: bytes, fields: dict[bytes, bytes], job: Envelope, error: Exception) -> None:
         """Schedule it again, then acknowledge. A consumer that dies in between leaves both, and loses no job."""
-        here: dict[str, str] = {}
-        propagator.inject(here)
         name = fields.get(b"n", b"").decode()
         try:
-            await self.orders.retry(job, name=name, backoff=BACKOFF, traceparent=here.get("traceparent"))
+            await self.orders.retry(job, name=name, backoff=BACKOFF)  # in the trace of the current span
         except RetriesExhausted as exhausted:
             await self.dead_letter(entry_id, fields, "retries_exhausted", f"{exhausted}: {error}")
         else:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from promoter_core import Backend, BackendError, ConfigError, PermanentError, TransientError
+from promoter_core.cli.lasting import open_at_last
 from promoter_core.cli.live.chart import Zoom
 from promoter_core.monitor import Future, LatenessProbe, QueueSnapshot, Sampler, SamplerState, future
 from promoter_core.spi import ManagementSupport, cancel_and_wait, run_within
 
-RETRY_S = 1.0  # between tries to open the store
 CLOSE_S = 2.0
 SHOWN = 12  # queues that are kept fresh and whose lateness is seen
 SUMMED = 50  # queues whose futures are summed up
@@ -109,17 +109,16 @@ class Source:
                 await cancel_and_wait(task)
 
     async def _open(self) -> bool:
-        while not self.opened:
-            try:
-                await self.backend.open()
-                self.opened, self._opening = True, None
-            except TransientError as exc:
-                self._opening = exc
-                await asyncio.sleep(RETRY_S)
-            except BackendError as exc:
-                self._fail(exc)
-                return False
+        try:
+            await open_at_last(self.backend, self._wait_for)
+        except BackendError as exc:
+            self._fail(exc)
+            return False
+        self.opened, self._opening = True, None
         return True
+
+    def _wait_for(self, error: TransientError) -> None:
+        self._opening = error
 
     def _fail(self, error: BackendError) -> None:
         if self.failed is not None and not self.failed.done():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promoter_core.spi import (
@@ -221,6 +221,8 @@ def _check_renewal(r: Renewal) -> None:
 
 
 def _check_entry(entry: StreamEntry) -> None:
+    if not isinstance(entry.fields, Mapping):
+        raise AssertionError(f"StreamEntry.fields must map str to bytes, not {entry.fields!r}")
     wrong = next(((k, v) for k, v in entry.fields.items() if not (isinstance(k, str) and isinstance(v, bytes))), None)
     if wrong is not None:
         raise AssertionError(f"StreamEntry.fields must map str to bytes, not {wrong!r}")

@@ -130,6 +130,18 @@ class IdentityContract(ContractBase):
         obliges("Backend.schedule", rule, made.created is True, before_it="jobs that were not unique", answer=made)
 
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
+    async def test_a_job_that_is_not_unique_does_not_free_an_id_that_is_taken(self, kit: Kit, index: bool) -> None:
+        lease = await kit.lead()
+        await kit.schedule("a", unique=True, delay_ms=0)
+        await self._promoted(kit, lease, 1)
+        await kit.schedule("a", delay_ms=0, index=index, payload=b"plain")
+        for state in ("waits", "was promoted"):
+            (again,) = await kit.schedule("a", unique=True)
+            obliges("Backend.schedule", REMEMBERED, again.created is False, the_other_job=state, answer=again)
+            if state == "waits":
+                await self._promoted(kit, lease, 1)
+
+    @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
     async def test_a_promotion_leaves_the_next_job_with_its_id_alone(self, kit: Kit, index: bool) -> None:
         """Cleanup, as a method or fused, drops the index of the job that went, and of no other."""
         lease = await kit.lead()

@@ -73,6 +73,8 @@ class KeptIdsContract(ContractBase):
         stats = await kit.backend.stats(kit.queue)
         obliges("Backend.cancel", "REMOVED: the job was waiting", outcome is REMOVED, outcome=outcome, stats=stats)
         obliges("Backend.cancel", "REMOVED: the job was waiting", stats.depth == 0, outcome=outcome, stats=stats)
+        (anew,) = await kit.schedule("a", unique=True)
+        obliges("Backend.cancel", "its id is free again", anew.outcome is CREATED, outcome=outcome, anew=anew)
 
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
     async def test_an_id_that_is_not_kept_is_free_as_soon_as_its_job_is_promoted(self, kit: Kit, index: bool) -> None:

@@ -10,7 +10,7 @@ from ulid import ULID
 
 from promoter_core.spi import JobOutcome, JobRequest, Remove, Replace, Reschedule, RunNow
 from promoter_core.testing.conformance.base import ContractBase
-from promoter_core.testing.conformance.harness import LONG_MS, job
+from promoter_core.testing.conformance.harness import LONG_MS, context_of, job
 from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFixtures, payload_of
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.overdue import MINUTE_MS, Leap
@@ -81,6 +81,21 @@ class ReplacingContract(ManagedFixtures, ContractBase):
         obliges("Backend.schedule", "KEPT while the job waits", again.outcome is KEPT, repeat=again, **keeps)
         outcomes = [*await managed.cancel("a"), *await managed.cancel("a")]
         obliges("Replace", IN_PLACE, outcomes == [REMOVED, NOT_FOUND], cancelled=outcomes, **keeps)
+
+    @pytest.mark.parametrize("given", [{}, {"tracestate": "vendor=new"}], ids=["none", "tracestate alone"])
+    async def test_a_request_without_a_trace_context_takes_that_of_the_job_away(
+        self, managed: Managed, given: dict[str, Any]
+    ) -> None:
+        """A `tracestate` has no meaning without a `traceparent`."""
+        await managed.schedule("a", due_ms=FAR_MS, traceparent=OLD_TRACE, tracestate="vendor=old")
+        await managed.change(Replace(request=job("a", payload=b"new", delay_ms=0, **given)))
+        rule = "Its trace context is that of the request, unless `keep_data`."
+        found = await managed.get("a")
+        obliges(CHANGE, rule, (found.traceparent, found.tracestate) == ("", ""), given=given, found=found)
+        p = await managed.promote(await managed.lead())
+        obliges(CHANGE, rule, [(j.traceparent, j.tracestate) for j in p.jobs] == [("", "")], given=given, promotion=p)
+        seen = [context_of((await managed.arrival()).entry.fields), *map(context_of, await managed.events())]
+        obliges(CHANGE, rule, seen == [{}, {}], given=given, entry_and_event=seen)
 
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
     async def test_one_of_two_is_promoted_and_it_is_the_new_one(self, managed: Managed, index: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from promoter_core.spi import MAX_DUE_MS, JobOutcome, PermanentError, StreamName
+from promoter_core.spi import MAX_DUE_MS, JobOutcome, Overflow, PermanentError, StreamName
 from promoter_core.testing.conformance.base import ContractBase
 from promoter_core.testing.conformance.harness import LONG_MS, SOON_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
@@ -262,6 +262,16 @@ class SchedulingContract(ContractBase):
         obliges("Backend.stats", "Return a consistent snapshot of the queue", seen == (2, 1, 1, 1), stats=s)
         ok = s.next_due_ms is not None and s.oldest_pending_lag_ms == s.now_ms - s.next_due_ms > 0
         obliges("Backend.stats", "by the store's clock", ok, stats=s)
+
+    async def test_stats_count_every_entry_that_the_stream_ever_had(self, kit: Kit) -> None:
+        lease = await kit.lead()
+        for ids in (("a", "b", "c"), ("d", "e")):
+            await kit.schedule(*ids, delay_ms=0)
+            # the first round has no events, so their number differs from that of the entries
+            await kit.promote(lease, events="d" in ids, max_stream_len=1, overflow=Overflow.TRIM)
+        s = await kit.backend.stats(kit.queue)
+        rule = "`stream_added` counts every entry that was ever added to the stream of jobs"
+        obliges("Backend.stats", rule, s.stream_added in (None, 5), promoted=5, stats=s)
 
     async def test_stats_change_nothing(self, kit: Kit) -> None:
         await kit.due("a")

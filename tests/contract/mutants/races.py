@@ -75,7 +75,7 @@ class RunsInTwoSteps(InSteps):
         self.add(q, job, now_ms)
         self.take(q, job)
         q.mark(job, now_ms)
-        add_event(q, job.id, job.name, now_ms, now_ms)
+        add_event(q, job.id, job.name, now_ms, now_ms, job.traceparent, job.tracestate)
         return JobOutcome.PROMOTED
 
 
@@ -192,7 +192,7 @@ class AppendsAndThenRemoves(InSteps):
 
     async def step(self, q, change, job, now_ms):
         self.add(q, job, now_ms)
-        add_event(q, job.id, job.name, now_ms, now_ms)
+        add_event(q, job.id, job.name, now_ms, now_ms, job.traceparent, job.tracestate)
         await round_trip()
         self.take(q, job)
         q.mark(replace(job, due_ms=now_ms), now_ms)
@@ -204,7 +204,7 @@ class RemembersWhatItRanLater(InSteps):
 
     async def step(self, q, change, job, now_ms):
         self.add(q, job, now_ms)
-        add_event(q, job.id, job.name, now_ms, now_ms)
+        add_event(q, job.id, job.name, now_ms, now_ms, job.traceparent, job.tracestate)
         self.take(q, job)
         await round_trip()
         q.mark(replace(job, due_ms=now_ms), now_ms)
@@ -219,7 +219,7 @@ class WritesItsEventLater(InSteps):
         self.take(q, job)
         q.mark(replace(job, due_ms=now_ms), now_ms)
         await round_trip()
-        add_event(q, job.id, job.name, now_ms, now_ms)
+        add_event(q, job.id, job.name, now_ms, now_ms, job.traceparent, job.tracestate)
         return JobOutcome.PROMOTED
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from promoter_core.testing import VirtualClock
 from promoter_core.testing.conformance import BackendContract
 from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
@@ -46,7 +45,7 @@ from tests.contract.mutants import (
     wakes,
 )
 from tests.contract.mutants.honest import CompleteBackend, DistantBackend, FusedBackend, QueueingBackend
-from tests.contract.stores import names_in_memory, set_time_in_memory
+from tests.contract.stores import OnAVirtualClock, names_in_memory
 
 HONEST = {
     "Honest": MemoryBackend,
@@ -98,19 +97,7 @@ MUTANTS: dict[str, Any] = {
 
 
 def contract(backend_class):
-    class Contract(BackendContract):
-        @pytest.fixture
-        def clock(self):
-            return VirtualClock()
-
-        @pytest.fixture
-        def leap(self, clock):
-            return lambda queue, ms: clock.sleep(ms / 1000)
-
-        @pytest.fixture
-        def set_time(self, clock):
-            return set_time_in_memory(clock)
-
+    class Contract(OnAVirtualClock, BackendContract):
         @pytest.fixture
         def store(self, clock):
             return MemoryStore(clock)

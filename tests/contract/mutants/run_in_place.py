@@ -19,8 +19,7 @@ from promoter_core import connect
 from promoter_core.spi import in_place
 from promoter_core.testing.conformance import InPlaceContract
 from promoter_core.testing.conformance.harness import REQUEST
-from tests.contract.test_layouts import keys_written
-from tests.server.in_place.apps import contents, copied
+from tests.server.in_place.apps import OnAServer, contents, copied
 
 CHECK = """
     local state = find(member, '^job%-%w+$') and pcall('HGET', key1 .. member, 'state')
@@ -95,7 +94,7 @@ MUTANTS = {  # a layout, and the test that is to fail
 }
 
 
-class Made(InPlaceContract):
+class Made(OnAServer, InPlaceContract):
     layout = HONEST
 
     @pytest.fixture
@@ -191,35 +190,6 @@ class Made(InPlaceContract):
                 return await contents(client), await contents(other)
 
         return golden
-
-    @pytest.fixture
-    async def restricted(self, server, client):
-        async with contextlib.AsyncExitStack() as stack:
-
-            async def restricted(words):
-                await client.execute_command(
-                    "ACL", "SETUSER", "restricted", "reset", "on", ">pw", *words, "+psubscribe"
-                )
-                url = f"redis://restricted:pw@{server.address}/0"
-                return await stack.enter_async_context(connect(url, layout=self.layout))
-
-            yield restricted
-
-    @pytest.fixture
-    async def written(self, server, client):
-        reader, writer = await asyncio.open_connection(*server.address.split(":"))
-        writer.write(b"MONITOR\r\n")
-        await reader.readline()
-
-        async def written():
-            await client.echo("mark")
-            keys = set()
-            while b'"mark"' not in (line := await reader.readline()):
-                keys |= keys_written(line)
-            return keys
-
-        yield written
-        writer.close()
 
 
 async def schedule(client):

@@ -172,7 +172,7 @@ class AFullStreamHasItsEvent(Changes):
 
     def after(self, q, change, outcome, now_ms):
         if isinstance(change, RunNow) and outcome is JobOutcome.MOVED:
-            add_event(q, id_of(change), "", now_ms, now_ms)
+            add_event(q, id_of(change), "", now_ms, now_ms, "", "")
 
 
 class FillsOneBeyondTheBound(Changes):

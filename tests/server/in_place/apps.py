@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from promoter_core import connect
 from tests import processes
+from tests.contract.test_layouts import keys_written
 from tests.servers import required
 from tests.typed import present
 
@@ -94,3 +97,38 @@ async def contents(client, *, decode=bytes, leave_out=()):
 async def copied(source, target, *keys):
     for key in keys:
         await target.restore(key, 0, await source.dump(key))
+
+
+class OnAServer:
+    """Fixtures of `InPlaceContract` for a subclass with a `layout`, a `server` and a `client` of it."""
+
+    layout: str
+
+    @pytest.fixture
+    async def restricted(self, server, client):
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def restricted(words):
+                await client.execute_command(
+                    "ACL", "SETUSER", "restricted", "reset", "on", ">pw", *words, "+psubscribe"
+                )
+                url = f"redis://restricted:pw@{server.address}/0"
+                return await stack.enter_async_context(connect(url, layout=self.layout))
+
+            yield restricted
+
+    @pytest.fixture
+    async def written(self, server, client):
+        reader, writer = await asyncio.open_connection(*server.address.split(":"))
+        writer.write(b"MONITOR\r\n")
+        await reader.readline()
+
+        async def written():
+            await client.echo("mark")
+            keys = set()
+            while b'"mark"' not in (line := await reader.readline()):
+                keys |= keys_written(line)
+            return keys
+
+        yield written
+        writer.close()

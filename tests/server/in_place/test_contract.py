@@ -13,14 +13,13 @@ from redis.asyncio import Redis
 
 from promoter_core import connect
 from promoter_core.testing.conformance import InPlaceContract
-from tests.contract.test_layouts import keys_written
-from tests.server.in_place.apps import HERE, App, contents, copied, need
+from tests.server.in_place.apps import HERE, App, OnAServer, contents, copied, need
 
 pytestmark = pytest.mark.server
 VALUES = [[], {}, 2**53 + 1, "é\0", None, 1.5]
 
 
-class WithServer(InPlaceContract):
+class WithServer(OnAServer, InPlaceContract):
     layout: str
     source: bytes
     target: str
@@ -48,35 +47,6 @@ class WithServer(InPlaceContract):
     @pytest.fixture
     def scores(self, client):
         return lambda: client.zrange(self.source, 0, -1, withscores=True)
-
-    @pytest.fixture
-    async def restricted(self, server, client):
-        async with contextlib.AsyncExitStack() as stack:
-
-            async def restricted(words):
-                await client.execute_command(
-                    "ACL", "SETUSER", "restricted", "reset", "on", ">pw", *words, "+psubscribe"
-                )
-                url = f"redis://restricted:pw@{server.address}/0"
-                return await stack.enter_async_context(connect(url, layout=self.layout))
-
-            yield restricted
-
-    @pytest.fixture
-    async def written(self, server, client):
-        reader, writer = await asyncio.open_connection(*server.address.split(":"))
-        writer.write(b"MONITOR\r\n")
-        await reader.readline()
-
-        async def written():
-            await client.echo("mark")
-            keys = set()
-            while b'"mark"' not in (line := await reader.readline()):
-                keys |= keys_written(line)
-            return keys
-
-        yield written
-        writer.close()
 
     @pytest.fixture
     def golden(self, server, client, backend, produce, queue):

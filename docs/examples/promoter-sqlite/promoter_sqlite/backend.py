@@ -49,6 +49,7 @@ from promoter_core.spi import (
     later_than,
     to_bytes,
     to_text,
+    unpack_trace,
 )
 from promoter_sqlite import streams
 from promoter_sqlite.database import Database
@@ -68,6 +69,7 @@ class SqliteBackend:
         ties=Ties.INSERTION,
         durable=True,
         shared=True,
+        traces=True,
     )
 
     def __init__(self, path: str, clock: Clock | None = None) -> None:
@@ -244,18 +246,29 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest, no
     jobs = []
     db.execute("DELETE FROM markers WHERE expires_ms <= ?", (now_ms,))
     for job in map(Row._make, db.execute(sql, (queue, now_ms, room)).fetchall()):
-        stream_id = streams.add_job(db, queue, now_ms, job.envelope, job.name)
+        stream_id = streams.add_job(db, queue, now_ms, job.envelope, job.name, job.trace)
         db.execute("DELETE FROM jobs WHERE seq = ?", (job.seq,))
         mark(db, queue, job, now_ms)
         if request.events:
-            streams.add_event(db, queue, now_ms, job.id, job.name)
-        id, name = to_text(job.id), to_text(job.name)
-        jobs.append(PromotedJob(id, name, due_ms=job.due_ms, promoted_ms=now_ms, stream_id=stream_id))
+            streams.add_event(db, queue, now_ms, job.id, job.name, job.trace)
+        traceparent, tracestate = unpack_trace(to_text(job.trace))
+        jobs.append(
+            PromotedJob(
+                to_text(job.id),
+                to_text(job.name),
+                due_ms=job.due_ms,
+                promoted_ms=now_ms,
+                stream_id=stream_id,
+                traceparent=traceparent,
+                tracestate=tracestate,
+            )
+        )
     if request.overflow is Overflow.TRIM:
         streams.trim(db, queue, StreamName.JOBS, request.max_stream_len)
     if request.events and jobs:
         streams.trim(db, queue, StreamName.EVENTS, request.events_max_stream_len)
     depth, due, next_ms, lag_ms = _pending(db, queue, now_ms)
+    traced = [job for job in jobs if job.traceparent] if request.want_traces else []
     return Promotion(
         promoted=len(jobs),
         depth=depth,
@@ -265,6 +278,8 @@ def _promote(db: sqlite3.Connection, lease: Lease, request: PromotionRequest, no
         held_back=due if room < request.limit else 0,
         jobs=tuple(jobs) if request.want_jobs else (),
         lateness_counts=later_than(now_ms, (job.due_ms for job in jobs)),
+        traces=tuple(job.traceparent for job in traced),
+        trace_ids=tuple(str(job.id) for job in traced),
     )
 
 

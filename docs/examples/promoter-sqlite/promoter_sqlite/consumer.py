@@ -32,6 +32,8 @@ class Delivery:
     envelope: Envelope
     name: str
     deliveries: int  # 1 the first time; also identifies the claim
+    traceparent: str = ""  # the producer's trace context
+    tracestate: str = ""
 
 
 class Consumer:
@@ -89,7 +91,8 @@ class Consumer:
 
 def _delivery(seq: int, packed: bytes, deliveries: int) -> Delivery:
     fields = msgpack.unpackb(packed)
-    return Delivery(seq, unpack_envelope(fields["d"]), to_text(fields.get("n", b"")), deliveries)
+    name, *trace = (to_text(fields.get(field, b"")) for field in ("n", "traceparent", "tracestate"))
+    return Delivery(seq, unpack_envelope(fields["d"]), name, deliveries, *trace)
 
 
 def _now_ms() -> int:

@@ -33,7 +33,11 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_stream ON entries (queue, stream, seq);
 """
 
-STEPS = (SCHEMA, f"ALTER TABLE jobs ADD COLUMN keep_ms INTEGER NOT NULL DEFAULT {KEEP_ID_MS}")
+STEPS = (
+    SCHEMA,
+    f"ALTER TABLE jobs ADD COLUMN keep_ms INTEGER NOT NULL DEFAULT {KEEP_ID_MS}",
+    "ALTER TABLE jobs ADD COLUMN trace BLOB NOT NULL DEFAULT x''",
+)
 
 ERRORS = ErrorTable(
     code=lambda exc: "_".join(getattr(exc, "sqlite_errorname", "").split("_")[1:2]) or None,

@@ -16,11 +16,12 @@ from promoter_core.spi import (
     RunNow,
     StoredJob,
     StreamName,
+    pack_trace,
     to_bytes,
 )
 from promoter_sqlite import streams
 
-COLUMNS = "seq, id, name, envelope, due_ms, uniq, keep_ms"
+COLUMNS = "seq, id, name, envelope, due_ms, uniq, keep_ms, trace"
 LARGEST = 2**63 - 1  # SQLite's largest integer
 
 
@@ -34,6 +35,7 @@ class Row(NamedTuple):
     due_ms: int
     uniq: int
     keep_ms: int
+    trace: bytes  # the trace context, packed by `pack_trace`
 
 
 def latest(db: sqlite3.Connection, queue: str, id: bytes) -> Row | None:
@@ -119,11 +121,11 @@ class Changes:
         if self._stream_len >= change.max_stream_len:
             return self._move(job, min(job.due_ms, self._now_ms))
         self._stream_len += 1
-        streams.add_job(self._db, self._queue, self._now_ms, job.envelope, job.name)
+        streams.add_job(self._db, self._queue, self._now_ms, job.envelope, job.name, job.trace)
         self._db.execute("DELETE FROM jobs WHERE seq = ?", (job.seq,))
         mark(self._db, self._queue, job, self._now_ms)
         if change.events:
-            streams.add_event(self._db, self._queue, self._now_ms, job.id, job.name)
+            streams.add_event(self._db, self._queue, self._now_ms, job.id, job.name, job.trace)
             self._most_events = min(self._most_events or LARGEST, change.events_max_stream_len)
         return JobOutcome.PROMOTED
 
@@ -156,8 +158,9 @@ def _row(cursor: sqlite3.Cursor) -> Row | None:
 
 
 def _insert(db: sqlite3.Connection, queue: str, job: JobRequest, name: bytes, due_ms: int) -> None:
-    sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq, keep_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    db.execute(sql, (queue, to_bytes(job.id), name, job.envelope, due_ms, job.unique, job.keep_id_ms))
+    trace = to_bytes(pack_trace(job.traceparent, job.tracestate))
+    sql = "INSERT INTO jobs (queue, id, name, envelope, due_ms, uniq, keep_ms, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    db.execute(sql, (queue, to_bytes(job.id), name, job.envelope, due_ms, job.unique, job.keep_id_ms, trace))
 
 
 def _unmark(db: sqlite3.Connection, queue: str, id: bytes) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text
+from promoter_core.spi import MAX_DUE_MS, JobPage, JobQuery, PermanentError, StoredJob, to_bytes, to_text, unpack_trace
 from promoter_sqlite.jobs import LARGEST, Row, latest
 
 LOOK = 1_000  # jobs that one call examines for a name
@@ -17,8 +17,8 @@ PAGE_BYTES = 4_000_000  # of envelopes on a page, unless one alone is more
 # Two queries, each a range of one index: jobs due in the cursor's millisecond, and jobs due later or earlier. One query
 # with `(due_ms, seq) > (?, ?)` would read all jobs of that millisecond again.
 JOBS = (
-    "SELECT seq, id, name, CASE WHEN name = coalesce(?, name) THEN envelope END AS envelope, due_ms, uniq, keep_ms "
-    "FROM jobs WHERE queue = ? AND "
+    "SELECT seq, id, name, CASE WHEN name = coalesce(?, name) THEN envelope END AS envelope, due_ms, uniq, keep_ms, "
+    "trace FROM jobs WHERE queue = ? AND "
 )
 SAME_MS = {
     False: JOBS + "due_ms = ? AND seq > ? ORDER BY seq",
@@ -85,6 +85,7 @@ def queues_after(db: sqlite3.Connection, after: bytes, most: int, now_ms: int) -
 
 
 def shown(row: Row) -> StoredJob:
+    traceparent, tracestate = unpack_trace(to_text(row.trace))
     return StoredJob(
         id=to_text(row.id),
         name=to_text(row.name),
@@ -93,6 +94,8 @@ def shown(row: Row) -> StoredJob:
         handle=b"%d" % row.seq,
         unique=bool(row.uniq),
         keep_id_ms=row.keep_ms if row.uniq else None,
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
 
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import msgpack
 
-from promoter_core.spi import StreamName
+from promoter_core.spi import StreamName, to_bytes, to_text, unpack_trace
 
 
 def append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, fields: dict[str, bytes]) -> str:
@@ -15,13 +15,13 @@ def append(db: sqlite3.Connection, queue: str, stream: StreamName, now_ms: int, 
     return f"{now_ms}-{db.execute(sql, (queue, stream.value, now_ms, msgpack.packb(fields))).lastrowid}"
 
 
-def add_job(db: sqlite3.Connection, queue: str, now_ms: int, envelope: bytes, name: bytes) -> str:
-    return append(db, queue, StreamName.JOBS, now_ms, {"d": envelope} | ({"n": name} if name else {}))
+def add_job(db: sqlite3.Connection, queue: str, now_ms: int, envelope: bytes, name: bytes, trace: bytes) -> str:
+    return append(db, queue, StreamName.JOBS, now_ms, {"d": envelope} | _present(name, trace))
 
 
-def add_event(db: sqlite3.Connection, queue: str, now_ms: int, id: bytes, name: bytes) -> None:
+def add_event(db: sqlite3.Connection, queue: str, now_ms: int, id: bytes, name: bytes, trace: bytes) -> None:
     fields = {"e": b"waiting", "id": id, "ts": b"%d" % now_ms}
-    append(db, queue, StreamName.EVENTS, now_ms, fields | ({"n": name} if name else {}))
+    append(db, queue, StreamName.EVENTS, now_ms, fields | _present(name, trace))
 
 
 def length(db: sqlite3.Connection, queue: str, stream: StreamName) -> int:
@@ -37,3 +37,10 @@ def trim(db: sqlite3.Connection, queue: str, stream: StreamName, most: int) -> N
         "(SELECT seq FROM entries WHERE queue = :queue AND stream = :stream ORDER BY seq DESC LIMIT 1 OFFSET :most)"
     )
     db.execute(sql, {"queue": queue, "stream": stream.value, "most": most})
+
+
+def _present(name: bytes, trace: bytes) -> dict[str, bytes]:
+    """Return the optional fields of an entry, without the empty ones."""
+    traceparent, tracestate = map(to_bytes, unpack_trace(to_text(trace)))
+    optional = {"n": name, "traceparent": traceparent, "tracestate": tracestate}
+    return {field: value for field, value in optional.items() if value}

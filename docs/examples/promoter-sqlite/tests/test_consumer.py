@@ -49,6 +49,16 @@ async def test_a_job_that_is_given_back_comes_again_after_a_while(consumer):
     assert ids(await consumer.claim(3, 60)) == ["j0"]
 
 
+async def test_a_delivery_has_the_producers_trace_context(consumer, tmp_path):
+    traceparent = f"00-{1:032x}-{1:016x}-01"
+    async with connect(f"sqlite://{tmp_path / 'jobs.db'}") as backend:
+        await DelayedQueue(backend, "q").schedule("traced", job_id="j3", traceparent=traceparent, tracestate="vendor=1")
+        await Promoter(backend, "q").run(until_idle=True)
+    *others, traced = await consumer.claim(4, 60)
+    assert {(delivery.traceparent, delivery.tracestate) for delivery in others} == {("", "")}
+    assert (traced.envelope.id, traced.traceparent, traced.tracestate) == ("j3", traceparent, "vendor=1")
+
+
 async def test_many_consumers_share_the_jobs(consumer):
     taken = await asyncio.gather(*(consumer.claim(1, 60) for _ in range(5)))
     assert sorted(id for some in taken for id in ids(some)) == ["j0", "j1", "j2"]

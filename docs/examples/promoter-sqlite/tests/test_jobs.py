@@ -74,7 +74,7 @@ def test_many_bounds_count_each_job_once(db):
 def test_a_stream_is_counted_once_for_many_jobs_that_run_now(db):
     add(db, 50)
     for _ in range(2_000):
-        streams.add_job(db, "q", 1, b"x", b"")
+        streams.add_job(db, "q", 1, b"x", b"", b"")
     changes = Changes(db, "q", 2_000)
     run = [RunNow(job=f"{n}", max_stream_len=2_049, events_max_stream_len=10) for n in range(50)]
     first = steps(db, lambda: changes.carry_out(run[0]))

@@ -104,3 +104,15 @@ async def test_a_new_file_is_of_the_newest_version(tmp_path):
         await DelayedQueue(backend, "q").schedule(1, delay=60, job_id="a")
         (found,) = await backend.get_jobs("q", ["a"])
         assert found.keep_id_ms == KEEP_ID_MS
+
+
+async def test_jobs_of_an_old_file_have_no_trace_context_and_new_ones_have_theirs(path):
+    with closing(sqlite3.connect(path)) as db, db:  # of the version without trace contexts
+        db.execute(STEPS[1])
+        db.execute("PRAGMA user_version = 2")
+    traceparent = f"00-{1:032x}-{1:016x}-01"
+    async with connect(f"sqlite://{path}") as backend:
+        await backend.schedule("q", [job("new", delay_ms=0, traceparent=traceparent, tracestate="vendor=1")])
+        await Promoter(backend, "q").run(until_idle=True)
+        entries = await backend.read("q", StreamName.JOBS, "", 10)
+        assert [sorted(entry.fields) for entry in entries] == [["d", "n"], ["d", "traceparent", "tracestate"]]

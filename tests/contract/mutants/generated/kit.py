@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from promoter_core.spi import BackendUrl
-from promoter_core.testing import VirtualClock
 from promoter_core.testing.conformance import BackendContract
 from tests.contract.mutants.generated import loading
-from tests.contract.stores import names_in_memory, set_time_in_memory
+from tests.contract.stores import OnAVirtualClock, names_in_memory
 
 
 async def opened(clock):
@@ -22,19 +21,7 @@ async def opened(clock):
     return backend
 
 
-class TestGenerated(BackendContract):
-    @pytest.fixture
-    def clock(self):
-        return VirtualClock()
-
-    @pytest.fixture
-    def leap(self, clock):
-        return lambda queue, ms: clock.sleep(ms / 1000)
-
-    @pytest.fixture
-    def set_time(self, clock):
-        return set_time_in_memory(clock)
-
+class TestGenerated(OnAVirtualClock, BackendContract):
     @pytest.fixture
     async def backend(self, clock):
         backend = await opened(clock)
