@@ -91,7 +91,7 @@ def test_the_matrix_has_every_python_client_and_server_that_is_supported():
 def lower_bounds():
     """The lower bound of each package that users get, by the package's name."""
     extras = PROJECT["project"]["optional-dependencies"].values()
-    found = {}
+    found: dict[str, str] = {}
     for text in [*PROJECT["project"]["dependencies"], *(text for extra in extras for text in extra)]:
         requirement = Requirement(text)
         if requirement.name != PROJECT["project"]["name"]:
@@ -119,7 +119,7 @@ def test_the_lowest_versions_run_on_the_oldest_python():
 def test_the_versions_that_the_page_names_are_the_lower_bounds():
     page = (ROOT / "docs/reference/versioning.md").read_text()
     lowest = lower_bounds()
-    assert f"redis-py from {lowest['redis']}, GLIDE from {lowest['valkey-glide']}." in page
+    assert f"redis-py {lowest['redis']} and newer, GLIDE {lowest['valkey-glide']} and newer." in page
 
 
 def int_parts(version):
