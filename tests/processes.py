@@ -42,8 +42,8 @@ PACKAGES: list[str] = [
     *("promoter_core", "promoter_memory", "promoter_resp", "promoter_redis", "promoter_glide"),
     *("promoter_layouts", "promoter_ui", "promoter_demo", "promoter_bench"),
 ]
-# A test of the kit imports it, so that pytest rewrites its asserts; and a process is no test.
-NOT = ("promoter_core.testing", "promoter_core.__main__")
+# pytest rewrites the asserts of the kit when a test imports it; demos import frameworks, and read their environment.
+NOT = ("promoter_core.testing", "promoter_core.__main__", "promoter_layouts.demos")
 # The interpreter reads these when it begins.
 AT_START = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG")
 STATUS = struct.Struct("ii")  # the pid, the code

@@ -20,7 +20,8 @@ async def name_key(error: PermanentError, driver: Driver, types: Mapping[bytes, 
         return error
     with suppress(BackendError):
         for key, wanted in types.items():
-            found = to_text(await driver.command(key, b"TYPE", key))
+            reply = await driver.command(key, b"TYPE", key)
+            found = reply if isinstance(reply, str) else to_text(reply)  # GLIDE returns a status as text
             if found not in (wanted, "none"):
                 what = (
                     f"{WRONGTYPE}: the key {to_text(key)} is of type {found} and not {wanted}: another program wrote it"

@@ -178,12 +178,13 @@ async def test_a_leader_under_whom_jobs_are_overdue_is_named(valkey, client, nam
         assert "with a lock that does not expire" in promoter("inspect", "--url", valkey.url, "--queue", name).stdout
 
 
+@pytest.mark.parametrize("scheme", ["redis", "glide"])
 @pytest.mark.parametrize("suffix", ["delayed", "stream", "events", "dlq"])
-async def test_a_key_of_the_wrong_type_is_named_beside_what_else_was_found(valkey, client, name, suffix):
+async def test_a_key_of_the_wrong_type_is_named_beside_what_else_was_found(valkey, client, name, suffix, scheme):
     keys = CHASQUIMQ.keys_of(name)
     key = keys.prefix + suffix.encode()
     await client.hset(key, "a", "b")
-    code, findings = doctor(valkey.url, "--queue", name)
+    code, findings = doctor(valkey.url.replace("redis", scheme), "--queue", name)
     what, (severity, _) = find(findings, f"queue {name!r} cannot be read: WRONGTYPE: the key {key.decode()}")
     assert f"is of type hash and not {'zset' if suffix == 'delayed' else 'stream'}: another program wrote it" in what
     assert (code, severity) == (1, "problem")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import WORKERS
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv" / "redis-py"
 VERSIONS = sorted(p.name for p in FOLDER.iterdir()) if FOLDER.is_dir() else []
@@ -41,6 +43,8 @@ def test_the_kit_and_the_behaviours_hold_on_redis_py(part, version):
     here = [str(ROOT / "tests" / file) for file in files]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *here, "-k", chosen]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"PROMOTER_SERVERS": "valkey-9.1"}
+    run_number = WORKERS - 1 - VERSIONS.index(version) * len(PARTS) - list(PARTS).index(part)
+    env |= {"PYTEST_XDIST_WORKER": f"gw{run_number}"}  # for ports that no other process of this run takes
     path = (FOLDER / version, ROOT, ROOT / "backends", ROOT / "plugins")  # of this tree, whichever is installed
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path))}
     shown = subprocess.run(
