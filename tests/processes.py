@@ -48,11 +48,15 @@ NOT = ("promoter_core.testing", "promoter_core.__main__", "promoter_layouts.demo
 AT_START = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG")
 STATUS = struct.Struct("ii")  # the pid, the code
 LARGEST = 150_000
+_is_fork = False  # in the process that forks, and in its forks
 
 
 def forkable(args: Any, options: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-    """Whether the process can begin as a fork: `python [-W error] -m module`, or `-c code`, on Linux."""
-    if sys.platform != "linux" or isinstance(args, str | bytes | os.PathLike):
+    """Whether the process can begin as a fork: `python [-W error] -m module`, or `-c code`, on Linux.
+
+    A fork forks nothing itself: what it imports could begin one more such process, and so on.
+    """
+    if _is_fork or sys.platform != "linux" or isinstance(args, str | bytes | os.PathLike):
         return False
     words = [os.fspath(word) for word in args]
     if words[:3] == [sys.executable, "-W", "error"]:
@@ -209,6 +213,8 @@ def _import_everything() -> None:
 
 def serve(requests_fd: int) -> None:
     """Fork for each request until the other end closes; report each child's pid, and then its exit."""
+    global _is_fork
+    _is_fork = True
     requests = socket.socket(fileno=requests_fd)
     _import_everything()
     gc.collect()

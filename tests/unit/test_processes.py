@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests import processes
 from tests.typed import present
 
+ROOT = Path(__file__).parents[2]
 SEES = """
 import json, os, sys
 print(json.dumps([sys.argv, sys.stdin.read(), os.getcwd(), os.environ.get("X"), __name__, os.getsid(0) == os.getpid()]))
@@ -63,6 +65,14 @@ def test_it_receives_signals(sign):
         os.kill(process.pid, sign)
         assert process.wait(20) == -sign
         assert process.poll() == -sign
+
+
+def test_a_fork_begins_its_own_processes_alone():
+    """A module that it imports could begin one when it is imported, and fill the memory."""
+    asks = "import os, sys; from tests.processes import forkable; "
+    command = [sys.executable, "-c", asks + "print(forkable([sys.executable, '-c', '0'], {}, os.environ))"]
+    alone, forked = (way(command, capture_output=True, text=True, cwd=ROOT) for way in (subprocess.run, processes.run))
+    assert (alone.stdout, forked.stdout) == (f"{sys.platform == 'linux'}\n", "False\n")
 
 
 def test_what_is_not_the_same_in_a_fork_begins_alone():
