@@ -49,6 +49,7 @@ from promoter_core.spi import (
 from promoter_resp import replies
 from promoter_resp.diagnostics import diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
+from promoter_resp.key_types import name_key
 from promoter_resp.reclaim import Reclaimer
 from promoter_resp.rendering import form_of
 from promoter_resp.renewals import Renewals
@@ -56,7 +57,6 @@ from promoter_resp.schedule_calls import schedule_chunks
 from promoter_resp.targets import Targets
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
-from promoter_resp.wrong_types import name_key
 
 UNLOCK, SCHEDULE, REQUEUE = Script("unlock"), Script("schedule"), Script("requeue")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")

@@ -35,11 +35,11 @@ from promoter_core.spi import (
     cancel_and_wait,
     chunked,
     in_place,
-    to_text,
 )
 from promoter_resp import in_place_checks, replies
 from promoter_resp.backend import RespBackend
 from promoter_resp.driver import Call, Driver, Script
+from promoter_resp.key_types import type_of
 from promoter_resp.waiting_jobs import COUNTED_AT_ONCE
 
 log = logging.getLogger("promoter")
@@ -153,9 +153,7 @@ class InPlaceBackend(RespBackend):
         """Return the last known type of the queue's key: others may have keys of that form, too."""
         if queue in self._sets:
             return "zset"
-        key = self._keys(queue).delayed
-        reply = await self._driver.command(key, b"TYPE", key)
-        kind = reply if isinstance(reply, str) else to_text(reply)
+        kind = await type_of(self._driver, self._keys(queue).delayed)
         if kind == "zset" and len(self._sets) < REMEMBERED:
             self._sets.add(queue)
         return kind

@@ -1,4 +1,4 @@
-"""Which key of a queue holds another type of data than it should."""
+"""The types of keys, and which key of a queue has the wrong one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from promoter_resp.driver import Driver
 WRONGTYPE = "WRONGTYPE"
 
 
-async def name_key(error: PermanentError, driver: Driver, types: Mapping[bytes, str]) -> PermanentError:
-    """The error of a look at a queue, with the key that is not of its type in `types`, and with that type.
+async def type_of(driver: Driver, key: bytes) -> str:
+    """Return the server's name of a key's type; "none" for a missing key."""
+    reply = await driver.command(key, b"TYPE", key)
+    return reply if isinstance(reply, str) else to_text(reply)  # GLIDE returns a status as text
 
-    The same error where it is another, or where the server does not tell: its user may lack TYPE.
+
+async def name_key(error: PermanentError, driver: Driver, types: Mapping[bytes, str]) -> PermanentError:
+    """Return the error of a read of a queue, naming the key whose type is not that in `types`, and its type.
+
+    Return it unchanged if it is not WRONGTYPE, or if the types cannot be read: the user may lack TYPE.
     """
     if error.code != WRONGTYPE:
         return error
     with suppress(BackendError):
         for key, wanted in types.items():
-            reply = await driver.command(key, b"TYPE", key)
-            found = reply if isinstance(reply, str) else to_text(reply)  # GLIDE returns a status as text
+            found = await type_of(driver, key)
             if found not in (wanted, "none"):
                 what = (
                     f"{WRONGTYPE}: the key {to_text(key)} is of type {found} and not {wanted}: another program wrote it"

@@ -80,22 +80,8 @@ class LayoutOnServer(LayoutContract):
 
     @pytest.fixture
     async def written(self, any_server, client):
-        """By MONITOR: the keys of writing commands."""
-        reader, writer = await asyncio.open_connection(*any_server.address.split(":"))
-        writer.write(b"MONITOR\r\n")
-        await reader.readline()
-
-        async def written():
-            await client.ping()
-            mark = f"mark-{id(reader)}"
-            await client.echo(mark)
-            keys = set()
-            while mark.encode() not in (line := await reader.readline()):
-                keys |= keys_written(line)
-            return keys
-
-        yield written
-        writer.close()
+        async with writes_of_scripts(any_server, client) as written:
+            yield written
 
 
 class TestRedis(LayoutOnServer):
@@ -166,3 +152,22 @@ def keys_written(line):
     if not words or words[0].lower() not in WRITES or b"lua]" not in line.split(b'"')[0]:
         return set()
     return set(words[1:]) if words[0].lower() == b"del" else {words[1]}
+
+
+@contextlib.asynccontextmanager
+async def writes_of_scripts(server, client):
+    """Yield `async ()`: the keys that scripts have written to since the last call. By MONITOR."""
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    writer.write(b"MONITOR\r\n")
+    await reader.readline()
+
+    async def written():
+        mark = f"mark-{id(reader)}"
+        await client.echo(mark)
+        keys = set()
+        while mark.encode() not in (line := await reader.readline()):
+            keys |= keys_written(line)
+        return keys
+
+    yield written
+    writer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -15,7 +14,7 @@ import pytest
 
 from promoter_core import connect
 from tests import processes
-from tests.contract.test_layouts import keys_written
+from tests.contract.test_layouts import writes_of_scripts
 from tests.servers import required
 from tests.typed import present
 
@@ -119,16 +118,5 @@ class OnAServer:
 
     @pytest.fixture
     async def written(self, server, client):
-        reader, writer = await asyncio.open_connection(*server.address.split(":"))
-        writer.write(b"MONITOR\r\n")
-        await reader.readline()
-
-        async def written():
-            await client.echo("mark")
-            keys = set()
-            while b'"mark"' not in (line := await reader.readline()):
-                keys |= keys_written(line)
-            return keys
-
-        yield written
-        writer.close()
+        async with writes_of_scripts(server, client) as written:
+            yield written
