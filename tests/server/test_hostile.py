@@ -41,7 +41,7 @@ members = st.one_of(
     st.builds(lambda name, rest: name + rest, names, st.binary(max_size=60) | envelopes | bombs),
     st.builds(lambda name, e, cut: (name + e)[: max(cut, 1)], names, envelopes, st.integers(1, 60)),
 )
-fuzz = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def expected(member):

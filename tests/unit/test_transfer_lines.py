@@ -206,5 +206,5 @@ async def peak_of(jobs):
 
 
 async def test_memory_stays_flat_however_many_jobs_there_are():
-    few, many = await peak_of(2_000), await peak_of(8_000)
+    few, many = await peak_of(3_000), await peak_of(15_000)
     assert many < few * 1.5
