@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Old and new versions of redis-py that `make test` runs against, beside the one in the environment.
+# Old and new versions of redis-py that PROMOTER_SERVERS=all runs against, beside the one in the environment.
 REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. tests/spread.py says which stay together on one worker and share its servers.
 WORKERS := 6

@@ -50,13 +50,18 @@ def required() -> set[str]:
     return set(filter(None, os.environ.get("PROMOTER_REQUIRE", "").split(",")))
 
 
+def whole_matrix() -> bool:
+    """Return whether every server and every version of a client is wanted: PROMOTER_SERVERS=all, as in CI."""
+    return os.environ.get("PROMOTER_SERVERS") == "all"
+
+
 def wanted() -> list[str]:
     """The servers that the kit runs against: PROMOTER_SERVERS=valkey-9.1,redis-8.2, or `all`.
 
-    Without it those are the newest and the oldest that is installed; CI runs all.
+    Without it those are the newest and the oldest that is installed.
     """
     named = os.environ.get("PROMOTER_SERVERS", "")
-    if named == "all":
+    if whole_matrix():
         return list(BINARIES)
     if named:
         return named.split(",")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import WORKERS
+from tests.servers import WORKERS, whole_matrix
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv" / "redis-py"
@@ -31,7 +31,10 @@ PARTS = {
     ),
 }
 
-pytestmark = pytest.mark.server
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(not whole_matrix(), reason="other versions of redis-py run with PROMOTER_SERVERS=all, as in CI"),
+]
 
 
 @pytest.mark.skipif(not VERSIONS, reason="no other versions of redis-py in .venv/redis-py")
