@@ -10,7 +10,7 @@ WORKERS := 6
 # The tests start many processes, which then find their modules compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-interpreters test-redis-py test-lowest coverage lint docs audit lock sbom changelog dist release bench soak mutants setup clean
+.PHONY: demo test test-interpreters test-redis-py test-lowest coverage lint docs audit lock sbom changelog dist release bench soak flaky mutants setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/promoter demo
@@ -109,6 +109,11 @@ bench: $(VENV)/.ready
 soak: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis tests/unit
 	$(BIN)/python -m tests.soak --seconds 600 $(SOAK_ARGS)
+
+# The suite RUNS times beside a load on every core (stress-ng), to find flaky tests.
+RUNS := 5
+flaky: $(VENV)/.ready
+	RUNS=$(RUNS) WORKERS=$(WORKERS) tests/flaky.sh $(PYTEST_ARGS)
 
 # The kit on every small change of the memory backend's code: some minutes.
 mutants: $(VENV)/.ready
