@@ -1,4 +1,4 @@
-"""Make the recordings of the live view and of the demo anew: SVG, 80 columns wide.
+"""Record the live view and the demo again, as SVG, 80 columns wide.
 
     python -m docs.record [watch | demo]
 
@@ -34,7 +34,7 @@ from promoter_core.spi import CHASQUIMQ, cancel_and_wait
 
 DOCS = Path(__file__).parent
 QUEUES = {"billing": 40, "mail-eu": 380, "mail-us": 310, "reports": 12, "sms": 90, "thumbnails": 700}
-ALONE = "reports"  # nobody leads it
+ALONE = "reports"  # has no leader
 SIZE = (80, 24)
 START_S = 5.0  # until the promoters lead
 LIVE_S = 20.0  # before the first picture

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from promoter_core.spi.lazy import lazy_names
 
-TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
+TYPE_CHECKING = False  # true for type checkers; importing `typing` would take longer than this whole module
 
 if TYPE_CHECKING:
     from promoter_core.client.backoff import Backoff
@@ -105,7 +105,7 @@ __all__ = [
     "unpack_envelope",
 ]
 
-_HOMES = {  # the same imports, made when a name is first used
+_HOMES = {  # the same imports, made on first use
     "client.backoff": ("Backoff",),
     "client.queue": ("DelayedQueue",),
     "client.queues": ("list_queues",),
@@ -163,5 +163,5 @@ _HOMES = {  # the same imports, made when a name is first used
     ),
 }
 
-if not TYPE_CHECKING:  # type checkers see the imports alone
+if not TYPE_CHECKING:  # type checkers see only the imports above
     __getattr__, __dir__ = lazy_names(__name__, _HOMES)

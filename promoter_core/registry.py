@@ -39,7 +39,7 @@ Spec = BackendSpec | SinkSpec | SerializerSpec | LayoutSpec | CommandSpec | Page
 
 SCHEME = "URL scheme"
 OURS = "promoter-core"  # the distribution whose plugins are first-party
-FOREIGN = (Exception, SystemExit)  # what somebody else's code may raise; a plugin that calls sys.exit does not end us
+FOREIGN = (Exception, SystemExit)  # third-party code may raise these; a plugin's sys.exit must not end the process
 
 KINDS: dict[str, tuple[str, type[Spec]]] = {
     "backend": ("promoter_register_backends", BackendSpec),
@@ -50,7 +50,7 @@ KINDS: dict[str, tuple[str, type[Spec]]] = {
     "command": ("promoter_register_commands", CommandSpec),
     "page": ("promoter_register_pages", PageSpec),
 }
-MEMBERS = {  # what the thing that a target makes must have
+MEMBERS = {  # required attributes of the object that a target creates
     "backend": tuple(name for name in vars(Backend) if not name.startswith("_")),
     "event sink": ("emit", "close"),
     "metrics sink": ("on_tick", "on_lock", "on_error"),
@@ -95,7 +95,7 @@ class Registry:
         self._given = list(plugins)
         self._use_entry_points = entry_points
         self._taken: dict[tuple[str, str], Registered] | None = None  # by kind and name, and by SCHEME and scheme
-        self._contested: dict[tuple[str, str], PluginError] = {}  # what nobody gets, and why
+        self._contested: dict[tuple[str, str], PluginError] = {}  # names claimed by several plugins, and why
         self._broken: list[BrokenPlugin] = []
         self._loading = threading.local()
 
@@ -173,7 +173,7 @@ class Registry:
         self._is_broken(registered.plugin, registered.source, error)
 
     def _chosen(self, kind: str, text: str) -> Any:
-        """The layout that `name:key=value,…` says."""
+        """Return the layout for `name:key=value,…`."""
         name, _, rest = text.partition(":")
         registered = self._named(kind, name)
         assert isinstance(registered.spec, SinkSpec | LayoutSpec)
@@ -181,7 +181,7 @@ class Registry:
         return self._make(registered, secrets=list(options.values()), **options)
 
     def _make(self, registered: Registered, /, *args: Any, secrets: Sequence[str], **options: str) -> Any:
-        """Call the target. `secrets` are left out of what its exception says."""
+        """Call the target. `secrets` are removed from the text of its exception."""
         factory, where = self._target(registered), f"{_what(registered)} ({registered.spec.target})"
         try:
             made = factory(*args, **options)
@@ -235,7 +235,7 @@ class Registry:
         )
 
     def _load(self) -> dict[tuple[str, str], Registered]:
-        """Threads never see half of it, and wait for no lock: each loads it. A plugin that asks meanwhile sees half."""
+        """Load the plugins without a lock: each thread loads them itself, and none sees an incomplete result."""
         if self._taken is not None:
             return self._taken
         half: dict[tuple[str, str], Registered] | None = getattr(self._loading, "half", None)
@@ -268,7 +268,7 @@ class Registry:
             self._register(plugin, entry.name, source)
 
     def _register(self, plugin: object, name: str, source: str) -> None:
-        manager = pluggy.PluginManager(hooks.PROJECT)  # one for each, so that none can break another
+        manager = pluggy.PluginManager(hooks.PROJECT)  # one for each plugin, so that none can break another
         manager.add_hookspecs(hooks)
         try:
             manager.register(plugin, name)
@@ -289,7 +289,7 @@ class Registry:
                     self._add(Registered(kind, spec, source, name))
 
     def _add(self, new: Registered) -> None:
-        """Give a spec its names. Those that it has in common with another's go to neither, unless the other is ours."""
+        """Register a spec by its names. A name that several plugins claim goes to none, except to Promoter's own."""
         taken, names = self._load(), _names(new)
         rivals = [taken[name] for name in names if name in taken]
         ours = next((rival for rival in rivals if rival.source.startswith(f"{OURS} ")), None)
@@ -342,7 +342,7 @@ def installed() -> Registry:
 
 
 def _source(dist: metadata.Distribution) -> str:
-    about = dist.metadata  # parsed anew at each look, with the whole text of the README
+    about = dist.metadata  # parsed at each access, with the whole README
     return f"{about['Name']} {about['Version']}"
 
 
@@ -392,7 +392,7 @@ def _in_words(error: BaseException) -> str:
 def _has(made: object, name: str) -> bool:
     try:
         return hasattr(made, name)
-    except FOREIGN:  # a property that cannot tell before `open`
+    except FOREIGN:  # a property that raises before `open`
         return True
 
 

@@ -20,13 +20,13 @@ from promoter_core.spi import BackendError
 
 log = logging.getLogger("promoter.glide")
 
-NOT_OURS = frozenset({"READONLY", "MASTERDOWN"})  # it answers, but it is a replica
-DOUBTFUL = frozenset({"TIMEOUT", "CONNECTION"})  # it may be gone: a PING decides
-PING_S = 1.0  # an unanswered PING after a time-out makes a run of them
-YOUNG_S = 0.2  # a client made this shortly ago has just asked the name: another one would find the same server
-CLUSTER_YOUNG_S = 5.0  # there GLIDE learns by itself, and a new client costs the queues of the other nodes a pause
+NOT_OURS = frozenset({"READONLY", "MASTERDOWN"})  # the server answers, but it is a replica
+DOUBTFUL = frozenset({"TIMEOUT", "CONNECTION"})  # the server may be gone: a PING decides
+PING_S = 1.0  # if a PING after a time-out gets no answer in this time, the run of time-outs continues
+YOUNG_S = 0.2  # a client this new has just resolved the name, so another one would reach the same server
+CLUSTER_YOUNG_S = 5.0  # in a cluster GLIDE itself follows changes, and a new client pauses the queues of all nodes
 CLOSING_S = 1.0
-TOLD_S = 60.0  # an outage is logged once
+TOLD_S = 60.0  # minimum time between two logs of an outage
 
 
 class Clients:
@@ -42,10 +42,10 @@ class Clients:
         self._dropped = dropped
         self._young_s = young_s
         self._client: Any = None
-        self._worked: Any = None  # the client that has answered once
+        self._worked: Any = None  # the client that last answered
         self._made_s = 0.0
         self._told_s = float("-inf")
-        self._making = asyncio.Lock()  # callers at the same time must not make a client each
+        self._making = asyncio.Lock()  # concurrent callers must share one new client
         self._checking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -68,8 +68,8 @@ class Clients:
     def failed(self, error: BackendError, used: Any, cause: BaseException | None = None) -> None:
         """Judge an error of a call that began with the client `used` (None: with one not yet created)."""
         if used is not None and used is not self._client:
-            return  # that one has been given up already
-        if isinstance(cause, glide.ClosingError):  # it will not come back
+            return  # that client has already been given up
+        if isinstance(cause, glide.ClosingError):  # a closed client does not recover
             self.drop("it is closed")
         elif self._client is None or time.monotonic() - self._made_s < self._young_s:
             return

@@ -13,7 +13,7 @@ from promoter_resp.backend import RespBackend
 from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import Options, read_options
 
-CONNECT_MS = 2_000  # GLIDE's own bound
+CONNECT_MS = 2_000  # GLIDE's own limit
 PEM = {"tls_ca": "root_pem_cacerts", "tls_cert": "client_cert_pem", "tls_key": "client_key_pem"}
 
 
@@ -40,7 +40,8 @@ def open_glide(url: BackendUrl) -> RespBackend:
         settings["credentials"] = glide.ServerCredentials(url.password, url.username)
     if database := url.database():
         settings["database_id"] = database
-    glide.Logger.init(glide.LogLevel.OFF)  # it writes to stdout; what goes wrong is raised. One set up before stays
+    # GLIDE logs to stdout, and raises its errors anyway. An existing logger stays.
+    glide.Logger.init(glide.LogLevel.OFF)
     where = ",".join(f"{host}:{port}" for host, port in addresses)
     driver = GlideDriver(
         settings,

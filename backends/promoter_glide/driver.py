@@ -29,7 +29,7 @@ from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
 from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
 
-GRACE_S = 1.0  # GLIDE bounds its requests itself; this is for one that it forgets
+GRACE_S = 1.0  # GLIDE has its own time-outs; this covers requests that it loses
 
 
 class GlideDriver:
@@ -146,7 +146,7 @@ class GlideDriver:
         """Return a new client, which connects with its first command: `create` would block the event loop."""
         kinds = (glide.GlideClusterClient, glide.GlideClusterClientConfiguration)
         client, configuration = kinds if self.clustered else (glide.GlideClient, glide.GlideClientConfiguration)
-        if self._login is not None:  # GLIDE keeps a password for as long as the client lives
+        if self._login is not None:  # GLIDE keeps a password as long as the client lives
             user, password = await self._login()
             more["credentials"] = glide.ServerCredentials(password, user)
         return await client.create(configuration(**(self._settings | more), lazy_connect=True))
@@ -181,14 +181,14 @@ class GlideDriver:
         except glide.RequestError as exc:
             if translate(exc, self._where).code != "NOSCRIPT":
                 raise
-        return await self._command(_script("EVAL", call.script.source, call))  # which loads it too
+        return await self._command(_script("EVAL", call.script.source, call))  # this also loads the script
 
     async def _batch(self, calls: Sequence[Call]) -> list[Any]:
         """Run several calls in one round trip, in order. The reply to a failed one is its error."""
         replies = await self._send(calls, ())
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, BackendError) and reply.code == "NOSCRIPT":
-                replies[i] = await self._invoke(call)  # it has not run, so running it now is no repetition
+                replies[i] = await self._invoke(call)  # the script has not run, so this is not a retry
         return replies
 
     async def _send(self, calls: Sequence[Call], after: Sequence[Arg], load: Collection[str] = ()) -> list[Any]:

@@ -31,7 +31,7 @@ def translate(exc: BaseException, where: str) -> BackendError:
     if isinstance(exc, GlideTimeoutError | TimeoutError):
         return timeout_error(where)
     if isinstance(exc, GlideConnectionError | ClosingError) or "connect failed" in text:
-        # What the server refused while connecting is in the text as well.
+        # The text also contains the server's error during connection.
         if refused := _AUTH.search(text):
             code = {"AuthenticationFailed": "WRONGPASS", "PermissionDenied": "NOPERM"}.get(refused[1], refused[1])
             return server_error(refused[2].strip() or code, code)
@@ -43,7 +43,7 @@ def translate(exc: BaseException, where: str) -> BackendError:
     if said := _SAID.fullmatch(text):
         name, message = said.groups()
         code = _NAMES.get(name, name.upper())
-        if code == "ERR" or code in KNOWN or name.isupper():  # else it is a word of GLIDE's own, not of the server
+        if code == "ERR" or code in KNOWN or name.isupper():  # otherwise the word is GLIDE's own, not the server's
             return server_error(message, code)
     if isinstance(exc, ConfigurationError):
         return PermanentError(f"GLIDE cannot work with this configuration: {text}", code="UNEXPECTED")

@@ -20,8 +20,8 @@ from promoter_resp.driver import Changed
 
 log = logging.getLogger("promoter.glide")
 
-PROBE_S = 2.0  # between two messages of our own
-PROBED_S = 2.0  # an own message that is not heard by then is lost
+PROBE_S = 2.0  # time between two probe messages
+PROBED_S = 2.0  # a probe that is not received in this time is lost
 START_S = 1.0  # how long the first call waits for the first attempt
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -99,7 +99,7 @@ class Subscriber:
             async with asyncio.timeout(PROBED_S):
                 await client.ping()
         except TimeoutError:
-            await self._publish(self._channel)  # raises when the server is away for the other client, too
+            await self._publish(self._channel)  # raises if the server is unavailable for the other client as well
             raise Unheard from None
         await self._probe()
 

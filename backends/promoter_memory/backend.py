@@ -45,7 +45,7 @@ from promoter_core.spi import (
 from promoter_memory.jobs import add, add_event, carry_out, entry_of, page_of, shown
 from promoter_memory.store import MemoryStore, QueueStore
 
-PAGE = 100  # queues, of a search
+PAGE = 100  # queues per page of a search
 
 
 class MemoryBackend:
@@ -124,7 +124,7 @@ class MemoryBackend:
         q, _ = self._queue(queue)
         for job in jobs:
             if job.id is not None:
-                q.forget(job.id)  # but not a job with this id that has been scheduled since
+                q.forget(job.id)  # unless a job with this id was scheduled since
 
     async def emit(self, queue: str, jobs: Sequence[PromotedJob], max_stream_len: int) -> None:
         q, now_ms = self._queue(queue)
@@ -274,7 +274,7 @@ def _lag(next_ms: int | None, now_ms: int) -> int:
     return max(now_ms - next_ms, 0) if next_ms is not None else 0
 
 
-_named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()  # lives as long as a backend uses it
+_named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()  # an entry lives as long as a backend uses it
 
 
 def open_url(url: BackendUrl) -> MemoryBackend:

@@ -80,7 +80,7 @@ def page_of(q: QueueStore, now_ms: int, query: JobQuery) -> JobPage:
             first = q.before(due_ms, place + 1)
     left = range(first, end)[:: -1 if query.reverse else 1]
     entries, jobs, more = q.ordered(), list[StoredJob](), False
-    for i in left[: max(query.limit, 1_000)]:  # of which those of another name are left out
+    for i in left[: max(query.limit, 1_000)]:  # jobs with another name are skipped
         due_ms, place, job = entries[i]
         if query.name is None or job.name == query.name:
             jobs.append(shown(job))

@@ -18,9 +18,9 @@ from promoter_core.spi import (
     SystemClock,
 )
 
-FEW = 64  # entries of jobs that have gone or moved, which stay in the heap in any case
+FEW = 64  # stale entries that the heap may always contain
 
-Entry = tuple[int, int, "Pending"]  # due time, its place among jobs of that time, the job
+Entry = tuple[int, int, "Pending"]  # due time, position among jobs with the same due time, job
 
 
 @dataclass(slots=True)
@@ -39,9 +39,9 @@ class Pending:
     traceparent: str = ""
     tracestate: str = ""
     keep_id_ms: int = KEEP_ID_MS
-    earlier: Pending | None = None  # another job with this id that was there before
-    number: int = 0  # stays when the job moves
-    place: int = 0  # of its entry in the heap: another one after each move
+    earlier: Pending | None = None  # an earlier waiting job with the same id
+    number: int = 0  # does not change when the job moves
+    place: int = 0  # position of its heap entry; changes when the job moves
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Stream:
 
     entries: list[StreamEntry] = field(default_factory=list)
     last: tuple[int, int] = (0, 0)
-    added: int = 0  # ever
+    added: int = 0  # entries ever added
 
     def add(self, now_ms: int, fields: Mapping[str, bytes]) -> str:
         """Append an entry that keeps `fields`, and return its id."""
@@ -78,7 +78,7 @@ class QueueStore:
         self.streams = {name: Stream() for name in StreamName}
         self.lock: tuple[str, int] | None = None  # holder, expiry
         self._heap: list[Entry] = []
-        self._ordered: list[Entry] | None = None  # the same, sorted, until the set changes
+        self._ordered: list[Entry] | None = None  # the heap in sorted order, cached until the set changes
         self._sequence = 0
         self._markers: dict[str, int] = {}  # id → expiry
         self._expiries: list[tuple[int, str]] = []
@@ -96,7 +96,7 @@ class QueueStore:
             before.earlier = before.earlier.earlier
         self._index[job.id] = job
         if job.unique:
-            self._markers.pop(job.id, None)  # of a job before: this one says how long its id is kept
+            self._markers.pop(job.id, None)  # left by an earlier job: this one sets its own
 
     def move(self, job: Pending, due_ms: int) -> None:
         job.due_ms = due_ms
@@ -165,7 +165,7 @@ class QueueStore:
         self._ordered = None
 
     def _compact(self) -> None:
-        if len(self._heap) > 2 * self.depth + FEW:  # most entries are of jobs that have gone or moved
+        if len(self._heap) > 2 * self.depth + FEW:  # most entries are stale
             self._heap = [entry for entry in self._heap if _stands(entry)]
             heapq.heapify(self._heap)
 
@@ -229,7 +229,7 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self.flags = ChangeFlags(self.clock)
-        self.groups: dict[str, dict[str, int]] = {}  # of processes: when each is a member no longer
+        self.groups: dict[str, dict[str, int]] = {}  # by group: processes, and when each membership expires
         self._queues: dict[str, QueueStore] = {}
 
     def __getitem__(self, queue: str) -> QueueStore:

@@ -29,11 +29,11 @@ from promoter_resp.driver import Arg, Call, Changed
 log = logging.getLogger("promoter.redis")
 
 DOUBTS = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "CONNECTION", "TIMEOUT", "LOADING", "MASTERDOWN"})
-PAUSE_S = (0.1, 1.0)  # from and to, between looks that find nothing new
-PATIENCE_S = 0.1  # how long a call waits for a look that is under way
-REFRESH_S = 60.0  # the age at which a topology is looked at again, doubts or not
+PAUSE_S = (0.1, 1.0)  # minimum and maximum pause between reads of the topology that find nothing new
+PATIENCE_S = 0.1  # how long a call waits for a topology read in progress
+REFRESH_S = 60.0  # maximum age of a topology before it is read again
 CLOSE_S = 1.0  # for the nodes to close
-DEAF_S = 1.0  # how long the node that we hear announcements from may be away before another takes its place
+DEAF_S = 1.0  # how long the node that sends announcements may be unreachable before another replaces it
 
 
 class ClusterDriver:
@@ -52,7 +52,7 @@ class ClusterDriver:
         self._silence = Silence(self._probe, self._everything_changed)
         self._changed: Changed | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()  # no node is being asked for the topology
+        self._settled = asyncio.Event()  # set while no topology read is in progress
         self._next_look_s = 0.0
         self._pause_s = 0.0
         self._hearing: asyncio.Task[None] | None = None
@@ -121,7 +121,7 @@ class ClusterDriver:
 
     async def _tick(self, address: Address, calls: Sequence[Call]) -> list[Any]:
         node = await self._answering(address)
-        if self._changed is not None:  # a queue that has moved here is watched here
+        if self._changed is not None:  # a queue that moved to this node is tracked here
             await node.listen(self._changed)
         return await node.run_tracked(calls)
 
@@ -292,12 +292,12 @@ class ClusterDriver:
             slots = await node.command(b"", b"CLUSTER", b"SLOTS")
             try:
                 info = await node.command(b"", b"CLUSTER", b"INFO")
-            except PermanentError:  # not permitted; it only helps to choose among answers
+            except PermanentError:  # not permitted; it only helps to choose among replies
                 info = b""
             return read_topology(slots, info, address)
         except BackendError:
             raise
-        except Exception as exc:  # an answer of another shape
+        except Exception as exc:  # a reply of unexpected shape
             raise translate(exc, f"{address[0]}:{address[1]}") from exc
         finally:
             self._close(node)

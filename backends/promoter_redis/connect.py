@@ -17,7 +17,7 @@ from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import Options, read_options
 
 PEM = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
-BY_TLS = " (by TLS)"  # a port that does not speak it does not answer
+BY_TLS = " (by TLS)"  # a plain-text port does not answer TLS
 
 
 def open_redis(url: BackendUrl) -> RespBackend:
@@ -79,7 +79,7 @@ def open_sentinel(url: BackendUrl) -> RespBackend:
 
 def open_cluster(url: BackendUrl) -> RespBackend:
     """Open `redis+cluster://[user:password@]host[:6379],host…[?tls=1]`: some nodes, which lead to the others."""
-    from promoter_redis.cluster import ClusterDriver  # here, so that nobody else waits for it at the start
+    from promoter_redis.cluster import ClusterDriver  # imported here, because only clusters need it
 
     options = read_options(url)
     timeout_s, layout = options.timeout_s, url.layout

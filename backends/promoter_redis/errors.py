@@ -7,7 +7,7 @@ import redis.exceptions as rx
 from promoter_core.spi import BackendError, PermanentError
 from promoter_resp.errors import connection_error, server_error, timeout_error, unknown_error
 
-# redis-py cuts the code off some messages and says it by the class instead.
+# redis-py removes the code from some messages, and raises a specific class instead.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (rx.AuthenticationWrongNumberOfArgsError, "ERR"),
     (rx.AuthorizationError, "NOAUTH"),
@@ -43,7 +43,7 @@ def translate(exc: BaseException, where: str) -> BackendError:
     if isinstance(exc, BackendError):
         return exc
     text = str(exc)
-    # redis-py wraps what a server says while connecting (a bad database, say) into a ConnectionError.
+    # redis-py wraps a server's error during connection, such as an invalid database, into a ConnectionError.
     if isinstance(exc, rx.ConnectionError) and isinstance(exc.__cause__, rx.ResponseError):
         return translate(exc.__cause__, where)
     if isinstance(exc, rx.AuthenticationError) and not isinstance(exc, rx.AuthorizationError):

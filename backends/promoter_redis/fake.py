@@ -14,7 +14,7 @@ from promoter_resp.backend import RespBackend
 from promoter_resp.in_place_backend import resp_backend
 from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
-# Renamed in fakeredis 2.30; the old name warns there.
+# Renamed in fakeredis 2.30; the old name is deprecated.
 _Connection: Any = getattr(aioredis, "FakeAsyncRedisConnection", None) or aioredis.FakeConnection
 
 
@@ -25,7 +25,7 @@ class FakeDriver(RedisDriver):
     shared = False
 
     def __init__(self, server: Any, layout: Layout | None = None) -> None:
-        self.server = server  # held here: named servers live as long as a driver uses them
+        self.server = server  # keeps the named server alive while a driver uses it
         timeout_s = COMMAND_TIMEOUT_MS / 1000
         super().__init__(
             make_pool(_Connection, timeout_s, server=server),

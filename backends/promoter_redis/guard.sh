@@ -1,6 +1,6 @@
-# The parent of an embedded server, which ends it when the process that wanted it has gone, by whatever death.
-# $1: a private folder, removed at the end; $2: the folder of the data; $3: the log; then the server's command.
-# stdin: a pipe that nobody writes to; its end is the end of that process. stdout: the lock of the data's folder.
+# The parent of an embedded server. It ends the server when the process that started it has exited, even by SIGKILL.
+# $1: a private folder, removed at the end; $2: the data folder; $3: the log; then the server's command.
+# stdin: a pipe without input, which closes when that process exits. stdout: the lock of the data folder.
 home=$1 data=$2 log=$3
 shift 3
 umask 077

@@ -26,16 +26,16 @@ from promoter_resp.driver import Changed
 log = logging.getLogger("promoter.redis")
 
 CHANNEL = b"__redis__:invalidate"
-REFUSED_S = 300.0  # before that is tried again for which a permission is missing
+REFUSED_S = 300.0  # before a command is retried that was not permitted
 
 
 class InvalidationListener:
     """Keeps one subscribed connection alive and passes its messages to `changed`."""
 
     def __init__(self, connections: Connections, channels: str, changed: Changed) -> None:
-        self.client_id: int | None = None  # None while there is no connection
-        self.epoch = 0  # of that connection
-        self.hears = False  # subscribe to what processes announce, too; from the next connection on
+        self.client_id: int | None = None  # None while disconnected
+        self.epoch = 0  # the epoch of that connection
+        self.hears = False  # whether to subscribe to announcements, from the next connection on
         self._connections = connections
         self._channels = channels
         self._changed = changed
@@ -111,7 +111,7 @@ class InvalidationListener:
     async def _subscribe_to_announcements(self, link: Link) -> None:
         try:
             await link.ask("PSUBSCRIBE", self._channels)
-        except ResponseError as exc:  # an ACL does not allow it; tracking is what matters
+        except ResponseError as exc:  # an ACL denies it; tracking matters more
             if not is_refused(exc):
                 raise
             self.hears = False
@@ -119,7 +119,7 @@ class InvalidationListener:
 
     def _hand_on(self, push: Any) -> None:
         if isinstance(push, list) and len(push) == 3 and push[1] == CHANNEL:
-            for key in push[2] or [None]:  # None: FLUSHALL, or the server has forgotten what we read
+            for key in push[2] or [None]:  # None: FLUSHALL, or the server has dropped its tracking data
                 self._changed(key)
         elif isinstance(push, list) and len(push) == 4:  # pmessage, pattern, channel, key
             self._changed(push[3])

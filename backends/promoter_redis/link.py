@@ -13,12 +13,12 @@ from promoter_resp.driver import Arg
 
 pack_command: Any
 try:
-    from hiredis import pack_command  # six times as fast as redis-py's own
-except ImportError:  # not there, or older than 2.2
+    from hiredis import pack_command  # six times as fast as redis-py's packer
+except ImportError:  # hiredis is missing, or older than 2.2
     pack_command = None
 
 SENT_AT_ONCE = 64 * 1024  # bytes
-PROBE_S = 5.0  # a PING after this much silence, and the connection is given up when it stays unanswered as long
+PROBE_S = 5.0  # a PING follows this much silence; without a reply in the same time, the connection is given up
 
 
 async def next_push(connection: Any) -> Any:
@@ -37,18 +37,18 @@ class Link:
     def __init__(self, connection: Any, epoch: int = 0, client_id: int | None = None) -> None:
         self.connection = connection
         self.epoch = epoch
-        self.client_id = client_id  # None when the server does not say
+        self.client_id = client_id  # None if the server does not report it
 
     async def send(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
         """Return the replies, in order. A refused command has its ResponseError instead of a reply."""
-        if not self.connection.is_connected:  # given up meanwhile; redis-py would connect again by itself
+        if not self.connection.is_connected:  # the link was given up; redis-py would reconnect
             raise rx.ConnectionError("the connection was given up")
         packed, size = list[bytes](), 0
         for command in commands:
             one = pack_command(tuple(command)) if pack_command else b"".join(self.connection.pack_command(*command))
             packed.append(one)
             size += len(one)
-            if size >= SENT_AT_ONCE:  # the server begins with these while the next are packed
+            if size >= SENT_AT_ONCE:  # the server starts on these while the next are packed
                 await self.connection.send_packed_command(packed, check_health=False)
                 packed, size = [], 0
         if packed:
@@ -67,21 +67,21 @@ class Link:
         transport = getattr(getattr(self.connection, "_writer", None), "transport", None)
         with contextlib.suppress(Exception):
             await self.connection.disconnect(nowait=True)
-        abort = getattr(transport, "abort", None)  # fakeredis has a transport without one
+        abort = getattr(transport, "abort", None)  # missing in fakeredis
         if abort is not None:
             abort()
 
     @property
     def at_eof(self) -> bool:
         """Whether the server has closed the connection, by local state only."""
-        reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to ask without reading
+        reader = getattr(self.connection, "_reader", None)  # redis-py has no public way to check without reading
         return reader is None or bool(reader.at_eof())
 
     async def is_usable(self) -> bool:
         """Whether the connection is open and no reply is pending."""
         look = getattr(self.connection, "can_read", None) or self.connection.can_read_destructive
         if getattr(asyncio.current_task(), "_must_cancel", False):
-            # It was cancelled while it waited for nothing: the time-out of no time in `look` would swallow that.
+            # A cancellation is pending. `look` uses a zero time-out, which would swallow it, so raise it here.
             await asyncio.sleep(0)
         try:
             return self.connection.is_connected and not await look()

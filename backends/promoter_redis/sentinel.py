@@ -27,13 +27,13 @@ log = logging.getLogger("promoter.redis")
 
 Address = tuple[str, int]
 
-COMPARE_S = 0.05  # after the first answer, for one that knows more
+COMPARE_S = 0.05  # after the first reply, wait this long for a newer one
 RETRY_S = (0.1, 0.2, 0.5, 1.0)
 SWITCHED = b"+switch-master"
-CUT_OFF = b"+failover-state-send-slaveof-noone"  # within 0.1 s the replica will be
-ABORTED = b"-failover-abort-slave-timeout"  # it has not become a primary
+CUT_OFF = b"+failover-state-send-slaveof-noone"  # within 0.1 s, the replica becomes the primary
+ABORTED = b"-failover-abort-slave-timeout"  # the replica has not become a primary
 EVENTS = (SWITCHED, CUT_OFF, ABORTED, b"+promoted-slave", b"+failover-end")
-HOLD_S = 3.0  # at most, from CUT_OFF until another primary is named
+HOLD_S = 3.0  # maximum wait from CUT_OFF until a new primary is named
 
 
 class Sentinels:
@@ -49,11 +49,11 @@ class Sentinels:
         self._addresses = addresses
         self._service = service
         self._timeout_s = timeout_s / 2
-        self._primary: Address | None = None  # None while in doubt
-        self._used: Address | None = None  # what was answered last
-        self._epoch = 0  # the newest that any of them has spoken of
+        self._primary: Address | None = None  # None while unknown
+        self._used: Address | None = None  # the address last returned
+        self._epoch = 0  # the newest epoch reported by any sentinel
         self._asking = asyncio.Lock()
-        self._settled = asyncio.Event()  # no primary is about to be replaced
+        self._settled = asyncio.Event()  # set while no failover is in progress
         self._settled.set()
         self._hold: asyncio.TimerHandle | None = None
         self._moved: Callable[[], None] | None = None
@@ -130,7 +130,7 @@ class Sentinels:
                 found = await connection.read_response()
                 try:
                     flat = await connection.read_response()
-                except ResponseError:  # a service that it does not know, or a permission that we do not have
+                except ResponseError:  # an unknown service, or a missing permission
                     flat = []
         except TimeoutError:
             raise TransientError(f"{where} did not answer in time", code="TIMEOUT") from None
@@ -157,7 +157,7 @@ class Sentinels:
                     for _ in EVENTS:
                         await connection.read_response()
                 failures = 0
-                await self._look()  # at what was missed
+                await self._look()  # for events missed while disconnected
                 await self._listen(connection)
             except Exception as exc:
                 level = logging.DEBUG if failures else logging.INFO
@@ -185,7 +185,7 @@ class Sentinels:
             return
         if event == ABORTED:
             self._settle()
-        if event == SWITCHED:  # the service, the old host and port, the new host and port
+        if event == SWITCHED:  # fields: service, old host and port, new host and port
             self._heard((words[3], int(words[4])))
         await self._look()
 
@@ -202,7 +202,7 @@ class Sentinels:
             log.info("the primary of %r is now %s:%d", self._service, *address)
             if self._moved is not None:
                 self._moved()
-                self._primary = address  # `moved` casts doubt on it
+                self._primary = address  # `moved` may invalidate it again
             self._settle()
 
     def _settle(self) -> None:

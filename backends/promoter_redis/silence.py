@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Set
 from promoter_core.spi import BackendError
 from promoter_redis.topology import Address
 
-PATIENCE_S = 0.1  # how long the calls for a node wait for its first probe
-AGAIN_S = 0.2  # between probes
+PATIENCE_S = 0.1  # how long calls to a node wait for its first probe
+AGAIN_S = 0.2  # time between probes
 
 
 class Silence:
@@ -61,7 +61,7 @@ class Silence:
                 await self._probe(address)
                 break
             except BackendError as error:
-                if error.code != "TIMEOUT":  # it refuses us, or is gone: a call finds that out as fast
+                if error.code != "TIMEOUT":  # it refuses the connection or is gone, which a call notices as quickly
                     break
             await asyncio.sleep(AGAIN_S)
         self._silent.pop(address, None)

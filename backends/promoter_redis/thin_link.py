@@ -22,14 +22,14 @@ from promoter_resp.driver import Arg
 hiredis: Any
 try:
     hiredis = import_module("hiredis")
-except ImportError:  # redis-py's own parser reads, then
+except ImportError:  # redis-py's parser is used instead
     hiredis = None
 
-PUSH = getattr(hiredis, "PushNotification", ())  # by RESP3, which we do not ask for
-NOTHING = object()  # hiredis has no whole reply yet
-CLOSED = "Connection closed by server."  # as redis-py says it
+PUSH = getattr(hiredis, "PushNotification", ())  # pushes of RESP3, which this connection does not request
+NOTHING = object()  # returned by hiredis while a reply is incomplete
+CLOSED = "Connection closed by server."  # the same text as redis-py's
 BUFFER = 1 << 16
-MOST_UNASKED = 1000  # kept until somebody listens, which is at once on a connection that subscribes
+MOST_UNASKED = 1000  # pushes kept until `listen` is called, which is soon on a connection that subscribes
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 Heard = Callable[[Any], None]
@@ -49,7 +49,7 @@ async def thin(link: Link) -> Link:
         if not await link.is_usable() or transport.is_closing():
             raise rx.ConnectionError(CLOSED)
         return ThinLink(link, transport, parse_error)
-    except BaseException:  # nobody else knows of it yet
+    except BaseException:  # no caller knows the connection yet
         await link.close()
         raise
 
@@ -62,19 +62,19 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._reader = hiredis.Reader(protocolError=rx.InvalidResponse, replyError=parse_error, notEnoughData=NOTHING)
-        self._awaited = 0  # replies that are to come
+        self._awaited = 0  # number of outstanding replies
         self._replies: list[Any] = []
-        self._answer: asyncio.Future[list[Any]] | None = None  # when they have all come
+        self._answer: asyncio.Future[list[Any]] | None = None  # resolved when all replies have arrived
         self._packed: tuple[Sequence[Sequence[Arg]], bytes] = ((), b"")
         self._unasked: list[Any] = []
         self._heard: Heard = self._keep
-        self._heard_s = 0.0  # when something was, last
-        self._end: asyncio.Future[None] | None = None  # of a `listen`
+        self._heard_s = 0.0  # time of the last push
+        self._end: asyncio.Future[None] | None = None  # the future of a `listen`
         self._lost: Exception | None = None
-        self._buffer = bytearray(BUFFER)  # asyncio makes a new one of 256 kB for each read otherwise
+        self._buffer = bytearray(BUFFER)  # otherwise asyncio allocates 256 kB for each read
         self._view = memoryview(self._buffer)
-        self._before = transport.get_protocol()  # redis-py's stream, which is given the end only
-        transport.pause_reading()  # uvloop reads into the buffer from the next beginning on
+        self._before = transport.get_protocol()  # redis-py's protocol, which is only notified of the end
+        transport.pause_reading()  # uvloop reads into the buffer only after a pause
         transport.set_protocol(self)
         transport.resume_reading()
 
@@ -101,7 +101,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
             one = hiredis.pack_command(tuple(command))
             packed.append(one)
             size += len(one)
-            if size >= SENT_AT_ONCE:  # the server begins with these while the next are packed
+            if size >= SENT_AT_ONCE:  # the server starts on these while the next are packed
                 self._transport.write(b"".join(packed))
                 commands, packed, size = (), [], 0
         rest = b"".join(packed)
@@ -123,7 +123,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         end = self._end = self._loop.create_future()
         if self._lost is not None:
             end.set_result(None)
-        probed_s = 0.0  # when it was, for the silence that lasts
+        probed_s = 0.0  # when the last PING was sent
         while True:
             since_s = max(self._heard_s, probed_s)
             await asyncio.wait((end,), timeout=since_s + links.PROBE_S - self._loop.time())
@@ -147,7 +147,7 @@ class ThinLink(Link, asyncio.BufferedProtocol):
     async def is_usable(self) -> bool:
         return self._lost is None and not self._awaited
 
-    # What the transport calls.
+    # Called by the transport.
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return a view: asyncio's TLS reads into slices of it, and a slice of a bytearray is a copy."""
@@ -178,11 +178,11 @@ class ThinLink(Link, asyncio.BufferedProtocol):
         if self._awaited:
             return
         answer, self._answer = self._answer, None
-        replies, self._replies = self._replies, []  # they may be large: the caller alone keeps them
-        if answer is None or answer.done():  # given up, and with it this connection
+        replies, self._replies = self._replies, []  # replies may be large, so keep no reference
+        if answer is None or answer.done():  # the call and the connection were given up
             return
         refused = next((one for one in replies if isinstance(one, rx.ConnectionError)), None)
-        if refused is not None:  # the server is loading, say, or wants no more connections
+        if refused is not None:  # for example, the server is loading, or has reached its maximum of clients
             fail(answer, refused)
         else:
             answer.set_result(replies)

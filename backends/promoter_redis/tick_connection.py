@@ -24,7 +24,7 @@ from promoter_redis.thin_link import ThinLink, thin
 from promoter_resp.driver import Arg, Call, Changed, Timed, between_ms
 
 TIME = ("TIME",)
-MIND_S = 0.1  # how often the idle tick connection is looked at
+MIND_S = 0.1  # interval of checks of the idle tick connection
 
 
 class TickConnection:
@@ -39,10 +39,10 @@ class TickConnection:
         self._tracks = tracks
         self._link: Link | None = None
         self._lock = asyncio.Lock()
-        self._latest: tuple[Call | None, list[tuple[Arg, ...]]] = (None, [])  # a call that comes again, as commands
+        self._latest: tuple[Call | None, list[tuple[Arg, ...]]] = (None, [])  # the last call, cached as commands
         self._ticked = False
-        self._hears = False  # the watcher subscribes to announcements too
-        self._tracked_by: int | None = None  # the watcher that this connection's reads are announced to
+        self._hears = False  # whether the watcher also subscribes to announcements
+        self._tracked_by: int | None = None  # the client id of the watcher that this connection's tracking redirects to
         self._listener: InvalidationListener | None = None
         self._changed: Changed | None = None
         self._minder: asyncio.Task[None] | None = None
@@ -109,10 +109,10 @@ class TickConnection:
                         link = await self._connected()
                         await self._track(link)
                         replies = await self._load(link, calls, _replies(await link.send(_commands(calls)), calls))
-            except BaseException as exc:  # a reply may still be on its way: never read it as the next call's
+            except BaseException as exc:  # a reply may still arrive: never read it as the reply to the next call
                 self._lose()
                 if isinstance(exc, TimeoutError) and self._listener is not None:
-                    self._listener.reconnect()  # it may have died as silently
+                    self._listener.reconnect()  # its connection may be dead as well
                 raise
             self._connections.judge(link.epoch, replies)
             if link.epoch != self._connections.epoch:
@@ -127,7 +127,7 @@ class TickConnection:
         if self._link is None:
             self._link = await thin(await self._connections.connect())
             if again and self._listener is not None and not self._connections.identified:
-                self._listener.reconnect()  # it may be with another server than this new connection is
+                self._listener.reconnect()  # it may be connected to a different server than this connection
         return self._link
 
     def _is_ready(self, link: Link) -> bool:
@@ -152,7 +152,7 @@ class TickConnection:
     async def _load(self, link: Link, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
         """Return the replies, after loading the scripts that the server did not have."""
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
-            if isinstance(reply, NoScriptError):  # it has not run, so running it now is no repetition
+            if isinstance(reply, NoScriptError):  # the script has not run, so this is not a retry
                 (replies[i],) = await link.send([("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)])
         return replies
 
@@ -161,18 +161,18 @@ class TickConnection:
         watcher = self._listener
         if watcher is None or watcher.client_id in (None, self._tracked_by):
             return
-        if watcher.epoch != link.epoch:  # it is with another server
+        if watcher.epoch != link.epoch:  # it is connected to a different server
             watcher.reconnect()
             return
         client_id = watcher.client_id
         try:
             await link.ask("CLIENT", "TRACKING", "ON", "REDIRECT", client_id, "NOLOOP")
         except ResponseError as exc:
-            if "redirect" in str(exc).lower():  # that watcher has gone in the meantime
+            if "redirect" in str(exc).lower():  # that watcher has disconnected meanwhile
                 watcher.reconnect()
             elif is_refused(exc):
                 watcher.refused("CLIENT TRACKING", "+client|tracking", exc)
-            return  # whatever else it is, the tick meets it as well, and the next one tries again
+            return  # any other error also hits the tick, and the next tick retries
         if self._link is link:
             self._tracked_by = client_id
 
@@ -188,7 +188,7 @@ class TickConnection:
 
     def _given_up(self) -> None:
         """Handle that the server is no longer ours."""
-        if not self._lock.locked():  # otherwise the tick under way does it
+        if not self._lock.locked():  # otherwise the current tick does it
             self._lose()
         self._tracked_by = None
         if self._listener is not None:

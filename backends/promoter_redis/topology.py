@@ -16,9 +16,9 @@ from promoter_core.spi import BackendError, PermanentError, TransientError
 
 Address = tuple[str, int]
 
-AT_ONCE = 3  # nodes that are asked at the same time
-STAGGER_S = 0.2  # without a usable answer, before some more are asked
-COMPARE_S = 0.05  # after the first usable answer, for one that knows more
+AT_ONCE = 3  # nodes queried concurrently
+STAGGER_S = 0.2  # without a usable reply, time before more nodes are queried
+COMPARE_S = 0.05  # after the first usable reply, wait this long for a newer one
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Topology:
 
     ranges: tuple[tuple[int, int, Address], ...]
     replicas: frozenset[Address] = frozenset()
-    ok: bool = True  # the node is in touch with the majority
-    epoch: int = 0  # grows with every fail-over and move that the node knows of
+    ok: bool = True  # whether the node is in contact with the majority
+    epoch: int = 0  # grows with every failover and slot migration that the node knows of
 
     @cached_property
     def primaries(self) -> tuple[Address, ...]:
@@ -77,7 +77,7 @@ def read_topology(slots: Any, info: Any, asked: Address) -> Topology:
 def _address(node: Sequence[Any], asked: Address) -> Address:
     """Read `[endpoint, port, id, [name, value, …]]`."""
     host = _text(node[0])
-    if host == "?" and len(node) > 3:  # no hostname is configured; its IP address may be given all the same
+    if host == "?" and len(node) > 3:  # no hostname is configured, but the reply may contain the IP address
         more = [_text(word) for word in node[3]]
         host = dict(zip(more[::2], more[1::2], strict=False)).get("ip", "?")
     return (asked[0] if host in ("", "?") else host, int(node[1]))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-EARLY_S = 0.001  # that a timer may be: uvloop counts in milliseconds
+EARLY_S = 0.001  # tolerance for timers that fire early: uvloop has a resolution of 1 ms
 
 
 class Watchdog:
@@ -69,4 +69,4 @@ class Watchdog:
 def fail(answer: asyncio.Future[Any], exc: Exception) -> None:
     """Set this error as the answer."""
     answer.set_exception(exc)
-    answer.exception()  # asyncio logs no error that a cancelled caller leaves
+    answer.exception()  # retrieve it, so that asyncio does not log the error of a cancelled caller

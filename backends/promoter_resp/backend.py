@@ -61,8 +61,8 @@ from promoter_resp.waiting_jobs import PIPELINED_CALLS, Replicas, WaitingJobs
 UNLOCK, SCHEDULE, REQUEUE = Script("unlock"), Script("schedule"), Script("requeue")
 JOIN, LEAVE, ANNOUNCE = Script("join"), Script("leave"), Script("announce")
 
-ANNOUNCED_AT_ONCE = 500  # queues by one call of the script
-TAKEN, CREATED, UNSURE, PROMOTED = 0, 1, 2, 3  # what schedule.lua answers
+ANNOUNCED_AT_ONCE = 500  # queues announced in one script call
+TAKEN, CREATED, UNSURE, PROMOTED = 0, 1, 2, 3  # replies of schedule.lua
 OUTCOMES = {TAKEN: JobOutcome.KEPT, CREATED: JobOutcome.CREATED, PROMOTED: JobOutcome.ALREADY_PROMOTED}
 
 FUSED = frozenset({Phase.CLEANUP, Phase.EMIT})  # done by promote.lua, atomically with the promotion
@@ -100,7 +100,7 @@ class RespBackend:
             Script(n, form_of(self.layout)) for n in ("lock", self._move, "stats")
         )
         self._capabilities: Capabilities | None = None
-        self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # of `promote`
+        self._latest: tuple[Lease, PromotionRequest, Call] | None = None  # the last call of `promote`
         self._renewals = Renewals(self.layout)
         self._flags = ChangeFlags(SystemClock())
         self._life = Lifecycle(self._flags)
@@ -157,9 +157,8 @@ class RespBackend:
         (released,) = await self._driver.run_scripts([Call(UNLOCK, (k.lock,), (to_bytes(lease.holder), k.wake))])
         self._reclaimer.forget(lease.queue)
         if released == 1:
-            self._flags.set(
-                ChangeKind.LOCK, lease.queue
-            )  # followers on this very connection are not told by the server
+            # A connection is not notified of writes that it made itself, so wake its followers here.
+            self._flags.set(ChangeKind.LOCK, lease.queue)
         return bool(released == 1)
 
     async def wait(self, queue: str, change: ChangeKind, timeout_s: float) -> bool:
@@ -249,7 +248,7 @@ class RespBackend:
     async def delete_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> int:
         self._life.check()
         if not entry_ids:
-            return 0  # the server refuses an XDEL of nothing
+            return 0  # XDEL needs at least one id
         k = self._keys(queue)
         return int(await self._driver.command(k.dlq, b"XDEL", k.dlq, *entry_ids))
 
@@ -302,7 +301,7 @@ class RespBackend:
         if isinstance(answer, LeaseLost):
             self._reclaimer.forget(lease.queue)
         full = isinstance(answer, Promotion) and bool(answer.held_back) and not answer.promoted
-        return full and isinstance(self.layout.move, ToStream)  # what is popped from a list leaves room by itself
+        return full and isinstance(self.layout.move, ToStream)  # a list has room again when a consumer pops a job
 
     def _promotion(self, lease: Lease, request: PromotionRequest) -> Call:
         k = self._keys(lease.queue)
@@ -352,7 +351,7 @@ class RespBackend:
         for some in chunked(queues, ANNOUNCED_AT_ONCE):
             keys = [self._keys(queue) for queue in some]
             messages = [part for k in keys for part in (k.wake, k.delayed)]
-            # The keys of the others are not touched, only named in messages: any node of a cluster can send them.
+            # The other queues' keys are only named in messages, not accessed, so any node of a cluster can send them.
             await self._driver.run_scripts([Call(ANNOUNCE, (keys[0].delayed,), messages)])
 
     async def join_group(self, group: str, member: str, ttl_ms: int) -> Members:
@@ -371,6 +370,6 @@ class RespBackend:
         if key is None:
             self._flags.set_all()
             return
-        change = self.layout.change_of(key)  # None for a client's probe, or a key of something else
-        if change is not None and not change[1].startswith(REHEARSAL):  # a fleet must not serve a doctor's queue
+        change = self.layout.change_of(key)  # None for a client's probe, or an unrelated key
+        if change is not None and not change[1].startswith(REHEARSAL):  # a fleet must not serve a diagnosis's queue
             self._flags.set(*change)

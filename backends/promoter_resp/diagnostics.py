@@ -36,9 +36,9 @@ from promoter_resp.driver import Driver
 
 Ask = Callable[..., Awaitable[Any]]
 
-LOSSY = "allkeys-"  # policies that evict keys without a time to live as well
+LOSSY = "allkeys-"  # prefix of policies that also evict keys without a time to live
 CLOCK_S = 1.0
-DUE_S = 0.01  # until the rehearsed job is due
+DUE_S = 0.01  # delay of the rehearsed job
 
 
 class FleetOfLayout(FleetBackend, LayoutSupport, Protocol):
@@ -274,7 +274,7 @@ async def rehearse(
     try:
         lease = await backend.lock(queue, "promoter doctor", 5_000)
         if isinstance(lease, LeaseHeld):
-            return []  # nobody else knows this name
+            return []  # no other process uses this name
         found = await act(lease)
         await backend.stats(queue)
         await backend.unlock(lease)

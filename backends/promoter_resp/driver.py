@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Protocol
 from promoter_core.spi import QueueKeys, Wake
 from promoter_resp.rendering import CHASQUI, Form, render
 
-SCANNED = 500  # keys that `scan` looks at in one step
+SCANNED = 500  # keys examined in one step of `scan`
 
 Arg = bytes | str | int
-Changed = Callable[[bytes | None], None]  # the key that changed; None when anything may have
+Changed = Callable[[bytes | None], None]  # the key that changed; None if any key may have changed
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Call:
     script: Script
     keys: Sequence[bytes]
     args: Sequence[Arg]
-    timed: bool = False  # its reply in `Driver.run_tracked` is a `Timed`
+    timed: bool = False  # whether its reply in `Driver.run_tracked` is a `Timed`
 
 
 class Timed(NamedTuple):
@@ -68,7 +68,7 @@ class Driver(Protocol):
 
     durable: bool
     shared: bool
-    clustered: bool  # keys of different slots cannot be in one call
+    clustered: bool  # whether one call is limited to keys of the same slot
 
     @property
     def wake(self) -> Wake:

@@ -19,8 +19,8 @@ from promoter_core.spi import BackendError, ErrorTable, TransientError
 
 PERMANENT = frozenset(
     [
-        "CROSSSLOT",  # the keys of a call are not in one slot
-        "DENIED",  # protected mode: no password is set and we are not on the same machine
+        "CROSSSLOT",  # the keys of a call are in different slots
+        "DENIED",  # protected mode: no password is set, and the client is on another machine
         "NOAUTH",
         "NOPERM",
         "WRONGPASS",
@@ -28,26 +28,26 @@ PERMANENT = frozenset(
     ]
 )
 
-# Messages without a specific code that are permanent.
+# Permanent errors without a specific code.
 _REFUSED = re.compile(
-    r"unknown (?:sub)?command|wrong number of arguments|syntax error"  # a server that is too old, or no such server
+    r"unknown (?:sub)?command|wrong number of arguments|syntax error"  # an old or incompatible server
     r"|cluster support disabled"
     r"|DB index is out of range|invalid DB index|SELECT is not allowed in cluster mode"
     r"|called without any password configured|no password is set"
-    r"|Error compiling script|^(?:ERR )?user_script:|script: (?:[0-9a-f]{40}, )?on @user_script"  # a script's own
+    r"|Error compiling script|^(?:ERR )?user_script:|script: (?:[0-9a-f]{40}, )?on @user_script"  # a script error
     r"|exhausted the last possible ID"  # of a stream
-    r"|invalid stream ID specified|value is not an integer",  # an argument of ours
+    r"|invalid stream ID specified|value is not an integer",  # an invalid argument
     re.I,
 )
 
-# Messages without a specific code that are transient, with the code that says the same.
+# Transient errors without a specific code, and the equivalent code.
 _PASSING = (
     (re.compile("max number of clients"), "CONNECTION"),
     (re.compile("a non local key"), "TRYAGAIN"),  # in a script, while the slot moves
     (re.compile("the cluster is down"), "CLUSTERDOWN"),  # in a script
 )
 
-# Those that pass and that users meet: fail-overs, loading, migration, memory, disk, somebody's long script.
+# Also the transient errors that users meet: failovers, loading, migration, memory, disk, another client's long script.
 KNOWN = PERMANENT | {
     "ASK",
     "BUSY",
@@ -82,7 +82,7 @@ HINTS = {
 
 _TABLE = ErrorTable(permanent=PERMANENT, words={"ERR": _REFUSED}, hints=HINTS)
 
-# A refusal of a script's own command has no specific code.
+# A script's own command that an ACL denies has no specific code.
 _REFUSED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't run")
 
 _CODE = re.compile(r"^-?([A-Z][A-Z0-9_]*)\b")

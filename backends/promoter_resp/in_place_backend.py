@@ -44,8 +44,8 @@ from promoter_resp.waiting_jobs import COUNTED_AT_ONCE
 
 log = logging.getLogger("promoter")
 
-ABSENT_S = 30.0  # until it is said that nothing of the framework is there
-REMEMBERED = 100_000  # queues
+ABSENT_S = 30.0  # time without any of the framework's keys before it is logged
+REMEMBERED = 100_000  # maximum number of queues remembered
 
 
 class InPlaceBackend(RespBackend):
@@ -62,9 +62,9 @@ class InPlaceBackend(RespBackend):
             )
         super().__init__(driver, layout=layout, **more)
         self._in_place, self._count = layout, Script("in_place_count", layout)
-        self._sets: set[str] = set()  # queues whose keys are of the type that they should be
+        self._sets: set[str] = set()  # queues whose keys have the expected type
         self._looked_at_versions = False
-        self._absent_since_s: float | None = None  # since when nothing of the framework was there
+        self._absent_since_s: float | None = None  # since when none of the framework's keys exists
         self._is_there = False
         self._telling: asyncio.Task[None] | None = None
 
@@ -114,7 +114,7 @@ class InPlaceBackend(RespBackend):
         if self._absent_since_s is None:
             self._absent_since_s = now_s
         elif now_s - self._absent_since_s > ABSENT_S:
-            self._is_there = True  # as far as this goes
+            self._is_there = True  # assume that the framework's keys exist
             self._telling = asyncio.create_task(self._tell(), name="promoter-missing")
 
     async def _tell(self) -> None:
@@ -145,7 +145,7 @@ class InPlaceBackend(RespBackend):
         found = False
         async for page in super().find_queues(patterns):
             kinds = await asyncio.gather(*map(self._kind, page))
-            found = found or "zset" in kinds  # a lock of ours alone is no trace of the framework
+            found = found or "zset" in kinds  # Promoter's lock alone is no sign of the framework
             yield [queue for queue, kind in zip(page, kinds, strict=True) if kind in ("zset", "none")]
         self._notice(found)
 

@@ -26,8 +26,8 @@ from promoter_core.spi import (
 from promoter_resp.diagnostics import look_at_server, rehearse, woken
 from promoter_resp.driver import Call, Driver, Script
 
-LOOKED_S = 5.0  # for finding what is there
-SHOWN = 3  # keys in a message
+LOOKED_S = 5.0  # maximum time for searching existing keys
+SHOWN = 3  # keys shown in a message
 BESIDE = {
     in_place.Beside.SAFE: "its own scheduler may run beside",
     in_place.Beside.SHARED_LOCK: "its own scheduler may run beside: they share its lock",

@@ -1,14 +1,14 @@
-"""Renders the scripts of layouts in place: the parts of `in_place.lua`, and of what looks at scores and lengths.
+"""Renders the scripts of in-place layouts: the parts of `in_place.lua`, and of scripts that read scores and lengths.
 
-scores        the head of the set, a score's due time, and the bound of what is due
-try           the removal of no member, for its errors
-room, base    how many members may move, and the rank of the first
-start, jump   goes on where the last tick stopped among members that stay; `stopped` keeps where this one did
-setup, body   the layout's Lua, or what pushes and entries are in Lua
-failed        ends the batch at an error, or leaves the member, where others may go elsewhere
-take, taken   how a run of members leaves the set
+scores        the head of the set, the due time of a score, and the bound for due members
+try           removes no member, to find errors before a move
+room, base    how many members can be moved, and the rank of the first
+start, jump   continue where the last tick stopped among members that stay; `stopped` stores where this tick stopped
+setup, body   the layout's Lua, or the Lua for its pushes and entries
+failed        ends the batch after an error, or skips the member if others can go elsewhere
+take, taken   remove a run of members from the set
 id            the id of a job, for events and sinks
-target        how the target's length is asked for; `length` asks for it
+target        the command for the target's length; `length` reads it
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from promoter_core.spi import Side, in_place
 MAX_DUE = {in_place.Score.MS: "253402300799999", in_place.Score.S: "253402300799.999"}
 NAMES = ("target", "key1", "key2", "key3", "key4", "key5", "key6", "key7", "key8", "key9")
 
-# Half of a tick looks at the oldest members, so that they go first once they may. The other half begins where that of
-# the last tick stopped, so that any number of members that stay holds up nothing behind them.
+# Half of a tick examines the oldest members, so that they are moved as soon as they may be. The other half continues
+# where the last tick stopped, so that members that must stay do not block the ones behind them.
 START = """local stopped = sub(dlq, 1, -4) .. 'stopped'
 local start = tonumber(pcall('GET', stopped)) or 0
 local goes_on = start > 0
@@ -45,7 +45,7 @@ FAILED_ELSEWHERE = "    if not dead and type(added) == 'table' and added.err the
 
 
 def part(name: str, layout: in_place.InPlace, file: Callable[[str], str], quoted: Callable[[str], str]) -> str:
-    """The Lua of a part. `file` reads a script, `quoted` makes a Lua string."""
+    """Return the Lua of a part. `file` reads a script, `quoted` makes a Lua string."""
     match name:
         case "scores":
             return _scores(layout, file, quoted)
@@ -126,7 +126,7 @@ def _with_scores(layout: in_place.InPlace) -> bool:
 
 
 def _keys(layout: in_place.InPlace) -> str:
-    """Locals for the layout's own keys, behind the five of all layouts."""
+    """Return locals for the layout's own keys, which follow the five of all layouts."""
     names = ", ".join(f"key{i + 1}" for i in range(len(layout.more_keys)))
     values = ", ".join(f"KEYS[{i + 6}]" for i in range(len(layout.more_keys)))
     return f"local {names} = {values}\n" if names else ""
@@ -140,7 +140,7 @@ def _length(layout: in_place.InPlace) -> str:
 
 
 def _room(layout: in_place.InPlace) -> str:
-    """With a target of one key: as many members as there is room for."""
+    """Return Lua that limits the batch to the room of a single target."""
     if not layout.target:
         return ""
     length = f"call('{'XLEN' if layout.to_stream else 'LLEN'}', target)"

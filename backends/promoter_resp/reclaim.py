@@ -12,8 +12,8 @@ from promoter_resp.driver import Call, Driver, Script
 log = logging.getLogger("promoter.resp")
 
 RECLAIM = Script("reclaim")
-PAUSE_S = (0.05, 1.0)  # first and longest, between looks for acknowledged entries that found none
-REFUSED_S = 60.0  # before that is tried again when it was refused
+PAUSE_S = (0.05, 1.0)  # shortest and longest pause after a search that found no acknowledged entries
+REFUSED_S = 60.0  # before a refused search is retried
 
 
 class Reclaimer:
@@ -24,7 +24,7 @@ class Reclaimer:
         self._driver = driver
         self._layout = layout
         self._made_room = made_room
-        self._pauses: dict[str, tuple[float, float]] = {}  # queue → when to look again, and the pause after that
+        self._pauses: dict[str, tuple[float, float]] = {}  # queue → time of the next search, and the pause after it
 
     def forget(self, queue: str) -> None:
         """Forget a queue that is no longer promoted here."""
@@ -40,7 +40,7 @@ class Reclaimer:
             (trimmed,) = await self._driver.run_scripts([Call(RECLAIM, (self._layout.keys_of(queue).stream,), ())])
         except TransientError:
             return  # the next tick will report it
-        except PermanentError as exc:  # what is due stays held; promotion itself has not failed
+        except PermanentError as exc:  # due jobs remain held back, but promotion itself has not failed
             log.warning("queue %r: the full stream cannot be looked through for acknowledged entries: %s", queue, exc)
             self._pauses[queue] = (now_s + REFUSED_S, pause_s)
             return

@@ -1,18 +1,18 @@
 """Renders the scripts: a line `-- layout PART` stands for a layout's Lua, a line `-- include NAME` for another file.
 
-A layout's parts are compiled into the skeletons when it is chosen: looking at its data in the loop would take nearly
-three times as long. The parts are
+A layout's parts are compiled into the templates when it is selected. Interpreting its data inside the loop would take
+nearly three times as long. The parts:
 
-    before        in promote.lua, once before the jobs
-    move          adds one job to the target, sets what promote.lua goes on with; never raises
-    trim          cuts the target, when it may not hold jobs back
-    target        how the target's length is asked for
-    scores        the head of the set, a score's due time, and the bound of what is due
-    length        in stats.lua, asks for the target's length
-    permission    in lock.lua, refuses to lead without the permission to remove jobs
-    deliver       in change.lua, functions that add one job
+    before        promote.lua: code before the jobs
+    move          promote.lua: adds one job to the target, and sets variables for promote.lua; never raises
+    trim          promote.lua: trims the target, if jobs are not held back
+    target        the command for the target's length
+    scores        the head of the set, the due time of a score, and the bound for due jobs
+    length        stats.lua: reads the target's length
+    permission    lock.lua: refuses to lead without permission to remove jobs
+    deliver       change.lua: functions that add one job
 
-Those of a layout in place are in `in_place_rendering.py`.
+`in_place_rendering.py` has the parts of in-place layouts.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from importlib import resources
 from promoter_core.spi import CHASQUIMQ, Layout, Part, Side, ToList, ToStream, in_place
 from promoter_resp import in_place_rendering
 
-Form = ToStream | ToList | in_place.InPlace  # by which scripts differ
+Form = ToStream | ToList | in_place.InPlace  # forms of delivery, each with its own scripts
 
 _INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 _LAYOUT = re.compile(r"^-- layout (\w+)\n", re.MULTILINE)
 _PLAIN = re.compile(r"[\w .:/-]", re.ASCII)
 
-ALWAYS = frozenset({Part.ENVELOPE, Part.PAYLOAD, Part.ID})  # what every job has
+ALWAYS = frozenset({Part.ENVELOPE, Part.PAYLOAD, Part.ID})  # parts that every job has
 
-CHASQUI = CHASQUIMQ.move  # whose parts are written by hand, for they are the ones that most jobs go through
+CHASQUI = CHASQUIMQ.move  # hand-written, because most jobs use this form
 LUA = {Part.PAYLOAD: "sub(member, from, last)", Part.ID: "sub(member, id_from, id_end)", Part.NAME: "name"}
 LUA |= {Part.ENVELOPE: "sub(member, at)", Part.TRACEPARENT: "trace", Part.TRACESTATE: "state"}
 
 
 def form_of(layout: Layout) -> Form:
-    """The parts of a layout that its scripts depend on."""
+    """Return the parts of a layout that its scripts depend on."""
     return layout if isinstance(layout, in_place.InPlace) else layout.move
 
 
 @lru_cache(maxsize=256)
 def render(name: str, form: Form = CHASQUI) -> str:
-    """The text of a script, for layouts that move jobs so."""
+    """Return the text of a script, for this form of delivery."""
     text = _INCLUDE.sub(lambda line: _file(line[1]), _file(name))
     return _LAYOUT.sub(lambda line: _part(line[1], form), text)
 
@@ -54,7 +54,7 @@ def _file(name: str) -> str:
 
 
 def _part(part: str, move: Form) -> str:
-    if part == "permission":  # in place, a promotion asks for itself
+    if part == "permission":  # a promotion in place checks its own permissions
         return "" if isinstance(move, in_place.InPlace) else _file("may_remove")
     if isinstance(move, in_place.InPlace):
         return in_place_rendering.part(part, move, _file, _quoted)
@@ -74,7 +74,7 @@ def _part(part: str, move: Form) -> str:
 
 
 def _trim(move: ToStream | ToList) -> str:
-    """Lua that drops the oldest jobs of the target beyond `cap`."""
+    """Return Lua that drops the oldest jobs of the target beyond `cap`."""
     if isinstance(move, ToStream):
         return "  pcall('XTRIM', stream, 'MAXLEN', '~', cap)\n"
     kept = "0, cap - 1" if move.side is Side.LEFT else "-cap, -1"
@@ -82,13 +82,13 @@ def _trim(move: ToStream | ToList) -> str:
 
 
 def _add(move: ToStream | ToList, call: str) -> str:
-    """Lua that adds the job of which `member`, `at`, `from`, `last`, `name` and the place of the id are known."""
+    """Return Lua that adds a job. `member`, `at`, `from`, `last`, `name` and the position of the id are known."""
     added = "added = " if call == "pcall" else ""
     if isinstance(move, ToList):
         push = f"{call}('{'LPUSH' if move.side is Side.LEFT else 'RPUSH'}', stream, {LUA[Part.PAYLOAD]})"
         if not added:
             return f"  {push}\n"
-        # A list's entries have no id. Its length is as expected, but for the first push.
+        # List entries have no id. The length is as expected, except at the first push.
         known = "  if added == length or type(added) == 'number' then length, added = added + 1, '' end\n"
         return f"  added = {push}\n{known}"
     named, nameless = (_xadd(move, call, named=named) for named in (True, False))
@@ -105,7 +105,7 @@ def _xadd(move: ToStream, call: str, *, named: bool) -> str:
 
 
 def _xadd_traced(move: ToStream, call: str) -> str:
-    """Lua that adds a job with a trace context."""
+    """Return Lua that adds a job with a trace context."""
     lines = ["local fields = {}"]
     for field, part in move.fields:
         add = f"fields[#fields + 1], fields[#fields + 2] = {_quoted(field)}, {LUA[part]}"
@@ -114,5 +114,5 @@ def _xadd_traced(move: ToStream, call: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A Lua string of these bytes, whatever they are."""
+    """Return a Lua string literal of these bytes."""
     return "'" + "".join(c if _PLAIN.fullmatch(c) else "".join(f"\\{b:03d}" for b in c.encode()) for c in text) + "'"

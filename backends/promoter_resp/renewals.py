@@ -9,8 +9,8 @@ from promoter_core.spi import Layout, Lease, chunked, to_bytes
 from promoter_resp.driver import Call, Script
 from promoter_resp.rendering import form_of
 
-RENEWED_AT_ONCE = 500  # locks by one call of the script, so that none of them holds the server for long
-KEPT = 64  # lists of leases whose calls are kept
+RENEWED_AT_ONCE = 500  # locks renewed in one script call, so that no call blocks the server for long
+KEPT = 64  # lists of leases whose calls are cached
 
 
 class Renewals:
@@ -19,7 +19,7 @@ class Renewals:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._script = Script("renew", form_of(layout))
-        self._kept: dict[str, tuple[list[Lease], bool, list[Call]]] = {}  # by the first queue of each
+        self._kept: dict[str, tuple[list[Lease], bool, list[Call]]] = {}  # by the first queue of each list
 
     def calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
         """Return the calls that renew these, in their order; in a cluster, one for each lease."""
@@ -33,7 +33,7 @@ class Renewals:
         return kept[2]
 
     def _calls(self, leases: Sequence[Lease], *, clustered: bool) -> list[Call]:
-        most = 1 if clustered else RENEWED_AT_ONCE  # a call is for keys of one slot
+        most = 1 if clustered else RENEWED_AT_ONCE  # a call is limited to keys of one slot
         calls = []
         for _, alike in groupby(leases, key=_terms):
             for chunk in chunked(list(alike), most):

@@ -28,7 +28,7 @@ from promoter_resp.driver import Timed
 from promoter_resp.errors import server_error
 
 JOB_FIELDS = 4  # id, name, score, stream id; flat
-LARGEST = 9e15  # a due time that is later is none
+LARGEST = 9e15  # a later due time counts as none
 NO_TRACE = ("", "")
 
 
@@ -153,7 +153,7 @@ def scheduled(id: str, outcome: JobOutcome) -> Scheduled:
 def integers(reply: Any, length: int) -> list[int]:
     """Return `length` integers, zeros for missing ones."""
     if isinstance(reply, list) and len(reply) == length and set(map(type, reply)) == {int} and min(reply) >= 0:
-        return reply  # as it should be
+        return reply  # the expected type
     return [_count(_at(reply, i)) for i in range(length)]
 
 
@@ -164,7 +164,7 @@ def change_reply(reply: Any, length: int) -> tuple[bool, list[int]]:
 
 
 def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
-    """The reply of XRANGE: as pairs, or as a mapping of id to field pairs, as GLIDE gives it."""
+    """Read the reply of XRANGE: pairs, or a mapping of id to field pairs, as GLIDE returns it."""
     if isinstance(reply, Mapping):
         reply = list(reply.items())
     entries = []
@@ -172,7 +172,7 @@ def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
         id, pairs = item
         if isinstance(pairs, Mapping):
             pairs = list(pairs.items())
-        if pairs and isinstance(pairs[0], bytes):  # flat: field, value, field, value
+        if pairs and isinstance(pairs[0], bytes):  # a flat list: field, value, field, value
             pairs = list(zip(pairs[::2], pairs[1::2], strict=False))
         entries.append(StreamEntry(_text(id), {_text(k): bytes(v) for k, v in pairs or ()}))
     return tuple(entries)
@@ -181,7 +181,7 @@ def stream_entries(reply: Any) -> tuple[StreamEntry, ...]:
 class _Trace(NamedTuple):
     """The trace context of a job."""
 
-    place: int  # among the jobs of the reply, or -1
+    place: int  # index among the jobs of the reply, or -1
     id: str
     context: tuple[str, str]
 
@@ -197,7 +197,7 @@ def _traces(flat: Any) -> list[_Trace]:
 
 
 class _OpenJob:
-    """A PromotedJob to be: it is made in a third of the time."""
+    """A PromotedJob to be: creating it takes a third of the time of a frozen dataclass."""
 
     __slots__ = PromotedJob.__slots__
 
@@ -268,7 +268,7 @@ def _fields(reply: Any, length: int) -> list[Any]:
 
 
 def _counts(reply: Any) -> tuple[int, ...]:
-    """Without trailing zeros."""
+    """Return the counts without trailing zeros."""
     counts = [_count(value) for value in reply] if isinstance(reply, list) else []
     while counts and not counts[-1]:
         counts.pop()

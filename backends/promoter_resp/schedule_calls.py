@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, JobRequest, chunked, pack_trace, to_bytes
 from promoter_resp.driver import Arg
 
-CHUNK_JOBS = 100  # by one call of a script, so that none of them holds the server for long
+CHUNK_JOBS = 100  # jobs scheduled in one script call, so that no call blocks the server for long
 CHUNK_BYTES = 256 * 1024
 
 

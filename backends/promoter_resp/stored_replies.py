@@ -10,7 +10,7 @@ from typing import Any
 
 from promoter_core.spi import CHASQUIMQ, KEEP_ID_MS, MAX_DUE_MS, PermanentError, StoredJob, to_text, unpack_trace
 
-SHORT, DETAILED = 2, 5  # fields of a job in the reply of list.lua: score and member, and then the details
+SHORT, DETAILED = 2, 5  # fields of a job in the reply of list.lua: score and member; with details, three more
 _SCORE = re.compile(rb"[+-]?(inf|\d+(\.\d+)?(e[+-]?\d+)?)", re.I)
 
 
@@ -21,7 +21,7 @@ class LookedAt:
     looked: int = 0
     score: bytes = b""
     member: bytes = b""
-    found: tuple[tuple[bytes, bytes], ...] = ()  # ids with their members
+    found: tuple[tuple[bytes, bytes], ...] = ()  # ids and their members
     end: bool = False
 
 
@@ -31,7 +31,7 @@ class Listed:
 
     now_ms: int
     looked: int
-    size: int  # bytes of the members that were found
+    size: int  # total size of the members found, in bytes
     jobs: list[StoredJob]
     score: bytes = b""
     member: bytes = b""

@@ -28,12 +28,12 @@ from promoter_resp.driver import Call, Driver, Script
 log = logging.getLogger("promoter.resp")
 
 TARGET = Script("target")
-RECORD = b"target"  # follows the queue's prefix in the key of the record
+RECORD = b"target"  # suffix of the record's key, after the queue's prefix
 
 KEPT_MS = 3 * 86_400_000
 LOOK_AGAIN_S = 6 * 3_600.0
-MOST = 100_000  # queues that are remembered
-LOOKED_AT_S = 2.0  # by a diagnosis
+MOST = 100_000  # maximum number of queues remembered
+LOOKED_AT_S = 2.0  # maximum time for a diagnosis's search
 
 
 def described(layout: Layout, queue: str) -> str:
@@ -55,7 +55,7 @@ class Targets:
 
     def __init__(self, driver: Driver, layout: Layout) -> None:
         self._driver, self._layout = driver, layout
-        self._looked_s: dict[tuple[str, bool], float] = {}  # by queue, and whether as its leader
+        self._looked_s: dict[tuple[str, bool], float] = {}  # by queue, and whether this process leads it
         self._said: set[tuple[str, str]] = set()
 
     async def note(self, queues: Sequence[str], *, leading: bool = False) -> None:
@@ -78,7 +78,7 @@ class Targets:
             Call(TARGET, (self._layout.keys_of(queue).prefix + RECORD,), (target, KEPT_MS, int(leading)))
             for queue, target in zip(new, mine, strict=True)
         ]
-        with suppress(PermanentError):  # where it is refused, options are not compared
+        with suppress(PermanentError):  # without permission, options are not compared
             for queue, target, reply in zip(new, mine, await self._driver.run_scripts(calls), strict=True):
                 self._looked_s[queue, leading] = now_s
                 if (theirs := to_text(reply)) not in ("", target):

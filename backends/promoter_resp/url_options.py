@@ -39,7 +39,7 @@ class Options:
     tls: bool
     tls_files: dict[str, str]
     sentinel_tls: bool = False
-    sentinel_login: dict[str, str] = field(default_factory=dict, repr=False)  # username and password, as far as given
+    sentinel_login: dict[str, str] = field(default_factory=dict, repr=False)  # username and password, if given
 
     @property
     def timeout_s(self) -> float:

@@ -42,18 +42,18 @@ from promoter_resp.stored_replies import (
 LOOK, JOBS, LIST, COUNT = Script("look"), Script("jobs"), Script("list"), Script("count")
 
 PIPELINED_CALLS = 16
-LOOKED_AT_MOST = 10_000  # jobs that are looked at for some without an index, the earliest first
-LOOKED_AT_ONCE = 1_000  # of them, by one call of the script
-SOUGHT_AT_ONCE = 1_000  # ids, by one call of the script
-LISTED_AT_ONCE = 1_000  # jobs that are looked at, by one call of the script
-DETAILED_AT_ONCE = 200  # jobs with details, by one call of the script
-LISTED_BYTES = 1024 * 1024  # of members, on a page
-COUNTED_AT_ONCE = 5_000  # bounds, by one call of the script
-WAIT_SPARE_MS = 1_000  # of a call's time, left for all but the replicas
+LOOKED_AT_MOST = 10_000  # jobs searched for those without an index, earliest first
+LOOKED_AT_ONCE = 1_000  # jobs searched in one script call
+SOUGHT_AT_ONCE = 1_000  # ids searched for in one script call
+LISTED_AT_ONCE = 1_000  # jobs examined in one script call
+DETAILED_AT_ONCE = 200  # jobs read with details in one script call
+LISTED_BYTES = 1024 * 1024  # bytes of members on a page
+COUNTED_AT_ONCE = 5_000  # bounds counted in one script call
+WAIT_SPARE_MS = 1_000  # part of a call's time that is not used for waiting for replicas
 
-# How change.lua and jobs.lua find a job.
+# Ways in which change.lua and jobs.lua find a job.
 BY_INDEX, BY_INDEX_ALONE, BY_MEMBER, LOOKED_FOR, NOT_IN_ALL, NOT_IN_PART = b"?", b"-", b"=", b"#", b"!", b"~"
-AMONG_FIRST = b""  # and here: to be looked for, but not far
+AMONG_FIRST = b""  # search for the job, but only among the first
 UNSURE, UNSURE_DUE = 2, 8
 OUTCOMES = {
     0: JobOutcome.NOT_FOUND,
@@ -139,7 +139,7 @@ class WaitingJobs:
             ]
             left = []
             for some, reply in zip(chunks, await self._driver.run_scripts(calls), strict=True):
-                rows = reply if isinstance(reply, list) and reply else [0] * len(some)  # it may end early
+                rows = reply if isinstance(reply, list) and reply else [0] * len(some)  # the reply may be incomplete
                 for one, row in zip(some, rows, strict=False):
                     jobs[one.place] = stored_job(row)
                     if row == UNSURE:
@@ -196,9 +196,9 @@ class WaitingJobs:
         """Fill `outcomes`. Return the changes whose jobs have to be searched for, with later changes of these jobs."""
         k = self._keys(queue)
         unsure: list[Wanted] = []
-        waiting_for: set[bytes] = set()  # the ids of those
+        waiting_for: set[bytes] = set()  # ids of those jobs
         left = [(one, _args(changes[one.place])) for one in wanted]
-        # A call may end early. Of two changes of one job the first comes first, and jobs run in the order given.
+        # A reply may be incomplete. Changes of the same job keep their order, and jobs run in the given order.
         in_order = len({one.id for one in wanted}) < len(wanted) or any(isinstance(one, RunNow) for one in changes)
         most = 1 if in_order else PIPELINED_CALLS
         while left:

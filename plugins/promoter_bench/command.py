@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-QUICK = 10  # times less of everything
+QUICK = 10  # factor by which --quick reduces all numbers
 
 
 def bench(

@@ -56,11 +56,11 @@ async def _promote(store: ServerStore, jobs: int, *, events: bool) -> float:
     queue = store.new_queue()
     lease = await store.backend.lock(queue, "bench", 3_600_000)
     assert isinstance(lease, Lease)
-    many = 10**9  # entries: no stream is trimmed, nor is a job held back
+    many = 10**9  # max stream length that neither trims nor holds back
     request = PromotionRequest(
         limit=BATCH, max_stream_len=many, events=events, events_max_stream_len=many, want_jobs=False
     )
-    await store.backend.promote(lease, request)  # nothing is due, and the server knows the script now
+    await store.backend.promote(lease, request)  # nothing is due; this only loads the script
     await store.load(queue, jobs, index=events)
     before, moved = await _script_us(store.raw), 0
     while moved < jobs:

@@ -11,7 +11,7 @@ from ulid import ULID
 from promoter_core import Backend, DelayedQueue, Job, PluginError, connect
 from promoter_core.spi import CHASQUIMQ, pack_envelope
 
-PAYLOAD = b"\xc4\x40" + b"x" * 64  # with the envelope, about 100 bytes a member
+PAYLOAD = b"\xc4\x40" + b"x" * 64  # about 100 bytes per member, with the envelope
 PAGE = 5_000
 LONG_AGO_MS = 1_600_000_000_000
 
@@ -19,7 +19,7 @@ LONG_AGO_MS = 1_600_000_000_000
 class Store:
     """Any backend. Its queues belong to this run."""
 
-    raw: Any = None  # a redis-py client of the server, where there is one
+    raw: Any = None  # a redis-py client of the server, if possible
 
     def __init__(self, url: str, backend: Backend) -> None:
         self.url = url

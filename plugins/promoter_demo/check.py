@@ -23,9 +23,9 @@ class Checker:
         self._delayed, self._stream = prefix + "delayed", prefix + "stream"
         self._lock, self._events = prefix + "promoter:lock", prefix + "events"
         self._redis: Any = Redis.from_url(url)
-        self.due: dict[str, int] = {}  # id → due time in ms, by the server
+        self.due: dict[str, int] = {}  # id → due time in ms, by the server's clock
         self.seen: Counter[str] = Counter()
-        self.late: dict[str, int] = {}  # id → ms between due and promoted
+        self.late: dict[str, int] = {}  # id → lateness in ms
         self.events = 0
 
     async def open(self) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 QUEUE = "demo"
 NAMES = ("promoter-1", "promoter-2")
 LEASE_MS = 1_000
-LEAD_S = 1.0  # between the last job's scheduling and the first due time
-IDLE_S = 3.0  # how long the idle promoter is watched
+LEAD_S = 1.0  # time between scheduling the last job and the first due time
+IDLE_S = 3.0  # how long the idle promoter is observed
 HELD_MS = 24 * 3_600_000  # longer than scheduling the jobs takes
 
 
@@ -112,11 +112,11 @@ async def _watch(
     while checker.arrived < jobs and time.monotonic() < deadline_s:
         await checker.consume()
         if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise asyncio.CancelledError  # Ctrl-C, should a client have swallowed it while it read
+            raise asyncio.CancelledError  # Ctrl-C, in case a client has swallowed the cancellation
         progress.update(bar, completed=checker.arrived)
         if killer is None and checker.arrived >= jobs / 2:
             killer = asyncio.create_task(_kill_leader(checker, promoters, outcome))
-    await checker.consume()  # anything that should not be there
+    await checker.consume()  # consume unexpected entries
     if killer is not None:
         await killer
 

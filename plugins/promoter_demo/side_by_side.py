@@ -23,9 +23,9 @@ from promoter_core import ConfigError, DelayedQueue, PluginError, connect
 from promoter_demo.servers import embedded, promoters
 
 JOBS, SECONDS = 60, 12.0
-LATE_S = 20.0  # after the last one was
+LATE_S = 20.0  # maximum wait after the last due time
 
-# By layout: the class, and what installs the modules that it needs. Programs in other languages name theirs.
+# By layout: the class, and how to install its modules. Programs in other languages name theirs.
 FRAMEWORKS = {
     "celery": ("promoter_layouts.demos.celery:CeleryDemo", "celery"),
     "docket": ("promoter_layouts.demos.docket:DocketDemo", "pydocket"),
@@ -46,10 +46,10 @@ class Framework(Protocol):
     title: str  # with the version
     layout: str  # with its options
     queue: str  # of the framework, and of Promoter
-    own: str  # what delays a job in the framework itself; empty when nothing does
-    note: str  # what a reader should know, below the table
-    whole: bool  # its due times are whole seconds
-    lead_s: float  # until the first job is due, for its scheduler to start
+    own: str  # the framework's own way to delay a job; "" if it has none
+    note: str  # a note below the table
+    whole: bool  # whether its due times are whole seconds
+    lead_s: float  # time until the first job is due, for its scheduler to start
 
     def consuming(self, arrived: Callable[[int, float], None]) -> AbstractAsyncContextManager[None]:
         """Run a consumer that calls `arrived` with a job's number and the time. It is ready on entry."""
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def early(self) -> int:
-        return sum(1 for ms in self.late_ms.values() if ms < -1)  # two clocks' reading of one machine's time
+        return sum(1 for ms in self.late_ms.values() if ms < -1)  # tolerance for two clocks on one machine
 
     @property
     def good(self) -> bool:
@@ -128,7 +128,7 @@ async def side_by_side(layout: str, jobs: int, seconds: float, console: Console)
     try:
         return await _compare(make, jobs, seconds, console)
     except Exception:
-        # Ctrl-C reaches all processes of the terminal, so the server may be gone before its clients are.
+        # Ctrl-C reaches all processes of the terminal, so the server may have exited before its clients.
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise asyncio.CancelledError from None
         raise
@@ -162,7 +162,7 @@ async def _compare(make: Callable[[str], Framework], jobs: int, seconds: float, 
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(start_s + seconds + LATE_S - time.time()):
                     await asyncio.gather(*(run.complete.wait() for run in runs))
-            await asyncio.sleep(1.0)  # anything that should not be there
+            await asyncio.sleep(1.0)  # wait for unexpected entries
     _show(console, ours, runs)
     return runs[-1].good
 

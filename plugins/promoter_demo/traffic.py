@@ -13,7 +13,7 @@ from promoter_core import DelayedQueue, Job, connect
 
 NAMES = ("welcome-email", "invoice", "webhook", "thumbnail", "")
 CHUNK = 500
-RATE = 8_000  # jobs a second that a slow machine schedules all the same
+RATE = 8_000  # jobs per second that even a slow machine can schedule
 
 
 async def produce(
@@ -74,7 +74,7 @@ async def _chasquimq(
                 producer.add(
                     chance.choice(NAMES[:-1]),
                     _body(chance),
-                    # On a slow machine the time may have passed; with 0 it would go past the set of delayed jobs.
+                    # On a slow machine the time may have passed. A delay of 0 would bypass the set of delayed jobs.
                     delay_ms=max(int((start_s + chance.random() * seconds - time.time()) * 1000), 1),
                     **({"job_id": f"theirs-{i}"} if i % 2 else {}),
                 )

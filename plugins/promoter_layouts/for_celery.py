@@ -20,7 +20,7 @@ from promoter_layouts.outward import SEPARATOR, STEPS, celery
 Answer = TypeVar("Answer")
 
 WHEN = ("countdown", "eta")
-ELSEWHERE = ("connection", "producer", "publisher")  # say where to send to
+ELSEWHERE = ("connection", "producer", "publisher")  # options that select another broker
 
 
 def apply_async(

@@ -14,7 +14,7 @@ from promoter_layouts.outward import taskiq, taskiq_list
 
 Answer = TypeVar("Answer")
 
-DELAY = "delay"  # the label that says how many seconds a task waits
+DELAY = "delay"  # the label with a task's delay in seconds
 
 
 async def schedule(

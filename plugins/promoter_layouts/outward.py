@@ -7,7 +7,7 @@ from dataclasses import replace
 from promoter_core.spi import CHASQUIMQ, ConfigError, Layout, Part, Side, ToList, ToStream, outward
 
 KEY = "{queue}"
-STEPS, SEPARATOR = (0, 3, 6, 9), "\x06\x16"  # of the lists that kombu keeps for priorities
+STEPS, SEPARATOR = (0, 3, 6, 9), "\x06\x16"  # kombu's lists for priorities
 FASTSTREAM, TASKIQ, CELERY = "faststream 0.7", "taskiq-redis 1.1", "celery 5.7"
 
 

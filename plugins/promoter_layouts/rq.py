@@ -9,7 +9,7 @@ from __future__ import annotations
 from promoter_core.spi import in_place
 from promoter_layouts import options
 
-DEFAULT_TIMEOUT_S = 180  # of a queue, for a job that was made without one
+DEFAULT_TIMEOUT_S = 180  # the default time-out of a queue, for a job without one
 
 SETUP = """
 local days = floor(time[1] / 86400)
@@ -76,7 +76,7 @@ BODY = """
     end
 """
 
-# Workers leave the version that they run.
+# Workers store their version.
 SEEN = """
 local found = {}
 for _, worker in ipairs(call('SMEMBERS', WORKERS)) do

@@ -14,7 +14,7 @@ SETUP = r"""
 local decode, known, lengths = cjson.decode, {}, {}
 local seconds = format('%.0f.%06d', time[1], time[2])
 
--- A job that has an `enqueued_at`, with another one in its place: that at depth 1, for its arguments may have one too.
+-- Replaces the `enqueued_at` of a job: the one at depth 1, because its arguments may contain another.
 local function with_stamp(text, stamp)
   local at, depth = 1, 0
   while true do
@@ -83,7 +83,7 @@ LENGTH = """(function()
   return length
 end)()"""
 
-# Since Sidekiq 7 each process says its version.
+# Since Sidekiq 7, each process stores its version.
 SEEN = """
 local found = {}
 local processes = call('SMEMBERS', PREFIX .. 'processes')

@@ -60,8 +60,8 @@ class LoggingEvents:
         self._clock = clock or SystemClock()
         self._per_second = sink_options.number("logging sink", "per_second", per_second, 0, MOST)
         self._second = 0
-        self._told = 0  # in this second
-        self._more = 0  # that were not
+        self._told = 0  # records logged in this second
+        self._more = 0  # records suppressed in this second
 
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         second = int(self._clock.monotonic())
@@ -94,7 +94,7 @@ class _Sum:
     malformed: int = 0
     ticks: int = 0
     tick_ms: float = 0.0  # the longest
-    held_back: int = 0  # at the last tick, as depth and lag
+    held_back: int = 0  # as of the last tick, like depth and lag
     depth: int = 0
     lag_ms: int = 0
     errors: dict[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ __all__ = ["extract"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "extract":  # the plugin is looked at where OpenTelemetry is not installed
+    if name == "extract":  # imported on demand, because the plugin is listed even without OpenTelemetry
         from promoter_opentelemetry.propagation import extract
 
         return extract

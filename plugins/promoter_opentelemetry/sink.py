@@ -34,9 +34,9 @@ from promoter_core.spi import (
 log = logging.getLogger("promoter.opentelemetry")
 
 SYSTEM = "promoter"
-SAMPLED = 10  # jobs of a tick that the histogram of lateness is given, at most
-DURATION_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)  # of the conventions
-LINKED = 128  # links of a span, at most; what the SDK keeps by default
+SAMPLED = 10  # maximum jobs of a tick recorded in the lateness histogram
+DURATION_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)  # of the semantic conventions
+LINKED = 128  # maximum links of a span, as in the SDK's default
 
 
 class Gauge:

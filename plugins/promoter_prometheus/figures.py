@@ -22,13 +22,13 @@ from prometheus_client.registry import Collector
 
 from promoter_core.spi import LATENESS_MS, BackendError, LockOutcome, Tick, in_buckets
 
-# Seven and five buckets a queue: each costs Prometheus a series for every queue of every process.
-LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # some of LATENESS_MS
+# Few buckets: each is a series in Prometheus, for every queue of every process.
+LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # a subset of LATENESS_MS
 TICK_S = (0.001, 0.005, 0.025, 0.1, 1.0)
 OUTCOMES = tuple(outcome.value for outcome in LockOutcome)
-AT_ONCE = 100  # queues that are rendered before other threads get a turn
+AT_ONCE = 100  # queues that are rendered before other threads continue
 
-Sample = tuple[str, str, str, float]  # suffix of the name; a second label, or none, and its text; the value
+Sample = tuple[str, str, str, float]  # suffix of the name; label and its value, if any; sample value
 
 
 class Histogram:
@@ -47,7 +47,7 @@ class Histogram:
         yield "_sum", "", "", self.sum
 
 
-_NEVER_LATE = Histogram([0] * (len(LATE_MS) + 1), 0.0)  # for all queues until something is counted
+_NEVER_LATE = Histogram([0] * (len(LATE_MS) + 1), 0.0)  # shared by all queues until something is counted
 _NO_TICKS = Histogram([0] * (len(TICK_S) + 1), 0.0)
 
 
@@ -141,7 +141,7 @@ _FAMILIES = (
     Family(
         "oldest_pending_lag_seconds",
         "gauge",
-        "How late the oldest job still pending is.",
+        "How long the oldest waiting job has been due.",
         _gauge(lambda q: _seconds(q.lag_ms)),
     ),
     Family("held_back_jobs", "gauge", "Due jobs that wait for room in the stream.", _gauge(lambda q: q.held_back)),
@@ -149,25 +149,27 @@ _FAMILIES = (
     Family(
         "last_tick_timestamp_seconds",
         "gauge",
-        "When this process, which leads, last promoted or looked, by its clock.",
+        "When this process, as leader, last ran a tick, by its own clock.",
         _gauge(lambda q: q.last_tick_s),
     ),
     Family(
         "next_due_timestamp_seconds",
         "gauge",
-        "When the next job is due, as the last tick saw it, by the store's clock.",
+        "When the next job is due, as of the last tick, by the store's clock.",
         _gauge(lambda q: _seconds(q.next_due_ms)),
     ),
     Family(
         "lateness_seconds",
         "histogram",
-        "From due to promoted, by the store's clock.",
+        "Time from due to promoted, by the store's clock.",
         _histogram(tuple(ms / 1000 for ms in LATE_MS), lambda q: q.lateness_counts),
     ),
-    Family("tick_duration_seconds", "histogram", "Of the promote call.", _histogram(TICK_S, lambda q: q.ticks)),
+    Family(
+        "tick_duration_seconds", "histogram", "Duration of the promote call.", _histogram(TICK_S, lambda q: q.ticks)
+    ),
 )
 
-# The names of ChasquiMQ's own promoter, so that existing dashboards go on working.
+# The names of ChasquiMQ's own promoter, so that existing dashboards keep working.
 COMPAT = (
     Family("chasquimq_promoter_promoted", "counter", "Jobs promoted.", _counter(lambda q: q.promoted)),
     Family("chasquimq_delayed_zset_depth", "gauge", "Jobs in the sorted set.", _gauge(lambda q: q.depth)),
@@ -186,7 +188,7 @@ COMPAT = (
     ),
 )
 
-_rendering = threading.local()  # `.ours` while this thread renders them itself
+_rendering = threading.local()  # `.ours` is true while this thread renders the figures itself
 
 
 @contextmanager
@@ -211,7 +213,9 @@ class Figures(Collector):
 
     def __init__(self, registry: CollectorRegistry, families: tuple[Family, ...], served: str = "") -> None:
         self._families = families
-        self._served = Family(served, "gauge", "Queues that this process has figures of.", _nothing) if served else None
+        self._served = (
+            Family(served, "gauge", "Queues for which this process has figures.", _nothing) if served else None
+        )
         self._queues: dict[str, QueueFigures] = {}
         registry.register(self)
 
@@ -259,7 +263,7 @@ class Figures(Collector):
             for first in range(0, len(queues), AT_ONCE):
                 some = queues[first : first + AT_ONCE]
                 yield "".join(_line(family.name, q.label, *sample) for q in some for sample in family.samples(q))
-                time.sleep(0)  # lets the thread that promotes go on at once
+                time.sleep(0)  # let the promoting thread continue
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics for prometheus-client."""

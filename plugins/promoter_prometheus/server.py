@@ -10,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Page = Callable[[], tuple[bytes, str]]
 
-GZIP_LEVEL = 1  # the fastest
+GZIP_LEVEL = 1  # fastest
 
 
 def serve(addr: str, port: int, page: Page) -> None:
     """Start the server. Raises OSError when it cannot listen on the address."""
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 30.0  # seconds, for a request
+        timeout = 30.0  # seconds per request
 
-        def do_GET(self) -> None:  # the name that http.server calls
+        def do_GET(self) -> None:  # the method name that http.server requires
             body, content_type = page()
             self.send_response(200)
             self.send_header("Content-Type", content_type)

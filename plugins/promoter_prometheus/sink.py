@@ -21,7 +21,7 @@ class Shared:
     """State shared by the sinks of one registry."""
 
     def __init__(self) -> None:
-        self.figures: dict[str, Figures] = {}  # by namespace; "" for those by ChasquiMQ's names
+        self.figures: dict[str, Figures] = {}  # by namespace; "" for ChasquiMQ's names
         self.sinks: dict[str, Counter] = {}
 
     def of(self, registry: CollectorRegistry, namespace: str) -> Figures:
@@ -34,14 +34,16 @@ class Shared:
         if namespace not in self.sinks:
             name, labels = f"{namespace}_sink_failures", ["sink", "failure"]
             self.sinks[namespace] = Counter(name, "Failures of sinks, by kind.", labels, registry=registry)
-            # Two values in one time series are two processes: a process that restarts again and again is seen by it.
-            Gauge(f"{namespace}_start_timestamp_seconds", "When this process began.", registry=registry).set(STARTED_S)
+            # A new value in the same series is a new process, so alerts can count restarts.
+            Gauge(f"{namespace}_start_timestamp_seconds", "Start time of this process.", registry=registry).set(
+                STARTED_S
+            )
         return self.sinks[namespace]
 
 
 STARTED_S = time.time()
 _shared: WeakKeyDictionary[CollectorRegistry, Shared] = WeakKeyDictionary()
-_served: set[tuple[str, int]] = set()  # addresses on which this process answers
+_served: set[tuple[str, int]] = set()  # addresses on which this process listens
 
 
 class PrometheusMetrics:
@@ -97,7 +99,7 @@ class PrometheusMetrics:
     def on_sinks(self, sinks: Sequence[str]) -> None:
         for sink in sinks:
             for failure in SinkFailure:
-                self._failures.labels(sink, failure.value)  # begins at zero
+                self._failures.labels(sink, failure.value)  # starts at zero
 
     def on_sink_failure(self, sink: str, failure: SinkFailure) -> None:
         self._failures.labels(sink, failure.value).inc()

@@ -36,7 +36,7 @@ class PubSubEvents:
         self._url = f"{schemes[scheme]}://{rest}" if client is None else ""
         try:
             self._client: Any = client or self._connect()
-        except ValueError:  # its text may quote the password
+        except ValueError:  # the exception may quote the password
             raise ConfigError("pubsub: the url cannot be read: expected that of a server, percent-encoded") from None
 
     def _connect(self) -> Any:
@@ -53,7 +53,7 @@ class PubSubEvents:
         await pipeline.execute()
 
     async def close(self) -> None:
-        client, self._client = self._client, None if self._url else self._client  # its locks belong to the event loop
+        client, self._client = self._client, None if self._url else self._client  # bound to the event loop
         if client is not None:
             await client.aclose()
 

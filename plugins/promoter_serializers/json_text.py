@@ -21,7 +21,7 @@ class JsonSerializer:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         _check_keys(data)
         payload = text.encode()
-        # A digit alone is valid msgpack, of another number. With a space it is not, and a wrong reader notices.
+        # A single digit is also valid msgpack, for another number. A space makes it invalid, so a wrong reader fails.
         return payload if len(payload) > 1 else payload + b" "
 
     def loads(self, payload: bytes, type: Any = None) -> Any:

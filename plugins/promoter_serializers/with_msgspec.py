@@ -13,7 +13,7 @@ import msgspec
 
 from promoter_core.spi import JobError
 
-BINARY = (bytes, bytearray, memoryview)  # stay what they are
+BINARY = (bytes, bytearray, memoryview)  # kept unchanged
 
 
 class MsgspecSerializer:
@@ -34,7 +34,7 @@ class MsgspecSerializer:
         try:
             decoder = _decoder(wanted)
         except TypeError:
-            decoder = msgspec.msgpack.Decoder(wanted)  # not hashable, or a type with which this fails again
+            decoder = msgspec.msgpack.Decoder(wanted)  # not hashable, or an invalid type, which raises again here
         return decoder.decode(payload)
 
     def parts(self, value: object) -> Iterable[tuple[str, object]]:

@@ -13,9 +13,9 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from promoter_core.spi import JobError, MsgpackSerializer
 
-MASK = b"**********"  # what pydantic writes for a secret
+MASK = b"**********"  # pydantic's text for a secret
 PLAIN = MsgpackSerializer()
-SHOWN = 3  # problems of one error
+SHOWN = 3  # problems shown in an error
 
 
 class PydanticSerializer:
@@ -48,10 +48,10 @@ class PydanticSerializer:
         try:
             adapter = _adapter(type, repr(type))
         except TypeError:
-            adapter = TypeAdapter(type)  # not hashable, or a type with which this fails again
+            adapter = TypeAdapter(type)  # not hashable, or an invalid type, which raises again here
         try:
             return adapter.validate_json(to_json(data)) if _is_json(data) else adapter.validate_python(data)
-        except ValidationError as exc:  # its text shows the data, which may be private
+        except ValidationError as exc:  # the exception contains the data, which may be private
             found = exc.errors(include_url=False, include_context=False, include_input=False)
             words = [f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}" for error in found[:SHOWN]]
             more = f"; {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -66,7 +66,7 @@ def _plain(value: Any) -> Any:
         return to_jsonable_python(value)
     except PydanticSerializationError:
         try:
-            cls: Any = type(value)  # one that tells pydantic its schema, say
+            cls: Any = type(value)  # for example, a class that defines its pydantic schema
             adapter = _adapter(cls, "")
         except Exception:
             adapter = None

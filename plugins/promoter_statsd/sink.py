@@ -10,7 +10,7 @@ from statsd import StatsClient
 from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sample_ms, sink_options
 
 GAUGES = ("leads", "delayed_jobs", "oldest_pending_lag_ms", "held_back_jobs")
-TIMED = 20  # timings of lateness that a tick sends, at most
+TIMED = 20  # maximum timings of lateness sent for a tick
 
 
 class StatsdMetrics:
@@ -27,7 +27,7 @@ class StatsdMetrics:
             self._client = client or StatsClient(host, number, prefix=prefix or None)
         except OSError as exc:
             raise ConfigError(f"statsd: {host!r} cannot be found: {exc.strerror or exc}") from exc
-        self._led: set[str] = set()  # queues whose gauges are ours
+        self._led: set[str] = set()  # queues whose gauges this process sends
 
     def close(self) -> None:
         """Close the socket."""

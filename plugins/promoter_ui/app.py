@@ -27,14 +27,14 @@ from promoter_ui.render import render
 
 log = logging.getLogger("promoter.ui")
 
-LIVE_S = 2.0  # from one update to the next
-STREAMS = 64  # visitors that get updates at a time
-STREAM_S = 15.0  # of updates; then the visitor asks anew. A server that ends may wait for those that are under way
-ANSWER_S = 10.0  # for what a page asks of the store
+LIVE_S = 2.0  # time between two updates
+STREAMS = 64  # maximum concurrent streams of updates
+STREAM_S = 15.0  # length of a stream; then the page opens another. A server may wait for open streams at shutdown
+ANSWER_S = 10.0  # maximum wait for the store
 
 ASSETS = {"ui.css": "text/css", "ui.js": "text/javascript", "ui.svg": "image/svg+xml"}
 LIVE = {"overview": views.overview, "leaders": views.leaders, "queue": views.queue}
-OPEN = ("login", *ASSETS)  # to those without the token
+OPEN = ("login", *ASSETS)  # pages that need no token
 DONE = {
     JobOutcome.PROMOTED: "The job is in the stream now.",
     JobOutcome.MOVED: "The job has a new due time.",
@@ -43,7 +43,7 @@ DONE = {
     JobOutcome.ALREADY_PROMOTED: "Nothing was changed: the job was promoted already.",
 }
 SAID = {str(outcome): said for outcome, said in DONE.items()} | {
-    "due-now": "The job is due now: the stream is full or the job malformed, and the promoter treats it as any other.",
+    "due-now": "The job is due now, but not in the stream: the stream is full, or the job is malformed.",
     "requeued": "The dead letter is in the stream again.",
     "gone": "Nothing was changed: this dead letter no longer exists.",
 }
@@ -152,7 +152,9 @@ class Ui:
     def _refusal(self, request: Request) -> Response | None:
         try:
             self._guard.check_host(request)
-            place = request.scope["path"].rpartition("/")[2]  # as it is routed: `request.url` contains the host's text
+            place = request.scope["path"].rpartition("/")[
+                2
+            ]  # the path that is routed; `request.url` depends on the Host header
             if place in OPEN:
                 return None
             known = self._guard.knows(request)
@@ -163,7 +165,7 @@ class Ui:
         if request.method == "GET" and place != "events" and "text/html" in request.headers.get("accept", "text/html"):
             asked = request.scope["query_string"].decode("latin-1")
             return _go(text.link("login", to=f"{place}?{asked}" if asked else place))
-        return PlainTextResponse("give the token: Authorization: Bearer …\n", 401, {"www-authenticate": "Bearer"})
+        return PlainTextResponse("a token is required: Authorization: Bearer …\n", 401, {"www-authenticate": "Bearer"})
 
     def _not_yet(self, request: Request) -> Response:
         values = {"heading": "Please wait", "problem": "The store has not answered yet."}
@@ -219,9 +221,9 @@ class Ui:
         if name not in LIVE:
             raise HTTPException(404)
         if request.method == "HEAD":
-            return Response(media_type="text/event-stream")  # where nothing is written, nobody is seen to hang up
+            return Response(media_type="text/event-stream")  # without writes, a disconnect is never noticed
         if self._streams >= STREAMS:
-            raise Refused("too many visitors get updates: reload the page to see it", 503)
+            raise Refused("too many open pages receive updates: reload this page for current figures", 503)
         return StreamingResponse(
             self._updates(name, params),
             media_type="text/event-stream",
@@ -241,7 +243,7 @@ class Ui:
                 except (PromoterError, TimeoutError) as exc:
                     log.debug("no update of the page %s: %s", name, exc)
                     html = before
-                # A comment where nothing is new, so that it shows when nobody reads it any more.
+                # Send a comment if nothing has changed, so that a disconnect is noticed.
                 yield f"data: {json.dumps(html)}\n\n" if html is not None and html != before else ": \n\n"
                 before = html
                 with contextlib.suppress(TimeoutError):
@@ -254,13 +256,13 @@ class Ui:
 
     async def _act(self, request: Request) -> Response:
         if not self._guard.allow_actions:
-            raise Refused("nothing can be changed here: it was started without --allow-actions")
+            raise Refused("actions are disabled: start with --allow-actions")
         fields, params = await self._guard.form(request), _params(request)
         name, id, do = views.name_of(self._board, params), params.get("id", ""), params.get("do", "")
         if do not in ("run", "cancel", "reschedule", "requeue"):
             raise HTTPException(404)
         if do != "reschedule" and "sure" not in fields:
-            raise Refused("tick the box to say that you are sure", 400)
+            raise Refused("tick the box to confirm", 400)
         backend = self._board.backend
         if do == "requeue":
             done = await _soon(jobs.requeue(backend, name, params.get("after", ""), id))
@@ -303,21 +305,21 @@ class Ui:
         return response
 
     async def _on_error(self, request: Request, exc: Exception) -> Response:
-        status, heading = 500, "This did not work"
+        status, heading = 500, "Error"
         if isinstance(exc, Refused):
             status, heading = exc.status, "Please wait" if exc.status == 429 else "Refused"
         elif isinstance(exc, HTTPException):
-            status, heading = exc.status_code, "No such page" if exc.status_code == 404 else "This cannot be done"
+            status, heading = exc.status_code, "No such page" if exc.status_code == 404 else "Invalid request"
         elif isinstance(exc, ConfigError | JobError):
-            status, heading = 400, "This cannot be done"
+            status, heading = 400, "Invalid request"
         elif isinstance(exc, PermanentError):
             bad_cursor = exc.code == "BADCURSOR"
-            status, heading = (400, "This cannot be done") if bad_cursor else (502, "The store refuses")
+            status, heading = (400, "Invalid request") if bad_cursor else (502, "The store reported an error")
         elif isinstance(exc, TransientError | TimeoutError):
             status, heading = 503, "The store does not answer"
         problem = str(exc.detail) if isinstance(exc, HTTPException) else str(exc) or f"no answer in {ANSWER_S:g} s"
         if status == 503 and request.method == "POST":
-            problem += "; the change may have been made or not: look at the job"
+            problem += "; the change may or may not have been made: check the job"
         response = self._page(request, "error", {"heading": heading, "problem": problem}, status)
         response.headers.update(exc.headers if isinstance(exc, Refused) else {})
         return response

@@ -1,4 +1,4 @@
-"""`Board`: the state of all queues, for the pages. It reads the store only while somebody looks."""
+"""`Board`: the state of all queues, for the pages. It reads the store only while a page is open."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from promoter_ui import text
 
 log = logging.getLogger("promoter.ui")
 
-IDLE_S = 60.0  # after the last look, the store is read no more
-FIRST_S = 1.5  # a first look waits that long for the store
-STALE_S = 2.0  # a row that is shown and older than this is read again
+IDLE_S = 60.0  # reading stops this long after the last visit
+FIRST_S = 1.5  # how long a first visit waits for the store
+STALE_S = 2.0  # a visible row is read again when it is older
 LATE_S = 5.0  # a job that has been due for longer is late
-ROWS = 50  # of a table
-SHARED_PER_S = ROWS / STALE_S  # rows read again, for all visitors together: as many as one visitor sees
-SEEN_S = 3 * STALE_S  # a row that was not requested for that long is on no screen
-TRAIL = 120  # samples of how late each queue was
+ROWS = 50  # of a page of a table
+SHARED_PER_S = ROWS / STALE_S  # row refreshes, shared by all visitors: as many as for one visitor
+SEEN_S = 3 * STALE_S  # a row not requested for this long is on no screen
+TRAIL = 120  # samples of lateness kept for each queue
 TRAIL_QUEUES = 10_000
-PROBES = 32  # queues whose promotions are followed: those that were looked at last
-PROBE_S = 1.0  # from one look of a probe to the next, at least
+PROBES = 32  # queues whose promotions are observed: the most recently visited
+PROBE_S = 1.0  # minimum time between two reads of a probe
 
-STATES = {"late": "late", "unled": "no leader", "dead": "dead letters", "error": "cannot be read"}
+STATES = {"late": "late", "unled": "no leader", "dead": "dead letters", "error": "unreadable"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Summary:
     minute: int = 0
     hour: int = 0
     day: int = 0
-    states: Mapping[str, int] = field(default_factory=dict)  # queues by what is wrong with them
+    states: Mapping[str, int] = field(default_factory=dict)  # number of queues by problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Leader:
     holder: str
     queues: int
     jobs: int
-    lease_s: float | None  # the shortest
+    lease_s: float | None  # the shortest of its leases
     overdue_s: float
 
 
@@ -110,7 +110,7 @@ SORTS = {
 
 
 def states_of(queue: QueueSnapshot) -> list[str]:
-    """Describe what is wrong with a queue; empty when nothing is."""
+    """Return the problems of a queue."""
     found = {
         "error": queue.error is not None,
         "late": queue.overdue_s > LATE_S,
@@ -121,7 +121,7 @@ def states_of(queue: QueueSnapshot) -> list[str]:
 
 
 class Board:
-    """Reads the matching queues, and keeps how late they were."""
+    """Reads the matching queues, and records their lateness."""
 
     def __init__(
         self,
@@ -142,15 +142,15 @@ class Board:
         self._task: asyncio.Task[None] | None = None
         self._trails: dict[str, array[float]] = {}
         self._slot = 0
-        self._probes: dict[str, tuple[float, LatenessProbe]] = {}  # with the time of the last look
+        self._probes: dict[str, tuple[float, LatenessProbe]] = {}  # with the time of the last read
         self._fresh: dict[str, QueueSnapshot] = {}
-        self._reading: set[str] = set()  # rows that are being read
-        self._seen: dict[str, float] = {}  # rows on screens, with the time of the last request
+        self._reading: set[str] = set()  # rows being read
+        self._seen: dict[str, float] = {}  # visible rows, with the time of the last request
         self._made: tuple[float, list[QueueSnapshot], Summary] | None = None
 
     @property
     def is_endless(self) -> bool:
-        """Whether the store is read even if nobody looks."""
+        """Whether the store is read even while no page is open."""
         return isinf(self._idle_s)
 
     def allows(self, name: str) -> bool:
@@ -158,7 +158,7 @@ class Board:
         return any(fnmatchcase(name, p) if is_pattern(p) else name == p for p in self._patterns)
 
     async def look(self) -> None:
-        """Read the store from now on, because somebody looks, and wait a moment for a first answer."""
+        """Start or continue reading the store for a visitor. The first call waits briefly for an answer."""
         self._looked_s = self.clock.monotonic()
         if self._task is not None and not self._task.done():
             return
@@ -190,7 +190,7 @@ class Board:
                     await self.clock.sleep(self.sampler.every_s if answered else FIRST_S)
                     state = self.sampler.state()
                     if state.last_read_s is None and state.failed_discoveries:
-                        break  # a sampler that has found nothing yet looks again after some seconds only
+                        break  # restart: a sampler that has found nothing waits some seconds before it searches again
                     self._record()
 
     def _is_watched(self) -> bool:
@@ -236,10 +236,10 @@ class Board:
         fresh = self._fresh.get(queue.name)
         if fresh is None or (fresh.read_s or 0) <= (queue.read_s or 0):
             return queue
-        return replace(fresh, added_per_s=queue.added_per_s)  # it takes two reads
+        return replace(fresh, added_per_s=queue.added_per_s)  # a rate needs two reads, so keep the older one
 
     async def probe(self, name: str) -> LatenessProbe:
-        """Measure how late the jobs of a queue are promoted, while somebody looks at it."""
+        """Return the lateness probe of a queue, after a read if one is due."""
         now_s = self.clock.monotonic()
         if name not in self._probes:
             self._probes[name] = now_s - PROBE_S, LatenessProbe(self.backend, name)
@@ -281,10 +281,12 @@ class Board:
         return max(STALE_S, len(self._seen) / SHARED_PER_S)
 
     def _old(self, queues: Sequence[QueueSnapshot], stale_s: float = STALE_S) -> list[str]:
-        """Return those that are not fresh and not being read: with many queues, a pass over all takes a minute."""
+        """Return stale queues that are not being read. With many queues, the sampler's own pass takes a minute."""
         now_s = self.clock.monotonic()
         old = [q.name for q in queues if now_s - (self._newest(q).read_s or -stale_s) > stale_s]
-        return [name for name in old if name not in self._reading and not is_pattern(name)]  # would match others
+        return [
+            name for name in old if name not in self._reading and not is_pattern(name)
+        ]  # a pattern would match other queues
 
     async def _refresh(self, names: Sequence[str]) -> None:
         if not names or not self.sampler.state().reached:

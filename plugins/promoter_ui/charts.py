@@ -10,7 +10,7 @@ from promoter_ui import text
 
 WIDTH, HEIGHT = 600, 90
 GAP = 1.0
-FIRST = 24  # before the bars: what is due now
+FIRST = 24  # width reserved for the bar of due jobs
 
 SPANS = {"minute": (60_000, 30), "hour": (3_600_000, 60), "day": (86_400_000, 48)}  # milliseconds, bars
 
@@ -21,7 +21,7 @@ class Bar:
     y: float
     width: float
     height: float
-    label: str  # from when to when its jobs are due, counted from now
+    label: str  # the range of due times, relative to now
     count: int
 
 
@@ -31,7 +31,7 @@ class Future:
 
     span: str
     bars: Sequence[Bar]
-    overdue: Bar  # what is due now; as high as the highest bar at most
+    overdue: Bar  # jobs due now; at most as high as the highest bar
     due: int
     within: int
     later: int
@@ -41,8 +41,8 @@ class Future:
     def summary(self) -> str:
         """Describe the chart in words, for screen readers."""
         return (
-            f"{self.due:,} due now, {self.within:,} in the coming {self.span}, {self.later:,} later; "
-            f"at most {self.most:,} in one bar"
+            f"{self.due:,} due now, {self.within:,} in the next {self.span}, {self.later:,} later; "
+            f"at most {self.most:,} per bar"
         )
 
 
@@ -90,8 +90,8 @@ def ahead(due: int, minute: int, hour: int, day: int) -> list[Step]:
 
     `hour` and `day` are cumulative.
     """
-    counts = [("due now", due), ("within a minute", minute), ("then within an hour", hour - minute)]
-    counts.append(("then within a day", day - hour))
+    counts = [("due now", due), ("in the next minute", minute), ("in 1 min to 1 h", hour - minute)]
+    counts.append(("in 1 h to 1 day", day - hour))
     most = max([*(count for _, count in counts), 1])
     return [Step(label, count, round(WIDTH * max(count, 0) / most, 1)) for label, count in counts]
 
@@ -104,14 +104,14 @@ class Line:
     most: float
     last: float | None
     over_s: float
-    of: str = ""  # which values, where they are not those of a time
+    of: str = ""  # a description of the values, if they are not samples over time
 
     @property
     def summary(self) -> str:
         """Describe the chart in words, for screen readers."""
         if self.of:
             return f"{self.of}; at most {text.interval(self.most)}"
-        now = "not known" if self.last is None else text.interval(self.last)
+        now = "unknown" if self.last is None else text.interval(self.last)
         return f"now {now}, at most {text.interval(self.most)} in the last {text.interval(self.over_s)}"
 
 

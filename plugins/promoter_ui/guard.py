@@ -27,7 +27,7 @@ SHORTEST_SESSION_S, LONGEST_SESSION_S = 60, 366 * 86_400
 SHORTEST_TOKEN = 16  # characters
 MOST_BODY = 64 * 1024
 STRETCH = 200_000  # rounds
-BEARER = "promoter_ui.bearer"  # in a request's scope: whether its Authorization is valid
+BEARER = "promoter_ui.bearer"  # key in a request's scope: whether its Authorization header is valid
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -39,7 +39,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-PLACES = re.compile(r"(?:queue|job|dead|leaders)?(?:\?[\x21-\x7e]*)?")  # where a login may lead
+PLACES = re.compile(r"(?:queue|job|dead|leaders)?(?:\?[\x21-\x7e]*)?")  # allowed targets after a login
 
 
 class Refused(Exception):
@@ -68,7 +68,7 @@ class Guard:
         if not SHORTEST_SESSION_S <= session_s <= LONGEST_SESSION_S:
             raise ConfigError(f"a session lasts a minute to 366 days, not {session_s:g} s")
         if token is not None and (len(token) < SHORTEST_TOKEN or not token.isprintable() or not token.isascii()):
-            raise ConfigError(f"the token must have at least {SHORTEST_TOKEN} ASCII characters, none of them a control")
+            raise ConfigError(f"the token must have at least {SHORTEST_TOKEN} printable ASCII characters")
         if allow_actions and token is None and not trusted:
             raise ConfigError("actions need a token")
         self.allow_actions = allow_actions
@@ -78,7 +78,7 @@ class Guard:
         self._key = b"" if token is None else _stretched(token)
         self._any_host = trusted or public or token is not None
         self._hosts = {host.lower().strip("[]") for host in hosts}
-        mark = "" if token is None else "_" + self._sign("cookie")[:8]  # cookies know no ports
+        mark = "" if token is None else "_" + self._sign("cookie")[:8]  # cookies do not distinguish ports
         self.session_cookie, self.form_cookie = f"promoter_ui{mark}", f"promoter_ui_form{mark}"
 
     @property
@@ -107,7 +107,7 @@ class Guard:
         """Return whether a visitor gives the token. Raises Refused, unchecked, after too many wrong ones."""
         address = request.client.host if request.client else ""
         if (wait_s := ceil(self._tries.wait_s(address))) > 0:
-            raise Refused(f"too many wrong tokens came from your address: try again in {wait_s} s", 429, wait_s=wait_s)
+            raise Refused(f"too many wrong tokens from your address: try again in {wait_s} s", 429, wait_s=wait_s)
         right = self._token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
         if not right:
             self._tries.was_wrong(address)
@@ -140,7 +140,7 @@ class Guard:
             raise Refused("this form was sent by another site")
         nonce = _cookies(request).get(self.form_cookie, "")
         if not nonce or not hmac.compare_digest(fields.get("form", "").encode(), self._form(nonce).encode()):
-            raise Refused("this form is not of this page, or too old: go back, reload and send it again")
+            raise Refused("this form has expired: go back, reload the page and submit the form again")
         return fields
 
     async def _body(self, request: Request) -> dict[str, str]:
@@ -154,10 +154,10 @@ class Guard:
         try:
             return text.query(body)
         except ValueError:
-            raise Refused("this form cannot be read", 400) from None
+            raise Refused("this form is unreadable", 400) from None
 
     def _has_token(self, request: Request) -> bool:
-        """Check the header once a request, so that a wrong token is one try, and a page can report a refused one."""
+        """Check the header once per request, so that a wrong token counts once."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if self._token is None or scheme.lower() != "bearer" or not given.strip():
             return False

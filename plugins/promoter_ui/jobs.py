@@ -22,7 +22,7 @@ from promoter_core.spi import DeadLetterSupport, ManagementSupport, StreamEntry,
 from promoter_ui import charts, text
 
 PAGE = 50
-LOOKS = 20  # calls for a page of jobs that have a name: each looks at a thousand or so
+LOOKS = 20  # calls for a page of jobs with a name; each reads about a thousand jobs
 UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -33,7 +33,7 @@ class Found:
     jobs: Sequence[DelayedJob]
     cursor: str
     now_ms: int
-    partly: bool = False  # more may have that name: the search ended before
+    partly: bool = False  # the search stopped early, so more jobs may match
 
 
 def manageable(backend: Backend) -> bool:
@@ -83,26 +83,24 @@ def details(job: DelayedJob, now_ms: int) -> dict[str, str]:
     due = "parked: due after the year 9999" if job.parked else text.moment(stored.due_ms)
     kept = "no" if not job.unique else f"yes, for {text.interval((job.keep_id_for or timedelta()).total_seconds())}"
     rows = {
-        "id": "cannot be read" if job.id is None else job.id,
+        "id": "unreadable" if job.id is None else job.id,
         "name": job.name or "–",
         "due": f"{due} {text.due_in(stored.due_ms, now_ms)}".strip(),
         "created": "–" if job.created is None else text.moment(_ms(job.created)),
         "attempts so far": text.number(job.attempt),
-        "id stays taken after it ran": kept,
+        "id kept after it ran": kept,
         "trace context": job.traceparent or "–",
         "size": f"{len(stored.envelope):,} bytes",
     }
-    return rows | ({"malformed": "its promotion moves it to the dead letters"} if job.malformed else {})
+    return rows | ({"malformed": "when it is due, it goes to the dead-letter stream"} if job.malformed else {})
 
 
 def data_of(job: DelayedJob) -> str:
     """Return the data of a job, for people."""
     try:
         return text.data(job.data())
-    except Exception:  # no msgpack, or a serializer's own error, in any of a dozen ways
-        return (
-            text.cut(repr(job.stored.envelope[: text.MOST_DATA])) + "\n(the data cannot be read; these are its bytes)"
-        )
+    except Exception:  # not msgpack, or any error of a custom serializer
+        return text.cut(repr(job.stored.envelope[: text.MOST_DATA])) + "\n(the data is unreadable; these are its bytes)"
 
 
 async def run_now(backend: Backend, queue: str, job: DelayedJob) -> JobOutcome:
@@ -127,7 +125,7 @@ def read_when(when: str) -> tuple[timedelta | None, datetime | None]:
         try:
             return timedelta(milliseconds=sum(int(n) * UNITS[unit] for n, unit in pairs)), None
         except OverflowError:
-            raise JobError(f"{words!r} is too long a time") from None
+            raise JobError(f"{words!r} is too long") from None
     try:
         at = datetime.fromisoformat(words)
     except ValueError:
@@ -147,7 +145,7 @@ class Letter:
     source: str
     size: int
     data: str
-    job: str | None  # the id of the job in it; None when none can be read
+    job: str | None  # the job's id; None if the job is unreadable
 
 
 async def letters(backend: Backend, queue: str, after: str) -> tuple[list[Letter], str]:
@@ -189,7 +187,7 @@ def _letter(entry: StreamEntry) -> Letter:
 def _content(packed: bytes, envelope: Envelope | None) -> str:
     try:
         value: Any = packed if envelope is None else envelope.data()
-    except Exception:  # of another serializer
+    except Exception:  # written by another serializer
         value = packed
     return text.cut(repr(value[: text.MOST_DATA])) if isinstance(value, bytes) else text.data(value)
 

@@ -25,6 +25,6 @@ def check_exposed(host: str, token: str | None, *, public: bool, allow_actions: 
         raise ConfigError("actions need a token: set PROMOTER_UI_TOKEN")
     if not public and not is_loopback(host):
         raise ConfigError(
-            f"{host} is reached from other machines, and the pages show jobs: set PROMOTER_UI_TOKEN, "
-            "or say that they are public (--public, or ui:public=yes)"
+            f"{host} is reachable from other machines, and the pages show jobs: set PROMOTER_UI_TOKEN, "
+            "or make the pages public (--public, or ui:public=yes)"
         )

@@ -9,15 +9,15 @@ from array import array
 from time import monotonic
 
 AT_ONCE = 10  # wrong tokens from one address
-EVERY_S = 6.0  # then one more
-SLOTS = 1_024  # addresses can share a counter by chance, and then also its wait
+EVERY_S = 6.0  # time until one more try is allowed
+SLOTS = 1_024  # counters; addresses with the same hash share one
 
 
 class Tries:
     """The counters of one process. A right token costs no try."""
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(16)  # so that nobody can choose a shared counter
+        self._key = secrets.token_bytes(16)  # so that an attacker cannot choose a counter
         self._spent_until_s = array("d", [0.0]) * SLOTS  # when all tries are available again
 
     def wait_s(self, address: str) -> float:

@@ -10,15 +10,15 @@ from promoter_core.spi import DeadLetterSupport, is_pattern
 from promoter_ui import charts, jobs, text
 from promoter_ui.board import ROWS, SORTS, STATES, Asked, Board, Summary
 
-LEADERS = 200  # that are shown
+LEADERS = 200  # maximum number shown
 COLUMNS = {
     "name": "queue",
     "jobs": "jobs",
     "due": "due",
-    "overdue": "overdue for",
+    "overdue": "overdue by",
     "next": "next due",
     "hour": "within an hour",
-    "rate": "a second",
+    "rate": "per second",
     "stream": "stream",
     "dead": "dead letters",
     "leader": "leader",
@@ -65,7 +65,7 @@ def _said(summary: Summary) -> str:
     if not summary.queues:
         return ""
     words = [f"{n:,} {STATES[state]}" for state, n in summary.states.items() if n]
-    return f"Queues with something wrong: {', '.join(words)}." if words else "Nothing is wrong with any queue."
+    return f"Queues with problems: {', '.join(words)}." if words else "No queue has a problem."
 
 
 def _nothing(board: Board, asked: Asked, summary: Summary) -> str:
@@ -98,14 +98,12 @@ async def queue(board: Board, params: Params) -> Values:
         try:
             future = await jobs.future(board.backend, name, span, seen.stats.now_ms, total)
         except BackendError:
-            future = None  # the figures above it are shown all the same
+            future = None  # show the other figures
     probe = None if is_pattern(name) else await board.probe(name)
     recent_s = [late_ms / 1000 for late_ms in probe.recent_ms] if probe is not None else []
     return _store(board) | {
         "lateness": None if probe is None else probe.lateness,
-        "promoted": charts.line(
-            recent_s, 0.0, f"of {len(recent_s):,} jobs that were followed, the latest on the right"
-        ),
+        "promoted": charts.line(recent_s, 0.0, f"the last {len(recent_s):,} jobs observed, newest on the right"),
         "queue": seen,
         "future": future,
         "late": _late(board, name),
@@ -121,7 +119,7 @@ async def waiting(board: Board, params: Params) -> Values:
             found = await jobs.find(board.backend, name, id=id, name=job_name, after=params.get("after", ""))
         else:
             unseen = "This backend cannot show its waiting jobs."
-    except (JobError, ConfigError) as exc:  # an id or a name that no job can have; names that no queue can have
+    except (JobError, ConfigError) as exc:  # an invalid job id, job name or queue name
         unseen = str(exc)
     return {
         "name": name,
@@ -131,7 +129,7 @@ async def waiting(board: Board, params: Params) -> Values:
         "after": params.get("after", ""),
         "found": found,
         "unseen": unseen,
-        "none_found": "No waiting job matches." if id or job_name or params.get("after") else "No job waits.",
+        "none_found": "No waiting job matches." if id or job_name or params.get("after") else "No waiting jobs.",
     }
 
 
@@ -178,5 +176,5 @@ def _store(board: Board) -> Values:
         failed = state.failed_reads or state.failed_discoveries
         said = "The store has not answered yet." if failed else ""
     elif reasons or not state.reached:
-        said = f"{reasons[0] if reasons else 'the store does not answer'}; these are the last figures."
+        said = f"{reasons[0] if reasons else 'the store does not answer'}; showing the last known figures."
     return {"unready": said[:1].upper() + said[1:]}

@@ -20,7 +20,7 @@ from promoter_core.spi import Clock, SinkFailure
 log = logging.getLogger("promoter.webhook")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
-LONGEST_RETRY_AFTER_S = 3_600.0  # a receiver may ask for more; this is how long it is believed
+LONGEST_RETRY_AFTER_S = 3_600.0  # longest Retry-After that is respected
 GONE = 410
 TRY_AGAIN = frozenset({408, 425, 429})  # and 5xx
 
@@ -58,13 +58,13 @@ class Delivery:
 
     def __init__(self, post: Post, clock: Clock, *, batch: int, buffer: int) -> None:
         self.report: Callable[[SinkFailure], None] = lambda failure: None
-        self.refused = 0  # events
-        self._refusals = 0  # messages
+        self.refused = 0  # number of events
+        self._refusals = 0  # number of messages
         self._post = post
         self._clock = clock
         self._batch = batch
         self._buffer = buffer
-        self._events: deque[Any] = deque()  # those of the message that is being sent come first
+        self._events: deque[Any] = deque()  # starts with those of the current message
         self._task: asyncio.Task[None] | None = None
         self._reset()
 
@@ -72,8 +72,8 @@ class Delivery:
         return len(self._events)
 
     def _reset(self) -> None:
-        self._message: Message | None = None  # the one that is being sent
-        self._failures = 0  # in a row
+        self._message: Message | None = None  # the current message
+        self._failures = 0  # consecutive failures
         self._gone = False
         self._closing = False
 
@@ -119,8 +119,8 @@ class Delivery:
             exc = None if self._task.cancelled() else self._task.exception()
             log.error("webhook: the delivery has ended and is started again", exc_info=exc)
             self.report(SinkFailure.FAILED)
-        # Both belong to the event loop of the run.
-        self._changed = asyncio.Event()  # there are events, or it ends
+        # Both are bound to the event loop of the run.
+        self._changed = asyncio.Event()  # set when events arrive or the sink closes
         self._room = room = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="promoter-webhook")
         self._task.add_done_callback(lambda task: room.set())
@@ -157,7 +157,7 @@ class Delivery:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return f"cannot be reached ({exc!r})", 0.0  # raised by `post`; nobody cancelled us
+            return f"cannot be reached ({exc!r})", 0.0  # raised by `post`, not a cancellation of this task
         except Exception as exc:
             log.debug("webhook: an attempt failed", exc_info=True)
             return f"cannot be reached ({str(exc) or type(exc).__name__})", 0.0

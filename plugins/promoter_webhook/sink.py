@@ -96,7 +96,7 @@ class WebhookEvents:
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 return Answer(answer.status, retry_after_s(answer.headers, self._clock.time_ms()))
-        except aiohttp.ClientResponseError as exc:  # its text shows the URL, which may hold a secret
+        except aiohttp.ClientResponseError as exc:  # the exception contains the URL, which may include a secret
             words = " ".join(exc.message.split())[:200]
             raise ConnectionError(f"{type(exc).__name__}: {words}") from None
 
@@ -104,6 +104,6 @@ class WebhookEvents:
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # its text may quote a password
+    except ValueError:  # the exception may quote a password
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)

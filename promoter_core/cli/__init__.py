@@ -18,7 +18,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 
 def main() -> None:
     """Run the command line. Explains how to install the `cli` extra if it is missing."""
-    if sys.argv[1:] == ["--version"]:  # before anything is imported
+    if sys.argv[1:] == ["--version"]:  # answer before importing anything
         _show_version()
         return
     if "_PROMOTER_COMPLETE" in os.environ:
@@ -31,7 +31,7 @@ def main() -> None:
     end_at_once_on_signals()
     try:
         _start()
-    except KeyboardInterrupt:  # while it is imported
+    except KeyboardInterrupt:  # Ctrl-C during the import
         sys.exit(INTERRUPTED)
 
 
@@ -52,5 +52,5 @@ def _show_version() -> None:
 
     try:
         print(f"promoter {__version__}", flush=True)
-    except BrokenPipeError:  # nobody reads it
+    except BrokenPipeError:  # the reader of the pipe has closed it
         os._exit(1)

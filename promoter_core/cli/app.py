@@ -22,7 +22,7 @@ def build(registry: Callable[[], Registry]) -> typer.Typer:
     class Commands(_Commands):
         registry_of = staticmethod(registry)
 
-    completion_init()  # for $_PROMOTER_COMPLETE; typer does so only where it has options for it
+    completion_init()  # for $_PROMOTER_COMPLETE; typer sets it up only for apps with its own completion options
     app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
     app.callback()(_main)
     return app
@@ -40,18 +40,18 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Moves delayed jobs that have become due from a sorted set to a stream, under a leader lock."""
+    """Move due jobs from a sorted set to a stream, under a leader lock."""
     session.debug = debug
 
 
 class _Commands(TyperGroup):
-    """Has a line of help for each command, and loads the one that is called."""
+    """List all commands, and load only the one that is called."""
 
     registry_of: Callable[[], Registry]
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._plugins: dict[str, Registered] | None = None  # by the names of their commands
+        self._plugins: dict[str, Registered] | None = None  # by command name
         for name, (_, summary) in commands.COMMANDS.items():
             self.add_command(TyperCommand(name, help=summary))
 
@@ -87,7 +87,7 @@ class _Commands(TyperGroup):
 
 
 def _alone(name: str, function: Any, **settings: Any) -> typer.Typer:
-    """A single command, to which typer attaches what a group has."""
+    """A single command, with the attributes that typer sets on a group."""
     app = typer.Typer(add_completion=False)
     app.command(name, **settings)(function)
     return app

@@ -20,7 +20,7 @@ from promoter_core.cli import session
 
 Function = Callable[..., Any]
 
-PLAIN = {"envvar", "help", "metavar", "show_default"}  # arguments of an option that change nothing of its values
+PLAIN = {"envvar", "help", "metavar", "show_default"}  # arguments of an option that do not affect its values
 NUMBERS = {int: re.compile("0|[1-9][0-9]{0,15}"), float: re.compile("(0|[1-9][0-9]{0,9})([.][0-9]{1,9})?")}
 
 
@@ -65,7 +65,7 @@ def for_typer(function: Function) -> Function:
         if declared is not None:
             make: Any = typer.Option if isinstance(declared, Option) else typer.Argument
             more = dict(declared.more)
-            if isinstance(declared, ConfigFile):  # eager: it is read before defaults are looked up
+            if isinstance(declared, ConfigFile):  # eager: read before the defaults are looked up
                 more |= {"callback": _from_file(declared, function), "is_eager": True}
             hints[name] = Annotated[kind, make(*declared.names, **more)]
 
@@ -173,7 +173,7 @@ class Known:
     def __init__(self, hint: Any) -> None:
         kind, option = _declared(hint)
         self.declared = option
-        self.words: dict[str, bool] = {}  # False for that which turns a flag off
+        self.words: dict[str, bool] = {}  # False for the flag's negative form
         self.variable = ""
         if isinstance(option, Option):
             _sure(option.names and option.more.keys() <= PLAIN)
@@ -200,7 +200,7 @@ class Known:
 
     def _one(self, text: str) -> Any:
         if self.kind is str:
-            _sure(text.isprintable())  # so there is no byte in it that is not UTF-8
+            _sure(text.isprintable())  # a printable text has no undecodable bytes
             return text
         if issubclass(self.kind, Enum):
             _sure(text in [member.value for member in self.kind])

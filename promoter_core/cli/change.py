@@ -16,7 +16,7 @@ from promoter_core.cli.times import due_time, parse_duration, parse_step
 BY_AGAIN = ": repeating it with --by moves those again, so select the rest, for example with --due-before or --due-from"
 Ids = Annotated[list[str] | None, Argument(metavar="[ID…]", help="The ids of the jobs.", show_default=False)]
 DUE = "--where, --due-from and --due-before"
-STEP = 500  # jobs, that a sweep changes at a time
+STEP = 500  # jobs per step of a sweep
 
 Sweep = Callable[[DelayedQueue, jobs.Range, dict[str, Any]], Awaitable[BulkResult]]
 Named = Callable[[DelayedQueue], Awaitable[Sequence[JobOutcome]]]

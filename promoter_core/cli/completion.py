@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "_PROMOTER_COMPLETE"
 
-# By command: its options, each with all of its names. With `=` it takes a value, of those that follow if there are
-# any; with `*` it may be given again.
+# The options of each command, with all of their names. `=` marks an option with a value, from the values listed after
+# it if any; `*` marks an option that can be repeated.
 OPTIONS = {
     "": "--debug --version --help",
     "run": (

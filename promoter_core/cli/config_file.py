@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NOT_IN_A_FILE = ("config", "print_config")
 HIDDEN = "***"
-SECRET = re.compile(r"(?i)(?:secret|password|passwd|token|credential|url|dsn|key)(?!.*_env$)")  # in an option's name
+SECRET = re.compile(r"(?i)(?:secret|password|passwd|token|credential|url|dsn|key)(?!.*_env$)")  # secret names
 KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "text"),
     int: ((int,), "a whole number"),
@@ -36,7 +36,7 @@ def read(path: str, known: Mapping[str, Known]) -> dict[str, Any]:
         found = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as exc:
         raise ConfigError(f"cannot read the configuration file {path!r}: {exc.strerror}") from None
-    except ValueError as exc:  # of the encoding, too
+    except ValueError as exc:  # includes UnicodeDecodeError
         raise ConfigError(f"{path}: invalid TOML: {exc}") from None
     names = [name for name in known if name not in NOT_IN_A_FILE]
     values = {}

@@ -87,7 +87,7 @@ def requeue(
 def delete(
     ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
 ) -> None:
-    """Delete entries for good."""
+    """Delete entries permanently."""
 
     async def go(backend: Backend) -> int:
         letters = _dead_letters(backend)

@@ -57,14 +57,14 @@ async def _look_at(backend: Backend, queue: str) -> list[Finding]:
     findings = []
     if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
         findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
-    # A backend without layouts has no consumer groups, and its users its own consumer.
+    # A backend without layouts has no consumer groups: its users run their own consumers.
     return findings + _queue(stats, grouped=isinstance(backend, LayoutSupport) and session.to_stream(backend))
 
 
 def _queue(s: QueueStats, *, grouped: bool) -> list[Finding]:
     findings = []
     if s.holder is None:
-        findings.append(Finding(Severity.WARNING, "nobody promotes this queue", "start `promoter run`"))
+        findings.append(Finding(Severity.WARNING, "no promoter leads this queue", "start `promoter run`"))
     else:
         findings.append(_leader(s, s.holder))
     if s.dlq_len:

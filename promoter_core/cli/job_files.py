@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from promoter_core import ConfigError, ExportedPage
 
-FIRST_LINE = 65_536  # bytes; a file of ours has a shorter one
+FIRST_LINE = 65_536  # bytes; the header line of an export is shorter
 STREAM = "-"
 
 
@@ -54,7 +54,7 @@ class ExportFile:
             self._file: IO[bytes] = sys.stdout.buffer
             return
         try:
-            if self._path.exists() and not self._path.is_file():  # a device, a pipe
+            if self._path.exists() and not self._path.is_file():  # for example a device or a pipe
                 self._file = self._path.open("wb")
                 return
             self._note = Note(self._path, ".exporting")
@@ -110,7 +110,7 @@ class ImportFile:
 
     def __init__(self, name: str, about: Mapping[str, str], *, skip: int) -> None:
         """`about` identifies the target: the store and the queue. Raises ConfigError."""
-        self.skip, self.size = skip, 0  # `skip`: lines to pass over
+        self.skip, self.size = skip, 0  # `skip`: number of lines to skip
         self._note: Note | None = None
         try:
             self._raw: IO[bytes] = sys.stdin.buffer if name == STREAM else Path(name).open("rb")  # noqa: SIM115

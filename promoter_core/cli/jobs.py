@@ -92,7 +92,7 @@ def json_of(job: DelayedJob) -> dict[str, Any]:
     try:
         data = job.data()
         jsonlib.dumps(data, allow_nan=False)
-    except Exception:  # no msgpack, or what JSON cannot say, in any of a dozen ways
+    except Exception:  # not msgpack, or not JSON-serializable, which raise many types
         return row | {"envelope": base64.b64encode(stored.envelope).decode()}
     return row | {"data": data}
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 ECS_VERSION = "8.11.0"
-NAMES = {"code": "error.code"}  # a field's name here, where ECS has one for it
+NAMES = {"code": "error.code"}  # fields that ECS names differently
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

@@ -14,9 +14,9 @@ from promoter_core import Backend, TransientError
 from promoter_core.cli.signals import leave_what_hangs
 from promoter_core.spi import cancel_and_wait, run_within
 
-RETRY_S = 1.0  # between tries to reach the store at the start
-CLOSE_S = 2.0  # for a backend to close; ours take half of that at most
-THREADS_S = 2.0  # after a signal, for what hangs in threads once everything else has ended
+RETRY_S = 1.0  # between attempts to reach the store at startup
+CLOSE_S = 2.0  # for a backend to close; the built-in ones take at most half of it
+THREADS_S = 2.0  # after a signal, for threads that still hang when everything else has ended
 
 
 async def until_stopped(
@@ -61,7 +61,7 @@ async def _work(backend: Backend, work: Callable[[], Awaitable[None]], log: logg
     def complain(error: TransientError) -> None:
         nonlocal complained
         if not complained:
-            log.warning("%s; trying again", error)
+            log.warning("%s; retrying", error)
             complained = True
 
     await open_at_last(backend, complain)

@@ -15,8 +15,8 @@ from promoter_core.cli import INTERRUPTED, commands, session
 from promoter_core.cli.arguments import parse_plain
 
 FAILED, USAGE = 1, 2
-NEEDED = ("typer", "rich", "click")  # by the command line; older versions of typer need click
-QUICK = "run"  # the command that is started without typer: a new leader is to be ready soon
+NEEDED = ("typer", "rich", "click")  # required by the command line; older versions of typer need click
+QUICK = "run"  # started without typer, so that a new leader is ready sooner
 
 
 def find(words: list[str]) -> Callable[[], object]:
@@ -43,7 +43,7 @@ def run(command: Callable[[], object]) -> None:
     session.debug = False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows escapes
     try:
         command()
     except PromoterError as exc:
@@ -52,7 +52,7 @@ def run(command: Callable[[], object]) -> None:
         if session.debug:
             traceback.print_exc()
         output.fail(str(exc))
-        bad_cursor = isinstance(exc, PermanentError) and exc.code == "BADCURSOR"  # of --after
+        bad_cursor = isinstance(exc, PermanentError) and exc.code == "BADCURSOR"  # an invalid --after
         sys.exit(USAGE if bad_cursor or isinstance(exc, ConfigError | JobError) else FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

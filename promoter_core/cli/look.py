@@ -16,10 +16,10 @@ from promoter_core.cli import jobs, near, options, output, session
 from promoter_core.cli.arguments import Argument, Option
 from promoter_core.cli.times import parse_when
 
-PAGE = 500  # jobs, of --all
-WIDE = 100  # columns of a terminal, from which on there is room for more
+PAGE = 500  # jobs per call, for --all
+WIDE = 100  # terminals with at least this many columns show more
 EDGES = "now,1m,10m,1h,6h,1d,1w,4w"
-NEVER = 253_402_300_800_000  # ms: after the last due time of a job
+NEVER = 253_402_300_800_000  # ms; later than any job's due time
 
 
 def list_(
@@ -68,7 +68,7 @@ def _print_page(page: Page, queue: str, *, json: bool) -> None:
 
 
 def _print_table(page: Page, queue: str) -> None:
-    """As wide as the terminal: ids are whole, long names go over several lines, and data is cut."""
+    """Print a table as wide as the terminal: ids are complete, long names wrap, and data is cut."""
     wide = output.out.width >= WIDE
     name = 24 if wide else 12
     data = max(8, output.out.width - name - (61 if wide else 53))
@@ -180,7 +180,7 @@ def count(
 
 
 def _print_histogram(name: str, rows: list[tuple[Any, ...]], before: int, after: int, *, json: bool) -> None:
-    """`before` and `after` are jobs that are due outside of the edges."""
+    """Print counts. `before` and `after` are the jobs that are due outside the edges."""
     if json:
         parts = [{"from": left.isoformat(), "to": right.isoformat(), "count": n} for _, left, right, n in rows]
         output.print_json({"queue": name, "before": before, "histogram": parts, "after": after})

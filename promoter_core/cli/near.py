@@ -1,4 +1,4 @@
-"""Queues by pattern, and the queue that was meant where the one that was named is not there."""
+"""Queues by pattern, and suggestions when a named queue does not exist."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from promoter_core.spi import CHASQUIMQ, DiscoverySupport, Layout, LayoutSupport
 
 log = logging.getLogger("promoter")
 
-SUGGEST_S = 1.0  # for finding the name that was meant
-SHOWN = 5  # names
+SUGGEST_S = 1.0  # for finding similar names
+SHOWN = 5  # names shown
 
 
 def is_unknown(s: QueueStats) -> bool:
-    """Whether the store holds nothing of the queue."""
+    """Return whether the store has nothing of the queue."""
     return is_empty(s) and s.holder is None
 
 
 def is_empty(s: QueueStats) -> bool:
-    """Whether no job of the queue waits, and none has left a trace."""
+    """Return whether the queue has no waiting jobs and no trace of former ones."""
     return not (s.depth or s.stream_len or s.events_len or s.dlq_len or s.groups)
 
 
 async def say(backend: Backend, queue: str) -> None:
-    """Tell that the store holds nothing of this queue, with the nearest name that it has."""
+    """Print that the store has nothing of this queue, with the most similar name."""
     output.note(
         f"the store has nothing of a queue {queue!r}: no job, no stream and no leader{await hint(backend, queue)}"
     )
 
 
 async def hint(backend: Backend, queue: str) -> str:
-    """Suggest what was meant where a queue is not there: another layout, or another name. May be empty."""
+    """Return a suggestion for a missing queue: another layout or another name; "" without one."""
     if elsewhere := await _by_other_layouts(backend, queue):
         return f"; {elsewhere}"
     near = difflib.get_close_matches(queue, [name for name in await _others(backend) if name != queue], 1)
@@ -44,9 +44,9 @@ async def hint(backend: Backend, queue: str) -> str:
 
 
 async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) -> None:
-    """For a promoter that has run so long: tell that the store has nothing of a queue, and what it has.
+    """After a promoter has run without jobs for a while: log which queues do not exist, and what the store has instead.
 
-    What is there instead is looked for on behalf of a few queues only, since that is work for the store.
+    Only a few queues are searched for, to limit the load on the store.
     """
     quiet: list[str] = []
     with suppress(PromoterError):
@@ -71,13 +71,13 @@ async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) 
 
 
 async def say_if_unknown(backend: Backend, queue: str) -> None:
-    """As `say`, where the store holds nothing of the queue."""
+    """Like `say`, if the store has nothing of the queue."""
     if is_unknown(await backend.stats(queue)):
         await say(backend, queue)
 
 
 async def matching(backend: Backend, queue: str) -> Sequence[str]:
-    """The name itself, or the queues that match it as a pattern, by name; says so when there is none."""
+    """Return the name itself, or the queues that match it as a pattern, sorted. Prints a note if none does."""
     if not is_pattern(check_queue_name(queue)):
         return [queue]
     if not isinstance(backend, DiscoverySupport):
@@ -96,14 +96,14 @@ async def _found(backend: DiscoverySupport, pattern: str) -> set[str]:
 
 
 def _set_of(layout: Layout) -> bytes:
-    """The key of a queue's sorted set, to tell layouts apart; empty where the names of queues are fixed."""
+    """Return the key of a queue's sorted set, to distinguish layouts; "" if the layout has fixed queue names."""
     with suppress(ConfigError):
         return layout.keys_of("q").delayed
     return b""
 
 
 async def _by_other_layouts(backend: Backend, queue: str) -> str:
-    """Name another layout that has jobs of the queue, or of queues that match the pattern; empty when none has."""
+    """Return a suggestion of another layout that has jobs of the queue or of matching queues; "" if none has."""
     url = session.opened[0]
     if not isinstance(backend, LayoutSupport) or not backend.capabilities.shared or not url:
         return ""
@@ -126,7 +126,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 async def _others(backend: Backend) -> list[str]:
-    """Some queues that the store has, as far as they are found in a moment."""
+    """Return some queues of the store, as many as are found in a moment."""
     found: set[str] = set()
     if isinstance(backend, DiscoverySupport):
         with suppress(TimeoutError):

@@ -10,7 +10,7 @@ from promoter_core.spi import check_queue_name, is_pattern
 
 
 def one_queue(name: str | None) -> str | None:
-    """The value of --queue where one queue is meant. Raises ConfigError."""
+    """Return the value of --queue where a single queue is required. Raises ConfigError."""
     if name is not None and is_pattern(check_queue_name(name)):
         raise ConfigError(f"--queue {name!r} is a pattern: this command takes the name of one queue")
     return name

@@ -19,13 +19,13 @@ def fail(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Something to know beside the answer, on stderr."""
+    """Print an additional message to stderr."""
     err.print(plain(message), style="yellow", soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False)
-    # On one line, and with nothing in it that would control a terminal.
+    # Keep it on one line, without terminal control characters.
     typer.echo(text if text.isprintable() else json.dumps(value))
 
 
@@ -39,7 +39,7 @@ def show_time(ms: int | None) -> str:
 
 
 def show_ms(ms: float) -> str:
-    """An interval for people: `0 ms`, `1.50 s`, `2 d 3 h`."""
+    """Format an interval: `0 ms`, `1.50 s`, `2 d 3 h`."""
     if ms < 1000:
         return f"{ms:.0f} ms"
     if ms < 120_000:
@@ -50,17 +50,17 @@ def show_ms(ms: float) -> str:
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """`1 entry`, `2,000 entries`; without `many` it is `one` with an s."""
+    """Format a count: `1 entry`, `2,000 entries`. Without `many`, the plural is `one` with an s."""
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
 def plain(text: str) -> str:
-    """Foreign text inside of rich markup, shown as it is."""
+    """Escape text from outside for rich markup, so that it is shown literally."""
     return escape(shown(text))
 
 
 def shown(text: str) -> str:
-    """Foreign text for a terminal: what would control it, or cannot be printed, as an escape sequence in letters."""
+    """Escape text from outside for a terminal: control and unprintable characters become escape sequences."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
     )

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; nothing where stderr is something else."""
+"""A progress bar on a terminal; nothing if stderr is not one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from promoter_core.cli import output
 
-Update = Callable[[int, str], None]  # how much of the total is done, and in words
+Update = Callable[[int, str], None]  # receives the number of items done, and a text
 
 
 @contextmanager
 def bar(what: str, total: int | None) -> Iterator[Update]:
-    """`total` in any unit; None when nobody knows."""
+    """Show a progress bar. `total` is in any unit; None if unknown."""
     if not output.err.is_terminal:
         yield lambda done, words: None
         return

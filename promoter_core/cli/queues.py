@@ -1,4 +1,4 @@
-"""`promoter queues`: which queues a store has, and how they are."""
+"""`promoter queues`: the queues of a store, and their state."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from promoter_core.cli.arguments import Argument, Option
 from promoter_core.cli.times import due_time
 from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName
 
-PAGE = 500  # entries
+PAGE = 500  # entries per call
 
 
 class Source(StrEnum):
@@ -77,7 +77,7 @@ async def _again(q: DelayedQueue, id: str, entry: StreamEntry, when: dict[str, A
 
 
 async def _find(backend: Backend, queue: str, stream: StreamName, ids: Sequence[str]) -> list[StreamEntry | None]:
-    """The entries with these ids, or the last ones with these jobs. Looks through all of the stream."""
+    """Return the entries with these ids, or the last entries with these jobs. Reads the whole stream."""
     wanted, found, after = set(ids), dict[str, StreamEntry](), ""
     while page := await backend.read(queue, stream, after, PAGE):
         for entry in page:

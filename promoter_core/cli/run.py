@@ -37,9 +37,9 @@ from promoter_core.spi import (
 log = logging.getLogger("promoter")
 
 CONNECT_RETRY_S = 0.25
-THREADS_S = 2.0  # after a signal, for what hangs in threads once everything else has ended
-QUIET_S = 30.0  # without a job, until it is said what the store has
-CLOSE_S = 2.0  # for a backend to close; ours take half of that at most
+THREADS_S = 2.0  # after a signal, for threads that still hang when everything else has ended
+QUIET_S = 30.0  # time without a job after which a hint about other queues is logged
+CLOSE_S = 2.0  # for a backend to close; the built-in ones take at most half of it
 
 
 class LogFormat(StrEnum):
@@ -300,10 +300,10 @@ async def _run(
             await begin(pages.values())
         if sampler is not None:
             await stack.enter_async_context(sampler.running())
-        gc.freeze()  # what is loaded by now stays: the collector's runs are shorter without it
+        gc.freeze()  # exclude loaded modules from garbage collection, so that collections are shorter
         log.info("promoting %s of %s", ", ".join(map(repr, queues)), where)
         try:
-            # An error that lasts ends the process, with exit code 1, so that its supervisor sees it.
+            # A permanent error ends the process with exit code 1, so that its supervisor notices.
             async with asyncio.TaskGroup() as group:
                 stopper = group.create_task(_stop_all(stop, runners))
                 quiet = group.create_task(_say_if_quiet(backend, queues))
@@ -318,13 +318,13 @@ async def _run(
 
 async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
     if isinstance(backend, LayoutSupport) and isinstance(backend.layout, in_place.InPlace):
-        return  # which says it by the framework's keys
+        return  # the layout names the keys of its framework
     await asyncio.sleep(QUIET_S)
-    from promoter_core.cli import near  # few runs need it
+    from promoter_core.cli import near  # imported here because few runs need it
 
     try:
         await near.say_if_quiet(backend, queues, QUIET_S)
-    except Exception:  # of a plugin that is asked for what is there: a hint must not end the promotion
+    except Exception:  # a plugin that searches for queues may raise anything, and a hint must not end promotion
         log.debug("cannot look for what the store has instead of idle queues", exc_info=True)
 
 
@@ -356,7 +356,7 @@ async def _open(backend: Backend, timeout_s: float, stop: asyncio.Event) -> bool
             if time.monotonic() + CONNECT_RETRY_S > deadline_s:
                 raise
             if not complained:
-                log.warning("%s; trying again for %g s", exc, timeout_s)
+                log.warning("%s; retrying for %g s", exc, timeout_s)
                 complained = True
         await asyncio.wait((stopping,), timeout=CONNECT_RETRY_S)
     stopping.cancel()

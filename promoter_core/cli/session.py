@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 debug = False  # set by the --debug option
 opened: tuple[str, str | None] = "", None  # the URL and the layout of this command
-source_of: Callable[[str], Any] | None = None  # where typer found the value of an option
+source_of: Callable[[str], Any] | None = None  # returns where typer found an option's value
 
 
 @cache
@@ -45,7 +45,7 @@ def sends_text(layout: str | None) -> bool:
 def with_backend(url: str, use: Callable[[Backend], Awaitable[T]], layout: str | None = None) -> T:
     """Run `use` with the backend of `url` and that layout, which is opened before and closed afterwards."""
 
-    import asyncio  # takes long, and a list of commands needs none of it
+    import asyncio  # slow to import, and listing commands does not need it
 
     global opened
     opened = url, layout

@@ -7,12 +7,12 @@ import signal
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # the handlers are set before anything else is imported
+if TYPE_CHECKING:  # the handlers are installed before anything else is imported
     import asyncio
     from types import FrameType
 
 STOPS = [s for s in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if s is not None]
-LAST_RESORT_S = 15.0  # after a signal: in that time everything of ours has ended
+LAST_RESORT_S = 15.0  # after a signal: longer than any orderly shutdown takes
 
 
 def end_at_once_on_signals() -> None:
@@ -24,7 +24,7 @@ def end_at_once_on_signals() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    os._exit(0)  # an exception would be raised inside of somebody's import
+    os._exit(0)  # an exception would be raised inside an import
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -47,7 +47,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
     for sign in _heeded():
         try:
             loop.add_signal_handler(sign, heard, sign)
-        except NotImplementedError:  # Windows: Ctrl-C cancels us
+        except NotImplementedError:  # on Windows, Ctrl-C cancels the task
             return
 
 

@@ -16,16 +16,16 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _ISO = re.compile(r"\d{4}-?\d\d(-?\d\d|$)|\d{4}-?W\d\d")
 _LONG = re.compile(r"(?<=\d)(sec(?:ond)?s?|min(?:ute)?s?|hours?|days?|weeks?)")
-WORDS = "dateparser"  # the module that reads words; the extra `dates`
+WORDS = "dateparser"  # the module that parses words; extra `dates`
 
 
 @dataclass(frozen=True, slots=True)
 class When:
     """A given time: a delay from now, by the store's clock, or a moment."""
 
-    delay: timedelta | None = None  # before now when it is negative
+    delay: timedelta | None = None  # negative: in the past
     at: datetime | None = None
-    in_words: bool = False  # read by dateparser, so say what was understood
+    in_words: bool = False  # parsed by dateparser, so report how it was understood
 
     def moment(self, now_ms: int) -> datetime:
         """Return the moment, if the store's clock shows `now_ms`. Raises JobError."""
@@ -104,7 +104,7 @@ def _of_words(text: str, words: str) -> datetime:
     expected = "expected ISO 8601, such as 2030-01-31T09:00:00Z, or 'in 1h30m'"
     if find_spec(WORDS) is None:
         raise JobError(f"{text!r} is not a time: {expected}; for words, pip install 'promoter-core[dates]'")
-    # A number alone is read as a day, and whether the day or the month comes first is anybody's guess.
+    # dateparser reads a bare number as a day, and guesses the order of day and month.
     if not words or words.replace(".", "").isdigit() or re.search(r"\d[/.]\d+[/.]", words) or _ISO.match(words):
         raise JobError(f"{text!r} is ambiguous: {expected}")
     found = _by_dateparser(words)
@@ -116,13 +116,13 @@ def _of_words(text: str, words: str) -> datetime:
 def _by_dateparser(words: str) -> datetime | None:
     import dateparser
 
-    # Without a base of the same zone, it compares with UTC and may be a day off.
+    # Without a base in the local zone, dateparser compares with UTC and can be a day off.
     settings: Any = {"RELATIVE_BASE": datetime.now().replace(tzinfo=None), "PREFER_DATES_FROM": "future"}  # noqa: DTZ005
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: datetime | None = dateparser.parse(words, languages=["en"], settings=settings)
-    except Exception:  # of any class, on text that it does not expect
+    except Exception:  # dateparser raises arbitrary exceptions on unexpected text
         return None
     return found
 

@@ -162,7 +162,7 @@ def copy(
 
 
 def _set_of(layout: str | None, queue: str) -> bytes:
-    """The sorted set in which jobs wait; options of a layout may leave it the same. Raises ConfigError."""
+    """Return the key of the sorted set; different options of a layout can share it. Raises ConfigError."""
     chosen = session.registry().layout(layout) if layout is not None else CHASQUIMQ
     return chosen.keys_of(queue).delayed
 

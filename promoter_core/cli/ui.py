@@ -1,4 +1,4 @@
-"""`promoter ui`: a web page of all queues, whoever leads them. The pages are the plugin's."""
+"""`promoter ui`: a web page of all queues, whichever process leads them. The plugin provides the pages."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ async def _serve(backend: Backend, app: Any, address: str, *, exposed: bool) -> 
 
     async def show() -> None:
         await run_pages.begin([app])
-        await asyncio.Event().wait()  # the pages are served meanwhile
+        await asyncio.Event().wait()  # wait while the pages are served
 
     async with serving(address, [], pages={"ui": app}):
         log.info("the page is at http://%s/ui/", address)
         if exposed:
-            log.warning("anybody who can reach %s can see all jobs: there is no token", address)
+            log.warning("anybody who can reach %s can see all jobs: no token is set", address)
         await until_stopped(backend, show, stop, log, first_end=app.aclose)
     log.info("stopped")

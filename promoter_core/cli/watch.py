@@ -1,4 +1,4 @@
-"""`promoter watch`: all queues of a store in a terminal, live, and what becomes due."""
+"""`promoter watch`: a live view of all queues of a store, in a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promoter_core.cli import INTERRUPTED, options, output, session
 from promoter_core.cli.arguments import Option
 from promoter_core.monitor import Snapshot, snapshot
 
-THREADS_S = 2.0  # at the end, for what hangs in threads, such as a look-up of a name
+THREADS_S = 2.0  # at exit, the maximum wait for threads that hang, for example in a DNS lookup
 
 
 def watch(
@@ -59,7 +59,7 @@ def _run(backend: Backend, url: str, patterns: list[str], *, refresh_s: float, r
 
     async def go() -> None:
         async with source.running():
-            await app.run_async(mouse=False)  # without the mouse, the terminal's own selection works
+            await app.run_async(mouse=False)  # mouse support would disable the terminal's text selection
         if app.error is None:
             leave_what_hangs(THREADS_S, app.return_code or (INTERRUPTED if app.interrupted else 0))
 
@@ -68,7 +68,7 @@ def _run(backend: Backend, url: str, patterns: list[str], *, refresh_s: float, r
         raise app.error
     if app.interrupted:
         raise KeyboardInterrupt
-    if app.return_code:  # a mistake of ours, which textual has shown
+    if app.return_code:  # a bug, which textual has reported
         raise SystemExit(app.return_code)
 
 
@@ -79,7 +79,7 @@ def _print_one(seen: Snapshot, *, json: bool) -> None:
         output.print_json(frame.document(seen.queues, more=seen.more))
         return
     if not seen.queues:
-        output.note("no queue has delayed jobs or a leader, and matches")
+        output.note("no matching queue has delayed jobs or a leader")
         return
     width = shutil.get_terminal_size((80, 24)).columns
     for text in frame.text(seen.queues, max(width, 80), more=seen.more):

@@ -75,7 +75,7 @@ class Backoff:
     def delay_s(self, attempt: int) -> float:
         """Return the seconds to wait before retry `attempt`, counted from 1. Varies between calls, with jitter."""
         try:
-            base = self.first_s * float(self.factor) ** max(attempt - 1, 0)  # of ints it could be a huge one
+            base = self.first_s * float(self.factor) ** max(attempt - 1, 0)  # a float, because an int could become huge
         except OverflowError:
             base = self.max_s if self.first_s else 0.0
         return min(base, self.max_s) + random.uniform(0, self.jitter_s)  # noqa: S311  # no secret depends on it
@@ -86,7 +86,7 @@ class Backoff:
             return self
         most = self.max_attempts
         if retry.max_attempts is not None:
-            most = max(retry.max_attempts, 1)  # 0 counts as 1: a job has run when it fails
+            most = max(retry.max_attempts, 1)  # 0 counts as 1: a job that fails has run
         if retry.kind is None or retry.delay_ms is None:
             return replace(self, max_attempts=most)
         factor = self.factor if retry.multiplier is None else min(retry.multiplier, MAX_FACTOR)
@@ -99,7 +99,7 @@ class Backoff:
         )
 
 
-# What ChasquiMQ's worker does with a job that says nothing, unless it is set up otherwise.
+# The default of ChasquiMQ's worker for a job without a back-off.
 WORKERS_DEFAULT = Backoff(first_s=0.1, factor=2.0, max_s=30.0, jitter_s=0.1, max_attempts=25)
 
 

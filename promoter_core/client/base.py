@@ -21,7 +21,7 @@ from promoter_core.spi.optional.layouts import LayoutSupport
 from promoter_core.spi.optional.management import ManagementSupport, StoredJob
 from promoter_core.spi.serializers import MSGPACK, Serializer, find_serializer
 
-STEP = 500  # jobs, of one call to the backend
+STEP = 500  # jobs per call to the backend
 
 
 class QueueBase:
@@ -94,7 +94,7 @@ class QueueBase:
             if job.id is None:
                 raise JobError(f"{method}: {job!r} has no readable id")
             return job.id
-        # An id of another producer may be no UTF-8: events show it with surrogate escapes, and so it can be given here.
+        # Other producers' ids may not be UTF-8. Events show those with surrogate escapes, so accept that form.
         return check_job_id(job.id if isinstance(job, Scheduled) else job, foreign=True)
 
     def _target(self, job: JobRef, method: str) -> str | StoredJob:

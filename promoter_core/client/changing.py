@@ -169,6 +169,6 @@ class Changing(QueueBase):
         left = iter(changes)
         while some := list(islice(left, STEP)):
             if outcomes:
-                await asyncio.sleep(0)  # so that a million of them does not hold up a promoter of this process
+                await asyncio.sleep(0)  # so that a million jobs do not block a promoter in this process
             outcomes += await management.change_jobs(self.name, some)
         return tuple(outcomes)

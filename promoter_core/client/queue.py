@@ -16,7 +16,7 @@ from promoter_core.spi.errors import JobError, JobExistsError
 from promoter_core.spi.model import JobOutcome, JobRequest, QueueStats, Scheduled
 from promoter_core.spi.optional.management import Replace
 
-CHECKED_AT_ONCE = 1_000  # jobs, before others have their turn in the event loop
+CHECKED_AT_ONCE = 1_000  # jobs between two yields to the event loop
 
 
 class DelayedQueue(Looking, Changing, Sweeping, Retrying):
@@ -86,10 +86,10 @@ class DelayedQueue(Looking, Changing, Sweeping, Retrying):
         if isinstance(jobs, Job | str | bytes | Mapping) or not isinstance(jobs, Iterable):
             raise JobError(f"schedule_many takes several Job(data=…, delay=…), not {shown_value(jobs)}")
         maker, requests, left = self._maker(), list[JobRequest](), iter(jobs)
-        repeats: dict[int, OnRepeat] = {}  # by the job's place, but for "keep"
+        repeats: dict[int, OnRepeat] = {}  # by the job's position, except for "keep"
         while some := list(islice(left, CHECKED_AT_ONCE)):
             if requests:
-                await asyncio.sleep(0)  # so that a million of them does not hold up a promoter of this process
+                await asyncio.sleep(0)  # so that a million jobs do not block a promoter in this process
             first = len(requests)
             requests += maker.make(some)
             if not maker.keeps:

@@ -13,7 +13,7 @@ from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.names import check_queue_name
 from promoter_core.spi.optional.discovery import DiscoverySupport
 
-AT_ONCE = 16  # queues whose statistics are asked for together
+AT_ONCE = 16  # queues whose statistics are read concurrently
 
 
 async def list_queues(backend: Backend, pattern: str = "*") -> AsyncIterator[QueueInfo]:

@@ -21,7 +21,7 @@ OnRepeat = Literal["keep", "replace", "extend", "error"]  # what to do when the 
 
 ON_REPEAT: tuple[OnRepeat, ...] = ("keep", "replace", "extend", "error")
 MAX_KEEP_ID_MS = 366 * 86_400_000
-MAX_ATTEMPT = 2**32 - 1  # what ChasquiMQ's workers can read
+MAX_ATTEMPT = 2**32 - 1  # the limit of ChasquiMQ's workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
@@ -33,7 +33,7 @@ class Job:
     at: datetime | None = None
     name: str = ""
     job_id: str | None = None
-    index: bool | None = None  # None: the queue's default
+    index: bool | None = None  # None: use the queue's default
     traceparent: str | None = ""  # "": the current span's; None: no trace context
     tracestate: str | None = ""
     attempt: int = 0
@@ -104,7 +104,7 @@ class RequestMaker:
         self._now_ms = now_ms
         self._index = index
         self._foreign = foreign
-        self.keeps = True  # whether all jobs so far say on_repeat="keep"
+        self.keeps = True  # whether every job so far has on_repeat="keep"
         self._packer = EnvelopePacker(serializer)
 
     def make(self, jobs: Sequence[Job]) -> list[JobRequest]:
@@ -112,7 +112,8 @@ class RequestMaker:
         now_ms, pack = self._now_ms, self._packer.pack
         ids = ULIDS.take(len(jobs))
         requests: list[JobRequest] = []
-        # Jobs that are made together often share these, so what is the same object as the last is not looked at again.
+        # Jobs that are created together often share these objects, so check an object only if it differs from the last
+        # one.
         name = ""
         delay: object = object()
         at: object = delay
@@ -191,7 +192,7 @@ def due_of(delay: Delay | None, at: datetime | None, now_ms: int) -> tuple[int |
             raise JobError(f"at must be a datetime with a time zone, not {type(at).__name__}")
         if at.utcoffset() is None:
             raise JobError(f"at={at.isoformat()} has no time zone: use an aware datetime, such as datetime.now(UTC)")
-        due_ms = math.ceil(at.timestamp() * 1000 - 1e-3)  # never early; the float's own error is below a µs
+        due_ms = math.ceil(at.timestamp() * 1000 - 1e-3)  # round up, never early; the float's own error is below a µs
         if not 0 <= due_ms <= MAX_DUE_MS:
             raise JobError(f"at={at.isoformat()} is out of range: from 1970 to the end of the year 9999")
         return None, due_ms

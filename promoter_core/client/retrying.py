@@ -83,11 +83,11 @@ class Retrying(QueueBase):
         fields = job.fields if isinstance(job, StreamEntry) else {}
         try:
             return check_trace(*(to_text(fields.get(field, b"")) for field in ("traceparent", "tracestate")))
-        except JobError:  # another producer's
+        except JobError:  # from another producer
             return NONE
 
     async def _again(self, request: JobRequest) -> Scheduled:
-        # Where the stored member is the job, as on a Redis-protocol store, the same request is the same job.
+        # Where the stored member is the job, as on a Redis-protocol store, repeating the request yields the same job.
         if self._management is not None and self._backend.capabilities.ties is not Ties.MEMBER:
             (waiting,) = await self._management.get_jobs(self.name, [request.id])
             if waiting is not None and (waiting.envelope, waiting.name) == (request.envelope, request.name):

@@ -23,7 +23,7 @@ from promoter_core.spi.optional.management import (
     StoredJob,
 )
 
-Decision = tuple[bool, JobChange | None]  # whether the job counts as meant, and what becomes of it
+Decision = tuple[bool, JobChange | None]  # whether the job matches, and its change
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Plan:
 
     queries: Sequence[JobQuery]
     decide: Callable[[StoredJob, int], Decision]
-    learn: Callable[[Sequence[JobChange], Sequence[JobOutcome]], None] | None = None  # from what a step did
+    learn: Callable[[Sequence[JobChange], Sequence[JobOutcome]], None] | None = None  # gets each step's outcomes
 
 
 class Sweep:
@@ -45,8 +45,8 @@ class Sweep:
         self._plan = plan
         self._queries = list(plan.queries)
         self._cursor = ""
-        self._page: tuple[int, list[JobChange]] | None = None  # jobs meant, and their changes, not known to be made
-        self._next = ""  # the cursor behind that page
+        self._page: tuple[int, list[JobChange]] | None = None  # matching jobs, and their changes that are not confirmed
+        self._next = ""  # the cursor after that page
         self._matched = 0
         self._outcomes: Counter[JobOutcome] = Counter()
 
@@ -75,7 +75,7 @@ class Sweep:
             self._next = page.cursor
         matched, changes = self._page
         if changes:
-            # Each names its very job and an absolute time: what was carried out before a lost reply is so again.
+            # Each change names an exact job and an absolute time, so repeating it after a lost reply is safe.
             outcomes = await self._backend.change_jobs(self._queue, changes)
             self._outcomes.update(outcomes)
             if self._plan.learn is not None:
@@ -102,7 +102,7 @@ def removing(from_ms: int | None, to_ms: int | None, name: str | None) -> Plan:
 
 def running(to_ms: int, name: str | None, max_stream_len: int, events: bool) -> Plan:
     """Plan to promote jobs. Once the stream is full, due jobs stay as they are, and the others become due now."""
-    full: set[bytes] = set()  # the jobs of the step that found it full: they may come again
+    full: set[bytes] = set()  # jobs of the step that found the stream full: they can appear again
 
     def decide(job: StoredJob, now_ms: int) -> Decision:
         if job.handle in full:
@@ -135,7 +135,7 @@ def moving_to(to_due_ms: int, now_ms: int, from_ms: int | None, to_ms: int | Non
     def decide(job: StoredJob, now_ms: int) -> Decision:
         due_ms, past = job.due_ms, target <= now_ms
         if due_ms is not None and past and target < due_ms <= now_ms:
-            return False, None  # one that was moved when the time was past, or one that has become due by itself
+            return False, None  # either moved by us to a time that has passed, or due on its own
         if due_ms == target or (due_ms is not None and past and due_ms <= now_ms):
             return True, None
         return True, Reschedule(job=job, due_ms=target)
@@ -155,8 +155,8 @@ def moving_by(by_ms: int, now_ms: int, from_ms: int | None, to_ms: int | None, n
         if due_ms is None:
             return True, None
         new_ms = min(max(due_ms + by_ms, 0), MAX_DUE_MS)
-        if due_ms <= now_ms and new_ms <= now_ms:  # the store would make it due now, and so later than it is
-            return by_ms > 0 or due_ms <= began_ms, None  # earlier: one that was moved, or became due, comes again
+        if due_ms <= now_ms and new_ms <= now_ms:  # the store would replace it with the current time, which is later
+            return by_ms > 0 or due_ms <= began_ms, None  # an earlier time: a moved or newly due job is read again
         return True, Reschedule(job=job, due_ms=new_ms) if new_ms != due_ms else None
 
     return Plan([query_of(from_ms, to_ms, name, reverse=by_ms > 0)], decide)

@@ -18,7 +18,7 @@ def current_trace() -> tuple[str, str]:
     Both are "" outside of a span, and in a program that does not use OpenTelemetry, which is never imported for this.
     """
     get_current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
-    if get_current_span is None:  # or another thread is importing it
+    if get_current_span is None:  # opentelemetry is missing, or another thread is importing it
         return NONE
     span = get_current_span().get_span_context()
     if not span.is_valid:

@@ -26,11 +26,11 @@ from promoter_core.spi.names import check_queue_name
 from promoter_core.spi.optional.management import JobPage, JobQuery, ManagementSupport, StoredJob
 from promoter_core.spi.wire import Envelope, unpack_envelope
 
-PAGE = 1_000  # jobs
-PAGE_BYTES = 4_000_000  # of envelopes that are written at once, and one job more
-LOOKED_AT_MOST = 10_000  # overdue jobs of the target, for one without an index or with an id that several have
-READING = (EOFError, OSError, zlib.error)  # raised by a file that is damaged
-ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # ids that are made up, and never twice
+PAGE = 1_000  # jobs per page
+PAGE_BYTES = 4_000_000  # bytes of envelopes written at once; one job may exceed it
+LOOKED_AT_MOST = 10_000  # overdue jobs searched in the target for a job without an index, or with an ambiguous id
+READING = (EOFError, OSError, zlib.error)  # raised for a damaged file
+ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # generated ids, which are never reused
 
 Content = tuple[str, bytes]  # a job's name and envelope
 
@@ -48,8 +48,8 @@ class ExportedPage:
 class Transferred:
     """The progress of an import or a copy."""
 
-    lines: int = 0  # of the file, handled so far
-    cursor: str = ""  # of the source of a copy: the start of the next page
+    lines: int = 0  # lines of the file handled so far
+    cursor: str = ""  # position in the source of a copy: the start of the next page
     created: int = 0  # new in the target
     waiting: int = 0  # already waiting in the target
     promoted: int = 0  # recently promoted in the target
@@ -165,11 +165,11 @@ class _Reader:
     """Reads a file's lines in parts of some size, and keeps the error that ends it."""
 
     def __init__(self, lines: Iterable[bytes], skip: int) -> None:
-        self.number = 0  # of the last line that was read
+        self.number = 0  # of the last line read
         self.error: TransferError | None = None
         self._lines = iter(lines)
         self._skip = skip
-        self._complete = False  # the last line that tells was the end of an export
+        self._complete = False  # whether the last progress line marked the end of an export
 
     def parts(self, target: _Target) -> Iterator[list[Moving | Malformed]]:
         part: list[Moving | Malformed] = []
@@ -222,7 +222,8 @@ class _Target:
         self._given = queue is not None
         self._queue = queue or ""
         self._result = result
-        # By hashes, what was created here under ids that are neither unique nor made up: other jobs may have them too.
+        # Hashes of jobs created here, by id, for ids that are neither unique nor generated: other jobs may share such
+        # an id.
         self._shared: dict[int, set[int]] = {}
 
     def found_header(self, header: Header, number: int) -> None:
@@ -242,7 +243,7 @@ class _Target:
         jobs = [job for job in part if isinstance(job, Moving)]
         self._result.malformed += len(part) - len(jobs)
         jobs = await self._without_present(jobs, [job for job in jobs if not job.request.unique])
-        # Whether one that waits there and is not unique takes its id is left open by `Backend.schedule`.
+        # `Backend.schedule` does not define whether a waiting job that is not unique occupies its id.
         jobs = await self._without_present(jobs, [job for job in jobs if not job.unique], overdue=False)
         if not jobs:
             return
@@ -267,7 +268,7 @@ class _Target:
         for job, found in zip(taken, found_jobs, strict=True):
             if found is not None and _same(job, found):
                 self._result.waiting += 1
-            elif found is None and not self._follows_another(job):  # promoted in between
+            elif found is None and not self._follows_another(job):  # promoted meanwhile
                 self._result.promoted += 1
             else:
                 others.append(job)

@@ -24,7 +24,7 @@ FORMAT = "promoter-jobs"  # the header's first key; its value is the version
 VERSION = 1
 YEAR_MS = 366 * 86_400_000
 
-# Kept, for `json.dumps` and `json.loads` make theirs for each line.
+# Kept, because `json.dumps` with options creates an encoder for each call.
 _readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
@@ -91,7 +91,7 @@ def job_line(job: StoredJob) -> bytes:
     row |= {"created": _iso(envelope.created_at_ms), "attempt": envelope.attempt}
     try:
         return _line(row | {"data": envelope.data()} | raw)
-    except Exception:  # data that is no msgpack, or that JSON cannot say, in any of a dozen ways
+    except Exception:  # not msgpack, or not JSON-serializable, which raise many types
         return _line(row | raw)
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]  # by ten bits
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]  # one entry for ten bits
 _RANDOM = 1 << 80  # the random part, below 48 bits of Unix milliseconds
 
 
@@ -21,7 +21,7 @@ class Ulids:
         """Start with a new random number and a free lock."""
         self._lock = threading.Lock()
         self._ms = -1
-        self._next = 0  # random part of the next one in that millisecond
+        self._next = 0  # the next random part in this millisecond
 
     def take(self, count: int) -> list[str]:
         """Return `count` new ULIDs, in ascending order."""
@@ -33,7 +33,7 @@ class Ulids:
             self._next += count
         ids: list[str] = []
         end = first + count
-        while first < end:  # those that differ in their last two characters only
+        while first < end:  # ids that differ only in the last two characters
             start, last = _start(first), first & 1023
             ids += [start + pair for pair in _PAIRS[last : last + end - first]]
             first += 1024 - last
@@ -47,4 +47,4 @@ def _start(ulid: int) -> str:
 
 ULIDS = Ulids()
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=ULIDS.reset)  # or both processes would go on with the same ones
+    os.register_at_fork(after_in_child=ULIDS.reset)  # otherwise both processes would generate the same ids

@@ -90,7 +90,7 @@ class DelayedJob:
     @property
     def envelope(self) -> Envelope | None:
         """The envelope that consumers receive; None when it cannot be read."""
-        if not self._unpacked:  # a look at many jobs needs few of them
+        if not self._unpacked:  # lazily: reading many jobs needs few of these
             self._unpacked = True
             with suppress(ValueError):
                 self._envelope = unpack_envelope(self.stored.envelope)
@@ -118,7 +118,7 @@ class DelayedJob:
         return f"<DelayedJob {self.id!r} of {self.queue!r}, {'malformed, ' if self.malformed else ''}{due}>"
 
 
-JobRef = str | Scheduled | DelayedJob  # a job: its id, what `schedule` answered, or as it was seen
+JobRef = str | Scheduled | DelayedJob  # a job: its id, the result of `schedule`, or a job that was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +171,5 @@ def as_datetime(ms: int) -> datetime:
 def _datetime_or_none(ms: int) -> datetime | None:
     try:
         return as_datetime(ms)
-    except OverflowError:  # another producer's
+    except OverflowError:  # from another producer
         return None

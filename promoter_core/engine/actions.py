@@ -24,16 +24,16 @@ from promoter_core.spi.model import (
 class Reason(StrEnum):
     """Why the machine waits."""
 
-    NEXT_DUE = "next-due"  # leader: until the next job is due
-    RENEW = "renew"  # leader: nothing is due before the lease wants renewing
+    NEXT_DUE = "next-due"  # leader: the next job becomes due
+    RENEW = "renew"  # leader: the lease must be renewed before the next job is due
     POLL = "poll"  # leader or follower: the backend cannot report changes
-    FULL = "full"  # leader: due jobs are held back, the stream is full
-    HELD = "held"  # follower: until the other's lease can end
+    FULL = "full"  # leader: the stream is full, and due jobs are held back
+    HELD = "held"  # follower: until the other holder's lease can end
     BACKOFF = "backoff"  # after a transient error
-    DEBOUNCE = "debounce"  # after a wake that found nothing due: let more wakes come together
+    DEBOUNCE = "debounce"  # after a wake that found nothing due: collect more wakes
 
 
-# What the runner does on the machine's behalf, and then hands its outcome to `handle`.
+# Requests to the runner, which passes each outcome to `handle`.
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from statistics import median
 
-MAX_BATCH = 10_000  # what a Lua script can hold and a reply should
-MIN_BATCH = 8  # below that a tick is too little for its round trip, however dear the jobs
-PAYS = 4  # times the fixed cost
-REMEMBERED = 3  # estimates of which the median is believed: any single tick may have been slow for another reason
-APART = 1.8  # two batches that differ by this factor tell the fixed cost from that of the jobs
-OUTLIER = 1.5  # a tick that took this many times the limit is an outlier: the next batch is half as large
-PROBE_AFTER = 8  # ticks of one size; then one of another shows whether the fixed cost is still the same
-ASK_AFTER = 15  # ticks that were not full: asking costs the store and us some time
-PROBED = 4  # times smaller
+MAX_BATCH = 10_000  # what a Lua script can hold, and a reply should
+MIN_BATCH = 8  # below this, a round trip costs more than its jobs, however large they are
+PAYS = 4  # a tick should take at least this many times its fixed cost
+REMEMBERED = 3  # number of estimates, of which the median is used: a single tick may be slow for another reason
+APART = 1.8  # batches whose sizes differ by this factor show the fixed cost and the cost of a job
+OUTLIER = 1.5  # a tick that takes this many times the limit is an outlier, and halves the next batch
+PROBE_AFTER = 8  # after this many ticks of similar size, one of another size measures the fixed cost again
+ASK_AFTER = 15  # ticks that are not full, between two measurements: measuring costs time
+PROBED = 4  # a probe is this many times smaller
 
 
 class BatchSize:
@@ -30,14 +30,14 @@ class BatchSize:
 
     def __init__(self, start: int, max_tick_ms: int) -> None:
         self.limit = start
-        self._size = start  # what is thought best; `limit` is another in a probe
+        self._size = start  # the best known size; during a probe, `limit` differs
         self._smallest = min(start, MIN_BATCH)
         self._target_ms = max_tick_ms
-        self._last: tuple[int, float] | None = None  # jobs moved and work of the tick before
-        self._fixed_ms: tuple[float, ...] = ()  # the last estimates, each of two ticks in a row
-        self._large: tuple[tuple[int, float], ...] = ()  # the last ticks that say what a job costs
-        self._unknown = ASK_AFTER  # ticks since one was asked for its work
-        self._alike = PROBE_AFTER  # ticks since two in a row were apart: nothing is known of the fixed cost yet
+        self._last: tuple[int, float] | None = None  # jobs moved and work in the previous tick
+        self._fixed_ms: tuple[float, ...] = ()  # the last estimates of the fixed cost, each from two consecutive ticks
+        self._large: tuple[tuple[int, float], ...] = ()  # the last ticks large enough to show the cost of a job
+        self._unknown = ASK_AFTER  # ticks since the last measurement
+        self._alike = PROBE_AFTER  # ticks since two consecutive ones differed in size; the fixed cost is not known yet
 
     @property
     def asks(self) -> bool:

@@ -26,11 +26,11 @@ from promoter_core.spi.model import ChangeKind, Lease, Phase, PromotedJob, Promo
 class Duties:
     """The settings of the leaderships of a queue. Equal ones share an object, see `duties`."""
 
-    phases: tuple[Phase, ...]  # that `promote` does not fuse
+    phases: tuple[Phase, ...]  # phases that `promote` does not fuse
     want_jobs: bool
     want_traces: bool
     until_idle: bool
-    renew_used: float  # the part of a lease after which a tick renews it
+    renew_used: float  # the fraction of a lease after which a tick renews it
 
 
 @lru_cache(maxsize=64)
@@ -42,8 +42,8 @@ def duties(**terms: Any) -> Duties:
 class End(Enum):
     """Why a leadership ends by itself."""
 
-    LEASE = "lease"  # its local deadline has passed
-    IDLE = "idle"  # nothing is due, and that is what the run was for
+    LEASE = "lease"  # the local deadline of the lease has passed
+    IDLE = "idle"  # nothing is due, which ends a run with `until_idle`
 
 
 Step = Action | End
@@ -83,24 +83,24 @@ class Leadership:
     ) -> None:
         """The lease was requested at `asked_s`. `batch` outlives the leadership: it describes the store."""
         self.lease = lease
-        self.poll_s: float | None = None  # between looks, where the backend cannot report every change
+        self.poll_s: float | None = None  # seconds between polls, if the backend cannot report every change
         self._settings = settings
         self._duties = duties
         self._batch = batch
         self._timer = LeaseTimer(lease.ttl_ms, used=duties.renew_used)
         self._timer.began(asked_s)
-        self._debounce: Debounce | None = None  # after the first wake that found nothing
-        self._asked_s = asked_s  # when the last promotion, or renewal, was asked for
-        self._now_ms = 0  # the store's clock then, or later
+        self._debounce: Debounce | None = None  # set after the first wake that found nothing
+        self._asked_s = asked_s  # when the last promotion or renewal was requested
+        self._now_ms = 0  # the store's clock at that request, or later
         self._next_due_ms: int | None = None
         self._moved = self._held_back = 0
-        self._due = False  # the last promotion left jobs that are due
-        self._drains = False  # the next can move them
-        self._jobs: Sequence[PromotedJob] = ()  # for the phases that are owed
+        self._due = False  # the last promotion left due jobs
+        self._drains = False  # the next promotion can move them
+        self._jobs: Sequence[PromotedJob] = ()  # jobs for the owed phases
         self._owed: tuple[Phase, ...] = ()
-        self._tick: Promote | None = None  # the last that was asked for, and what it was asked to do
+        self._tick: Promote | None = None  # the last promotion request
         self._wants = (0, False, False)
-        self._woken = False  # the tick under way was caused by a change
+        self._woken = False  # the current tick was caused by a change
 
     @property
     def deadline_s(self) -> float:
@@ -112,7 +112,7 @@ class Leadership:
         if self._timer.ended(now_s):
             return End.LEASE
         wants = (self._batch.limit, self._timer.wants_renewal(now_s), self._batch.asks)
-        if self._tick is None or wants != self._wants:  # in a trickle one tick is like the other
+        if self._tick is None or wants != self._wants:  # reuse the request if nothing has changed
             self._tick, self._wants = Promote(self.lease, _request(self._settings, self._duties, *wants)), wants
         return self._tick
 
@@ -123,7 +123,7 @@ class Leadership:
         self._held_back, self._due = promotion.held_back, promotion.oldest_pending_lag_ms > 0
         if request.renew:
             self._timer.began(asked_s)
-        cut_short = moved > 0 and self._due and not promotion.held_back  # it was full in bytes
+        cut_short = moved > 0 and self._due and not promotion.held_back  # the batch reached its maximum size in bytes
         self._drains = moved >= request.limit or cut_short
         self._batch.observe_tick(moved, promotion.work_ms)
         if self._duties.phases and promotion.jobs:
@@ -181,13 +181,13 @@ class Leadership:
         """
         self._timer.began(asked_s)
         if waiting is None or began_s > asked_s:
-            return None  # a step that began later knows more
+            return None  # a later step has newer information
         self._asked_s, self._now_ms, self._next_due_ms = asked_s, renewal.now_ms, renewal.next_due_ms
         before = waiting.reason
         if before is Reason.BACKOFF or before is Reason.DEBOUNCE:
             return None
         seconds, reason = self._rest(now_s)
-        if before is Reason.RENEW:  # nothing but this renewal ends such a wait in a fleet
+        if before is Reason.RENEW:  # in a fleet, only the renewal ends such a wait
             return None if reason is Reason.RENEW else Wait(seconds, reason, ChangeKind.JOBS)
         sooner = now_s + seconds <= began_s + waiting.seconds - MIN_WAIT_S
         return Wait(seconds, reason, ChangeKind.JOBS) if sooner else None
@@ -210,7 +210,7 @@ class Leadership:
         )
 
 
-@lru_cache(maxsize=256)  # the queues of a fleet ask for the same
+@lru_cache(maxsize=256)  # the queues of a fleet share requests
 def _request(s: PromoterSettings, duties: Duties, limit: int, renew: bool, want_work: bool) -> PromotionRequest:
     return PromotionRequest(
         limit=limit,

@@ -84,7 +84,7 @@ class Machine:
         `in_fleet`: the lease is renewed together with those of other queues, and by this machine only when that fails.
         """
         self.state = State.FOLLOWER
-        self.abandoned = False  # the step under way was given up; if its outcome comes after all, it is not handled
+        self.abandoned = False  # the current step was given up; a late outcome is ignored
         self.lease = Lease(queue, holder, settings.lock_ttl_ms)
         self._settings = settings
         phases = [p for p in (Phase.CLEANUP, Phase.EMIT) if p not in fused]
@@ -99,17 +99,17 @@ class Machine:
         )
         self._batch = BatchSize(settings.promote_batch, settings.max_tick_ms)
         self._jitter = jitter
-        self._backoff: Backoff | None = None  # while errors follow one another
-        self._leadership: Leadership | None = None  # while LEADER, and RELEASING after it
+        self._backoff: Backoff | None = None  # while consecutive errors occur
+        self._leadership: Leadership | None = None  # while LEADER or RELEASING
         self._poll_s: float | None = None
 
         self._action: Action | None = None
-        self._began_s = 0.0  # when the action was given out
+        self._began_s = 0.0  # when the action was issued
         self._reports: tuple[Report, ...] = ()
         self._shutdown = False
         self._error: PermanentError | None = None
         self._reported: LockOutcome | None = None
-        self._may_hold = False  # the lock may be ours, so it must be released at the end
+        self._may_hold = False  # the lock may be ours, so release it at the end
 
     def start(self, now_s: float) -> Decision:
         """Return the first decision. `now_s`, here and below: seconds of a monotonic clock."""
@@ -192,7 +192,7 @@ class Machine:
                     return leads.waited(wait, changed, asked_s, now_s)
         raise TypeError(f"{outcome!r} is no outcome of {self._action!r}")
 
-    # Each of these answers one row of the table in docs/reference/state-machine.md.
+    # Each of these methods implements one row of the table in docs/reference/state-machine.md.
 
     def _granted(self, now_s: float) -> Decision:
         self._backoff = None
@@ -234,9 +234,8 @@ class Machine:
         change = ChangeKind.LOCK
         if (leads := self._leadership) is not None:
             if isinstance(self._action, Cleanup | Emit):
-                return self._lead(
-                    leads.next_phase(now_s), now_s
-                )  # the jobs are in the stream: these two are best effort
+                # The jobs are in the stream: these phases are best effort.
+                return self._lead(leads.next_phase(now_s), now_s)
             leads.failed()
             change = ChangeKind.JOBS
         self._backoff = self._backoff or Backoff(self._jitter)
@@ -269,7 +268,7 @@ class Machine:
         if self._shutdown and not isinstance(action, Cleanup | Emit):
             return self._finish(now_s)
         if isinstance(action, Lock):
-            self._may_hold = True  # its reply may be lost
+            self._may_hold = True  # the reply may be lost
         return self._give(action, now_s)
 
     def _give(self, action: Action, now_s: float) -> Decision:

@@ -8,9 +8,9 @@ from promoter_core.engine.actions import Reason, Wait
 from promoter_core.settings import PromoterSettings
 from promoter_core.spi.model import ChangeKind
 
-BACKOFF_MS = (50, 100, 200, 400)  # then the last one again and again
+BACKOFF_MS = (50, 100, 200, 400)  # the last one repeats
 DEBOUNCE_MS = (2, 4, 8, 10)  # the pause after a wake that found nothing due
-MIN_WAIT_S = 0.001  # the store's clock counts milliseconds: looking again sooner can find nothing new
+MIN_WAIT_S = 0.001  # the store's clock has a resolution of 1 ms, so an earlier look finds nothing new
 
 
 class LeaseTimer:
@@ -20,7 +20,7 @@ class LeaseTimer:
 
     def __init__(self, ttl_ms: int, *, used: float = 1 / 3) -> None:
         """Renewal is due once this part of the lease is `used`."""
-        self.deadline_s = 0.0  # by then the lease has ended, if nothing renewed it
+        self.deadline_s = 0.0  # when the lease ends, unless it is renewed
         self.renew_s = 0.0
         self._ttl_s = ttl_ms / 1000
         self._used = used

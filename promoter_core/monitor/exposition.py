@@ -15,11 +15,11 @@ from promoter_core.spi import ConsumerGroup, QueueStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 AT_ONCE = 200  # queues that are rendered before other threads get a turn
-OLD_S = 300.0  # figures that are older are left out
-MOST_GROUPS = 20  # consumer groups of a queue that are shown by name
+OLD_S = 300.0  # older figures are left out
+MOST_GROUPS = 20  # consumer groups of a queue shown by name
 
-Sample = tuple[str, float]  # further labels, and the value
-Join = Callable[[list[float]], float]  # what many queues have, as one number
+Sample = tuple[str, float]  # additional labels, and the value
+Join = Callable[[list[float]], float]  # combines the values of many queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ _FAMILIES = (
     _Family("parked_jobs", "Jobs in the sorted set that are due after the year 9999.", _over(sum, _stat("parked"))),
     _Family("overdue_seconds", "How long the oldest waiting job has been due.", _over(max, lambda q: q.overdue_s)),
     _Family("next_due_timestamp_seconds", "When the next job is due, by the store's clock.", _over(min, _next_due_s)),
-    _Family("coming_jobs", "Jobs that become due in the coming minute, hour or day.", _coming),
+    _Family("coming_jobs", "Jobs that become due in the next minute, hour or day.", _coming),
     _Family("led", "1 when a promoter holds the lock.", _led),
-    _Family("unled_jobs", "Waiting jobs of queues that nobody leads.", _over(sum, lambda q: q.unled_jobs)),
+    _Family("unled_jobs", "Waiting jobs of queues without a leader.", _over(sum, lambda q: q.unled_jobs)),
     _Family("lease_seconds", "Remaining time of the leader's lease.", _over(min, lambda q: q.lease_s)),
     _Family("leader_changes", "Samples that found another leader than before.", _leader_changes, "counter"),
     _Family("stream_entries", "Entries of the stream.", _over(sum, _stat("stream_len"))),
-    _Family("event_entries", "Entries of the stream of events.", _over(sum, _stat("events_len"))),
+    _Family("event_entries", "Entries of the event stream.", _over(sum, _stat("events_len"))),
     _Family("dead_letter_entries", "Entries of the dead-letter stream.", _over(sum, _stat("dlq_len"))),
     _Family(
         "group_pending_entries", "Entries delivered but not acknowledged.", _groups(sum, lambda _, group: group.pending)
@@ -132,7 +132,7 @@ _FAMILIES = (
     _Family(
         "group_undelivered_entries", "Entries not delivered yet.", _groups(sum, lambda _, group: group.undelivered)
     ),
-    _Family("group_oldest_pending_seconds", "Age of the oldest entry that is pending.", _groups(max, _oldest_s)),
+    _Family("group_oldest_pending_seconds", "Age of the oldest pending entry.", _groups(max, _oldest_s)),
     _Family("read_ok", "1 when the last read of the queue succeeded.", _read_ok),
     _Family("sample_age_seconds", "How old these figures are.", _age),
 )
@@ -154,7 +154,7 @@ def _pieces(state: SamplerState, namespace: str) -> Iterator[str]:
             for row in rows[first : first + AT_ONCE]:
                 for labels, value in family.samples(row, state.now_s):
                     yield f"{name}{{{row.label}{labels}}} {float(value)}\n"
-            time.sleep(0)  # lets the event loop's thread go on at once
+            time.sleep(0)  # let the event loop's thread continue
 
 
 def _row(label: str, text: str, queues: Sequence[QueueSnapshot], now_s: float) -> _Row:

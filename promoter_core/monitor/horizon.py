@@ -18,7 +18,7 @@ class Future:
     """When the waiting jobs of some queues become due, without parked jobs."""
 
     now_ms: int  # by the store's clock
-    step_ms: int  # of a bar
+    step_ms: int  # the time span of a bar
     overdue: int  # jobs that are due now
     bars: tuple[int, ...]  # jobs that become due in the first step from now, in the next, …
     later: int  # jobs that become due after the last bar
@@ -45,7 +45,7 @@ async def future(
         bounds = [*(edge for edge in edges if edge <= MAX_DUE_MS), MAX_DUE_MS + 1]
         total = [0] * len(bounds)
 
-        async def count(queue: str) -> Sequence[int]:  # makes its call when it begins: a cancelled gather begins none
+        async def count(queue: str) -> Sequence[int]:  # called lazily: a cancelled gather calls none
             return await run_within(backend.count_jobs(queue, bounds), timeout_s)
 
         for some in chunked(queues, AT_ONCE):

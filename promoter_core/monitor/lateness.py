@@ -19,18 +19,18 @@ from promoter_core.spi import (
     to_text,
 )
 
-AT_ONCE = 50  # jobs that are followed at a time
-EVENTS, PAGES = 200, 3  # events of a call, and calls of a look at most
-KEEP = 500  # promotions that are remembered
-SLACK_MS = 10_000  # by which the clock of events may differ
-FORGET_MS = 60_000  # a job whose event has not come so long after its due time was cancelled, moved, or has none
+AT_ONCE = 50  # jobs followed at a time
+EVENTS, PAGES = 200, 3  # maximum events of a call, and calls of a look
+KEEP = 500  # promotions remembered
+SLACK_MS = 10_000  # tolerance for the clock of the events
+FORGET_MS = 60_000  # a job without an event this long after its due time was cancelled or moved, or has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lateness:
     """The lateness of the observed jobs: milliseconds from the due time to the promotion."""
 
-    jobs: int  # how many were seen
+    jobs: int  # number of jobs observed
     p50_ms: int
     p99_ms: int
 
@@ -48,10 +48,10 @@ class LatenessProbe:
         self.queue = check_queue_name(queue)
         self._backend = backend
         self._timeout_s = timeout_s
-        self._due_ms: dict[str, int] = {}  # by id: jobs that are followed
-        self._after = ""  # the last event that was read
-        self._by_time = True  # ids of events are times, as those of Redis streams, so that old ones can be passed over
-        self._skipped_ms = 0  # when they were, and nothing has been read since
+        self._due_ms: dict[str, int] = {}  # followed jobs, by id
+        self._after = ""  # the last event read
+        self._by_time = True  # event ids are times, as in Redis streams, so old events can be skipped
+        self._skipped_ms = 0  # when old events were skipped, if nothing has been read since
         self._seen: deque[int] = deque(maxlen=KEEP)
 
     async def look(self) -> Lateness | None:
@@ -83,12 +83,12 @@ class LatenessProbe:
         pages, more = 0, bool(self._due_ms)
         while more and self._due_ms:
             if (pages := pages + 1) > PAGES:
-                return  # the events that wait to be read may be those of the jobs that are followed
+                return  # unread events may belong to followed jobs
             more = await self._read_events()
         page = await management.list_jobs(self.queue, JobQuery(limit=AT_ONCE))
         followed = {id: due_ms for id, due_ms in self._due_ms.items() if due_ms > page.now_ms - FORGET_MS}
         if not followed and self._by_time:
-            self._after, self._skipped_ms = f"{page.now_ms - 1}-0", page.now_ms  # older ones say nothing
+            self._after, self._skipped_ms = f"{page.now_ms - 1}-0", page.now_ms  # older events are irrelevant
         for job in page.jobs:
             if job.id is not None and job.due_ms is not None and not job.malformed and len(followed) < 2 * AT_ONCE:
                 followed[job.id] = job.due_ms
@@ -101,7 +101,7 @@ class LatenessProbe:
         except PermanentError:
             if not (self._by_time and self._skipped_ms):
                 raise
-            self._by_time, self._after, self._skipped_ms = False, "", 0  # ids are opaque: here they are no times
+            self._by_time, self._after, self._skipped_ms = False, "", 0  # the ids are opaque, not times
             return True
         for entry in entries:
             at_ms = _number(entry.fields.get("ts", b""))
@@ -112,7 +112,7 @@ class LatenessProbe:
             if entry.fields.get("e") != b"waiting":
                 continue
             due_ms = self._due_ms.pop(to_text(entry.fields.get("id", b"")), None)
-            if due_ms is not None and at_ms >= due_ms:  # earlier: somebody ran it now
+            if due_ms is not None and at_ms >= due_ms:  # otherwise the job was run early with run_now
                 self._seen.append(at_ms - due_ms)
         return len(entries) == EVENTS
 

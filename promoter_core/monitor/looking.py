@@ -20,8 +20,8 @@ from promoter_core.spi import (
 )
 from promoter_core.spi.backend import check_backend
 
-AT_ONCE = 16  # queues that are read together
-TIMEOUT_S = 5.0  # for the answer about one queue
+AT_ONCE = 16  # queues read concurrently
+TIMEOUT_S = 5.0  # for reading one queue
 
 
 async def snapshot(

@@ -33,7 +33,7 @@ async def read_queue(
         error: BackendError = exc
     except TimeoutError:
         error = TransientError(f"no answer in {timeout_s:g} s", code="TIMEOUT")
-    except Exception as exc:  # a backend's own mistake with this queue, such as an answer that it cannot read
+    except Exception as exc:  # a bug of the backend with this queue, for example a reply that it cannot parse
         error = PermanentError(f"the backend failed: {exc!r}", code="BACKEND")
     return replace(had, error=error)
 

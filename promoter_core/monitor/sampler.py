@@ -36,16 +36,16 @@ from promoter_core.spi.backend import check_backend
 
 log = logging.getLogger("promoter.monitor")
 
-EVERY_S = 5.0  # from one pass over the queues to the next
-QUEUES_PER_S = 80  # are read, at most: about 0.6 % of a Redis-protocol server
-FORGET_S = 300.0  # after it last had a job or a leader, a queue that was found goes
-STEP_PAUSE_S = 0.06  # after each step of a search for queues
-LONG_SEARCH = 200  # steps; a search that takes more of them
-LONG_PAUSE_S = 0.2  # pauses longer
-LONG_PASS, LONGER_PASS = 400, 800  # queues; with more, what comes is counted in every second read, or every fourth
-SLOWER = 1.25  # times as long between the reads of a longer pass: what no cache holds costs more
-FOCUS = 12  # queues that are read again though the pass is long
-REST = 20.0  # or this many times as long as the step took: a store that is slow is asked less
+EVERY_S = 5.0  # time between two passes over the queues
+QUEUES_PER_S = 80  # maximum rate: about 0.6 % of the time of a Redis-protocol server
+FORGET_S = 300.0  # a found queue is dropped this long after it last had a job or a leader
+STEP_PAUSE_S = 0.06  # pause after each step of a search for queues
+LONG_SEARCH = 200  # a search with more steps is long
+LONG_PAUSE_S = 0.2  # pause after each step of a long search
+LONG_PASS, LONGER_PASS = 400, 800  # with more queues, upcoming jobs are counted in every second read, or every fourth
+SLOWER = 1.25  # factor for the pauses of a longer pass: reads that miss the caches cost more
+FOCUS = 12  # queues that are read at every refresh even during a long pass
+REST = 20.0  # minimum pause after a step, in multiples of its duration, so that a slow store gets fewer requests
 LONGEST_REST_S = 5.0
 SEARCH_EVERY_S = 10.0
 UNREADY_S = 30.0
@@ -56,9 +56,9 @@ class _Known:
     """A queue that is sampled."""
 
     seen: QueueSnapshot
-    named: bool  # given by name: it stays
-    live_s: float  # when it last was found, or had a job or a leader
-    tried_s: float = 0.0  # when the last read ended, well or not
+    named: bool  # given by name, so never dropped
+    live_s: float  # when it was last found, or last had a job or a leader
+    tried_s: float = 0.0  # when the last read ended, successfully or not
     reads: int = 0
 
 
@@ -107,17 +107,17 @@ class Sampler:
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
         self._known: dict[str, _Known] = {}
-        self._shown: dict[str, None] = {}  # in the order in which they came
-        self._unled: dict[str, None] = {}  # with jobs that wait; those that were read longest ago first
+        self._shown: dict[str, None] = {}  # in order of appearance
+        self._unled: dict[str, None] = {}  # queues with waiting jobs and no leader; the least recently read first
         self._focus: tuple[str, ...] = ()
-        self._steps = 0  # of the search before
+        self._steps = 0  # number of steps of the previous search
         self._reached = False
         self._error: BackendError | None = None
         self._last_read_s: float | None = None
         self._pass_s: float | None = None
         self._discovery_s: float | None = None
         self._reads = self._failed_reads = self._failed_discoveries = 0
-        self._searched_s: float | None = None  # when the last search that was completed began
+        self._searched_s: float | None = None  # when the last completed search began
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -210,7 +210,7 @@ class Sampler:
                 if (name := waiting.popleft()) in self._known and name not in names:
                     names.append(name)
             if not await self._read(names):
-                return  # the store is away, and the others would only wait for it one after the other
+                return  # the store is unavailable, and each further read would wait for its timeout
             self._pass_s = self._clock.monotonic() - began_s if not waiting else self._pass_s
 
     def _urgent(self) -> list[str]:
@@ -279,7 +279,7 @@ class Sampler:
         return known.seen.error is None or (self._searched_s is not None and self._searched_s > known.live_s)
 
     async def _search_on(self) -> None:
-        rest = 1.0  # until one search has ended
+        rest = 1.0  # the first search is faster
         while self._globs:
             began_s = self._clock.monotonic()
             try:
@@ -309,7 +309,7 @@ class Sampler:
         began_s, steps = self._clock.monotonic(), 0
         async for page in finder.find_queues(self._globs):
             took_s, steps = self._clock.monotonic() - began_s, steps + 1
-            if not self._known:  # otherwise reads say whether the store answers
+            if not self._known:  # otherwise, reads show whether the store answers
                 self._answered(True)
             found = [name for name in dict.fromkeys(page) if can_be_read(name)]
             new = [name for name in found if name not in self._known]

@@ -25,13 +25,13 @@ class QueueSnapshot:
     """One queue, at the time it was read."""
 
     name: str
-    pattern: str  # by which it was found; its name when it was given by name
-    stats: QueueStats | None = None  # of the last good read; None before the first
-    coming: Coming | None = None  # None where the backend has no ManagementSupport
-    read_s: float | None = None  # when `stats` was read, by the reader's monotonic clock
-    error: BackendError | None = None  # of the last read; None when it was a good one
-    leader_changes: int = 0  # that a sampler has seen: another holder than the time before
-    added_per_s: float | None = None  # entries of the stream, from the read before to this one; None when nothing tells
+    pattern: str  # the pattern that found the queue; its name if it was given by name
+    stats: QueueStats | None = None  # from the last successful read; None before the first
+    coming: Coming | None = None  # None if the backend has no ManagementSupport
+    read_s: float | None = None  # when `stats` was read, on the reader's monotonic clock
+    error: BackendError | None = None  # the error of the last read; None if it succeeded
+    leader_changes: int = 0  # samples that found another holder than the one before
+    added_per_s: float | None = None  # entries added to the stream since the previous read; None if unknown
 
     @property
     def overdue_s(self) -> float:
@@ -60,21 +60,21 @@ class Snapshot:
     """The state of many queues, read once."""
 
     queues: Sequence[QueueSnapshot]  # by name
-    more: bool = False  # further queues match: `max_queues` was reached
+    more: bool = False  # more queues match than `max_queues`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerState:
     """The current samples of a `Sampler`."""
 
-    queues: Sequence[QueueSnapshot] = ()  # each by itself, `max_queues` at most; their order stays
-    rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by the pattern of each
-    now_s: float = 0.0  # by the sampler's monotonic clock, as `QueueSnapshot.read_s`
+    queues: Sequence[QueueSnapshot] = ()  # shown individually, at most `max_queues`, in a stable order
+    rest: Mapping[str, Sequence[QueueSnapshot]] = field(default_factory=dict)  # all others, by pattern
+    now_s: float = 0.0  # on the sampler's monotonic clock, like `QueueSnapshot.read_s`
     reached: bool = False  # the store answered the last read
-    error: BackendError | None = None  # why it did not
-    last_read_s: float | None = None  # the last good read of any queue; None before it
-    pass_s: float | None = None  # how long the last pass over all queues took; None before its end
-    discovery_s: float | None = None  # how long the last search for queues took; None before its end, or without
-    reads: int = 0  # since the start
+    error: BackendError | None = None  # the error of the last read, if the store did not answer
+    last_read_s: float | None = None  # when any queue was last read successfully; None before the first
+    pass_s: float | None = None  # duration of the last pass over all queues; None before the first ends
+    discovery_s: float | None = None  # of the last search for queues; None before the first ends, or without a search
+    reads: int = 0  # total since the start
     failed_reads: int = 0
     failed_discoveries: int = 0

@@ -15,7 +15,7 @@ class Health:
     state: str  # "follower", "leader", "releasing" or "stopped"
     leads: bool
     last_tick_age_s: float | None  # since the last successful tick; None before the first
-    led_age_s: float | None  # since any promoter was last seen to lead it; None before that
+    led_age_s: float | None  # since any promoter was last seen leading it; None before that
     last_error: str | None  # None once a later step has succeeded
     holder: str | None = None  # the leader last seen, this or another promoter; None when unknown
     stuck_s: float | None = None  # how long jobs have been overdue and not promoted, while another leads

@@ -49,8 +49,8 @@ class Promoter(Runner):
         self.queue = check_queue_name(queue)
         super().__init__(settings, holder_id, metrics, events, clock, registry)
         self._machine: Machine | None = None
-        self._steps = 0  # that have gone well
-        self._waiting: asyncio.Timeout | None = None  # the scope of the wait under way
+        self._steps = 0  # number of successful steps
+        self._waiting: asyncio.Timeout | None = None  # the scope of the current wait
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Promote until `stop` is called; with `until_idle`, until nothing is due.
@@ -101,10 +101,10 @@ class Promoter(Runner):
         while not isinstance(decision.action, Stop):
             self._reporter.report(self.queue, decision)
             if being_cancelled():
-                raise asyncio.CancelledError  # a client has swallowed it
+                raise asyncio.CancelledError  # a client has swallowed the cancellation
             outcome = await as_outcome(self._perform(decision.action))
             if machine.abandoned:
-                return  # it came too late: this step was given up
+                return  # a late outcome: the step was given up
             self._steps += not isinstance(outcome, Failed)
             self._reporter.outcome(self.queue, outcome)
             polls = self._backend.capabilities.wake is not Wake.ANY_WRITE

@@ -22,11 +22,11 @@ from promoter_core.spi.sinks import EventSink, MetricsSink
 
 log = logging.getLogger("promoter")
 
-MOVES = 0.9  # of the time that passes: a queue that grows later more slowly is being promoted
+MOVES = 0.9  # if lateness grows by less than this fraction of the elapsed time, the queue is being promoted
 SLACK_MS = 50
-CALM_S = 10.0  # without an error, until an outage is over: some steps succeed in the middle of one
-FULL_S = 5.0  # until it is said that due jobs wait for room: a stream that is trimmed has some before
-ODD_S = 1.0  # until it is said that a queue does not move under a lock that no promoter renews
+CALM_S = 10.0  # without an error, before an outage counts as over: some steps succeed in between
+FULL_S = 5.0  # before a full stream is logged: trimming also holds jobs back briefly
+ODD_S = 1.0  # before a queue is reported that does not move under a lock that no promoter renews
 
 
 @dataclass(slots=True)
@@ -35,15 +35,15 @@ class _Last:
 
     tick_s: float | None = None
     seen_s: float | None = None
-    error: BackendError | None = None  # of the last step
-    outage: str | None = None  # the code of the error that the log says it is in
-    well_s: float | None = None  # since when it has none
-    holder: str | None = None  # who leads, as last seen
-    led_s: float | None = None  # since when we lead
-    held: LeaseHeld | None = None  # the last answer of a lock that is another's
-    stuck: tuple[float, int] | None = None  # since when its jobs are overdue and hardly move, and how late they were
-    warned_of: str | None = None  # the holder under whom they do not move
-    full_s: float | None = None  # since when its due jobs wait for room in the stream
+    error: BackendError | None = None  # from the last step
+    outage: str | None = None  # the error code of the outage that was logged
+    well_s: float | None = None  # since when there is no error
+    holder: str | None = None  # the leader, as last seen
+    led_s: float | None = None  # since when this process leads
+    held: LeaseHeld | None = None  # the last reply about a lock held by another
+    stuck: tuple[float, int] | None = None  # since when its overdue jobs hardly move, and how late they were then
+    warned_of: str | None = None  # the holder named in that warning
+    full_s: float | None = None  # since when due jobs wait for room in the stream
     full_said: bool = False
 
 
@@ -63,7 +63,7 @@ class Reporter:
         """`settings` applies to every queue. Raises ConfigError or PluginError when a named sink cannot be created."""
         self._settings = settings
         self._holder_id = holder_id
-        registry = registry or installed()  # loads nothing before it is asked
+        registry = registry or installed()  # loads no plugins until it is used
         self._clock = clock
         self._metrics = MetricsFanout(
             _sinks("metrics", metrics, registry.metrics_sink, ("on_tick", "on_lock", "on_error"))
@@ -71,9 +71,9 @@ class Reporter:
         self._sinks: list[EventSink] = _sinks("events", events, registry.event_sink, ("emit", "close"))
         self._sink_queues: list[SinkQueue] = []
         self._last: dict[str, _Last] = {}
-        self._failing: Counter[str] = Counter()  # queues by the code of the error that they are in
+        self._failing: Counter[str] = Counter()  # number of queues by current error code
         self._keep = False
-        self._unreleased = 0  # locks, in this run
+        self._unreleased = 0  # locks not released in this run
 
     @property
     def wants_jobs(self) -> bool:
@@ -145,14 +145,14 @@ class Reporter:
                 case BackendError():
                     self._error(queue, report)
                 case NotReleased(error, left_s):
-                    level = logging.DEBUG if self._unreleased else logging.WARNING  # for one of many queues
+                    level = logging.DEBUG if self._unreleased else logging.WARNING  # warn once for many queues
                     self._unreleased += 1
                     what = "queue %r: the lock could not be released (%s); it expires with its lease, in %.1f s at most"
                     log.log(level, what, queue, shown(error), left_s)
                     self._metrics.on_error(queue, error)
 
     def _full(self, queue: str, last: _Last, held_back: int, now_s: float) -> None:
-        """So many due jobs wait for room in the stream: say so, once, and when there is room again."""
+        """Log once that due jobs wait for room in the stream, and again when there is room."""
         since_s = now_s if last.full_s is None else last.full_s
         if not held_back:
             if last.full_said:
@@ -194,7 +194,7 @@ class Reporter:
             last.stuck = None
             return
         if last.stuck is None or lag_ms - last.stuck[1] < MOVES * (now_s - last.stuck[0]) * 1000 - SLACK_MS:
-            last.stuck = (now_s, lag_ms)  # a backlog that is worked off grows less late, or later more slowly
+            last.stuck = (now_s, lag_ms)  # progress: lateness shrinks, or grows more slowly than time
         odd = held.remaining_ms is None or held.remaining_ms > 2 * self._settings.lock_ttl_ms
         bound_s = ODD_S if odd else served_within_s(self._settings)
         if min(now_s - last.stuck[0], lag_ms / 1000) >= bound_s and last.warned_of != (held.holder or ""):
@@ -254,9 +254,9 @@ class Reporter:
             self._ended(last)
             last.outage = error.code
             self._failing[error.code] += 1
-        # An outage is logged once, not every 400 ms, and not for every queue.
+        # Log an outage once, not for every retry or every queue.
         level = logging.DEBUG if again or self._failing[error.code] > 1 else logging.WARNING
-        what = "queue %r: %s; trying again" if isinstance(error, TransientError) else "queue %r: %s"
+        what = "queue %r: %s; retrying" if isinstance(error, TransientError) else "queue %r: %s"
         log.log(level, what, queue, shown(error), extra={"queue": queue, "code": error.code})
         last.error, last.well_s = error, None
         self._metrics.on_error(queue, error)

@@ -25,14 +25,14 @@ from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
 
 log = logging.getLogger("promoter.sinks")
 
-FINISH_S = 5.0  # at the end, for a sink to take what is queued
-STUCK_S = 1.0  # it is given up before when it takes nothing for as long
+FINISH_S = 5.0  # at the end, for a sink to process its queue
+STUCK_S = 1.0  # a sink that processes nothing for this long is given up earlier
 CLOSE_S = 2.0  # for the `close` of a sink
-LAST_WORDS_S = 0.5  # for that of one that was given up
-QUEUED_BATCHES = 10_000  # of one event sink; beyond these its newest batches are dropped and counted
+LAST_WORDS_S = 0.5  # for the `close` of a sink that was given up
+QUEUED_BATCHES = 10_000  # per event sink; beyond this, its newest batches are dropped and counted
 QUEUED_JOBS = 50_000
-SLICE = 100  # jobs that a sink is handed at once, so that it holds up the event loop for a moment only
-BLOCKED_S = 0.1  # a metrics sink that takes longer holds up promotion
+SLICE = 100  # jobs handed to a sink at once, to keep the event loop responsive
+BLOCKED_S = 0.1  # a metrics sink that takes longer delays promotion
 
 OnFailure = Callable[[str, SinkFailure], None]
 
@@ -72,7 +72,7 @@ class SinkGuard:
 
     def _warn(self, failure: SinkFailure, text: str, *args: object) -> None:
         count = self._counts[failure]
-        if count & (count - 1) == 0:  # a dead sink must not flood the log
+        if count & (count - 1) == 0:  # do not flood the log with a dead sink
             log.warning(text, *args)
 
 
@@ -120,14 +120,14 @@ class MetricsFanout:
         self._each("on_error", lambda sink: sink.on_error(queue, error))
 
     def on_forget(self, queue: str) -> None:
-        self._each("on_forget", lambda sink: getattr(sink, "on_forget", _keep)(queue))  # older sinks have none
+        self._each("on_forget", lambda sink: getattr(sink, "on_forget", _keep)(queue))  # missing in older sinks
 
     def _each(self, what: str, call: Callable[[MetricsSink], Any]) -> None:
         for sink, guard in self._sinks:
             began_s = time.perf_counter()
             try:
                 call(sink)
-            except (Exception, asyncio.CancelledError) as exc:  # nothing is awaited here: it is the sink's own
+            except (Exception, asyncio.CancelledError) as exc:  # nothing is awaited here: the sink raised it
                 guard.failed(what, exc)
             if (took_s := time.perf_counter() - began_s) > BLOCKED_S:
                 guard.blocked(what, took_s)
@@ -139,13 +139,13 @@ class SinkQueue:
     def __init__(
         self, sink: EventSink, told: OnFailure, *, batches: int = QUEUED_BATCHES, jobs: int = QUEUED_JOBS
     ) -> None:
-        self.dropped = 0  # batches
+        self.dropped = 0  # dropped batches
         self._sink = sink
         self._guard = SinkGuard(sink, told)
         self._batches: asyncio.Queue[tuple[str, Sequence[PromotedJob]] | None] = asyncio.Queue()
         self._most_batches, self._most_jobs = batches, jobs
-        self._taken = 0  # batches, by the sink
-        self._jobs = 0  # in the queue
+        self._taken = 0  # batches that the sink has taken
+        self._jobs = 0  # jobs in the queue
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -188,7 +188,7 @@ class SinkQueue:
         return task.done()
 
     async def _serve(self) -> None:
-        served = 0  # jobs since others had a turn
+        served = 0  # jobs since the last yield
         while (batch := await self._batches.get()) is not None:
             queue, jobs = batch
             self._jobs -= len(jobs)
@@ -197,7 +197,7 @@ class SinkQueue:
                 served += len(some)
                 if served >= SLICE:
                     served = 0
-                    await asyncio.sleep(0)  # a tick's reply that has come in between is handled first
+                    await asyncio.sleep(0)  # let the event loop handle a tick's reply first
                 try:
                     await self._sink.emit(queue, some)
                 except Exception as exc:

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-STEP_S = 1.0  # after a stop: for the step under way, and again for each that ends well
-RELEASE_S = 1.0  # for releasing the lock, or the locks
+STEP_S = 1.0  # after a stop: for the current step, and again after each that succeeds
+RELEASE_S = 1.0  # for releasing locks
 
 
 class StopRequest:
@@ -23,7 +23,7 @@ class StopRequest:
     def begin(self, then: Callable[[], None] | None = None) -> None:
         """Begin a run. `then` is called in its loop as soon as a stop is requested."""
         self._loop, self._then = asyncio.get_running_loop(), then
-        if self.asked:  # before the run
+        if self.asked:  # stopped before the run
             self._heard()
 
     def end(self) -> None:
@@ -35,7 +35,7 @@ class StopRequest:
     def ask(self) -> None:
         self.asked = True
         if (loop := self._loop) is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed in the meantime
+            with contextlib.suppress(RuntimeError):  # the loop is closed by now
                 loop.call_soon_threadsafe(self._heard)
 
     async def wait(self) -> None:

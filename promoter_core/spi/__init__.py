@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from promoter_core.spi.lazy import lazy_names
 
-TYPE_CHECKING = False  # true for type checkers, by its name; the module typing takes longer to import than all of this
+TYPE_CHECKING = False  # true for type checkers; importing `typing` would take longer than this whole module
 
 if TYPE_CHECKING:
     from promoter_core.spi import in_place, sink_options, url_options
@@ -253,7 +253,7 @@ __all__ = [
     "url_options",
 ]
 
-_HOMES = {  # the same imports, made when a name is first used
+_HOMES = {  # the same imports, made on first use
     "in_place": ("in_place",),
     "sink_options": ("sink_options",),
     "url_options": ("url_options",),
@@ -370,5 +370,5 @@ _HOMES = {  # the same imports, made when a name is first used
     ),
 }
 
-if not TYPE_CHECKING:  # type checkers see the imports alone
+if not TYPE_CHECKING:  # type checkers see only the imports above
     __getattr__, __dir__ = lazy_names(__name__, _HOMES)

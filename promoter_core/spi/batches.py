@@ -21,7 +21,7 @@ def chunked(
         for some in chunked(jobs, 100, size=lambda job: len(job.envelope), max_size=256 * 1024):
             created += await self._insert(queue, some)
     """
-    if len(items) <= (count if size is None else 1):  # most calls
+    if len(items) <= (count if size is None else 1):  # the common case
         return [items] if items else []
     chunks: list[Sequence[T]] = []
     first = 0

@@ -108,6 +108,6 @@ async def _whole(call: asyncio.Future[T], timeout_s: float | None) -> T:
 
 
 def _look_at(call: asyncio.Future[Any]) -> None:
-    """Retrieve the call's error, which nobody waits for any more."""
+    """Retrieve the call's error, so that asyncio does not log it."""
     if not call.cancelled():
         call.exception()

@@ -10,12 +10,12 @@ from promoter_core.spi.clock import Clock, SystemClock
 from promoter_core.spi.model import ChangeKind
 from promoter_core.spi.optional.fleet import ChangeFeed, Changes
 
-MOST_FLAGS = 10_000  # kept beyond those that somebody waits for
-MOST_CHANGES = 10_000  # of a feed that nobody reads; beyond these it says that everything has changed
+MOST_FLAGS = 10_000  # number kept in addition to those with a waiter
+MOST_CHANGES = 10_000  # maximum of an unread feed; beyond it, the feed reports that everything has changed
 
 
 class Flag:
-    """As an asyncio.Event, with a time-out that costs a timer only."""
+    """Like an asyncio.Event, with a time-out that costs only a timer."""
 
     __slots__ = ("_set", "_waiters")
 
@@ -36,11 +36,11 @@ class Flag:
 
     @property
     def awaited(self) -> bool:
-        """Somebody waits for it."""
+        """Whether anything waits for the flag."""
         return bool(self._waiters)
 
     async def wait(self, timeout_s: float | None = None) -> None:
-        """Until it is set, or the time is up by the event loop."""
+        """Wait until the flag is set, or until the time-out by the event loop's clock."""
         if self._set:
             return
         loop = asyncio.get_running_loop()
@@ -60,7 +60,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-Change = tuple[ChangeKind, str]  # of a queue, or of a group for MEMBERS
+Change = tuple[ChangeKind, str]  # the name is a queue, or a group for MEMBERS
 
 
 class ChangeFlags:
@@ -75,7 +75,7 @@ class ChangeFlags:
         """`clock` measures the time-outs of waits: the one that the backend itself lives by."""
         self._clock = clock
         self._flags: dict[Change, Flag] = {}
-        self._most = MOST_FLAGS  # before some are dropped
+        self._most = MOST_FLAGS  # maximum number of flags before some are dropped
         self._feeds: list[FlagFeed] = []
 
     def set(self, kind: ChangeKind, queue: str) -> None:
@@ -111,13 +111,13 @@ class ChangeFlags:
         """Return True as soon as the flag is set, False after `timeout_s` seconds of the clock."""
         flag = self._flag((kind, queue))
         if flag.is_set():
-            await asyncio.sleep(0)  # a caller in a loop must not starve the others
+            await asyncio.sleep(0)  # a caller in a loop must not starve other tasks
             return True
         await wait_for(flag, self._clock, timeout_s)
         return flag.is_set()
 
     def _flag(self, change: Change) -> Flag:
-        """A new flag is set."""
+        """Add a flag that is set."""
         if (flag := self._flags.get(change)) is None:
             if len(self._flags) >= self._most:
                 self._drop_idle()
@@ -126,7 +126,7 @@ class ChangeFlags:
         return flag
 
     def _drop_idle(self) -> None:
-        """The older half of the flags that nobody waits for."""
+        """Drop the older half of the flags without a wait."""
         idle = [change for change, flag in self._flags.items() if not flag.awaited]
         for change in idle[: len(idle) // 2 + 1]:
             del self._flags[change]
@@ -134,8 +134,8 @@ class ChangeFlags:
 
 
 async def wait_for(flag: Flag, clock: Clock, timeout_s: float) -> None:
-    """Until the flag is set, or the time is up by the clock."""
-    if isinstance(clock, SystemClock):  # the event loop's own time: no task is needed for it
+    """Wait until the flag is set, or until the time-out by `clock`."""
+    if isinstance(clock, SystemClock):  # the event loop's own time, so no task is needed
         await flag.wait(timeout_s)
         return
     changed = asyncio.ensure_future(flag.wait())
@@ -158,7 +158,7 @@ class FlagFeed:
         self._event = Flag()
 
     def add(self, change: Change | None) -> None:
-        """None: everything."""
+        """Add a change; None: everything may have changed."""
         if change is None or (len(self._changes) >= MOST_CHANGES and change not in self._changes):
             self._everything = True
         else:
@@ -179,5 +179,5 @@ class FlagFeed:
         )
 
     def close(self) -> None:
-        with contextlib.suppress(ValueError):  # closed already
+        with contextlib.suppress(ValueError):  # already closed
             self._forget(self)

@@ -33,6 +33,6 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
-        import asyncio  # who sleeps has imported it already; who only lists plugins has not
+        import asyncio  # imported late, because listing plugins does not need it
 
         await asyncio.sleep(seconds)

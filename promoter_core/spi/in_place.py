@@ -52,15 +52,15 @@ class Take(StrEnum):
     """How a member leaves the delayed part of its set."""
 
     REMOVE = "remove"
-    RESCORE = "rescore"  # it stays with the score 0, which is below the floor
+    RESCORE = "rescore"  # the member keeps the score 0, which is below the floor
 
 
 class Beside(StrEnum):
     """Whether the framework's own scheduler can run beside a promoter."""
 
-    SAFE = "safe"  # yes: it takes each member in one atomic step, so each is moved once
+    SAFE = "safe"  # yes: each member is moved once, because the framework takes it in one atomic step
     SHARED_LOCK = "shared lock"  # yes: both take the same lock
-    NEVER = "never"  # no: it would move members twice
+    NEVER = "never"  # no: members would be moved twice
 
 
 class Held(StrEnum):
@@ -158,7 +158,7 @@ class InPlace(Layout):
     delayed: bytes = field(default=b"", init=False)
     lock: bytes = field(default=b"lock", init=False)
     members: bytes = field(default=b"members", init=False)
-    move: Move = field(default=ToList(), init=False, repr=False)  # of jobs of ours, which this set never holds
+    move: Move = field(default=ToList(), init=False, repr=False)  # of Promoter's own jobs, which this set never holds
     target: str = field(default="", init=False)
     serializer: str = field(default="raw", init=False)
 
@@ -285,7 +285,7 @@ class InPlace(Layout):
 
     @cached_property
     def _fleet(self) -> bytes:
-        """Before the names of groups, which are those of this layout with these options alone."""
+        """Return the prefix of group names, which belong to this layout with exactly these options."""
         return _own(self.source.replace(QUEUE, "*")).encode() + b"promoter-fleet-"
 
     @property
@@ -303,7 +303,7 @@ class InPlace(Layout):
 
 
 def _own(source: str) -> str:
-    """The beginning of our own keys of a set: in its slot, and different for each set."""
+    """Return the prefix of Promoter's own keys for a set: in the same slot, and different for each set."""
     tag = hash_tag(source.replace(QUEUE, "q").encode())
     whole = tag == source.replace(QUEUE, "q").encode()
     return f"{OWN.decode()}{{{source}}}:" if whole else f"{OWN.decode()}{source}:"
@@ -321,14 +321,14 @@ def _is_score(text: str) -> bool:
 
 
 def _pattern(template: str, name: str, *, stars: bool = False) -> str:
-    """A glob of the server's for a template, in which `stars` stay; `name` is one already."""
+    """Return a server glob for a template. `stars` stay wildcards, and `name` is already a glob."""
     parts = (part.split("*") if stars else [part] for part in template.split(QUEUE))
     return name.join("*".join(glob(text) for text in part) for part in parts)
 
 
 @lru_cache(maxsize=16_384)
 def _keys(layout: InPlace, queue: str) -> QueueKeys:
-    rehearsed = queue.startswith(REHEARSAL)  # on keys of our own, for what is theirs must not change
+    rehearsed = queue.startswith(REHEARSAL)  # a diagnosis uses separate keys, and does not change the framework's
     if not rehearsed:
         try:
             layout.check_queue(queue)

@@ -37,5 +37,5 @@ def sample_ms(promoted: int, lateness_counts: tuple[int, ...], at_most: int) -> 
     share = min(1.0, at_most / promoted)
     sample: list[int] = []
     for count, bound_ms in zip(in_buckets(promoted, lateness_counts), [*LATENESS_MS, LATENESS_MS[-1] * 2], strict=True):
-        sample += [bound_ms] * -int(-count * share // 1)  # rounded up: a few late ones are not lost
+        sample += [bound_ms] * -int(-count * share // 1)  # rounded up, so that a few late jobs are not lost
     return sample

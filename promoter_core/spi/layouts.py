@@ -23,7 +23,7 @@ from promoter_core.spi.wire import to_bytes, to_text
 QUEUE = "{queue}"  # placeholder for the queue's name in `Layout.target`
 REHEARSAL = "promoter-doctor-"  # prefix of the queues on which a diagnosis tries all commands
 
-# What a server's user may do at least, whatever the layout.
+# The minimum permissions of a server's user, for any layout.
 COMMANDS = (
     *(
         "ping",
@@ -291,7 +291,7 @@ def _sized(envelope: bytes, at: int, first_tag: int) -> tuple[bytes, int]:
 
 
 def hash_tag(key: bytes) -> bytes:
-    """The part of a key that a cluster hashes."""
+    """Return the part of a key that a cluster hashes."""
     _, brace, rest = key.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return tag if brace and closed and tag else key

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # neither is imported yet when `promoter --version` is answered
+if TYPE_CHECKING:  # `promoter --version` imports neither
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -23,7 +23,7 @@ def lazy_names(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = importlib.import_module(f"{package}.{home}")
         value = module if name == home else getattr(module, name)
-        setattr(sys.modules[package], name, value)  # the next use finds it without us
+        setattr(sys.modules[package], name, value)  # later uses find it directly
         return value
 
     def __dir__() -> list[str]:  # noqa: N807

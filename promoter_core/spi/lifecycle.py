@@ -60,7 +60,7 @@ class Lifecycle:
                 self.is_closed = False
                 if start is not None:
                     await start()
-                if self.is_closed:  # meanwhile
+                if self.is_closed:  # closed meanwhile
                     raise closed_error()
                 self.is_open = True
 

@@ -12,7 +12,7 @@ from promoter_core.spi.tasks import being_cancelled, cancel_and_wait
 LOG = logging.getLogger("promoter")
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts
 CONNECT_S = 5.0  # for an attempt
-REFUSED_S = 300.0  # before the next attempt when it was refused for good
+REFUSED_S = 300.0  # before the next attempt after a permanent refusal
 
 
 class PushChannel:
@@ -63,11 +63,11 @@ class PushChannel:
         self._logger = log
         self._failed = failed or self._log
         self._task: asyncio.Task[None] | None = None
-        self._scope: asyncio.Timeout | None = None  # of the connection
+        self._scope: asyncio.Timeout | None = None  # the timeout of the current connection
         self._tried = asyncio.Event()
         self._renewing = False
-        self._failures = 0  # since a connection was there
-        self._pause_s = 0.0  # at least, before the next attempt
+        self._failures = 0  # consecutive failures since the last connection
+        self._pause_s = 0.0  # minimum pause before the next attempt
 
     async def start(self, within_s: float | None = None) -> None:
         """Return when the first attempt has succeeded, failed, or taken too long. It continues in the background."""
@@ -79,7 +79,7 @@ class PushChannel:
                 async with asyncio.timeout(within_s):
                     await self._tried.wait()
             except TimeoutError:
-                self._tried.set()  # nobody waits for it a second time
+                self._tried.set()  # later callers do not wait
 
     async def stop(self) -> None:
         """Stop listening, in bounded time. The channel can be started again."""
@@ -98,7 +98,7 @@ class PushChannel:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def _keep(self) -> None:
-        while not being_cancelled():  # a client may swallow it
+        while not being_cancelled():  # a client may swallow the cancellation
             self._pause_s, self._renewing = 0.0, False
             error: Exception | None = None
             try:

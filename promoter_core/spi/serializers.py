@@ -17,8 +17,8 @@ import msgpack
 
 from promoter_core.spi.errors import ConfigError, JobError, PromoterError
 
-DEEPEST = 500  # levels; msgpack packs some more
-NON_TEXT_KEY = "non-text key"  # stands in `SerializerSpec.types` for a dict's key that is no text
+DEEPEST = 500  # levels; msgpack itself supports a few more
+NON_TEXT_KEY = "non-text key"  # stands for a dict's non-text key in `SerializerSpec.types`
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class MsgpackSerializer:
             )
         try:
             return msgpack.unpackb(payload, strict_map_key=False)
-        except TypeError:  # keys that are arrays or maps; packed from tuples, the former
+        except TypeError:  # array and map keys; arrays are packed from tuples
             return msgpack.unpackb(payload, strict_map_key=False, object_pairs_hook=_with_tuples)
 
 
@@ -79,7 +79,7 @@ MSGPACK = MsgpackSerializer()
 
 
 def find_serializer(serializer: object, registry: Any = None) -> Serializer:
-    """The serializer of that name in `registry`, by default among the installed ones, or `serializer` itself.
+    """Return the serializer with that name in `registry`, by default an installed one, or `serializer` itself.
 
     Raises ConfigError for an unknown name or an invalid object, PluginError for one that is not available.
     """
@@ -102,7 +102,7 @@ def check_serializer(serializer: object) -> Serializer:
 
 
 def packing_with(serializer: Serializer) -> Callable[[object], bytes]:
-    """`serializer.dumps`, which raises JobError alone; one that gives no bytes is a JobError as well."""
+    """Return `serializer.dumps`, limited to JobError, which it also raises for a result that is not bytes."""
 
     def dumps(data: object) -> bytes:
         try:
@@ -117,7 +117,10 @@ def packing_with(serializer: Serializer) -> Callable[[object], bytes]:
 
 
 def read_payload(payload: bytes, serializer: object, type: Any, of: str) -> Any:
-    """The data in a payload. `of` says whose it is. Raises JobError; ConfigError or PluginError for the serializer."""
+    """Return the data in a payload. `of` names its owner in errors.
+
+    Raises JobError; ConfigError or PluginError for the serializer.
+    """
     found = find_serializer(serializer)
     try:
         return found.loads(payload) if type is None else found.loads(payload, type)
@@ -130,13 +133,16 @@ def read_payload(payload: bytes, serializer: object, type: Any, of: str) -> Any:
 
 
 def packing_error(serializer: Serializer, data: object, exc: Exception) -> PromoterError:
-    """The error for data that `serializer` has refused with `exc`: where, which type, and what else would take it."""
+    """Return the error for data that `serializer` has refused with `exc`.
+
+    It names the path, the type, and serializers that accept it.
+    """
     if isinstance(exc, PromoterError):
         return exc
     name = name_of(serializer)
     try:
         found = _culprit(serializer, data, "data", 0)
-    except RecursionError:  # called from deep within, or the data is deep
+    except RecursionError:  # the data is deep, or the stack was nearly full before
         found = "data", "nested too deep", set()
     where, what, types = found or ("data", f"refused ({_in_words(exc)})", set())
     return JobError(f"{where} is {what}: {name} cannot pack it; {_choices(types, name)}convert it")
@@ -147,13 +153,13 @@ def name_of(serializer: object) -> str:
     return name if isinstance(name, str) else type(serializer).__name__
 
 
-@cache  # a name that is not found is looked for again
+@cache  # caches only names that are found
 def _installed(name: str) -> Serializer:
     return cast("Serializer", _registry().serializer(name))
 
 
 def _registry() -> Any:
-    """Of the installed plugins. Backends and sinks import this module without it, so it is imported when asked."""
+    """Return the registry of installed plugins. Imported on use, because backends and sinks do not need it."""
     return importlib.import_module("promoter_core.registry").installed()
 
 
@@ -166,11 +172,11 @@ def _choices(types: set[str], name: str) -> str:
     return f"serializers that can: {found}, or " if found else ""
 
 
-Culprit = tuple[str, str, set[str]]  # the path, what is there, and its types as `SerializerSpec.types` has them
+Culprit = tuple[str, str, set[str]]  # path, value, and its types as in `SerializerSpec.types`
 
 
 def _culprit(serializer: Serializer, value: object, where: str, depth: int) -> Culprit | None:
-    """The first part of `value` that cannot be packed."""
+    """Return the first part of `value` that cannot be packed."""
     if depth > DEEPEST:
         return where[:60] + "…", f"nested more than {DEEPEST} deep", set()
     for suffix, part in _parts(serializer, value):
@@ -220,12 +226,12 @@ def _described(value: object, exc: Exception) -> tuple[str, set[str]]:
     if isinstance(value, float):
         return f"{value} ({_in_words(exc)})", types
     if isinstance(value, int):
-        types = set()  # a serializer that names int takes larger ones, and size is not the fault here
+        types = set()  # a serializer that lists int accepts large ones, so size is not the problem
     return _a(type(value)) + ("" if isinstance(exc, TypeError) else f" ({_in_words(exc)})"), types
 
 
 def types_of(value: object) -> set[str]:
-    """The types of `value`, as `SerializerSpec.types` names them."""
+    """Return the types of `value`, by their names in `SerializerSpec.types`."""
     found = {_full_name(base) for base in type(value).__mro__}
     if dataclasses.is_dataclass(value):
         found.add("dataclass")
@@ -246,7 +252,7 @@ def _a(cls: type) -> str:
 
 
 def _looks_like(payload: bytes, found: Serializer) -> str:
-    """A hint at the serializer that the payload was made with."""
+    """Return a hint at the serializer that has produced the payload."""
     import json
 
     name = name_of(found)

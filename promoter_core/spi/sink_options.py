@@ -13,7 +13,7 @@ def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, 
     options: dict[str, str] = {}
     for place, pair in enumerate(filter(None, text.split(",")), 1):
         key, equals, value = pair.partition("=")
-        if not equals and key not in known:  # perhaps the end of a secret that has a comma: it is not shown
+        if not equals and key not in known:  # possibly the rest of a secret that contains a comma, so do not show it
             raise ConfigError(
                 f"{kind} {name!r}: option {place} is not key=value, and a comma starts the next option; "
                 f"options are: {', '.join(known) or 'none'}"

@@ -11,7 +11,7 @@ __all__ = ["is_installed", "nearest", "spec_problem"]
 
 
 def spec_problem(spec: Any, hook: str, cls: type[Any]) -> str | None:
-    """Why a hook's result cannot be used."""
+    """Return why a hook's result cannot be used."""
     if not isinstance(spec, cls):
         return f"{hook} gave {spec!r}, expected {cls.__name__}"
     for field in fields(cls):
@@ -23,15 +23,15 @@ def spec_problem(spec: Any, hook: str, cls: type[Any]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, if one is."""
+    """Return the most similar known name, if any."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found; it is not imported, but its parent package is."""
+    """Return whether a module can be found. Its parent package is imported, the module itself is not."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (Exception, SystemExit):  # a parent package that is not there, or cannot be imported
+    except (Exception, SystemExit):  # a parent package is missing or cannot be imported
         return False

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("promoter")
 
-CLOSE_S = 1.0  # for giving up connections
+CLOSE_S = 1.0  # for closing connections that are given up
 LOST_S = 0.5  # for a call that was given up to end
 AGAIN_S = 0.1  # before a task that has not ended is cancelled again
 
@@ -38,7 +38,7 @@ async def cancel_and_wait(task: asyncio.Future[Any], *, within_s: float = CLOSE_
         await asyncio.wait((task,), timeout=min(AGAIN_S, left_s))
     if task.done():
         if not task.cancelled():
-            task.exception()  # it has been looked at
+            task.exception()  # marks the exception as retrieved
         return True
     log.warning("%s does not end; it is abandoned", task.get_name() if isinstance(task, asyncio.Task) else task)
     return False
@@ -46,7 +46,7 @@ async def cancel_and_wait(task: asyncio.Future[Any], *, within_s: float = CLOSE_
 
 async def close_all(*calls: Coroutine[Any, Any, Any], within_s: float = CLOSE_S) -> None:
     """Run the calls concurrently, and abandon those that take longer than `within_s` seconds. Never raises."""
-    tasks = [asyncio.create_task(call) for call in calls]  # which begin even if we are cancelled
+    tasks = [asyncio.create_task(call) for call in calls]  # tasks start even if this one is cancelled
     for outcome in await asyncio.gather(*(run_within(task, within_s) for task in tasks), return_exceptions=True):
         if isinstance(outcome, BaseException):
             log.debug("abandoned while closing: %r", outcome)

@@ -14,7 +14,7 @@ from promoter_core.spi.layouts import Layout
 
 _HIDDEN = "***"
 
-# Called for every new connection, for passwords that rotate. Returns the user (None: the default one) and the password.
+# Called for each new connection, so passwords can rotate. Returns the user (None: the default user) and the password.
 Credentials = Callable[[], Awaitable[tuple[str | None, str]]]
 
 
@@ -23,13 +23,13 @@ class BackendUrl:
     """`scheme://user:password@host:port/path?option=value`, percent-decoded."""
 
     scheme: str
-    hosts: tuple[tuple[str, int | None], ...] = ()  # each with its port; several for a cluster or sentinels
-    path: str = ""  # with its leading slash
+    hosts: tuple[tuple[str, int | None], ...] = ()  # with ports; several for a cluster or sentinels
+    path: str = ""  # with the leading slash
     username: str | None = None
     password: str | None = None
     options: dict[str, str] = field(default_factory=dict)  # may hold secrets
     credentials: Credentials | None = None  # replaces username and password
-    clock: Clock | None = None  # a test's clock, for a store inside this process
+    clock: Clock | None = None  # for tests of a store inside this process
     layout: Layout | None = None  # the requested layout; needs a backend with `LayoutSupport`
 
     @property
@@ -42,8 +42,8 @@ class BackendUrl:
 
     def __str__(self) -> str:
         user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
-        user = user or (f"{_HIDDEN}@" if self.username else "")  # alone, it may be a password in the wrong place
-        path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have begun with a /
+        user = user or (f"{_HIDDEN}@" if self.username else "")  # a user alone may be a misplaced password
+        path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have started with a /
         return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{path}"
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ def parse_url(url: object) -> BackendUrl:
     if not _SCHEME.fullmatch(scheme):
         raise ConfigError("this is not a backend URL: expected scheme://…, such as redis://localhost:6379")
     parsed = _parse(scheme.lower(), rest)
-    if parsed is None:  # raised here, outside of any `except`: what was caught there quotes the URL
+    if parsed is None:  # raised outside the `except`, because the caught exception contains the URL
         raise ConfigError(
             f"the {scheme.lower()}:// URL is malformed; percent-encode the password (a # is %23, a / is %2F, a ? is "
             "%3F, an @ is %40): expected scheme://user:password@host:port/path?option=value"
@@ -107,17 +107,20 @@ def parse_url(url: object) -> BackendUrl:
 
 _END_OF_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # more than a host and its port
+_SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # anything other than a host and a port
 _SPACE = re.compile(r"\s")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library drops some of them silently
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library silently drops some of them
 
 
 def _parse(scheme: str, rest: str) -> BackendUrl | None:
-    """None when it is malformed: also when an @ comes after the host, for then a password may have ended too early."""
+    """Parse a URL; None if it is malformed.
+
+    An @ after the host is malformed, because a password may contain a separator.
+    """
     try:
         authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
         user, at, listed = authority.rpartition("@")
-        hosts = listed.split(",")  # urlsplit has one host: new versions of Python refuse [::1] behind another
+        hosts = listed.split(",")  # urlsplit supports one host: recent Python versions reject [::1] after another host
         parts = urlsplit(f"{scheme}://{user}{at}{hosts[0]}{rest[len(authority) :]}")
         late = "@" in parts.query or (authority and "@" in parts.path)
         if late or "#" in rest or _CONTROL.search(rest):
@@ -135,7 +138,7 @@ def _parse(scheme: str, rest: str) -> BackendUrl | None:
 
 
 def _host(text: str) -> tuple[str, int | None]:
-    """`host`, `host:port` or `[address]:port`. Raises ValueError."""
+    """Parse `host`, `host:port` or `[address]:port`. Raises ValueError."""
     parts = urlsplit(f"//{text}")
     if not parts.hostname or _SPACE.search(text):
         raise ValueError("no host")

@@ -27,7 +27,7 @@ class RetryOverrides:
     """
 
     max_attempts: int | None = None
-    kind: str | None = None  # of the back-off; None: no back-off, and the fields below do not apply
+    kind: str | None = None  # the kind of back-off; None: no back-off, and the fields below do not apply
     delay_ms: int | None = None
     max_delay_ms: int | None = None
     multiplier: float | None = None
@@ -75,11 +75,11 @@ def unpack_envelope(packed: bytes) -> Envelope:
     """Read an envelope. Raises ValueError when `packed` is not one."""
     try:
         parts = msgpack.unpackb(packed, unicode_errors="surrogateescape", strict_map_key=False)
-    except Exception as exc:  # msgpack raises a dozen classes on hostile input, some of them no subclass of ValueError
+    except Exception as exc:  # msgpack raises many types on hostile input, some not subclasses of ValueError
         raise ValueError(f"not a msgpack envelope: {exc}") from None
     match parts:
         case [str(id), payload, int(created), int(attempt), *rest]:
-            # A producer in another language may put plain msgpack where the bindings put bin.
+            # A producer in another language may store plain msgpack instead of a bin value.
             data = payload if isinstance(payload, bytes) else msgpack.packb(payload)
             retry = _overrides(rest[0]) if rest else None
             return Envelope(id, data, created_at_ms=created, attempt=attempt, retry=retry, raw=bytes(packed))
@@ -87,7 +87,7 @@ def unpack_envelope(packed: bytes) -> Envelope:
 
 
 def _overrides(packed: object) -> RetryOverrides | None:
-    """None when `packed` says nothing, or nothing that can be read."""
+    """Read the retry overrides; None if there are none, or if they are unreadable."""
     match packed:
         case [attempts, *_]:
             most = _number(attempts, int)
@@ -114,7 +114,7 @@ def _number(value: Any, kind: Any) -> Any:
 
 
 def repack_attempt(packed: bytes, attempt: int) -> bytes:
-    """The same envelope with another `attempt`; every other byte stays. `packed` is one that `unpack_envelope` took."""
+    """Return the envelope with another `attempt`, otherwise unchanged. `packed` must be valid for `unpack_envelope`."""
     unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=False)
     unpacker.feed(packed)
     unpacker.read_array_header()
@@ -126,25 +126,25 @@ def repack_attempt(packed: bytes, attempt: int) -> bytes:
 
 
 def says_no_index(packed: bytes) -> bool:
-    """Whether an envelope has the form that `pack_envelope` gives it with `index=False`."""
+    """Return whether an envelope has the form that `pack_envelope` writes for `index=False`."""
     header = {b"\xdc": 3, b"\xdd": 5}.get(packed[:1], 1)
     return packed[header : header + 1] == b"\xd9" and packed[header + 1 : header + 2] < b" "
 
 
 def pack_data(data: object) -> bytes:
-    """Pack the user's data as msgpack. Raises JobError that names the type that cannot be packed, and where it is."""
+    """Pack the user's data as msgpack. Raises JobError with the unsupported type and its path."""
     return packing_with(MSGPACK)(data)
 
 
 class EnvelopePacker:
-    """Packs data and envelope of many jobs, on a packer that it keeps. For one thread."""
+    """Packs the data and envelopes of many jobs with one packer. Not thread-safe."""
 
     def __init__(self, serializer: Serializer = MSGPACK) -> None:
         self._pack = msgpack.Packer().pack
         self._dumps = self._pack if serializer is MSGPACK else packing_with(serializer)
 
     def pack(self, id: str, data: object, created_at_ms: int, *, index: bool, attempt: int = 0) -> bytes:
-        """The envelope of a job that is new. Raises JobError that names what cannot be packed, and where it is."""
+        """Pack the envelope of a new job. Raises JobError with the unsupported type and its path."""
         try:
             payload = self._dumps(data)
         except PromoterError:
@@ -153,7 +153,7 @@ class EnvelopePacker:
             raise packing_error(MSGPACK, data, exc) from None
         try:
             packed: bytes = self._pack([id, payload, created_at_ms, attempt])
-        except UnicodeEncodeError:  # another producer's id
+        except UnicodeEncodeError:  # an id from another producer
             return pack_envelope(id, payload, created_at_ms, attempt, index=index)
         return packed if index else _without_index(packed)
 

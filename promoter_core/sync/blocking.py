@@ -15,7 +15,7 @@ from promoter_core.sync.loop import Inbox
 T = TypeVar("T")
 F = Callable[..., Any]
 
-PAGE = 100  # results that an iterator holds at most
+PAGE = 100  # maximum results buffered by an iterator
 
 
 class BlockingQueue:
@@ -164,7 +164,7 @@ class _Arguments:
         if not self._kinds:
             return args, options, None
         inbox = Inbox()
-        names = [*self._names, *args]  # more arguments than parameters are refused by the function itself
+        names = [*self._names, *args]  # the function itself rejects surplus arguments
         args = tuple(self._taken(name, value, inbox) for name, value in zip(names, args, strict=False))
         return args, {name: self._taken(name, value, inbox) for name, value in options.items()}, inbox
 
@@ -174,10 +174,10 @@ class _Arguments:
             return lambda *args: inbox.put(lambda: value(*args))
         if kind == "Iterable[" and isinstance(value, Iterable) and not isinstance(value, _TAKEN_WHOLE):
             return list(value)
-        return value  # a wrong one is refused by the function itself
+        return value  # the function itself rejects invalid values
 
 
-_KINDS = ("Iterable[", "Progress")  # in annotations
+_KINDS = ("Iterable[", "Progress")  # annotations that need conversion
 _TAKEN_WHOLE = (list, tuple, str, bytes, Mapping, type)
 
 
@@ -212,6 +212,6 @@ def _iterate(connection: Connection, begin: Callable[[Backend], AsyncIterator[T]
         if not isinstance(end, StopAsyncIteration):
             raise end
     finally:
-        if source is not None and end is None:  # the caller has had enough
+        if source is not None and end is None:  # the caller has stopped iterating
             with contextlib.suppress(Exception):
                 connection.call(close)

@@ -106,7 +106,7 @@ class Connection:
         with loops.lock:
             if self._closed:
                 raise _closed_error()
-            if self._session.loop not in (None, loop):  # forked: that backend's connections are the parent's
+            if self._session.loop not in (None, loop):  # after a fork: the backend's connections belong to the parent
                 self._session = _Session(self._make())
             self._session.loop = loop
             return self._session
@@ -144,7 +144,7 @@ class _Session:
                     await self.backend.close()
                 raise
             self._is_open = not self._is_closed
-            if self._is_closed:  # meanwhile
+            if self._is_closed:  # closed meanwhile
                 await self.backend.close()
                 raise _closed_error()
 

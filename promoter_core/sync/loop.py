@@ -19,9 +19,9 @@ from promoter_core.spi.errors import ConfigError, TransientError
 
 T = TypeVar("T")
 
-CLOSE_S = 1.5  # for all connections to close at the end of the interpreter
-WAKE_S = 1.0  # for a signal that came just before a wait for a lock: it does not end that wait
-END_S = 3.0  # for the loop to end then; whatever it does, the interpreter goes on
+CLOSE_S = 1.5  # at interpreter exit, for all connections to close
+WAKE_S = 1.0  # a signal just before a lock wait does not interrupt it, so waits are this short
+END_S = 3.0  # at interpreter exit, for the loop to end; then the interpreter continues
 
 
 class BackgroundLoop:
@@ -40,7 +40,7 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="promoter-sync", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as exc:  # from Python 3.12 on: no thread is started any more
+        except RuntimeError as exc:  # since Python 3.12: no thread can be started at exit
             self._selector.close()
             raise ending_error() from exc
         ready.result()
@@ -106,7 +106,7 @@ class BackgroundLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         ready.set_result(None)
-        await self._stop.wait()  # what is under way then is cancelled by the runner
+        await self._stop.wait()  # the runner then cancels pending calls
 
     async def _finish(self) -> None:
         closing = [asyncio.ensure_future(close()) for close in self._at_end.values()]
@@ -121,11 +121,11 @@ class BackgroundLoop:
         task.add_done_callback(self._tasks.discard)
 
     def _soon(self, function: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(function)
 
 
-Inbox = SimpleQueue[Callable[[], object] | None]  # functions for the thread that waits; None: the call has ended
+Inbox = SimpleQueue[Callable[[], object] | None]  # functions for the waiting thread; None: the call has ended
 
 
 class _Call(Generic[T]):
@@ -161,7 +161,7 @@ class _Call(Generic[T]):
             except Empty:
                 if thread.is_alive():
                     continue
-                raise ending_error() from None  # cancelled before it began
+                raise ending_error() from None  # cancelled before it started
             if job is None:
                 return
             job()
@@ -182,7 +182,7 @@ class _Call(Generic[T]):
                 raise ending_error() from None
             raise error
         finally:
-            del error  # it refers to this frame
+            del error  # breaks a reference cycle with this frame
 
 
 class _Selector(selectors.DefaultSelector):
@@ -208,9 +208,9 @@ class _Selector(selectors.DefaultSelector):
         return super().get_key(fileobj)
 
 
-lock = threading.RLock()  # a signal's handler may make a call, too
+lock = threading.RLock()  # reentrant, because a signal handler may make a call
 _current: BackgroundLoop | None = None
-_inherited: list[BackgroundLoop] = []  # kept for the life of a child: to collect one would close what it holds
+_inherited: list[BackgroundLoop] = []  # kept in a child process: collecting one would close the parent's connections
 _ended = False
 
 
@@ -220,7 +220,7 @@ def current_loop() -> BackgroundLoop:
     loop = _current
     if loop is not None and loop.pid == os.getpid():
         return loop
-    if loop is not None:  # forked without Python's hooks, as by uWSGI
+    if loop is not None:  # forked without Python's hooks, for example by uWSGI
         ULIDS.reset()
         _after_fork()
     return _begin()

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-QUIET_ROUNDS = 3  # of the event loop, with nothing ready in any of them
-HELD_S = 0.0005  # of real time, between looks whether it is held still
-BLIND_ROUNDS = 30  # where the loop does not show what is ready (uvloop)
+QUIET_ROUNDS = 3  # consecutive rounds of the event loop with nothing ready
+HELD_S = 0.0005  # real time between two checks whether the clock is still held
+BLIND_ROUNDS = 30  # rounds if the loop does not show its ready callbacks (uvloop)
 
 
 class VirtualClock:
@@ -41,7 +41,7 @@ class VirtualClock:
             return
         future = asyncio.get_running_loop().create_future()
         self._sequence += 1
-        due_us = self._now_us + max(math.ceil(seconds * 1e6 - 1e-2), 1)  # a float's own error is no microsecond
+        due_us = self._now_us + max(math.ceil(seconds * 1e6 - 1e-2), 1)  # ignore the float's own error, below a µs
         heapq.heappush(self._sleepers, (due_us, self._sequence, future))
         if self._advancing is None or self._advancing.done():
             self._advancing = asyncio.create_task(self._advance(), name="virtual-clock")

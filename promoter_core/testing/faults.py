@@ -85,12 +85,12 @@ class FaultyBackend:
         self.backend = backend
         self.faults = list(faults)
         self.calls: Counter[str] = Counter()
-        self.disconnected = False  # while True every call fails as if the server had gone
+        self.disconnected = False  # while True, every call fails as if the server were unreachable
         self._clock = clock or SystemClock()
         self._latency_ms = latency_ms
         self._random = random.Random(1)  # noqa: S311  # no secret depends on it
         for name, member in offered(backend).items():
-            if not hasattr(type(self), name):  # a subclass may have a method instead
+            if not hasattr(type(self), name):  # a subclass may define a method instead
                 setattr(self, name, self._failing(name, member))
 
     @property

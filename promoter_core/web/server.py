@@ -1,4 +1,4 @@
-"""`serving`: /metrics, /livez, /readyz and /status of some runners, for monitoring the process."""
+"""`serving`: /metrics, /livez, /readyz and /status for the runners of a process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from promoter_core.spi import sink_options
 from promoter_core.web.mounted import AsgiApp, mount
 
 LOOPBACK = "127.0.0.1"
-RENDERING = 0.25  # of the time, at most, is spent on making a page
-KEPT_S = 10.0  # a page, at most
+RENDERING = 0.25  # maximum share of the time spent on rendering a page
+KEPT_S = 10.0  # maximum time a page is cached
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Page(Generic[T]):
         loop = asyncio.get_running_loop()
         if self._making is None or (self._making.done() and loop.time() >= self._kept_until_s):
             self._making = asyncio.ensure_future(self._made(loop.time()))
-        return await asyncio.shield(self._making)  # for the others too: who hangs up must not cancel it
+        return await asyncio.shield(self._making)  # shared: a client that disconnects must not cancel it
 
     async def _made(self, began_s: float) -> T:
         try:
@@ -107,7 +107,7 @@ class Page(Generic[T]):
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run in a thread that the end of the process does not wait for."""
+    """Run in a daemon thread, so that the process can exit meanwhile."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -121,7 +121,7 @@ async def in_thread(call: Callable[[], T]) -> T:
             result = call()
         except Exception as exc:
             error = exc
-        with suppress(RuntimeError):  # the loop has been closed in the meantime
+        with suppress(RuntimeError):  # the loop is closed by now
             loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=work, name="promoter-page", daemon=True).start()
@@ -150,7 +150,7 @@ def _status(runners: Sequence[Runner]) -> str:
         "leads": sum(health.leads for health in queues),
         "dropped_batches": sum(runner.dropped_batches for runner in runners),
     }
-    # One at a time: all of them at once would hold the interpreter's lock.
+    # Encode one at a time: a single call for all would hold the GIL for long.
     shown = [json.dumps({name: getattr(health, name) for name in names}) for health in queues]
     return f'{json.dumps(rest)[:-1]}, "queues": [{", ".join(shown)}]}}'
 
@@ -159,10 +159,10 @@ async def _answer_metrics(web: Any, page: Page[tuple[bytes, str] | None], reques
     try:
         found = await page.get()
     except Exception as exc:
-        log.exception("the page of figures could not be made")
+        log.exception("the metrics page could not be rendered")
         return web.Response(status=500, text=f"the metrics sink failed: {exc!r}\n")
     if found is None:
-        return web.Response(status=404, text="no metrics sink has a page: pip install 'promoter-core[prometheus]'\n")
+        return web.Response(status=404, text="no metrics sink serves a page: pip install 'promoter-core[prometheus]'\n")
     return web.Response(body=found[0], headers={"content-type": found[1]})
 
 

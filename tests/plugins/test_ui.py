@@ -65,7 +65,7 @@ async def test_the_first_page_shows_every_queue_with_its_jobs_and_its_leader(bac
     assert "2 queues" in page.text
     assert re.search(r"billing no leader 1 0 – in 2 h|billing no leader 1 0 – in 1 h 59 min", page.text), page.text
     assert re.search(r"mail 3 0 – in \d+ s 3 (?:–|0) 0 0 box-1", page.text), page.text
-    assert "Queues with something wrong: 1 no leader." in page.text
+    assert "Queues with problems: 1 no leader." in page.text
 
 
 async def test_a_queue_that_is_late_is_named_so_and_found_by_it(backend):
@@ -193,7 +193,7 @@ async def test_data_that_is_long_deep_or_no_data_is_shown_as_far_as_it_can_be(ba
     )
     async with shown(backend) as visitor:
         assert "characters more" in (await visitor.get("job?q=mail&id=long")).text
-        assert "cannot be read" in (await visitor.get("job?q=mail&id=bad")).text
+        assert "unreadable" in (await visitor.get("job?q=mail&id=bad")).text
         assert "nan" in (await visitor.get("job?q=mail&id=nan")).text
         await visitor.get("job?q=mail&id=deep")
 
@@ -374,7 +374,7 @@ async def test_it_shows_how_late_and_how_fast_jobs_are_promoted(backend):
         params = {"q": "mail"}
         values = await views.queue(board, params)
         assert values["lateness"].jobs == 20
-        assert "of 20 jobs" in values["promoted"].summary
+        assert "the last 20 jobs observed" in values["promoted"].summary
         html = render("live_queue", values)
         assert "How late jobs are promoted" in html
         assert not Page(html).wrong

@@ -93,7 +93,7 @@ async def test_signing_in_leads_back_and_lasts_for_hours(backend, monkeypatch):
         page = await visitor.get("login?to=job%3Fq%3Dmail%26id%3Dx")
         place = next(form for form in page.forms if form.startswith("login"))
         wrong = await visitor.post(place, {"token": "wrong", "form": page.field("form")}, status=403)
-        assert "This is not the token." in wrong.text
+        assert "Wrong token." in wrong.text
         done = await visitor.post(place, {"token": TOKEN, "form": page.field("form")})
         assert done.headers["location"] == "job?q=mail&id=x"
         cookie = done.headers["set-cookie"]
@@ -221,7 +221,7 @@ async def test_a_cookie_is_secure_behind_a_proxy_that_speaks_https(backend):
     [
         ({"allow_actions": True}, "actions need a token"),
         ({"token": "short"}, "at least 16"),
-        ({"token": "with\na-line-break-in-it"}, "control"),
+        ({"token": "with\na-line-break-in-it"}, "printable"),
         ({"token": "not-ascii-\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"}, "ASCII"),
         ({"queues": []}, "no queue is named"),
     ],
@@ -236,7 +236,7 @@ async def test_what_cannot_be_is_refused_in_one_line(backend, options, words):
     [
         ("0.0.0.0", {}, "PROMOTER_UI_TOKEN"),
         ("10.0.0.1", {"public": "maybe"}, "public must be yes or no"),
-        ("example.com", {"data": "no"}, "reached from other machines"),
+        ("example.com", {"data": "no"}, "reachable from other machines"),
         ("127.0.0.1", {"actions": "yes"}, "actions need a token"),
         ("0.0.0.0", {"actions": "yes", "public": "yes"}, "actions need a token"),
     ],

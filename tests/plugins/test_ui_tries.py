@@ -67,7 +67,7 @@ async def test_after_ten_wrong_tokens_none_is_looked_at_for_a_while(app, now, ho
     visitor = visitor_at(app, "203.0.113.9")
     seen, answer = await wrong_until_refused(visitor, how)
     assert seen == [403 if how == "form" else 401] * tries.AT_ONCE + [429]
-    assert "too many wrong tokens came from your address: try again in 6 s" in answer.text
+    assert "too many wrong tokens from your address: try again in 6 s" in answer.text
     assert int(answer.headers["retry-after"]) == 6
     form = (await visitor.get("login")).field("form")
     right = {"token": TOKEN, "form": form}

@@ -74,7 +74,7 @@ def test_a_queue_is_watched_opened_and_changed_and_ctrl_c_ends_it(terminal, valk
     ids = [promoter("schedule", "--url", valkey.url, "--queue", name, "--delay", d, "{}").stdout for d in ("50s", "2h")]
     view = terminal("watch", "--url", valkey.url, "--queue", f"{name}*")
     view.until(r"› q-01\S+… no leader +2 +0")
-    view.until(r"coming minute of q-.*1 jobs, 1 later")
+    view.until(r"next minute: q-.*1 jobs, 1 later")
     view.until(r"q quit")
     view.press("Enter")
     view.until(r"› in \d+.\d+ s +" + ids[0].strip())
@@ -102,7 +102,7 @@ def test_a_server_that_is_killed_does_not_end_it_and_its_return_is_seen(terminal
         promoter("schedule", "--url", server.url, "--queue", name, "--delay", "1h", "{}")
         view = terminal("watch", "--url", server.url, "--refresh", "0.5")
         view.until(r"no leader +1")
-    view.until(r"no answer for \d+ s, trying again: ")
+    view.until(r"no answer for \d+ s, retrying: ")
     assert re.search("error +1 ", view.screen()), "the last figures stay"
     with Server("valkey-9.1", port=server.port):
         promoter("schedule", "--url", server.url, "--queue", name, "--delay", "1h", "{}")

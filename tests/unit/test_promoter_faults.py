@@ -42,7 +42,7 @@ async def test_an_outage_is_logged_once_and_its_end_too(backend, clock, caplog):
         await clock.sleep(2 * CALM_S)
         assert len([r for r in caplog.records if "recovered" in r.message]) == 1
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning.message.endswith("; trying again")
+    assert warning.message.endswith("; retrying")
 
 
 async def test_an_outage_in_which_some_steps_succeed_is_one(backend, clock, caplog):

@@ -92,7 +92,7 @@ def test_once_prints_a_frame_without_textual(shop, monkeypatch):
     assert lines[0].split()[:4] == ["queue", "state", "delayed", "due"]
     assert lines[1].split()[:5] == ["emails", "no", "leader", "1", "0"]
     assert lines[4:] == [
-        "all queues: 0 overdue | now | 1 in the coming minute, 1 hour, 2 day",
+        "all queues: 0 overdue · due within 1 min: 1, 1 h: 1, 1 day: 2",
         "2 queues, 2 without a leader",
     ]
 
@@ -113,7 +113,7 @@ def test_json_is_one_document_of_the_queues_that_match(shop):
 def test_nothing_to_show_is_said(shop):
     code, out, err = shop("watch", "--once", "--queue", "nothing-*")
     assert (code, out) == (0, "")
-    assert "no queue has delayed jobs or a leader, and matches" in err
+    assert "no matching queue has delayed jobs or a leader" in err
 
 
 def test_without_textual_a_line_says_what_to_install(shop, monkeypatch):

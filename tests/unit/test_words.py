@@ -40,6 +40,14 @@ IDIOMS = {
     r"\bwaited out\b": "retried",
     r"\bany thread may\b|\bmay be called from any thread\b": "thread-safe",
     r"\bwaits? no more\b": "no longer waits",
+    r"\bwhoever (?:leads|promotes|serves)\b": "whichever process …",
+    r"\bnobody (?:leads|promotes)\b": "has no leader",
+    r"\bthe coming (?:minute|hour|day|week)\b": "the next …",
+    r"\bis no repetition\b": "is not a retry",
+    r"\ba courtesy\b": "optional",
+    r"\bmistakes? of ours\b": "a bug",
+    r"\bof a dozen ways\b": "with many types",
+    r"\ball the same\b": "still, anyway",
 }
 GENERATED = ("api.md", "spi.md")  # from docstrings, which are checked where they are
 SOURCES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PAGES if path.name not in GENERATED]
@@ -90,6 +98,9 @@ def test_a_docstring_is_no_noun_clause(path):
         "some 20 processes",
         "a connection that dies\n# without a word",
         "Any thread may ask.",
+        "a queue that nobody\n# leads",
+        "all queues, whoever leads them",
+        "in the coming\nhour",
     ],
 )
 def test_an_idiom_is_found_also_over_a_line_break(text):

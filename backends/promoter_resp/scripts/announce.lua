@@ -1,7 +1,7 @@
--- Announces queues to the processes that listen, as a new head would.
--- KEYS: any key of one of them; it is not touched
--- ARGV: for each queue its channel and the key that is announced
--- Reply: 1. A courtesy: without permission to publish, the others find the queues by their sweeps.
+-- Announces queues to listening processes, in the same way as a new head.
+-- KEYS: any key of one of the queues; it is not accessed
+-- ARGV: for each queue its channel and the key to announce
+-- Reply: 1. Optional: without permission to publish, other processes find the queues in their sweeps.
 for i = 1, #ARGV, 2 do
   redis.pcall('PUBLISH', ARGV[i], ARGV[i + 1])
 end

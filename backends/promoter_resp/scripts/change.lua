@@ -1,22 +1,21 @@
--- Changes waiting jobs, each atomic for itself and against promotion.
--- KEYS: delayed, and where a job is to run now: target, events
--- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, channel for announcements,
---       then for each change its kind, the id, how the job is found ("?" by the index, "-" so too; "!" after a look through
---       the whole set without success and "~" after one through a part, also when none is wanted; "=" by its member, "#" so
---       too, or else by the index), its member or "", and for the kinds
+-- Changes waiting jobs. Each change is atomic, also with respect to promotion.
+-- KEYS: delayed; to run a job now also: target, events
+-- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys; channel for announcements;
+--       then for each change: its kind, the id, how to find the job, its member or "", and arguments by kind:
 --       move: when ("+ms" from the server's clock, or absolute ms)
 --       run: max length of the target, write an event (1/0), max events length
---       remove: nothing
+--       remove: none
 --       replace: flags (1 unique, 2 index, 4 keep the data, 8 keep the name, 16 keep the due time), when, for how many ms
---         the id stays taken after the promotion ("" for the usual time), the new member, its trace context or ""
--- Reply: {1 when the set has another head now, or 0, what became of each: see the first lines, …}. UNSURE: look.lua has to
---        look for it, nothing was done; UNSURE_DUE: among the first jobs only. It ends early, with one at least, when the
---        members are large: the rest is not done.
--- While a slot moves, a key that a script only derives may be elsewhere: then the server refuses to touch it. So all
--- keys are touched before the first write of a change. What may be refused comes first, and nothing leaves the set before
--- its successor is there.
+--         the id stays taken after the promotion ("": the default), the new member, its trace context or ""
+--       How to find the job: "?" by the index; "-" by the index, without a search; "=" by its member; "#" by its member,
+--       otherwise by the index; "!" after an unsuccessful search of the whole set; "~" after one of a part, or without any
+-- Reply: {1 if the set has a new head, otherwise 0, outcome of each change, …}. The constants below are the outcomes.
+--        UNSURE: nothing was done, look.lua must search for the job first; UNSURE_DUE: only among the first jobs. With
+--        large members, the reply ends early, after at least one change, and the remaining changes are not done.
+-- While a slot migrates, a server refuses access to a key that is missing on it. So each change accesses all of its keys
+-- before its first write. Writes that may be refused come first, and a job leaves the set only after its replacement is in.
 local STEP_BYTES = 1024 * 1024
-local try = pcall -- Lua's own
+local try = pcall -- the function of Lua
 local REMOVED, CREATED, MOVED, RUN, REPLACED = 1, 4, 5, 6, 7
 local call, pcall, byte, sub, format = redis.call, redis.pcall, string.byte, string.sub, string.format
 local delayed, stream, events = KEYS[1], KEYS[2], KEYS[3]
@@ -48,7 +47,7 @@ local function touch(id)
   call('EXISTS', marker_prefix, trace_prefix, keep_prefix)
 end
 
--- What is known of an id with which no job waits, or not the one that was meant.
+-- Returns the outcome for an id without a waiting job, or with another job than the requested one.
 local function missing(id, how)
   if by_index(id) or id == '' then return NOT_FOUND end
   local says = told(id, call('PTTL', marker_prefix .. id))
@@ -56,7 +55,7 @@ local function missing(id, how)
   return NOT_FOUND
 end
 
--- Which keys of its id are a waiting job's: the index's member, what its keep key holds, and whether it has taken the id.
+-- Returns the keys that a waiting job has: the index's member, the value of the keep key, and whether it has taken the id.
 local function keys_of(id, member, score)
   if not id then return nil, nil, false end
   local index, keep = call('GET', index_prefix .. id), keep_of(id)
@@ -71,14 +70,14 @@ local function move(id, member, score, due)
   call('ZADD', delayed, format('%.0f', due), member)
   if not id then return end
   if index == member and call('PTTL', index_prefix .. id) > 0 then
-    call('SET', index_prefix .. id, member) -- another producer's, which would end too early
+    call('SET', index_prefix .. id, member) -- another producer's index, which would expire too early
   end
   if unique then take(id, due, keep) end
   if trace then put_trace(id, due, trace) end
 end
 
--- The bare prefix of the markers says that such jobs wait. Those of trace contexts and keep keys stay: jobs that have
--- gone may have left some, and a new job with such an id must not get them.
+-- The bare marker prefix is a key that exists while unique jobs wait. The bare prefixes of trace contexts and keep keys
+-- stay, because former jobs may have left such keys, which a new job with the same id must not inherit.
 local function forget_prefix()
   if pcall('ZCARD', delayed) == 0 then
     pcall('DEL', marker_prefix)
@@ -93,8 +92,8 @@ local function remove(id, member, score)
     call('EXISTS', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id)
     index = call('GET', index_prefix .. id)
   end
-  if id and index and index ~= member and call('ZSCORE', delayed, index) then -- another job with this id waits
-    call('ZREM', delayed, member) -- the keys of the id are that job's
+  if id and index and index ~= member and call('ZSCORE', delayed, index) then -- another job with this id is waiting
+    call('ZREM', delayed, member) -- the id's keys belong to that job
   else
     call('ZREM', delayed, member)
     if id then call('DEL', index_prefix .. id, marker_prefix .. id, trace_prefix .. id, keep_prefix .. id) end
@@ -102,7 +101,7 @@ local function remove(id, member, score)
   end
 end
 
--- As promote.lua does it.
+-- Promotes one job, as promote.lua does.
 local function run(id, member, score, at, write_event, events_cap)
   need('ZREM', delayed, '')
   need('DEL', index_prefix)
@@ -141,7 +140,7 @@ local function run(id, member, score, at, write_event, events_cap)
   forget_prefix()
 end
 
--- `old` is the job in whose place the new one comes, if there is one.
+-- Adds a job, replacing `old` if given.
 local function put(id, old, score, due, member, flags, keep, trace)
   need('ZREM', delayed, '')
   need('DEL', index_prefix)
@@ -199,7 +198,7 @@ local function carry_out()
     end
     if score then bytes = bytes + #member end
     local outcome
-    local look = deferred[id] -- after another change of this job
+    local look = deferred[id] -- an earlier change of this job was deferred
     if not look and not score then
       look = how == '?' and may_wait(id) and UNSURE or how == '-' and lost_index(id)
     end
@@ -215,7 +214,7 @@ local function carry_out()
     elseif not score then
       outcome = missing(id, how)
       if kind == 'remove' and how ~= '=' and id ~= '' then
-        pcall('DEL', index_prefix .. id) -- somebody took the job out and left it
+        pcall('DEL', index_prefix .. id) -- another client removed the job and left its index
       end
     else
       local its_id = id_in(member)
@@ -244,7 +243,7 @@ local done, failure = try(carry_out)
 local last = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 if first[1] ~= last[1] or first[2] ~= last[2] then
   reply[1] = 1
-  pcall('PUBLISH', channel, delayed) -- a courtesy: without permission to publish, the promoter polls
+  pcall('PUBLISH', channel, delayed) -- optional: without permission to publish, the promoter polls
 end
-if not done then error(failure, 0) end -- the changes before it stand, so the head is announced all the same
+if not done then error(failure, 0) end -- earlier changes remain, so the head was announced first
 return reply

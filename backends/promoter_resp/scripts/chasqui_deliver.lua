@@ -1,4 +1,4 @@
--- Rendered into change.lua. Adds one job, whose envelope begins at `at`, as promote.lua does it.
+-- Rendered into change.lua. Adds one job, whose envelope begins at `at`, as promote.lua does.
 local function can_deliver()
   return true
 end

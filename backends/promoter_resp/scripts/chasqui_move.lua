@@ -1,5 +1,5 @@
--- Rendered into promote.lua. Adds `member`, of `size` bytes, to the stream as ChasquiMQ's consumers read it, and sets
--- `added`, `id`, `name`, `dead` and `plain`, and of a job with a trace context `trace`, `state` and `context`.
+-- Rendered into promote.lua. Adds `member`, of `size` bytes, to the stream in ChasquiMQ's format. Sets `added`, `id`,
+-- `name`, `dead` and `plain`; for a job with a trace context also `trace`, `state` and `context`.
 if trace_of then
   local b1, b2, b3, b4 = byte(member, 1, 4)
   local start = b4 and 5 + b1 + 256 * (b2 + 256 * (b3 + 256 * b4))

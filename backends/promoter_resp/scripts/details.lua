@@ -1,6 +1,6 @@
--- Included by scripts that have waiting.lua before it.
--- Of a waiting job: 1 when it has taken its id and 0 when not, for how long after the promotion (-1: the usual time),
--- and its trace context or "".
+-- Included after waiting.lua.
+-- Returns for a waiting job: 1 if it has taken its id, otherwise 0; how long the id stays taken after the promotion, in ms
+-- (-1: the default); its trace context or "".
 local function details_of(id, member, score)
   if not id then return 0, -1, '' end
   local index, keep = call('GET', index_prefix .. id), keep_of(id)

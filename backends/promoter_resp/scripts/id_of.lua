@@ -1,6 +1,6 @@
 -- Included by scripts that have `byte` and `sub` as locals.
--- The id of a member whose msgpack envelope starts at `at`: the first element of an array, if it is a string with more
--- elements behind it. Any such envelope; promote.lua reads nearly all of them by itself.
+-- Returns the id of a member whose msgpack envelope starts at `at`: the first element of an array, if it is a string and
+-- more elements follow. It handles every such envelope; promote.lua has its own code for the common ones.
 local function id_of(member, at)
   local array = byte(member, at)
   if not array then

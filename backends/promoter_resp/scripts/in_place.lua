@@ -1,9 +1,9 @@
--- Moves due members of another framework's sorted set, if the lock is ours: one atomic, fenced step a tick.
--- A skeleton: lines `-- layout NAME` stand for the layout's part, see in_place_rendering.py.
--- KEYS: lock, the set, target, events, dlq, then the layout's own
--- ARGV and reply: as promote.lua's; there is no cancel index, no marker and no trace context, and nothing is trimmed.
--- Writes come first and the read of the set's head last, so that client tracking remembers that read.
--- No error may come behind the first job that was added, for it would move again: the removal is tried before.
+-- Moves due members of another framework's sorted set, if the caller holds the lock: one atomic, fenced step per tick.
+-- A template: lines `-- layout NAME` are replaced by the layout's code, see in_place_rendering.py.
+-- KEYS: lock, the set, target, events, dlq, then the layout's own keys
+-- ARGV and reply: as in promote.lua. There is no cancel index, no marker and no trace context, and nothing is trimmed.
+-- The read of the set's head comes last, after all writes, so that client tracking remembers that read.
+-- No error may occur after the first job was added, because that job would move twice. So the removal is tested before.
 local call, pcall, try = redis.call, redis.pcall, pcall
 local type, tonumber, sub, find, format, floor, min = type, tonumber, string.sub, string.find, string.format, math.floor, math.min
 local lock, source, target, events, dlq = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -11,7 +11,7 @@ local lease, limit, cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]
 local hold, write_events, want_jobs = ARGV[5] == '1', ARGV[6] == '1', ARGV[8] == '1'
 local want_ids = write_events or want_jobs
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- members and bytes
-local MOST_KEPT = 1000 -- members that stay, looked at in a tick
+local MOST_KEPT = 1000 -- maximum members examined in a tick that must stay
 
 -- include fence
 
@@ -27,13 +27,13 @@ local room = limit
 -- layout room
 local full = room < limit
 
--- `base` is the rank of the first member that is looked at. What was added leaves the set at once, by rank: a run of
--- members from there on. One that is to stay moves `base` on, and `offset`, the number of due members before it.
+-- `base` is the rank of the first member to examine. Added members leave the set immediately, by rank, as a run that
+-- starts at `base`. A member that must stay increments `base`, and `offset`, the number of due members before it.
 -- layout base
 local offset, most_bytes = 0, BATCH_BYTES
 -- layout start
 local promoted, malformed, left, kept, told = 0, 0, 0, 0, 0
-local failure, stop = nil, false -- what the server said, and whether that ends the batch
+local failure, stop = nil, false -- the server's error, and whether the batch ends
 local jobs, late = {}, nil
 -- layout rescored
 -- layout setup
@@ -62,7 +62,7 @@ while room > 0 and bytes < BATCH_BYTES and kept < MOST_KEPT and not stop do
       late[i] = count
     end
   end
-  local run, moved = 0, 0 -- added and still in the set, and all that were added
+  local run, moved = 0, 0 -- members added but still in the set, and all added members
   for i = 1, #batch, step do
     local member = batch[i]
 -- layout score

@@ -1,7 +1,7 @@
--- Counts the waiting members of another framework's set that are due before each of some times, all at one moment.
+-- Counts the waiting members of another framework's set that are due before each of the given times, in one consistent read.
 -- KEYS: the set
 -- ARGV: the upper bounds of ZCOUNT
--- Reply: {how many, …}
+-- Reply: {count, …}
 -- layout scores
 local reply = {}
 for i = 1, #ARGV do

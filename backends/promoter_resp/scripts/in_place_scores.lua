@@ -1,5 +1,5 @@
--- Included by scripts that look at the scores of another framework's set. SHIFT is added to a score, then it is a due time
--- in the unit of the scores, of which UNIT_MS is the length.
+-- Included by scripts that read scores of another framework's set. A score plus SHIFT is a due time, in units of UNIT_MS
+-- milliseconds.
 local LOW, SHIFT, UNIT_MS, MAX_DUE_MS, PARKED = <low>, <shift>, <unit_ms>, 253402300799999, '(<parked>'
 local function head_of(key) return <head> end
 local function due_of(score) return math.max((tonumber(score) or 0) + SHIFT, 0) * UNIT_MS end -- in ms

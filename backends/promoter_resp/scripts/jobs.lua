@@ -1,9 +1,9 @@
--- Looks up waiting jobs; changes nothing.
+-- Looks up waiting jobs. Read-only.
 -- KEYS: delayed
--- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, then for each job: its id,
---       how it is found ("?" by the index, "#" by its member, or else by the index), and its member or ""
--- Reply: for each {score, member, unique (1/0), keep in ms or -1, trace context or ""}, or 0 when it does not wait, or 2
---        when look.lua has to look for it. It ends early, with one at least, when the members are large.
+-- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys; then for each job: its id,
+--       how to find it ("?" by the index; "#" by its member, otherwise by the index), its member or ""
+-- Reply: for each job {score, member, unique (1/0), keep in ms or -1, trace context or ""}; 0 if it is not waiting; 2 if
+--        look.lua must search for it. With large members, the reply ends early, after at least one job.
 local call, byte, sub, format = redis.call, string.byte, string.sub, string.format
 local delayed = KEYS[1]
 local index_prefix, marker_prefix, trace_prefix, keep_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

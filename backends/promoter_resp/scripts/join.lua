@@ -1,7 +1,7 @@
--- Makes a process a member of a group for a time, and tells who else is one.
+-- Makes a process a member of a group for the time to live, and returns the members.
 -- KEYS: members
 -- ARGV: member, ttl in ms, channel on which a new member is announced
--- Reply: {ms until the first of the others is one no longer, or -1, member, …}
+-- Reply: {ms until the first other membership expires, or -1, member, …}
 local key, member, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -13,7 +13,7 @@ if new == 1 then
 end
 
 local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-redis.call('PEXPIRE', key, string.format('%.0f', (members[#members] - now) * 2)) -- it outlives the last of them
+redis.call('PEXPIRE', key, string.format('%.0f', (members[#members] - now) * 2)) -- outlives all memberships
 local reply, first = {-1}, nil
 for i = 1, #members, 2 do
   reply[#reply + 1] = members[i]

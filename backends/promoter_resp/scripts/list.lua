@@ -1,11 +1,10 @@
--- A page of the waiting jobs, in the order of promotion or against it; changes nothing.
+-- Lists a page of the waiting jobs, in promotion order or in reverse. Read-only.
 -- KEYS: delayed
--- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys, jobs and members to look at
---       at most, reverse (1/0), details (1/0), upper bound of ZCOUNT of the jobs before the first or "", that of the last
---       ones or "" for all, score and member of the last job that was looked at before or "", and the name that is wanted,
---       if one is
--- Reply: {now, how many were looked at, score and member to go on behind, or "" at the end, score, member, …}, with
---        details {…, score, member, unique (1/0), keep in ms or -1, trace context or "", …}
+-- ARGV: prefixes of the cancel index, the dedup markers, the trace contexts and the keep keys; maximum jobs to return and
+--       members to examine; reverse (1/0); details (1/0); ZCOUNT bound below which jobs are skipped or ""; ZCOUNT bound up
+--       to which jobs are listed or ""; score and member of the last examined job or ""; the requested name, if any
+-- Reply: {now, members examined, score and member to continue after ("" at the end), score, member, …}; with details
+--        {…, score, member, unique (1/0), keep in ms or -1, trace context or "", …}
 local call, byte, sub, format, min = redis.call, string.byte, string.sub, string.format, math.min
 local delayed = KEYS[1]
 local index_prefix, marker_prefix, trace_prefix, keep_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -20,7 +19,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- include waiting
 -- include details
 
--- Whether one member comes before another of the same score: by its bytes. `<` goes by the server's locale.
+-- Returns whether a member comes before another of the same score, in byte order. Lua's `<` depends on the locale.
 local function before(a, b)
   local at, size = 1, min(#a, #b)
   while at <= size and sub(a, at, at + PIECE - 1) == sub(b, at, at + PIECE - 1) do at = at + PIECE end
@@ -32,7 +31,7 @@ local function before(a, b)
   return #a < #b
 end
 
--- How many members come before the place of the last one that was looked at, and whether it still stands there.
+-- Returns how many members come before the position of the last examined one, and 1 if that is still in the set.
 local function place()
   if tonumber(call('ZSCORE', delayed, after) or nil) == tonumber(after_score) then
     local rank = call('ZRANK', delayed, after)
@@ -40,7 +39,7 @@ local function place()
   end
   local low = call('ZCOUNT', delayed, '-inf', '(' .. after_score)
   local high = call('ZCOUNT', delayed, '-inf', after_score)
-  while low < high do -- among those of its score
+  while low < high do -- binary search among members of the same score
     local middle = math.floor((low + high) / 2)
     if before(call('ZRANGE', delayed, middle, middle)[1], after) then low = middle + 1 else high = middle end
   end

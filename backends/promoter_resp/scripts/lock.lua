@@ -1,8 +1,8 @@
 -- Takes or renews the leader lock.
 -- KEYS: lock, delayed
 -- ARGV: holder, ttl in ms
--- Reply: {1} when it is the holder's now, {0, PTTL, whose it is, how late the oldest job is in ms} when it is another's.
--- That path only reads, so client tracking remembers the lock and a follower is notified when it goes.
+-- Reply: {1} if the holder has the lock; {0, PTTL, other holder, lateness of the oldest job in ms} if another has it.
+-- The second path only reads, so client tracking remembers the lock and a follower is notified when it is released.
 -- layout scores
 local holder = redis.call('GET', KEYS[1])
 if not holder then

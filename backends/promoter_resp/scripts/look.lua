@@ -1,16 +1,16 @@
--- Looks at some members of the sorted set, in their order, for what no index or marker tells: finds jobs by id, or marks
--- those that are long overdue as taken. A caller goes on where the step before ended, so that none is long.
+-- Scans part of the sorted set, in order, for information that indexes and markers lack: finds jobs by id, or marks the ids
+-- of long overdue jobs as taken. The caller continues where the previous step ended, so that each step is short.
 -- KEYS: delayed
--- ARGV: prefix of the cancel index and of the dedup markers, members to look at, score and member that the step before
---       ended with ("" for the first step), then ids to find; none: mark
--- Reply: {how many were looked at, score and member to go on with or "" at the end, id, score, member, …}
+-- ARGV: prefixes of the cancel index and the dedup markers; members to examine; score and member at which the previous
+--       step ended ("" for the first); then the ids to find, or none to mark
+-- Reply: {members examined, score and member to continue with ("" at the end), id, score, member, …}
 local call = redis.call
 local byte, sub, format = string.byte, string.sub, string.format
 local delayed, index_prefix, marker_prefix = KEYS[1], ARGV[1], ARGV[2]
 local limit, last_score, last = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local STEP_BYTES, CHUNK = 1024 * 1024, 256
 local MARKED_MS = 3540000 -- as in marker.lua
-local MARKED_S, MARKER_S = 86400, 90000 -- marks outlive the key that says how far they go
+local MARKED_S, MARKER_S = 86400, 90000 -- marks outlive the key that stores how far the marking went
 local OVERDUE = '3' -- as in marker.lua
 
 local wanted, marking = {}, #ARGV == 5
@@ -20,7 +20,7 @@ end
 
 -- include id_of
 
--- The id in a member, behind its header and the name.
+-- Returns the id of a member. It follows the header and the name.
 local function id_in(member)
   local n1, n2, n3, n4 = byte(member, 1, 4)
   return n4 and id_of(member, 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4)))
@@ -35,7 +35,8 @@ else
   total = call('ZCARD', delayed)
 end
 
--- By the last member and not by its rank: jobs before it may have gone or come. One that has moved is no place any more.
+-- Continue after the last member, not at its rank, because earlier jobs may have been added or removed. If that member has
+-- moved, continue by its former score.
 local rank = 0
 if last_score ~= '' then
   local at = call('ZSCORE', delayed, last) == last_score and call('ZRANK', delayed, last)

@@ -1,5 +1,5 @@
--- Rendered into promote.lua. Adds the payload of `member`, of `size` bytes, to the target, and sets `added`, `id`, `name`,
--- `dead` and `plain`, and of a job with a trace context `trace`, `state` and `context`.
+-- Rendered into promote.lua. Adds the payload of `member`, of `size` bytes, to the target. Sets `added`, `id`, `name`,
+-- `dead` and `plain`; for a job with a trace context also `trace`, `state` and `context`.
 local from, last, id_from, id_end, at
 local b1, b2, b3, b4, array, tag, short = byte(member, 1, 7)
 if short and b1 + b2 + b3 + b4 == 0 and array > 0x90 and array < 0xa0 then -- nearly every job: no name, an id of up to 31

@@ -1,6 +1,6 @@
 -- Included by the parts of layouts that deliver the payload; `byte` is a local there.
--- Of a member whose envelope starts at `at`: the first and the last byte of the id and of the payload. Nothing when it has
--- no id, or no payload of bytes.
+-- Returns the first and last byte of the id and of the payload, for a member whose envelope starts at `at`; nothing if it
+-- has no id, or if its payload is not bytes.
 local function payload_of(member, at)
   local array, tag, b1, b2, b3, b4 = byte(member, at, at + 5)
   if array and array >= 0xdc and array <= 0xdd then

@@ -1,6 +1,6 @@
 -- Included by scripts that have `index_prefix` as a local.
--- Raises what the server would say, before the first write: a command that is refused after it leaves a job half changed.
--- Servers before Redis 7 cannot be asked.
+-- Checks permissions before the first write, and raises the server's error: a later refusal would leave a job half changed.
+-- Servers before Redis 7 cannot check.
 local ask_acl, permitted = redis.acl_check_cmd, {}
 local function need(command, ...)
   if ask_acl and not permitted[command] then

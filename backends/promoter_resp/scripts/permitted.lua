@@ -1,7 +1,7 @@
--- Which commands the user may not run. Servers before Redis 7 cannot be asked.
+-- Returns the commands that the user may not run. Servers before Redis 7 cannot check.
 -- KEYS: the set
 -- ARGV: command and key, for each
--- Reply: {command and key in words, …}
+-- Reply: {command and key as text, …}
 local refused = {}
 for i = 1, redis.acl_check_cmd and #ARGV or 0, 2 do
   local known, allowed = pcall(redis.acl_check_cmd, ARGV[i], ARGV[i + 1], '1', '1', '1')

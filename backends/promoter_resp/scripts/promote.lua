@@ -1,15 +1,15 @@
--- Moves due jobs from the sorted set to the target, if the lock is still ours: one atomic, fenced step a tick.
--- A skeleton: lines `-- layout NAME` stand for the layout's part, see rendering.py.
+-- Moves due jobs from the sorted set to the target, if the caller still holds the lock: one atomic, fenced step per tick.
+-- A template: lines `-- layout NAME` are replaced by the layout's code, see rendering.py.
 -- KEYS: lock, delayed, target, events, dlq
 -- ARGV: holder, lease in ms to renew (0: leave it), limit, max length of the target, hold when full (1) or trim (0),
 --       write events (1/0), max events length, reply with jobs (1/0), prefix of the cancel index,
---       prefix of the trace contexts, or empty when nothing needs them, prefix of the dedup markers and of the keep keys,
+--       prefix of the trace contexts ("" if they are not needed), prefixes of the dedup markers and of the keep keys,
 --       reply with trace contexts (1/0)
 -- Reply: {promoted, depth, lag, next due or nil, now, malformed, held back, {id or nil, name, score, stream id, …},
---         {how many were later than 1 ms, than 2 ms, …}, {place among the jobs of the reply or -1, id, trace context, …}},
---         or {-1} when the lock is not ours.
--- Writes come first and the read of the set's head last, so that client tracking remembers that read and reports the
--- next write to the set. Only string functions of plain Lua are used: not every server's Lua has cmsgpack or struct.
+--         {jobs later than 1 ms, than 2 ms, …}, {index in the reply's jobs or -1, id, trace context, …}};
+--         {-1} if the caller does not hold the lock.
+-- The read of the set's head comes last, after all writes, so that client tracking remembers it and reports the next write
+-- to the set. Only Lua's own string functions are used, because not every server has cmsgpack or struct.
 local call, pcall = redis.call, redis.pcall
 local byte, sub, format, floor, min = string.byte, string.sub, string.format, math.floor, math.min
 -- layout target
@@ -21,7 +21,7 @@ local marker_prefix, keep_prefix, want_traces = ARGV[11], ARGV[12], ARGV[13] == 
 local CHUNK, BATCH_BYTES = 256, 1024 * 1024 -- jobs and bytes
 local GRACE_S = 3600 -- how long a dedup marker outlives the promotion
 local KEPT_MS = 2592000000 -- as in marker.lua
-local MAX_DUE_MS = 253402300799999 -- the end of the year 9999: what is due later is parked
+local MAX_DUE_MS = 253402300799999 -- the end of the year 9999; later jobs are parked
 
 -- include fence
 
@@ -37,14 +37,14 @@ local full = room < limit
 
 -- include id_of
 local want_ids = write_events or want_jobs -- even of jobs without an index
-local trace_of, trace_parts, trace_fields -- functions where the queue has trace contexts
+local trace_of, trace_parts, trace_fields -- defined if the queue has trace contexts
 
--- Chunk by chunk, so that large members are read a few at a time: a batch ends after BATCH_BYTES of them. What was added
--- leaves the set at once: it is its head, so by rank. Nothing else does.
--- Cleanup and events never undo or fail a promotion: a refusal (a slot in migration, a key of another type) is let go.
--- What cannot be a job goes to the DLQ.
--- Functions are few: to make one costs a small tick more than to call it.
--- `added` is a string or an error, which is a table; to ask either for `err` costs less than to ask for its type.
+-- Reads in chunks, so that large members are read a few at a time; a batch ends after BATCH_BYTES. Added jobs leave the set
+-- immediately, by rank, because they are its head. Nothing else leaves it.
+-- Cleanup and events never undo or fail a promotion: their errors (a migrating slot, a key of another type) are ignored.
+-- Malformed members go to the DLQ.
+-- There are few functions, because in a small tick creating one costs more than calling it.
+-- `added` is a string or an error table. Reading `err` of either is cheaper than checking the type.
 local promoted, malformed, told, failure = 0, 0, 0, nil
 local index, jobs, traces, late = {}, {}, {}, nil
 -- layout before
@@ -59,15 +59,15 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     batch, step = call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, wanted), 1
   end
   if not late then
-    -- The bare prefix is a key as long as any job of the queue has a trace context.
+    -- The bare prefix is a key that exists while any job of the queue has a trace context.
     if batch[1] and trace_prefix and trace_prefix ~= '' and pcall('EXISTS', trace_prefix) == 1 then
       want_ids = true
 -- include trace_parts
 -- include trace_of
     end
-    -- How many of the batch were later than each bound: it is the set's head, so as many as of the set, or all of it.
-    -- When this chunk is all that is due its scores tell. Otherwise the set does, from the largest bound that its head
-    -- is later than, down to one that all are later than.
+    -- Count the jobs of the batch that are later than each bound. The batch is the set's head, so this is the set's count,
+    -- at most the batch's size. If this chunk contains all due jobs, count by its scores. Otherwise use ZCOUNT, from the
+    -- largest bound that the oldest job exceeds, down to one that the whole batch exceeds.
     local oldest = batch[2] and (tonumber(batch[2]) or -math.huge) or now
     late = oldest < now - 10 and {1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 60000}
       or oldest < now - 1 and {1, 2, 5} or {} -- bounds, and then counts
@@ -89,8 +89,8 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
         late[i] = count
       end
     end
-    -- A dedup marker ends an hour after the due time. Jobs that are late (by more than a minute) have theirs begin anew,
-    -- and those later than that hour get one, where the bare prefix says that the queue has jobs with markers at all.
+    -- A dedup marker expires an hour after the due time. Extend the markers of jobs that are more than a minute late, and
+    -- recreate those of jobs more than an hour late. The bare prefix exists if the queue has any markers.
     if late[14] and marker_prefix and call('EXISTS', marker_prefix) == 1 then
       to_extend, to_mark = late[14], call('ZCOUNT', delayed, '-inf', format('(%.0f', now - GRACE_S * 1000))
     end
@@ -145,7 +145,8 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
   if indexed > 0 then
     local known = pcall('DEL', unpack(index, 1, indexed))
     local unique = known ~= 0 -- perhaps: a unique job has an index; or a marker by look.lua, which lasts
-    -- The bare prefix is a key as long as any job of the queue has a keep key: for how long its id stays taken from now.
+    -- The bare prefix is a key that exists while any job of the queue has a keep key, which stores how long its id stays
+    -- taken from now on.
     if unique and keep_prefix and keeps == nil then
       keeps = pcall('EXISTS', keep_prefix) == 1
     end
@@ -153,7 +154,7 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
     for i = 1, kept and indexed or 0 do
       local id = sub(index[i], #index_prefix + 1)
       local keep = pcall('GETDEL', keep_prefix .. id)
-      if keep and not keep.err and pcall('GET', marker_prefix .. id) ~= '1' then -- "1": of a job before, see marker.lua
+      if keep and not keep.err and pcall('GET', marker_prefix .. id) ~= '1' then -- "1": of an earlier job, see marker.lua
         kept[i] = keep
       end
     end
@@ -172,13 +173,13 @@ while room > 0 and bytes < BATCH_BYTES and not failure do
       if keep then
         local id = sub(index[i], #index_prefix + 1)
         local marker = marker_prefix .. id
-        -- A marker that ends later is of another job with this id, which waits. A write again, where one will do.
+        -- A marker that expires later belongs to another waiting job with this id, so write the keep key back.
         local most = math.max(keep, GRACE_S * 1000) + 2000
         local left = pcall('PEXPIRE', marker, format('%.0f', most), 'GT') ~= 1 and tonumber(pcall('PTTL', marker))
         if left and left > most then
           pcall('SET', keep_prefix .. id, kept[i], 'PX', format('%.0f', left + KEPT_MS))
         elseif keep > 0 then
-          pcall('SET', marker, '2', 'PX', format('%.0f', keep)) -- "2" since a promotion
+          pcall('SET', marker, '2', 'PX', format('%.0f', keep)) -- "2": set by a promotion
         else
           pcall('DEL', marker)
         end

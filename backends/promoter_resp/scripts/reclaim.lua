@@ -1,7 +1,7 @@
--- Trims a full stream of what every consumer group has acknowledged; never of anything else.
+-- Trims the entries of a full stream that every consumer group has acknowledged, and no others.
 -- KEYS: stream
--- Reply: how many entries were trimmed. Without a consumer group: none, for nobody has said that it is done with one.
--- An id is two numbers, compared as such; they are kept as text, for a sequence may be larger than a Lua number is exact.
+-- Reply: the number of trimmed entries; 0 without a consumer group, because no entry is known to be processed.
+-- An id is two numbers, which are kept as text: a sequence number can exceed the exact range of Lua numbers.
 local function parse(id)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   return ms or id, sequence or '0'
@@ -26,10 +26,10 @@ for _, fields in ipairs(groups) do
   end
   local ms, sequence = parse(group['last-delivered-id'])
   local number = tonumber(sequence)
-  if number < 9e15 then -- delivered, and acknowledged unless it is pending: the one after it
+  if number < 9e15 then -- the last delivered entry is acknowledged or pending, so continue with the next id
     sequence = string.format('%.0f', number + 1)
   end
-  if group.pending > 0 then -- the smaller of the two: after XGROUP SETID, what is pending may not be delivered yet
+  if group.pending > 0 then -- take the smaller id: after XGROUP SETID, a pending entry may come after the last delivered one
     local oldest_ms, oldest_sequence = parse(redis.call('XPENDING', KEYS[1], group.name)[2])
     if before(oldest_ms, oldest_sequence, ms, sequence) then
       ms, sequence = oldest_ms, oldest_sequence

@@ -1,13 +1,12 @@
--- Starts the leases of many queues anew, of those whose lock is still ours, and looks at the heads of their sets.
+-- Renews the leases of many queues whose locks the caller still holds, and reads the heads of their sets.
 -- KEYS: lock, delayed, lock, delayed, … (of one slot, in a cluster)
 -- ARGV: holder, ttl in ms
--- Reply: {now, state, next due, state, next due, …}. state: 2 when something is due now, 1 when nothing is, 0 when the
--- lock is not ours and nothing was done, -1 when a key could not be used. next due: nil when there is none; after -1 the
--- error's text.
--- All writes come before the reads of the heads, so that client tracking remembers those reads. One queue's error is
--- that queue's alone.
--- Locks are read by GETEX, which is no read to client tracking: the server need not remember, and at once forget again,
--- a key that the leader alone writes. Where that is not there or not permitted, they are read by GET.
+-- Reply: {now, state, next due, state, next due, …}. state: 2 if a job is due now; 1 if not; 0 if the caller does not hold
+-- the lock, and nothing was done; -1 if a key could not be used. next due: nil without a job; the error's text after -1.
+-- All writes come before the reads of the heads, so that client tracking remembers those reads. An error affects only its
+-- own queue.
+-- Locks are read with GETEX, which client tracking does not count as a read, so the server does not track keys that only
+-- the leader writes. If GETEX is unavailable or not permitted, GET is used.
 -- layout scores
 local renewed, get = {}, 'GETEX'
 for i = 1, #KEYS, 2 do

@@ -1,7 +1,7 @@
 -- Moves an entry of the DLQ to the target.
 -- KEYS: dlq, target
--- ARGV: entry id, the command that adds it, and what follows the key in that
--- Reply: 1, or 0 when the entry is not there.
+-- ARGV: entry id, the command that adds it, and the command's arguments after the key
+-- Reply: 1, or 0 if the entry does not exist.
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then
   return 0
 end

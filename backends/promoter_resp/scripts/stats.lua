@@ -1,8 +1,8 @@
--- A consistent look at a queue; changes nothing.
+-- Reads a consistent snapshot of a queue. Read-only.
 -- KEYS: lock, delayed, target, events, dlq
 -- Reply: {now, depth, due, next due or nil, target's length, events length, dlq length, holder or nil, PTTL,
 --         {{group, pending, undelivered or nil, oldest pending id or nil, its consumer or nil}, …}, parked,
---         entries that the target ever had, or nil}
+--         entries ever added to the target, or nil}
 -- layout scores
 -- layout target
 

@@ -1,6 +1,6 @@
--- Included by promote.lua: of an id the traceparent, the tracestate, and both as they are kept.
--- GETEX is no read to client tracking: the server need not remember keys that no client keeps. The key stays until its job
--- is in the target. Where GETEX is not there or not permitted, GET does it. What cannot be read is let go.
+-- Included by promote.lua. Returns for an id: the traceparent, the tracestate, and both as they are stored.
+-- Client tracking does not count GETEX as a read, so the server does not track keys that no client caches. The key stays
+-- until its job is in the target. If GETEX is unavailable or not permitted, GET is used. Errors are ignored.
 local get = 'GETEX'
 trace_of = function(id)
   local found = pcall(get, trace_prefix .. id)

@@ -1,4 +1,4 @@
--- The versions of the framework that run, as far as the store has a trace of them. Changes nothing.
+-- Returns the running versions of the framework, if the store shows them. Read-only.
 -- KEYS: the set
 -- Reply: {version, …}
 local call, pcall, try = redis.pcall, redis.pcall, pcall

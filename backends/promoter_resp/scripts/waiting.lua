@@ -1,7 +1,7 @@
--- Included by scripts that have `call`, `byte`, `sub`, `delayed`, `now` and the prefixes of the keys as locals, and
--- id_of.lua and marker.lua before it.
+-- Included after id_of.lua and marker.lua, by scripts that have `call`, `byte`, `sub`, `delayed`, `now` and the prefixes of
+-- the keys as locals.
 local NOT_FOUND, UNSURE, ALREADY_PROMOTED, UNSURE_DUE = 0, 2, 3, 8
-local LOST_MS = 5000 -- for this long after its due time a job may wait that another promoter has taken the index of
+local LOST_MS = 5000 -- a job may still wait this long after its due time although another promoter has deleted its index
 local MAX_DUE_MS = 253402300799999 -- the end of the year 9999
 
 local due_now
@@ -10,7 +10,7 @@ local function some_due()
   return due_now > 0
 end
 
--- Where the envelope of a member begins; nil when it is malformed, by the rules of promote.lua.
+-- Returns where the envelope of a member begins; nil if it is malformed, by the rules of promote.lua.
 local function envelope_at(member)
   local n1, n2, n3, n4 = byte(member, 1, 4)
   local at = n4 and 5 + n1 + 256 * (n2 + 256 * (n3 + 256 * n4))
@@ -20,44 +20,43 @@ end
 local function id_in(member)
   local at = envelope_at(member)
   local id = at and id_of(member, at)
-  return id ~= '' and id or nil -- with an empty one the keys would be the bare prefixes
+  return id ~= '' and id or nil -- an empty id would yield the bare prefixes
 end
 
--- The due time of a score, as a time that can be reckoned with.
+-- Returns the due time of a score, limited to valid times.
 local function due_of(score)
   if score == '-inf' then return 0 end
   return math.min(math.max(tonumber(score) or MAX_DUE_MS, 0), MAX_DUE_MS)
 end
 
--- The member that the index of an id has, with its score: none when the job does not wait.
+-- Returns the member and the score by the id's index; nothing if the job is not waiting.
 local function by_index(id)
   local member = id ~= '' and call('GET', index_prefix .. id)
   local score = member and call('ZSCORE', delayed, member)
   if score then return member, score end
 end
 
--- Whether a waiting job has taken its id, or only has the same id as one that was promoted. `index` is the index's
--- member, `keep` what the id's keep key holds.
+-- Returns whether a waiting job has taken its id, rather than only sharing it with a promoted one. `index` is the index's
+-- member, `keep` the value of the id's keep key.
 local function is_unique(id, member, due, index, keep)
-  if index and index ~= member and call('ZSCORE', delayed, index) then return false end -- that would be the one
+  if index and index ~= member and call('ZSCORE', delayed, index) then return false end -- that job has taken it
   local marker = marker_prefix .. id
   local left, late = call('PTTL', marker), due < now - LATE_MS
-  if left == -2 then -- it ended while the job waited on, or was evicted; or there has never been one
+  if left == -2 then -- it expired before the promotion, was evicted, or never existed
     return index == member and (keep ~= nil or late and call('EXISTS', marker_prefix) == 1)
   elseif left == -1 then
     return index == member
   elseif call('GET', marker) == PROMOTED then
     return false
   elseif index == member then
-    local ends = call('PTTL', index_prefix .. id) -- another producer's ends with its marker
+    local ends = call('PTTL', index_prefix .. id) -- another producer's index expires together with its marker
     if late or ends > 0 and math.abs(ends - left) <= 2 * SPARE_MS then return true end
   end
   return math.abs(left - (due - now) - math.max(keep or 0, GRACE_MS)) <= 2 * SPARE_MS
 end
 
--- Whether a job that has taken its id may wait, though no index finds it: ChasquiMQ's promoter deletes the index of a job
--- a moment after it has promoted it, even when another job with the same id has come meanwhile. UNSURE, or UNSURE_DUE when
--- it is one of those that are due.
+-- Returns whether a job that has taken its id may wait without an index: ChasquiMQ's promoter deletes a job's index shortly
+-- after the promotion, even if another job with the same id was added meanwhile. UNSURE; UNSURE_DUE if it would be due.
 local function lost_index(id)
   local marker = marker_prefix .. id
   local left = call('PTTL', marker)
@@ -68,7 +67,7 @@ local function lost_index(id)
   if after > -LOST_MS then return some_due() and UNSURE_DUE end
 end
 
--- Whether a job that no index finds may be in the set. A marker that ends within the hour says that it has been due.
+-- Returns whether a job without an index may be in the set. A marker that expires within the hour shows that it was due.
 local function may_wait(id)
   if call('ZCARD', delayed) == 0 then return false end
   local says = id ~= '' and told(id, call('PTTL', marker_prefix .. id))

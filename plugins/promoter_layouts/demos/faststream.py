@@ -21,7 +21,7 @@ class FastStreamDemo:
     whole = False
     lead_s = 2.0
     queue = QUEUE
-    own = ""  # it has no delay
+    own = ""  # FastStream has no delay
     note = "FastStream has no delay, so there is nothing to compare with."
 
     def __init__(self, url: str) -> None:

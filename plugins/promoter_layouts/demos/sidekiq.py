@@ -17,7 +17,7 @@ class SidekiqDemo(InPlace):
     layout = "sidekiq"
     queue = "schedule"
     own = "its poller"
-    lead_s = 16.0  # its first look is 10 to 15 seconds after it starts
+    lead_s = 16.0  # it first polls 10 to 15 seconds after its start
 
     def __init__(self, url: str) -> None:
         self.title = title("sidekiq")

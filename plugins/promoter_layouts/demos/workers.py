@@ -16,9 +16,9 @@ from redis.asyncio import Redis as AsyncRedis
 
 from promoter_core.spi import TransientError, cancel_and_wait
 
-URL = os.environ.get("PROMOTER_DEMO_URL", "redis://localhost:1/0")  # of a worker
-ARRIVED = "promoter-demo:arrived"  # a list: a job's number, and when it ran
-READY = -1  # the number of a job that is sent at once
+URL = os.environ.get("PROMOTER_DEMO_URL", "redis://localhost:1/0")  # the server of a worker
+ARRIVED = "promoter-demo:arrived"  # a list of job numbers and the times at which they ran
+READY = -1  # the number of a job that is sent immediately
 READY_S = 30.0
 END_S = 3.0
 
@@ -48,7 +48,7 @@ async def process(
     finally:
         if started.returncode is None:
             with suppress(ProcessLookupError):
-                # Not `terminate`: it takes the exit code of one that Ctrl-C has ended, and asyncio warns.
+                # Not `terminate`: it consumes the exit code of a process that Ctrl-C has ended, and asyncio warns.
                 os.kill(started.pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(started.wait(), END_S)
@@ -79,7 +79,7 @@ async def working(
         while not ready.is_set():
             if worker.returncode is not None or time.monotonic() > deadline_s:
                 raise TransientError(f"the worker ({' '.join(arguments[:3])}) runs no job", code="TIMEOUT")
-            await send_now(READY)  # again, for a consumer that begins at the end of a stream
+            await send_now(READY)  # repeated, for a consumer that starts at the end of a stream
             try:
                 await asyncio.wait_for(ready.wait(), 0.5)
             except TimeoutError:

@@ -1,5 +1,5 @@
 "use strict";
-// Keeps #live up to date by server-sent events. Without this script the pages work, and stay as they were made.
+// Keeps #live up to date with server-sent events. Without this script the pages work, but do not update.
 (() => {
   const live = document.getElementById("live");
   const said = document.getElementById("connection");
@@ -39,7 +39,7 @@
     return node;
   }
 
-  // Elements with a key stay the same ones, wherever they move; others stay while what is at their place is alike.
+  // Elements with a key are kept even if they move. Others are kept while the element at their position is of the same kind.
   function children(old, now) {
     const wanted = [...now.childNodes].filter((node) => !isSpace(node));
     const keys = new Set(wanted.map(keyOf));
@@ -86,7 +86,7 @@
     };
     source.addEventListener("again", start);
     source.onerror = () => {
-      say(source && source.readyState === EventSource.CLOSED ? "not live: reload the page" : "no connection, trying again");
+      say(source && source.readyState === EventSource.CLOSED ? "not live: reload the page" : "no connection, retrying");
     };
   }
 

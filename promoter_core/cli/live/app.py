@@ -1,4 +1,4 @@
-"""`WatchApp`: the table of queues, what comes, and one line for what is wrong."""
+"""`WatchApp`: the table of queues, a chart of upcoming jobs, and a status line."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from promoter_core.cli.live.source import SUMMED, Source, silence_logs
 from promoter_core.cli.live.words import short, state_of
 from promoter_core.monitor import QueueSnapshot
 
-TICK_S = 1.0  # from one drawing to the next, at most
+TICK_S = 1.0  # maximum time between two updates of the screen
 SORTS = ("name", "trouble", "delayed", "due")
 KEYS = """\
 The table
-  up, down, page up, page down, home, end: move; so do j, k, g, G
-  enter  open the queue: its jobs, its dead letters, its consumer groups
-  /      show queues whose names hold a text, or match a pattern: mail-*
+  up, down, page up, page down, home, end, or j, k, g, G: move
+  enter  open the queue: jobs, dead letters, consumer groups
+  /      filter by a part of the name, or by a pattern: mail-*
   s      sort by name, trouble, delayed jobs, due jobs
-  z      the future: the coming minute, hour, day, week
-  a      the future of the queue under the cursor, or of all shown
-  p      hold the picture still, and go on
-  q      end; so does Ctrl-C
+  z      chart the next minute, hour, day or week
+  a      chart the queue under the cursor, or all queues shown
+  p      pause, and resume
+  q      quit (or Ctrl-C)
 
 The columns
-  state      ok; idle: nothing waits; late: jobs have been due for 5 s;
-             no leader: jobs wait, and nobody promotes them; error
-  delayed    jobs that wait; due: those of them that are due
-  next       until the next job is due; with a minus, since when it has been
-  /s         entries that came to the stream a second
-  p50, p99   how late jobs were promoted, of those that were seen: of the
-             first 12 queues on the screen; p50 from 90 columns on, and
-             more on a wider screen
-  pend+new   entries that groups have not acknowledged, and have not got
+  state      ok; idle: no jobs wait; late: jobs have been due for 5 s;
+             no leader: jobs wait, and no promoter leads; error
+  delayed    waiting jobs; due: those that are due now
+  next       time until the next job is due; negative if it is overdue
+  /s         entries added to the stream per second
+  p50, p99   lateness of the promoted jobs that were observed, for the
+             first 12 queues on the screen; p50 needs 90 columns, and
+             wider screens show more columns
+  pend+new   entries of all groups: not acknowledged + not delivered
   DLQ        dead letters
 
 In a queue
-  enter    a job with all its details and its data
+  enter    show a job with all its details and data
   /        find a job by its id, or jobs by name=…
-  d        dead letters, and back to the jobs
-  ] and [  the next page, and the one before
-  n, t, x  run the job now, give it another time, cancel it
-  r, x     of dead letters: put the job back into the stream, delete it
-  p        hold the picture still, and go on
+  d        switch between jobs and dead letters
+  ] and [  next page, previous page
+  n, t, x  run the job now, reschedule it, cancel it
+  r, x     requeue a dead letter, delete it
+  p        pause, and resume
   escape   back
 """
 
 
 class QueuesScreen(Screen[None]):
-    """All queues, and the future of one or of all."""
+    """All queues, and a chart of the upcoming jobs of one or of all."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "app.quit", "quit"),
@@ -104,7 +104,7 @@ class QueuesScreen(Screen[None]):
         self.app.push_screen(QueueScreen(self._source, event.key, read_only=self._read_only))
 
     def draw(self) -> None:
-        """Show what the source has now."""
+        """Show the current state of the source."""
         if not self.is_current or not self.is_mounted:
             return
         state = self._source.state()
@@ -145,10 +145,12 @@ class QueuesScreen(Screen[None]):
         wanted = self._queues if self._all else [under] if under is not None else []
         seen, count = self._source.want_future(wanted, zoom)
         if self._all:
-            of = f"{count:,} queues" + (f" of {len(wanted):,}, with most jobs" if len(wanted) > SUMMED else "")
+            of = f"{count:,} queues" + (
+                f" of {len(wanted):,}, those with the most jobs" if len(wanted) > SUMMED else ""
+            )
         else:
             of = "no queue" if under is None else output.shown(under.name)
-        parts = [f"the coming {zoom.name} of {of}"]
+        parts = [f"due in the next {zoom.name}: {of}"]
         if seen is not None:
             parts.append(f"{short(sum(seen.bars))} jobs, {short(seen.later)} later")
         lines = [
@@ -161,17 +163,17 @@ class QueuesScreen(Screen[None]):
     def _draw_status(self) -> None:
         words = [self._source.trouble()]
         words += [f"filter: {output.shown(self._filter)}"] if self._filter else []
-        words += ["the picture is held: p goes on"] if self._paused else []
+        words += ["paused: p resumes"] if self._paused else []
         text = "   ".join(word for word in words if word)
         self.query_one("#status", Static).update(_line(f" {output.shown(text)}", style="bold"))
         whose = "one" if self._all else "all"
-        keys = f" ↵ open  / filter  s sort: {SORTS[self._sort]}  z zoom  a future of {whose}  p hold  ? keys  q quit"
+        keys = f" ↵ open  / filter  s sort: {SORTS[self._sort]}  z zoom  a chart {whose}  p pause  ? keys  q quit"
         self.query_one("#keys", Static).update(_line(frame.fit(keys, self.size.width)))
 
     @work(exclusive=True, group="ask")
     async def action_filter(self) -> None:
         asked = dialogs.Ask(
-            "Show queues whose names hold this text, or match it as a pattern; empty: all", self._filter
+            "Show queues whose name contains this text or matches this pattern; empty: all", self._filter
         )
         if (text := await self.app.push_screen_wait(asked)) is not None:
             self._filter = text
@@ -198,12 +200,12 @@ class QueuesScreen(Screen[None]):
 
 
 def _line(text: str, style: str = "") -> Text:
-    """Text that is no markup and is cut at the screen's edge."""
+    """Return plain text without markup, cut at the edge of the screen."""
     return Text(text, style=style, no_wrap=True, overflow="ellipsis", end="")
 
 
 class WatchApp(App[None]):
-    """The program. `error` is why it ended by itself; `interrupted` says that Ctrl-C did."""
+    """The program. `error` is the error that ended it; `interrupted` is true after Ctrl-C."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = (
@@ -220,12 +222,12 @@ class WatchApp(App[None]):
     """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "interrupt", "end", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "quit", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", "suspend", show=False),
     ]
 
     def __init__(self, source: Source, url: str, *, read_only: bool) -> None:
-        super().__init__(ansi_color=True)  # the terminal's own colours, whatever they are
+        super().__init__(ansi_color=True)  # use the terminal's colours
         self._source = source
         self._queues = QueuesScreen(source, url, read_only=read_only)
         self.error: BackendError | None = None
@@ -240,7 +242,7 @@ class WatchApp(App[None]):
             if (sign := getattr(signal, name, None)) is not None:
                 try:
                     asyncio.get_running_loop().add_signal_handler(sign, self.exit)
-                except (NotImplementedError, RuntimeError):  # Windows; a thread that is not the main one
+                except (NotImplementedError, RuntimeError):  # on Windows, or outside the main thread
                     break
         if self._source.failed is not None:
             self._source.failed.add_done_callback(self._on_failed)

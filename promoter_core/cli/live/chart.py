@@ -1,4 +1,4 @@
-"""The future as text: overdue | now | bars of what comes."""
+"""Draw upcoming jobs as text: overdue jobs, then bars by due time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from promoter_core.cli.live.words import BLOCKS, short
 from promoter_core.monitor import Future
 
 HEIGHT = 5  # lines of bars
-LEFT = 11  # columns in front of them
+LEFT = 11  # columns to the left of the bars
 
 
 @dataclass(frozen=True, slots=True)
 class Zoom:
-    """A part of the future, and how it is cut."""
+    """A time range of the chart, and its bars."""
 
     name: str
     ahead_s: int
     bars: int
-    ticks: tuple[str, ...]  # labels, at equal distances
+    ticks: tuple[str, ...]  # labels, evenly spaced
 
 
 ZOOMS = (
@@ -31,7 +31,7 @@ ZOOMS = (
 
 
 def draw(seen: Future | None, zoom: Zoom, width: int) -> list[str]:
-    """HEIGHT lines of bars, and a line of labels, each up to `width` columns."""
+    """Return HEIGHT lines of bars and a line of labels, each up to `width` columns."""
     bars = seen.bars if seen is not None else (0,) * zoom.bars
     wide = max((width - LEFT - 1) // len(bars), 1)
     shown = bars[: (width - LEFT - 1) // wide]
@@ -39,14 +39,14 @@ def draw(seen: Future | None, zoom: Zoom, width: int) -> list[str]:
     left = ["overdue", "?" if seen is None else short(seen.overdue), "", "peak", "?" if seen is None else short(most)]
     lines = []
     for line in range(HEIGHT):
-        above = 8 * (HEIGHT - 1 - line)  # eighths of a line that are under this one
+        above = 8 * (HEIGHT - 1 - line)  # height of the lines below this one, in eighths
         cells = "".join(BLOCKS[min(max(_height(n, most) - above, 0), 8)] * wide for n in shown)
         lines.append(f"{left[line]:>{LEFT - 2}} │{cells}".rstrip())
     return [*lines, " " * LEFT + _labels(zoom.ticks, wide * len(shown), width - LEFT)]
 
 
 def _height(n: int, most: int) -> int:
-    """In eighths of a line. What is more than nothing is seen."""
+    """Return the height of a bar, in eighths of a line. A bar that is not empty is visible."""
     return max(round(n / most * 8 * HEIGHT), 1) if n else 0
 
 

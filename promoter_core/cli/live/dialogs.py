@@ -1,4 +1,4 @@
-"""Screens that lie over another: to confirm an action, to ask for a text, to show one at length."""
+"""Dialogs: confirm an action, ask for a text, show a long text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Show VerticalScroll { width: 100%; height: 100%; border: solid; padding: 0 1; }
 
 
 class Confirm(ModalScreen[bool]):
-    """Whether to do it: only `y` does."""
+    """Ask for confirmation. Only `y` confirms."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes"),
@@ -40,7 +40,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Ask(ModalScreen[str | None]):
-    """One line of text, which `check` takes, or raises ValueError with what it expects. None when it was left."""
+    """Ask for a line of text; None if cancelled. `check` raises ValueError, with a message, for invalid text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "back")]
 
@@ -52,7 +52,7 @@ class Ask(ModalScreen[str | None]):
         with Vertical():
             yield Static(Text(self._question))
             yield Input(self._text, compact=True)
-            yield Static(Text("enter: go on    escape: back"), id="answer")
+            yield Static(Text("enter: continue    escape: back"), id="answer")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         try:
@@ -67,7 +67,7 @@ class Ask(ModalScreen[str | None]):
 
 
 class Show(ModalScreen[None]):
-    """A text that may be long."""
+    """Show a text that can be scrolled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "leave", "back"),

@@ -1,4 +1,4 @@
-"""The table of queues, and one frame of it as text or as a JSON document."""
+"""Build the table of queues, and a single frame of it as text or JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promoter_core.cli import output
 from promoter_core.cli.live.words import NOTHING, State, short, short_rate, short_s, sparkline, state_of
 from promoter_core.monitor import LatenessProbe, QueueSnapshot
 
-LEAST = 10  # columns of a queue's name
+LEAST = 10  # minimum width of a queue's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Column:
     """One column of a list."""
 
     title: str
-    width: int  # 0: what is left
+    width: int  # 0: the remaining width
     right: bool = False
-    since: int = 0  # the width of the screen from which on there is room for it
+    since: int = 0  # shown on screens of at least this width
 
 
 COLUMNS = (
@@ -44,12 +44,12 @@ COLUMNS = (
 
 
 def columns(width: int, of: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
-    """Those that there is room for."""
+    """Return the columns that fit the width."""
     return tuple(column for column in of if column.since <= width)
 
 
 def cells(queue: QueueSnapshot, probe: LatenessProbe | None, columns: Sequence[Column]) -> tuple[str, ...]:
-    """A queue's row, as foreign text is shown: without anything that controls a terminal."""
+    """Return a queue's row. Text from outside is escaped, so it cannot control the terminal."""
     stats, late = queue.stats, None if probe is None else probe.lateness
     known = {"queue": output.shown(queue.name), "state": state_of(queue).value}
     if stats is not None:
@@ -62,7 +62,7 @@ def cells(queue: QueueSnapshot, probe: LatenessProbe | None, columns: Sequence[C
             "stream": short(stats.stream_len),
             "DLQ": short(stats.dlq_len),
             "lease": NOTHING if queue.lease_s is None else short_s(queue.lease_s),
-            "leader": "nobody" if stats.holder is None else output.shown(stats.holder),
+            "leader": "none" if stats.holder is None else output.shown(stats.holder),
         }
     if probe is not None and late is not None:
         known |= {"p50": short_s(late.p50_ms / 1000), "p99": short_s(late.p99_ms / 1000)}
@@ -71,7 +71,7 @@ def cells(queue: QueueSnapshot, probe: LatenessProbe | None, columns: Sequence[C
 
 
 def next_due(queue: QueueSnapshot) -> str:
-    """Until the next job is due; with a minus, since when it has been."""
+    """Return the time until the next job is due; negative if it is overdue."""
     stats = queue.stats
     if stats is None or stats.next_due_ms is None:
         return NOTHING
@@ -80,7 +80,7 @@ def next_due(queue: QueueSnapshot) -> str:
 
 
 def behind(queue: QueueSnapshot) -> str:
-    """Entries that groups have not acknowledged, and those that they have not been given, of all groups."""
+    """Return the pending and the undelivered entries of all groups."""
     groups = () if queue.stats is None else queue.stats.groups
     if not groups:
         return NOTHING
@@ -89,7 +89,7 @@ def behind(queue: QueueSnapshot) -> str:
 
 
 def line(columns: Sequence[Column], cells: Sequence[str], width: int) -> str:
-    """One line of exactly `width` columns; what is too long ends with `…`."""
+    """Return a line of exactly `width` columns. Cells that are too long are cut with `…`."""
     rest = width - sum(column.width for column in columns) - len(columns) + 1
     flexible = sum(not column.width for column in columns)
     parts = [
@@ -107,7 +107,7 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
 
 
 def ruled(text: str, width: int) -> str:
-    """A text with a rule before and behind it."""
+    """Return a heading: a text inside a horizontal rule."""
     return (
         fit(f"── {text} ", width) if cell_len(text) + 4 >= width else f"── {text} " + "─" * (width - cell_len(text) - 4)
     )
@@ -119,7 +119,7 @@ def counts(queues: Sequence[QueueSnapshot]) -> Mapping[State, int]:
 
 
 def summary(queues: Sequence[QueueSnapshot]) -> str:
-    """How many queues there are, and what is wrong with how many."""
+    """Return the number of queues, and of those with problems."""
     by = counts(queues)
     words = ["1 queue" if len(queues) == 1 else f"{len(queues):,} queues"]
     words += [f"{by[State.NO_LEADER]:,} without a leader"] if by[State.NO_LEADER] else []
@@ -129,31 +129,31 @@ def summary(queues: Sequence[QueueSnapshot]) -> str:
 
 
 def coming(queues: Sequence[QueueSnapshot]) -> str:
-    """The future of all of them, in a line."""
+    """Return the upcoming jobs of all queues, in a line."""
     found = [queue.coming for queue in queues if queue.coming is not None]
     overdue = sum(queue.stats.due for queue in queues if queue.stats is not None)
     if not found:
         return f"all queues: {short(overdue)} overdue"
     minute, hour, day = (sum(getattr(one, within) for one in found) for within in ("minute", "hour", "day"))
     return (
-        f"all queues: {short(overdue)} overdue | now | {short(minute)} in the coming minute, "
-        f"{short(hour)} hour, {short(day)} day"
+        f"all queues: {short(overdue)} overdue · due within 1 min: {short(minute)}, 1 h: {short(hour)}, "
+        f"1 day: {short(day)}"
     )
 
 
 def text(queues: Sequence[QueueSnapshot], width: int, *, more: bool) -> list[str]:
-    """One frame: a line a queue, and what is ahead."""
+    """Return a frame: one line for each queue, then the upcoming jobs and a summary."""
     shown = columns(width)
     lines = [line(shown, [column.title for column in shown], width)]
     lines += [line(shown, cells(queue, None, shown), width) for queue in queues]
-    lines += ["", coming(queues), summary(queues) + (", and more that are not shown" if more else "")]
+    lines += ["", coming(queues), summary(queues) + (", more are not shown" if more else "")]
     errors = [queue for queue in queues if queue.error is not None]
     lines += [f"{output.shown(queue.name)}: {output.shown(str(queue.error))}" for queue in errors[:10]]
     return [line.rstrip() for line in lines]
 
 
 def document(queues: Sequence[QueueSnapshot], *, more: bool) -> dict[str, Any]:
-    """One frame, for programs. Intervals are milliseconds where a name says so, and seconds otherwise."""
+    """Return a frame as JSON. Fields ending in `_ms` are milliseconds, those ending in `_s` seconds."""
     return {
         "queues": [
             {

@@ -10,11 +10,11 @@ from promoter_core.cli import output
 from promoter_core.cli.live.frame import Column
 from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, to_text
 
-SHOWN = 20_000  # bytes of one that are shown
+SHOWN = 20_000  # bytes shown of a dead letter
 
 
 class Letters:
-    """Read a page at a time. Actions say what became of the entry, in a sentence."""
+    """Read the dead letters page by page. An action returns its result as a sentence."""
 
     PAGE = 100
     COLUMNS: ClassVar[Sequence[Column]] = (
@@ -36,15 +36,15 @@ class Letters:
         return (output.shown(entry.id), *texts, f"{len(entry.fields.get('d', b'')):,}", _text(entry, "n"))
 
     def text(self, entry: StreamEntry) -> str:
-        """An entry at length."""
+        """Return an entry with all details."""
         data = entry.fields.get("d", b"")
         lines = [f"{field + ':':<11}{_text(entry, field)}" for field in ("reason", "detail", "source_id", "n")]
         try:
             job = unpack_envelope(data)
         except ValueError:
-            lines.append("job:       none can be read in it")
+            lines.append("job:       unreadable")
         else:
-            lines.append(f"job:       {output.shown(job.id)}, {job.attempt} tries")
+            lines.append(f"job:       {output.shown(job.id)}, {job.attempt} attempts")
         more = f"\n… of {len(data):,} bytes" if len(data) > SHOWN else ""
         return "\n".join([*lines, f"bytes:     {data[:SHOWN]!r}{more}"])
 

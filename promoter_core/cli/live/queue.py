@@ -1,4 +1,4 @@
-"""`QueueScreen`: one queue, its waiting jobs and its dead letters, and what can be done with them."""
+"""`QueueScreen`: a queue, its waiting jobs and dead letters, and actions on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from promoter_core.cli.times import parse_when
 from promoter_core.spi import StreamEntry
 
 PAGE = 100  # jobs
-LOOKS = 5  # pages that are read for jobs of a name, until one has some
+LOOKS = 5  # pages read in search of jobs with a name, until one has a match
 JOBS = (
     Column("due", 16),
     Column("id", 26),
@@ -36,25 +36,25 @@ JOBS = (
 OUTCOMES = {
     JobOutcome.PROMOTED: "is in the stream now",
     JobOutcome.REMOVED: "is cancelled",
-    JobOutcome.MOVED: "has another due time",
+    JobOutcome.MOVED: "has a new due time",
     JobOutcome.NOT_FOUND: "no longer waits: it was promoted, cancelled or changed meanwhile",
     JobOutcome.ALREADY_PROMOTED: "no longer waits: it was promoted",
 }
 
 
 class QueueScreen(Screen[None]):
-    """An action is for the job that was under the cursor when its key was pressed, wherever that job is since."""
+    """A queue. An action applies to the job that was under the cursor when its key was pressed, even if rows move."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,backspace", "back", "back"),
         Binding("slash", "find", "find"),
         Binding("d", "letters", "dead letters"),
         Binding("right_square_bracket", "page(1)", "next page"),
-        Binding("left_square_bracket", "page(-1)", "page before"),
-        Binding("p", "pause", "hold"),
+        Binding("left_square_bracket", "page(-1)", "previous page"),
+        Binding("p", "pause", "pause"),
         Binding("n", "run_now", "run now"),
-        Binding("t", "reschedule", "another time"),
-        Binding("r", "requeue", "put back"),
+        Binding("t", "reschedule", "reschedule"),
+        Binding("r", "requeue", "requeue"),
         Binding("x", "remove", "cancel"),
     ]
 
@@ -68,7 +68,7 @@ class QueueScreen(Screen[None]):
         self._now = datetime.now(UTC)
         self._cursors = [""]  # of the pages up to this one
         self._more = False
-        self._only: str | None = None  # the id that was asked for
+        self._only: str | None = None  # the id that is searched for
         self._name: str | None = None
         self._dead = self._paused = False
         self._said = ""
@@ -95,7 +95,7 @@ class QueueScreen(Screen[None]):
 
     @work(exclusive=True, group="reload")
     async def reload(self) -> None:
-        """Read the page that is shown once more."""
+        """Read the current page again."""
         try:
             if self._dead:
                 entries = await self._letters.page(self._cursors[-1])
@@ -139,14 +139,14 @@ class QueueScreen(Screen[None]):
             rows.empty = "no dead letters" if len(self._cursors) == 1 else "no more dead letters"
             rows.show(Letters.COLUMNS, [(id, False) for id in self._entries], self._letter_cells)
         else:
-            rows.empty = "no job waits" if self._only is None and self._name is None else "no waiting job matches"
+            rows.empty = "no waiting jobs" if self._only is None and self._name is None else "no waiting job matches"
             rows.show(
                 frame.columns(self.size.width, JOBS),
                 [(key, job.malformed) for key, job in self._jobs.items()],
                 self._job_cells,
             )
         trouble = output.shown(self._source.trouble())
-        held = "the picture is held: p goes on" if self._paused else ""
+        held = "paused: p resumes" if self._paused else ""
         self._put(
             "#status", " " + "   ".join(word for word in (held, trouble, self._said.lstrip("> ")) if word), "bold"
         )
@@ -157,18 +157,18 @@ class QueueScreen(Screen[None]):
         if self._dead:
             return f"dead letters{page}"
         if self._only is not None:
-            return f"the job {output.shown(self._only)} · / and enter: all jobs"
+            return f"job {output.shown(self._only)} · / then enter: all jobs"
         if self._name is not None:
-            return f"waiting jobs with the name {output.shown(self._name)}{page} · / and enter: all jobs"
-        return f"waiting jobs, the earliest first{page}"
+            return f"waiting jobs named {output.shown(self._name)}{page} · / then enter: all jobs"
+        return f"waiting jobs, earliest first{page}"
 
     def _keys(self) -> str:
-        words = ["↵ look", "d jobs"] if self._dead else ["↵ look", "/ find", "d dead letters"]
+        words = ["↵ open", "d jobs"] if self._dead else ["↵ open", "/ find", "d dead letters"]
         words += (
-            [] if self._read_only else ["r put back", "x delete"] if self._dead else ["n run now", "t time", "x cancel"]
+            [] if self._read_only else ["r requeue", "x delete"] if self._dead else ["n run now", "t time", "x cancel"]
         )
         words += ["] next"] if self._more else []
-        words += ["[ before"] if len(self._cursors) > 1 else []
+        words += ["[ previous"] if len(self._cursors) > 1 else []
         return " " + "  ".join([*words, "esc back"])
 
     def _put(self, where: str, text: str, style: str = "") -> None:
@@ -185,7 +185,7 @@ class QueueScreen(Screen[None]):
         return self._letters.cells(self._entries[id])
 
     def on_rows_opened(self, event: Rows.Opened) -> None:
-        # The key is of a row that was on the screen: by now the list may be another one.
+        # The row may have gone since the key was pressed.
         if self._dead and (entry := self._entries.get(event.key)) is not None:
             self.app.push_screen(dialogs.Show(f"Dead letter {output.shown(entry.id)}", self._letters.text(entry)))
         elif not self._dead and (job := self._jobs.get(event.key)) is not None:
@@ -196,12 +196,12 @@ class QueueScreen(Screen[None]):
         gone = False
         if job.id is not None:
             try:
-                found = await self._queue.get(job.id)  # with all details
+                found = await self._queue.get(job.id)  # reads all details
                 gone = found is None
             except PromoterError:
                 found = None
             job = found if found is not None and found.stored.handle == job.stored.handle else job
-        text = "It no longer waits. As it was last seen:\n\n" if gone else ""
+        text = "It no longer waits. Its last known state:\n\n" if gone else ""
         title = f"Job of {output.shown(self._queue.name)}"
         await self.app.push_screen_wait(dialogs.Show(title, text + details.job(job, self._now)))
 
@@ -249,7 +249,7 @@ class QueueScreen(Screen[None]):
     async def action_reschedule(self) -> None:
         if (job := self._under_cursor()) is None:
             return
-        question = f"Another due time for {details.short(job, self._now)}: 5m, 1h30m, 2030-01-31T09:00:00Z"
+        question = f"New due time for {details.short(job, self._now)}: 5m, 1h30m, 2030-01-31T09:00:00Z"
         text = await self.app.push_screen_wait(dialogs.Ask(question, check=lambda text: parse_when(text).due()))
         if text is not None:
             due = parse_when(text).due()
@@ -257,16 +257,16 @@ class QueueScreen(Screen[None]):
 
     def action_remove(self) -> None:
         if self._dead:
-            self._act_on_letter("Delete for good", self._letters.delete)
+            self._act_on_letter("Delete permanently", self._letters.delete)
         else:
             self._act("Cancel", self._queue.cancel)
 
     def action_requeue(self) -> None:
         if self._dead:
-            self._act_on_letter("Put back into the stream", self._letters.requeue)
+            self._act_on_letter("Requeue", self._letters.requeue)
 
     def _under_cursor(self) -> DelayedJob | None:
-        """The job that an action is for; None where none may be done."""
+        """Return the job that an action applies to; None if actions are not allowed here."""
         key = self.query_one(Rows).key
         return None if self._read_only or self._dead or key is None else self._jobs.get(key)
 
@@ -286,7 +286,7 @@ class QueueScreen(Screen[None]):
         else:
             words = OUTCOMES[outcome]
             if outcome is JobOutcome.MOVED and what == "Run now":
-                words = "is due now: the stream is full, or it is malformed"
+                words = "is due now, but not in the stream: the stream is full, or the job is malformed"
             self._said = f"> {text} {words}"
         self.reload()
 

@@ -1,4 +1,4 @@
-"""`Rows`: a list of rows with a cursor, of which the window that is seen is drawn. Foreign text stays text."""
+"""`Rows`: a list with a cursor, which draws only its visible rows. Text is never interpreted as markup."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from textual.widget import Widget
 
 from promoter_core.cli.live.frame import Column, line
 
-Row = tuple[str, bool]  # its key, and whether it is to stand out
-Cells = Callable[[str], tuple[str, ...]]  # of a row's key: asked for the rows that are seen
+Row = tuple[str, bool]  # the key, and whether the row is highlighted
+Cells = Callable[[str], tuple[str, ...]]  # from a row's key; called for visible rows only
 
 
 class Rows(Widget, can_focus=True):
-    """The cursor stays on its row's key, wherever that row moves to."""
+    """The list. The cursor follows its row when rows move."""
 
     DEFAULT_CSS = "Rows { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,7 +39,7 @@ class Rows(Widget, can_focus=True):
             self.key = key
 
     class Moved(Message):
-        """The cursor, or the window, is somewhere else."""
+        """The cursor or the window has moved."""
 
     def __init__(self, *, id: str, empty: str) -> None:
         super().__init__(id=id)
@@ -47,18 +47,18 @@ class Rows(Widget, can_focus=True):
         self._rows: Sequence[Row] = ()
         self._cells: Cells = lambda key: ()
         self._at = self._top = 0
-        self._touched = False  # until then the cursor is on the first row, whatever comes before it
+        self._touched = False  # while false, the cursor stays on the first row
         self._stands_out = "bold" if "NO_COLOR" in os.environ else "bold red"
         self.empty = empty
 
     @property
     def key(self) -> str | None:
-        """Of the row under the cursor; None when there is none."""
+        """The key of the row under the cursor; None if the list is empty."""
         return self._rows[self._at][0] if self._rows else None
 
     @property
     def seen(self) -> list[str]:
-        """The keys of the rows in the window."""
+        """The keys of the visible rows."""
         return [key for key, _ in self._rows[self._top : self._top + self._height]]
 
     @property
@@ -66,7 +66,7 @@ class Rows(Widget, can_focus=True):
         return max(self.size.height - 1, 1)
 
     def show(self, columns: Sequence[Column], rows: Sequence[Row], cells: Cells) -> None:
-        """These rows from now on. The cursor follows its row; where that has gone, it stays at its place."""
+        """Replace the rows. The cursor follows its row; if that is gone, it keeps its position."""
         key, offset = self.key, self._at - self._top
         self._columns, self._rows, self._cells = columns, rows, cells
         place = next((i for i, row in enumerate(rows) if row[0] == key), None) if self._touched else 0
@@ -95,7 +95,7 @@ class Rows(Widget, can_focus=True):
         self.post_message(self.Moved())
 
     def _settle(self) -> None:
-        """Move the window so that the cursor is in it, and it is full."""
+        """Scroll so that the cursor is visible and the window is full."""
         self._top = min(self._top, self._at, max(len(self._rows) - self._height, 0))
         self._top = max(self._top, self._at - self._height + 1)
 

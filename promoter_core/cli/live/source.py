@@ -1,4 +1,4 @@
-"""`Source`: what the live view shows, read at a bounded pace by one sampler; and whether the store answers."""
+"""`Source`: reads the figures of the live view at a bounded rate, and tracks whether the store answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from promoter_core.monitor import Future, LatenessProbe, QueueSnapshot, Sampler,
 from promoter_core.spi import ManagementSupport, cancel_and_wait, run_within
 
 CLOSE_S = 2.0
-SHOWN = 12  # queues that are kept fresh and whose lateness is seen
-SUMMED = 50  # queues whose futures are summed up
+SHOWN = 12  # queues that are read at every refresh, and whose lateness is measured
+SUMMED = 50  # queues summed up in the chart
 MOST = 10_000  # queues
 
 
 class Source:
-    """Reads the store in the background of an `async with`; asking never waits for the store."""
+    """Reads the store in the background, within `running()`. No other method waits for the store."""
 
     def __init__(self, backend: Backend, patterns: Sequence[str], *, refresh_s: float) -> None:
         """Raises ConfigError."""
@@ -34,7 +34,7 @@ class Source:
         self._asked = asyncio.Event()
         self._opening: BackendError | None = None
         self.opened = False
-        self.failed: asyncio.Future[BackendError] | None = None  # done when the store can never be used
+        self.failed: asyncio.Future[BackendError] | None = None  # done when the store is unusable, with the error
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Source]:
@@ -51,24 +51,24 @@ class Source:
         return self._sampler.state()
 
     def probe(self, queue: str) -> LatenessProbe | None:
-        """Of a queue that is shown."""
+        """Return the lateness probe of a queue on the screen."""
         return self._probes.get(queue)
 
     def trouble(self) -> str:
-        """Why the figures are old, in one line; empty when they are not."""
+        """Return why the figures are out of date, in a line; empty if they are not."""
         if self._opening is not None:
-            return f"trying again: {self._opening}"
+            return f"retrying: {self._opening}"
         state = self._sampler.state()
         if state.reached:
             return ""
         if state.error is None:
-            return "" if self.opened and state.last_read_s is not None else "asking the store"
+            return "" if self.opened and state.last_read_s is not None else "waiting for the store"
         if state.last_read_s is None:
-            return f"trying again: {state.error}"
-        return f"no answer for {state.now_s - state.last_read_s:.0f} s, trying again: {state.error}"
+            return f"retrying: {state.error}"
+        return f"no answer for {state.now_s - state.last_read_s:.0f} s, retrying: {state.error}"
 
     def show(self, queues: Sequence[str]) -> None:
-        """Keep these queues fresh, and see how late their jobs are; 12 at most."""
+        """Read these queues at every refresh, and measure their lateness; at most the first 12."""
         names = tuple(queues[:SHOWN])
         if names == self._shown:
             return
@@ -79,7 +79,7 @@ class Source:
                 self._probes[name] = LatenessProbe(self.backend, name)
 
     def want_future(self, queues: Sequence[QueueSnapshot], zoom: Zoom) -> tuple[Future | None, int]:
-        """The future of these queues, of the 50 with most jobs, and of how many it is. None before it was read."""
+        """Return the upcoming jobs of up to 50 queues, those with the most jobs, and their number. None until read."""
         by_depth = sorted(queues, key=lambda queue: -(queue.stats.depth if queue.stats is not None else 0))
         names = tuple(queue.name for queue in by_depth[:SUMMED])
         if names and self._wanted != (names, zoom):
@@ -102,7 +102,7 @@ class Source:
         ]
         try:
             await asyncio.gather(*tasks)
-        except Exception as exc:  # a mistake of ours, or of the backend: the picture would stand still
+        except Exception as exc:  # a bug, here or in the backend: the view would freeze
             self._fail(PermanentError(f"the view failed: {exc!r}", code="BACKEND"))
         finally:
             for task in tasks:
@@ -125,7 +125,7 @@ class Source:
             self.failed.set_result(error)
 
     async def _look_ahead(self) -> None:
-        """Read the future that is wanted; of many queues less often."""
+        """Read the chart that is shown; less often if it covers many queues."""
         while isinstance(self.backend, ManagementSupport):
             pause_s = self.refresh_s
             if (wanted := self._wanted) is not None:
@@ -139,7 +139,7 @@ class Source:
             self._asked.clear()
 
     async def _look_back(self) -> None:
-        """See how late the jobs of the queues on the screen were."""
+        """Measure the lateness of the queues on the screen."""
         while True:
             if len(self._probes) > 4 * SHOWN:
                 self._probes = {name: probe for name, probe in self._probes.items() if name in self._shown}
@@ -150,5 +150,5 @@ class Source:
 
 
 def silence_logs() -> None:
-    """Logs would be written over the screen; what they say is shown there."""
+    """Discard logs, which would overwrite the screen. It shows the same errors."""
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)

@@ -1,4 +1,4 @@
-"""How figures are written where there is little room: short, and in words, so that no colour is needed."""
+"""Format figures for narrow columns. States are words, so they are readable without colours."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from enum import Enum
 
 from promoter_core.monitor import QueueSnapshot
 
-LATE_S = 5.0  # overdue for longer, a queue with a leader is late
+LATE_S = 5.0  # a queue with a leader is late when a job has been due for longer
 NOTHING = "–"
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class State(Enum):
-    """How a queue is; the worst first."""
+    """The state of a queue, worst first."""
 
-    ERROR = "error"  # it cannot be read
+    ERROR = "error"  # the queue cannot be read
     NO_LEADER = "no leader"  # jobs wait, and no promoter holds the lock
-    LATE = "late"  # a promoter holds it, and jobs have been due for seconds
+    LATE = "late"  # a promoter holds the lock, and jobs are overdue
     OK = "ok"
-    IDLE = "idle"  # nothing waits, and nobody leads
-    UNREAD = "…"  # not yet
+    IDLE = "idle"  # no jobs wait, and no promoter leads
+    UNREAD = "…"  # not read yet
 
     @property
     def rank(self) -> int:
@@ -42,7 +42,7 @@ def state_of(queue: QueueSnapshot) -> State:
 
 
 def short(number: float) -> str:
-    """In 5 characters: `0`, `9999`, `12.3k`, `999k`, `1.2M`."""
+    """Format a number in 5 characters: `0`, `9999`, `12.3k`, `999k`, `1.2M`."""
     if number < 10_000:
         return f"{number:.0f}"
     for unit in "kMGT":
@@ -55,7 +55,7 @@ def short(number: float) -> str:
 
 
 def short_s(seconds: float) -> str:
-    """An interval in 5 characters: `250ms`, `1.2s`, `59s`, `12m`, `3.5h`, `12d`."""
+    """Format an interval in 5 characters: `250ms`, `1.2s`, `59s`, `12m`, `3.5h`, `12d`."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
     for size, unit in ((60, "s"), (60, "m"), (24, "h")):
@@ -68,14 +68,14 @@ def short_s(seconds: float) -> str:
 
 
 def short_rate(per_s: float | None) -> str:
-    """A second; with a place behind the point where it is small."""
+    """Format a rate per second, with one decimal if it is small."""
     if per_s is None:
         return NOTHING
     return f"{per_s:.1f}" if 0 < per_s < 9.95 else short(per_s)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last `width` values as blocks, of which the highest is full."""
+    """Draw the last `width` values as blocks, scaled to the highest."""
     last = values[-width:]
     most = max(last, default=0.0)
     return "".join(BLOCKS[1 + round(7 * value / most)] if most else BLOCKS[1] for value in last)

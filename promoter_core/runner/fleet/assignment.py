@@ -18,10 +18,10 @@ from promoter_core.spi.optional.fleet import FleetSupport
 
 log = logging.getLogger("promoter.fleet")
 
-SUSPEND_S = 60.0  # before a queue that failed permanently is tried again
-IDLE_S = 3_600.0  # before a found queue that has nothing to do is dropped until it is found again
-SLICE_S = 0.005  # of looking at which queues are ours, before others have a turn
-ANNOUNCED = 500  # queues announced at once
+SUSPEND_S = 60.0  # before a queue that failed permanently is retried
+IDLE_S = 3_600.0  # before an idle queue that was found is dropped until it is found again
+SLICE_S = 0.005  # maximum time for settling queues before the event loop continues
+ANNOUNCED = 500  # queues announced in one call
 
 
 class Assignment:
@@ -41,8 +41,8 @@ class Assignment:
 
         `forget` is called for a queue that failed and is no longer served: another process leads it, or it is gone.
         """
-        self.settled = False  # every known queue has been looked at once
-        self.stopping = False  # nothing is led any more
+        self.settled = False  # every known queue has been settled once
+        self.stopping = False  # do not lead any queue again
         self.announcements = Announcements()
         self._pool = pool
         self._membership = membership
@@ -53,10 +53,10 @@ class Assignment:
         self._known: set[str] = set()
         self._missed: set[str] = set()  # known queues that the last sweep did not find
         self._order: list[str] = []  # the known queues by name, for passes over all of them
-        self._passed: str | None = None  # up to which the present pass has come; None when all have been looked at
-        self._unsettled: OrderedDict[str, None] = OrderedDict()  # to be looked at before the pass goes on
-        self._suspended: dict[str, tuple[PermanentError, float]] = {}  # failed queues, and when they are tried again
-        self._failed: set[str] = set()  # those, and the ones to be tried again: what is known of them is kept
+        self._passed: str | None = None  # the last queue of the current pass; None when it is complete
+        self._unsettled: OrderedDict[str, None] = OrderedDict()  # queues to settle before the pass continues
+        self._suspended: dict[str, tuple[PermanentError, float]] = {}  # failed queues, and when they are retried
+        self._failed: set[str] = set()  # failed queues, including those about to be retried: their state is kept
 
     @property
     def pending(self) -> bool:
@@ -119,7 +119,7 @@ class Assignment:
             if (queue := self._next()) is not None and self._settle(queue):
                 room -= 1
                 if not self.stopping:
-                    self.announcements.add(queue)  # its new leader may not know it
+                    self.announcements.add(queue)  # the new leader may not know the queue
         self.settled = self.settled or not self.pending
 
     def _next(self) -> str | None:
@@ -157,7 +157,7 @@ class Assignment:
             self._failed.add(queue)
             return False
         if not self.stopping and not self._until_idle:
-            self._settle(queue)  # it may be ours again by now
+            self._settle(queue)  # it may belong to this process again
         return queue not in self._pool.queues
 
     def swept(self, found: set[str]) -> None:
@@ -215,7 +215,7 @@ class Announcements:
             await self._added.wait()
             try:
                 await backend.announce(self._take())
-            except Exception as exc:  # the sweeps of the others find them
+            except Exception as exc:  # other processes find the queues in their sweeps
                 log.debug("queues could not be announced: %r", exc)
 
     def _take(self) -> Sequence[str]:

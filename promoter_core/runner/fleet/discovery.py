@@ -15,12 +15,12 @@ from promoter_core.spi.optional.fleet import FleetSupport
 
 log = logging.getLogger("promoter.fleet")
 
-REST = 1.0  # after each step of a sweep, in times of the step: half of the time belongs to others
-PAUSE_S = 1.0  # between sweeps, at least
-RETRY_S = 0.4  # after a step that failed
-PARTIAL = 3  # sweeps that found only a part, before work begins with that
-WARNED = 1_000  # names that cannot be served and were reported; further ones are passed over in silence
-SHOWN = 300  # characters of a warning
+REST = 1.0  # pause after each step of a sweep, in multiples of the step: half of the time is left for other work
+PAUSE_S = 1.0  # minimum pause between sweeps
+RETRY_S = 0.4  # before a failed step is retried
+PARTIAL = 3  # after this many incomplete sweeps, start with the queues found so far
+WARNED = 1_000  # invalid names reported in the log; further ones are skipped silently
+SHOWN = 300  # characters of a name in a warning
 
 
 class Discovery:
@@ -45,10 +45,10 @@ class Discovery:
         self._swept = swept
         self._clock = clock
         self._every_s = every_s
-        self._pages = 0  # of the last sweep
-        self._before: set[str] = set()  # what the last whole sweep has found
+        self._pages = 0  # of the previous sweep
+        self._before: set[str] = set()  # queues found by the last complete sweep
         self._expedited = Flag()
-        self._warned: set[int] = set()  # fingerprints of names
+        self._warned: set[int] = set()  # fingerprints of reported names
         self._refused = False
 
     def expedite(self) -> None:

@@ -31,9 +31,9 @@ from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, run_within
 
 log = logging.getLogger("promoter.fleet")
 
-RETRY_S = 0.4  # before a subscription that failed is tried again
-ADDED_AT_ONCE = 256  # queues, before others have a turn
-SHORTEST_S = 0.0001  # of a wait: a timer cannot do less
+RETRY_S = 0.4  # before a failed subscription is retried
+ADDED_AT_ONCE = 256  # queues added before the event loop continues
+SHORTEST_S = 0.0001  # the shortest useful wait: the resolution of timers
 
 
 class PromoterFleet(Runner):
@@ -86,7 +86,7 @@ class PromoterFleet(Runner):
         self._until_idle = until_idle
         self._started = False
         self._feed: ChangeFeed | None = None
-        self._news: deque[str] = deque()  # queues that have changed, of which some may not be known
+        self._news: deque[str] = deque()  # changed queues, some of which may be unknown
         s = self.settings
         self._pool = MachinePool(
             self._backend, s, self.holder_id, self._reporter, self._clock, self._ended, until_idle=until_idle
@@ -171,7 +171,7 @@ class PromoterFleet(Runner):
             await asyncio.wait((starting, stopper), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 await cancel_and_wait(starting)
-                await self._leave()  # it may be a member already
+                await self._leave()  # it may already be a member
             else:
                 feed = starting.result()
                 self._started = True
@@ -207,7 +207,7 @@ class PromoterFleet(Runner):
         pool, assignment = self._pool, self._assignment
         while True:
             if being_cancelled():
-                raise asyncio.CancelledError  # a client has swallowed it
+                raise asyncio.CancelledError  # a client has swallowed the cancellation
             if stopper.done() and not assignment.stopping:
                 await self._wind_up()
             failed = assignment.next_retry_s() is not None
@@ -221,7 +221,7 @@ class PromoterFleet(Runner):
             busy = pool.busy or assignment.pending or self._news
             timeout_s = 0.0 if busy else self._timeout_s()
             if timeout_s <= 0:
-                await asyncio.sleep(0)  # a store that answers at once must not starve the others
+                await asyncio.sleep(0)  # a store that answers immediately must not starve other tasks
             self._on_changes(await self._next(feed, timeout_s, stopper))
         if not assignment.stopping and (errors := assignment.errors):
             raise next(iter(errors.values()))

@@ -34,14 +34,14 @@ from promoter_core.spi.optional.fleet import Changes, FleetBackend
 
 log = logging.getLogger("promoter.fleet")
 
-RENEW = 0.4  # of the lease, between renewals
-RETRY = 0.1  # of the lease, before a renewal that failed is tried again
-LATE = 0.25  # of the lease: a renewal of all that takes longer could come too late for those it does not know yet
-APART = 0.1  # of the lease, between the beginnings of two renewals
-WOKEN_AT_ONCE = 256  # queues that are looked at after many changes, before the others have a turn
-RENEWED_AT_ONCE = 500  # leases by one call; the queues are served between the calls
+RENEW = 0.4  # interval of renewals, as a fraction of the lease
+RETRY = 0.1  # delay before a failed renewal is retried, as a fraction of the lease
+LATE = 0.25  # if renewing all leases takes longer than this fraction, each machine renews its own
+APART = 0.1  # minimum interval between two rounds of renewals, as a fraction of the lease
+WOKEN_AT_ONCE = 256  # queues woken by many changes before others are served
+RENEWED_AT_ONCE = 500  # leases renewed in one call; queues are served between the calls
 POLLS_A_SECOND = 1_000
-RELEASED_AT_ONCE = 100  # locks, at the end
+RELEASED_AT_ONCE = 100  # locks released concurrently at the end
 
 
 class MachinePool:
@@ -59,7 +59,7 @@ class MachinePool:
         until_idle: bool,
     ) -> None:
         self.queues: dict[str, ServedQueue] = {}
-        self.renew_s = 0.0  # when the leases are renewed next, all of them at once
+        self.renew_s = 0.0  # when the next round of renewals starts
         self._backend = backend
         self._settings = settings
         self._holder_id = holder_id
@@ -68,16 +68,16 @@ class MachinePool:
         self._ended = ended
         self._until_idle = until_idle
         self._turns = RoundRobin()
-        self._woken: deque[ServedQueue] = deque()  # something changed while they waited
-        self._freed: deque[ServedQueue] = deque()  # followers, whose lock may have been released
-        self._renewing: deque[ServedQueue] = deque()  # whose leases are still to be renewed this time
-        self._renewal_s = float("-inf")  # when the present or last renewal of all leases began
-        self._renewal_fails = False  # so the machines are to renew their leases by themselves
-        self._unrenewed: deque[ServedQueue] = deque()  # still to be put on their machines' own time, for that reason
-        self._changed: deque[ServedQueue] = deque()  # still to be woken, after a change of everything
-        self._changed_jobs: deque[str] = deque()  # queues still to be woken, after many changes
+        self._woken: deque[ServedQueue] = deque()  # changed while waiting
+        self._freed: deque[ServedQueue] = deque()  # followers whose lock may have been released
+        self._renewing: deque[ServedQueue] = deque()  # not renewed yet in this round
+        self._renewal_s = float("-inf")  # when the current or last round of renewals began
+        self._renewal_fails = False  # joint renewal fails, so each machine renews its own lease
+        self._unrenewed: deque[ServedQueue] = deque()  # machines that do not renew their own lease yet
+        self._changed: deque[ServedQueue] = deque()  # still to be woken after a change of everything
+        self._changed_jobs: deque[str] = deque()  # queues still to be woken after many changes
         self._changed_locks: deque[str] = deque()
-        self.steps = 0  # that have gone well
+        self.steps = 0  # number of successful steps
         self.ends = False  # the locks are being released
 
     @property
@@ -170,7 +170,7 @@ class MachinePool:
         for served in take(self._unrenewed, WOKEN_AT_ONCE):
             self._renews_itself(served, now_s)
         for served in self._turns.due(now_s):
-            if (wait := served.machine.resume_wait(now_s)) is not None:  # it was renewed with all the others
+            if (wait := served.machine.resume_wait(now_s)) is not None:  # it was renewed together with the others
                 self._wait(served, wait, now_s)
             else:
                 self._handle(served, Waited(False), now_s)
@@ -243,7 +243,7 @@ class MachinePool:
         try:
             answers = await self._backend.renew_many([served.machine.lease for served in leading])
         except BackendError as exc:
-            log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will say why not
+            log.debug("the leases could not be renewed together: %s", exc)  # each machine will, or will report why not
             self._renewing.clear()
             self._have_machines_renew()
             self.renew_s = self._clock.monotonic() + RETRY * lease_s
@@ -258,7 +258,7 @@ class MachinePool:
             if isinstance(answer, Renewal):
                 self._renewed(served, answer, asked_s, now_s)
             elif isinstance(answer, LeaseLost):
-                self._wake(served)  # its next tick will find that the lease is lost
+                self._wake(served)  # its next tick finds that the lease is lost
             else:
                 log.debug("queue %r: the lease could not be renewed: %s", served.queue, answer)
                 self._renews_itself(served, now_s)
@@ -306,7 +306,7 @@ class MachinePool:
             calls = (release(self._backend, served.queue, unlock, self._settings) for served, unlock in batch)
             done = await asyncio.gather(*calls)
             if all(isinstance(outcome, Failed) for outcome in done):
-                done += done[:1] * (len(held) - len(outcomes) - len(done))  # the others would have to wait in vain
+                done += done[:1] * (len(held) - len(outcomes) - len(done))  # the store does not answer: skip the rest
             outcomes += done
         now_s = self._clock.monotonic()
         for (served, _), outcome in zip(held, outcomes, strict=True):
@@ -317,7 +317,7 @@ class MachinePool:
 
     def _handle(self, served: ServedQueue, outcome: Outcome, now_s: float) -> None:
         if served.machine.abandoned:
-            return  # it came too late: this step was given up
+            return  # a late outcome: the step was given up
         self.steps += not isinstance(outcome, Failed | Waited)
         self._reporter.outcome(served.queue, outcome)
         if isinstance(outcome, Promotion) and (outcome.promoted or outcome.depth):

@@ -12,9 +12,9 @@ from promoter_core.spi.optional.fleet import FleetSupport
 
 log = logging.getLogger("promoter.fleet")
 
-HEARTBEAT = 0.4  # of the time to live, between heartbeats
-MIN_INTERVAL_S = 0.05  # between heartbeats, however often members come and go
-RETRY_S = 0.2  # after a heartbeat that failed
+HEARTBEAT = 0.4  # interval of heartbeats, as a fraction of the time to live
+MIN_INTERVAL_S = 0.05  # minimum interval between heartbeats, even if members change often
+RETRY_S = 0.2  # before a failed heartbeat is retried
 
 
 def group_of(queues: Iterable[str], patterns: Iterable[str]) -> str:
@@ -38,8 +38,8 @@ class Membership:
         self._ttl_ms = ttl_ms
         self._rendezvous = Rendezvous()
         self._last_s = float("-inf")
-        self._good_s = float("-inf")  # the last heartbeat that was answered
-        self._warned = False  # that the server refuses heartbeats
+        self._good_s = float("-inf")  # the last successful heartbeat
+        self._warned = False  # a refusal by the server was logged
 
     @property
     def joined(self) -> bool:
@@ -88,7 +88,7 @@ class Membership:
 
     def _failed(self, error: BackendError) -> None:
         if not isinstance(error, PermanentError):
-            log.debug("membership could not be renewed: %s", error)  # an outage is reported by the queues
+            log.debug("membership could not be renewed: %s", error)  # the queues report an outage
             return
         if not self.joined:
             raise error

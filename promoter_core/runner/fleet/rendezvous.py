@@ -27,8 +27,8 @@ def weight(member: int, queue: int) -> int:
     return x ^ (x >> 31)
 
 
-# Of a queue: its fingerprint; weight and name of the owner; generation of the members that it was elected from. A plain
-# tuple of plain values is nothing that the collector has to look at again and again.
+# A queue: its fingerprint; weight and name of the owner; the generation of members that elected it. A plain tuple of
+# plain values, so the garbage collector stops tracking it.
 _Queue = tuple[int, int, str, int]
 
 
@@ -39,7 +39,7 @@ class Rendezvous:
     """
 
     def __init__(self) -> None:
-        self._members: dict[str, tuple[int, int]] = {}  # fingerprint, and the generation it came in; newest last
+        self._members: dict[str, tuple[int, int]] = {}  # fingerprint, and generation in which it joined; newest last
         self._queues: dict[str, _Queue] = {}
         self._generation = 0
 

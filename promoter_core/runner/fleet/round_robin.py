@@ -15,9 +15,9 @@ from promoter_core.engine.machine import Machine
 T = TypeVar("T")
 
 AT_ONCE = 32  # queues served in one round trip
-LOCKS_AT_ONCE = 128  # that is cheap for the store
-DUE_AT_ONCE = 256  # waits that end, of which most begin another one
-AT_LEAST = 8  # queues that each cause may add between two round trips, however many are in line
+LOCKS_AT_ONCE = 128  # lock requests are cheap for the store
+DUE_AT_ONCE = 256  # expired waits handled at once; most lead to another wait
+AT_LEAST = 8  # minimum number of queues from each line in one round trip
 
 
 @dataclass(slots=True, eq=False)
@@ -27,10 +27,10 @@ class ServedQueue:
     queue: str
     machine: Machine
     action: Action
-    changed: bool = False  # something did, since the last step that read it began
-    due_s: float | None = None  # when its wait ends; `inf` without an end; None while it does not wait
-    busy_s: float = 0.0  # when it last had anything to do
-    handed_over: bool = False  # it is another's, or ends: the machine is shutting down
+    changed: bool = False  # it changed since its last step that reads the store began
+    due_s: float | None = None  # when its wait ends; `inf`: no timeout; None: not waiting
+    busy_s: float = 0.0  # when it last had work
+    handed_over: bool = False  # the machine is shutting down: another process takes over, or the run ends
 
 
 class RoundRobin:
@@ -87,7 +87,7 @@ class RoundRobin:
             if not self._waiting or self._waiting[0][0] > now_s or len(self._light) >= full:
                 return
             until_s, _, served = heapq.heappop(self._waiting)
-            if served.due_s == until_s:  # it has not been woken since
+            if served.due_s == until_s:  # it has not been woken meanwhile
                 served.due_s = None
                 yield served
 

@@ -1,53 +1,53 @@
-"""`BackendContract`: what every backend owes, as tests. Subclass it and give it a `backend`; see the how-to.
+"""`BackendContract`: the obligations of every backend, as tests. Subclass it with a fixture `backend`; see the how-to.
 
 lock.py             lock, unlock, exclusivity, expiry
 promotion.py        promote: due, order, bound, fencing, lag
-delivery.py         what a consumer finds: payloads, names, the stream's bound
+delivery.py         what a consumer receives: payloads, names, the stream's limit
 scheduling.py       schedule, cancel, stats, read
-overdue.py          jobs that wait for hours beyond their due time
+overdue.py          jobs that wait for hours after their due time
 text.py             ids, names, holders and queues that look alike
-numbers.py          numbers of many bits
+numbers.py          large numbers
 order.py            due times and ties, in batches of any size
-identity.py         ids that come again
+identity.py         repeated ids
 waiting.py          wait, close, shape, faults
 wakes.py            which changes end which waits
-closing.py          what is left after close
+closing.py          behaviour after close
 phases.py           cleanup and emit, fused or not
 fleet.py            FleetSupport: several queues in one call, changes, members of a group
 feeds.py            several feeds at once
-members.py          who is a member of a group, and until when
-discovery.py        patterns, and which queues there are to find
-management.py       ManagementSupport: jobs that wait are found, counted and listed
+members.py          membership of groups, and its expiry
+discovery.py        patterns, and which queues are found
+management.py       ManagementSupport: finding, counting and listing waiting jobs
 paging.py           ManagementSupport: pages and cursors while the set changes
-changes.py          ManagementSupport: jobs that wait are moved and removed, by id or by themselves
-running_now.py      ManagementSupport: jobs that are promoted at once
-replacing.py        ManagementSupport: jobs that take the place of others
-races.py            ManagementSupport: changes in two processes, and changes that are cut off
-kept_ids.py         how long ids stay taken, and what a repeat or a cancellation answers
+changes.py          ManagementSupport: moving and removing waiting jobs, by id or by StoredJob
+running_now.py      ManagementSupport: promoting jobs immediately
+replacing.py        ManagementSupport: replacing jobs
+races.py            ManagementSupport: changes in two processes, and changes that are cancelled
+kept_ids.py         how long ids stay taken, and the answers of a repeat and a cancellation
 dead_letters.py     DeadLetterSupport: malformed members and the DLQ
-diagnostics.py      DiagnosticsSupport: what a diagnosis says and leaves
-layouts.py          LayoutSupport: the keys are those of the layout
-atomicity.py        what is atomic among processes
-cancellation.py     calls that are cancelled, or lose their connection, half way
-instants.py         what happens in which millisecond, on a clock that the test sets
-particulars.py      what is wrong only now and then
-random_programs.py  random programs, side by side with the memory backend
+diagnostics.py      DiagnosticsSupport: findings, and that a diagnosis leaves nothing behind
+layouts.py          LayoutSupport: the keys follow the layout
+atomicity.py        atomic operations of several processes
+cancellation.py     calls that are cancelled, or lose their connection, in progress
+instants.py         limits to the millisecond, on a clock that the test sets
+particulars.py      faults that show only occasionally
+random_programs.py  random programs, compared with the memory backend
 layout_moves.py     LayoutContract
 layout_in_place.py  InPlaceContract
 sinks.py            EventSinkContract, MetricsSinkContract
 
-What they are made of:
+Their building blocks:
 
-base.py             the fixtures, and what guards the standard tests
+base.py             the fixtures, and protection of the standard tests
 managed.py          `Managed`: a `Kit` for waiting jobs
-harness.py          `Kit`: one queue, with short words for what the tests do to it
-obligations.py      how a test says what was broken
+harness.py          `Kit`: one queue, with short methods for tests
+obligations.py      reporting of broken obligations
 interleaving.py     calls that are held, cancelled or failed at each of their awaits
-shape_checks.py     methods, parameters and calls; answers.py, what they answer
-by_url.py           all of it for an installed backend, without writing a class
+shape_checks.py     methods, parameters and calls; answers.py: their answers
+by_url.py           the whole kit for an installed backend, without writing a class
 
-An optional protocol is tested in the file of the same name as in `promoter_core.spi.optional`, and skipped where a
-backend does not offer it.
+An optional protocol is tested in the file with the same name as in `promoter_core.spi.optional`. Its tests are skipped
+if the backend does not offer it.
 """
 
 try:
@@ -127,7 +127,10 @@ class BackendContract(
     ParticularsContract,
     RandomProgramsContract,
 ):
-    """All of it. A subclass gives a fixture `backend`, and the optional ones of `ContractBase` that it can."""
+    """All contracts of a backend.
+
+    A subclass provides a fixture `backend`, and as many optional ones of `ContractBase` as possible.
+    """
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The shape of every answer: its type, and the types of what is in it. An AssertionError says what is wrong."""
+"""Check the shape of every answer: its type, and the types of its contents. An AssertionError describes the problem."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ ITEMS: dict[str, tuple[type, ...]] = {
     "change_jobs": (JobOutcome,),
     "diagnose": (Finding,),
 }
-ONE_EACH = {  # of which argument's items
+ONE_EACH = {  # which argument has one item for each answer
     "schedule": 1,
     "cancel": 1,
     "lock_many": 0,
@@ -82,7 +82,7 @@ NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "malformed", 
 
 
 def check_answer(name: str, where: str, args: Sequence[Any], answer: Any) -> None:
-    """`answer` is what the method `name` gave for `args`; `where` is how it is called in a message."""
+    """Check the answer of the method `name` to `args`. `where` is the method's name in messages."""
     expected = ANSWERS[name]
     if not isinstance(answer, expected) or (isinstance(answer, str) and Sequence in expected):
         raise AssertionError(f"{where} must return {_names(expected)}, not {type(answer).__name__}: {answer!r}")
@@ -100,7 +100,7 @@ def check_answer(name: str, where: str, args: Sequence[Any], answer: Any) -> Non
 
 
 def check_changes(changes: Any) -> None:
-    """The answer of a feed."""
+    """Check the answer of a feed."""
     if not isinstance(changes, Changes):
         raise AssertionError(f"ChangeFeed.next must return Changes, not {type(changes).__name__}: {changes!r}")
     for field in ("everything", "members"):

@@ -1,4 +1,4 @@
-"""Atomic steps are so among processes: two backends on one store, one of them held between two of its steps."""
+"""Atomic operations are atomic between processes: two backends share a store, and one is held between two steps."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ AddMalformed = Callable[[str, bytes], Awaitable[None]]
 
 
 class AtomicityContract(ContractBase):
-    """In the tests below `mine` makes the call that is held, and `theirs` those that come between."""
+    """In these tests, `mine` makes the call that is held, and `theirs` makes the calls in between."""
 
     @pytest.fixture
     def two(self, pair: Any, clock: Clock) -> Two:
-        """Gives one new queue as two processes see it."""
+        """Return a new queue as two processes see it."""
         first, second = (CheckedBackend(backend) for backend in pair)
 
         def new() -> tuple[Kit, Kit]:
@@ -337,13 +337,13 @@ class AtomicityContract(ContractBase):
 
 
 async def hand_over(theirs: Kit, lease: Lease) -> tuple[bool, Any]:
-    """Release the lock that another holds, and take it as "b"."""
+    """Release a lock held by another, and acquire it as "b"."""
     released: bool = await theirs.backend.unlock(lease)
     return released, await theirs.lock("b")
 
 
 async def renewing(mine: Kit, lease: Lease, by: str) -> Any:
-    """The answer of the call `by`, which starts the lease anew."""
+    """Make the call `by`, which restarts the lease, and return its answer."""
     match by:
         case "lock":
             return await mine.lock(lease.holder)

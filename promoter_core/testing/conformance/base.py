@@ -1,4 +1,4 @@
-"""The fixtures of the contracts, and what guards the standard tests against being overridden in silence."""
+"""The fixtures of the contracts, and protection of the standard tests against silent overriding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OURS = __name__.rpartition(".")[0]
 
 
 class Guarded:
-    """A contract whose tests a subclass can only mark as `xfail(reason=…)`, not replace or remove.
+    """A contract whose tests a subclass can mark as `xfail(reason=…)`, but not replace or remove.
 
     Each test has the keyword `kit_` and the name of its file: `pytest -k kit_lock` runs those of lock.py.
     """
@@ -39,7 +39,7 @@ class Guarded:
 
 
 def missing(name: str, message: str) -> Any:
-    """A fixture that the author must give."""
+    """Return a fixture that the author must provide."""
 
     def fixture(self: Any) -> Any:
         raise NotImplementedError(message)
@@ -47,16 +47,16 @@ def missing(name: str, message: str) -> Any:
     return pytest.fixture(name=name)(fixture)
 
 
-OPTIONAL: dict[str, str] = {}  # the fixtures that the author may give, and what each is
+OPTIONAL: dict[str, str] = {}  # optional fixtures, and their descriptions
 
 
 def skip_without(name: str) -> None:
-    """Skip for want of an optional fixture."""
+    """Skip because an optional fixture is missing."""
     pytest.skip(f"needs the fixture `{name}`: {OPTIONAL[name]}")
 
 
 def optional(name: str, what: str) -> Any:
-    """A fixture that the author may give; tests that want it are skipped otherwise."""
+    """Return a fixture that the author can provide; tests that need it are skipped otherwise."""
     OPTIONAL[name] = what
 
     def fixture(self: Any) -> Any:
@@ -67,22 +67,22 @@ def optional(name: str, what: str) -> Any:
 
 @pytest.mark.asyncio
 class ContractBase(Guarded):
-    """`backend` is the author's; `kit` is what the tests use.
+    """The author provides `backend`. The tests use `kit`.
 
     Optional fixtures:
 
     - `pair`: two open backends on one store, closed afterwards
     - `unreachable`: a backend, not yet open, whose store cannot be reached
-    - `clock`: the one that the backend's time passes by
-    - `leap`: `async (queue, ms)`, lets that much time pass in the store at once
-    - `set_time`: `async (ms)`, has the store's clock stand at this Unix time until it is set again, never to go back
-    - `add_malformed`: `async (queue, member)`, puts bytes that are no job into the queue's sorted set, due at once
-    - `add_parked`: `async (queue, request)`, puts a job into the set as another client does: due after the year 9999,
-      and without an index
-    - `stored_names`: `async ()`, the names of all that the store holds, such as a server's keys
+    - `clock`: the clock that the backend's waits use
+    - `leap`: `async (queue, ms)`, advances the store's time by that much immediately
+    - `set_time`: `async (ms)`, stops the store's clock at this Unix time until the next call; times only increase
+    - `add_malformed`: `async (queue, member)`, adds bytes that are not a job to the queue's sorted set, due now
+    - `add_parked`: `async (queue, request)`, adds a job to the set like another client: due after the year 9999, and
+      without an index
+    - `stored_names`: `async ()`, returns the names of everything in the store, such as a server's keys
     """
 
-    # Annotated as Any, so that a type checker lets a subclass replace them by fixtures of another shape.
+    # Annotated as Any, so that a subclass can replace them with fixtures of another type.
     backend: Any = missing("backend", "give your contract class a fixture `backend` that yields an open backend")
     pair: Any = optional("pair", "two backends on one store")
     unreachable: Any = optional("unreachable", "a backend whose store cannot be reached")
@@ -99,13 +99,13 @@ class ContractBase(Guarded):
 
 
 def needs_wake(kit: Kit) -> None:
-    """Skip where the backend cannot report changes."""
+    """Skip if the backend cannot report changes."""
     if kit.backend.capabilities.wake is Wake.POLL:
         pytest.skip("needs the capability wake=any-write or wake=announced; this backend has wake=poll")
 
 
 def needs_support(kit: Kit, protocol: type) -> None:
-    """Skip where the backend does not offer an optional protocol."""
+    """Skip if the backend does not offer an optional protocol."""
     if isinstance(kit.backend, protocol):
         return
     members = members_of(protocol)

@@ -2,11 +2,11 @@
 
     pytest --pyargs promoter_core.testing.conformance.by_url --promoter-url redis://localhost:6379/15
 
-`--promoter-second-url` is another way to the same store, for the second backend of `pair`; without it the first URL is
-taken twice. `--promoter-unreachable-url` leads to no store. The other fixtures of the kit come from a plugin of pytest,
-by their name with `promoter_` before it: `-p my_fixtures`, with a fixture `promoter_leap` for `leap`, say.
+`--promoter-second-url` is another URL of the same store, for the second backend of `pair`; the default is the first
+URL. `--promoter-unreachable-url` is a URL without a store. The kit's other fixtures come from a pytest plugin, with
+the prefix `promoter_`: for example `-p my_fixtures`, with a fixture `promoter_leap` for `leap`.
 
-It leaves the keys of its `kit-…` queues behind: use a scratch database.
+The keys of its `kit-…` queues remain: use a scratch database.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from promoter_core.testing.conformance.base import OPTIONAL, skip_without
 
 
 def given(request: pytest.FixtureRequest, name: str) -> Any:
-    """The value of a plugin's fixture for `name`; None when no plugin has one."""
+    """Return the value of a plugin's fixture for `name`; None if no plugin has one."""
     wanted = f"promoter_{name}"
     try:
         return request.getfixturevalue(wanted)
     except pytest.FixtureLookupError as exc:
-        if exc.argname != wanted:  # it is one that the plugin's own fixture asks for
+        if exc.argname != wanted:  # another fixture, requested by the plugin's fixture
             raise
         return None
 
 
 def from_plugin(name: str) -> Any:
-    """A fixture of the kit that is a plugin's."""
+    """Return a fixture of the kit that a plugin provides."""
 
     def fixture(self: Any, request: pytest.FixtureRequest) -> Any:
         if (value := given(request, name)) is None:
@@ -63,7 +63,7 @@ def promoter_url(request: pytest.FixtureRequest) -> str:
 
 
 class Given(BackendContract):
-    """The optional fixtures, from plugins of pytest."""
+    """The optional fixtures, provided by pytest plugins."""
 
 
 for _name in OPTIONAL:

@@ -1,4 +1,4 @@
-"""A call that is cancelled, or whose connection is lost, took effect wholly or not at all."""
+"""A call that is cancelled, or that loses its connection, has taken effect completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AddMalformed = Callable[[str, bytes], Awaitable[None]]
 
 
 async def settle(k: Kit) -> None:
-    """Wait until a call that was cut has taken effect or never will; a busy store is given longer."""
+    """Wait until a cancelled call has taken effect or can no longer do so; a busy store gets more time."""
     loop = asyncio.get_running_loop()
     before: tuple[int, int, int, str | None] | None = None
     while True:
@@ -39,7 +39,7 @@ async def settle(k: Kit) -> None:
 
 
 class CancellationContract(ContractBase):
-    """Each call below is made again and again, each time on a new queue, and cut off at another point."""
+    """Each call below is repeated, each time on a new queue, and cancelled at a different point."""
 
     @pytest.fixture(params=[cancellations, failures], ids=["cancelled", "failed"])
     def cuts(self, request: pytest.FixtureRequest) -> Cuts:
@@ -218,7 +218,7 @@ class CancellationContract(ContractBase):
         for n, group in enumerate(groups):
             members = await kit.backend.join_group(group, "b", LONG_MS)
             left_ms = members.next_expiry_ms
-            if left_ms is not None and left_ms <= MEMBER_MS:  # the call that was cut took effect late
+            if left_ms is not None and left_ms <= MEMBER_MS:  # the cancelled call took effect late
                 await kit.sleep_ms(left_ms + SETTLE_MS)
                 members = await kit.backend.join_group(group, "b", LONG_MS)
             ok = (members.names, members.next_expiry_ms) == ({"b"}, None)

@@ -1,4 +1,4 @@
-"""Changes of waiting jobs: moved and removed, by id or as the `StoredJob` that was shown, and whom they wake."""
+"""Changes of waiting jobs: moves and removals, by id or by `StoredJob`, and the wakes that they cause."""
 
 from __future__ import annotations
 

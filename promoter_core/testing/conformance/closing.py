@@ -1,4 +1,4 @@
-"""After close: every method refuses, all waits and feeds end, and nobody else is touched."""
+"""After close: every method refuses, all waits and feeds end, and other backends are not affected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _first_page(backend: Any, queue: str) -> None:
         return
 
 
-CALLS: dict[str, tuple[Callable[[Any, str], Awaitable[Any]], ...]] = {  # of each method, with arguments that are right
+CALLS: dict[str, tuple[Callable[[Any, str], Awaitable[Any]], ...]] = {  # calls of each method, with valid arguments
     "lock": (lambda b, q: b.lock(q, "me", LONG_MS),),
     "promote": (lambda b, q: b.promote(Lease(q, "leader", LONG_MS), REQUEST),),
     "unlock": (lambda b, q: b.unlock(Lease(q, "leader", LONG_MS)),),

@@ -1,6 +1,6 @@
-"""DeadLetterSupport: malformed members, and the DLQ that they go to. Skipped where it is not offered.
+"""DeadLetterSupport: malformed members, and the DLQ that receives them. Skipped if it is not offered.
 
-Needs the fixture `add_malformed`: through the contract no member is ever malformed.
+Needs the fixture `add_malformed`, because the contract's own methods never add malformed members.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from promoter_core.testing.conformance.delivery import BYTES, ODD_TEXT
 from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.obligations import obliges
 
-MEMBERS = (b"\x01", b"\x02\xff", b"\x03\x00\xfe")  # too short for a header
+MEMBERS = (b"\x01", b"\x02\xff", b"\x03\x00\xfe")  # malformed: too short for a header
 ENVELOPE = pack_envelope("again", BYTES, 1_234_567_890_123, 2)
 REQUEUE = "DeadLetterSupport.requeue_dead_letter"
 MOVED = "Move a DLQ entry to the stream, atomically, with this envelope and name."
@@ -141,7 +141,7 @@ class DeadLettersContract(ContractBase):
         obliges("Backend", rule, await other.entries(StreamName.DLQ) == theirs)
 
     async def _dead(self, kit: Kit, add_malformed: AddMalformed) -> list[StreamEntry]:
-        """Three more dead letters; all that are in the DLQ."""
+        """Add three dead letters, and return all entries of the DLQ."""
         for member in MEMBERS:
             await add_malformed(kit.queue, member)
         await kit.promote(await kit.lead())

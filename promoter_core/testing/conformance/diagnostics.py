@@ -1,4 +1,4 @@
-"""DiagnosticsSupport: what a diagnosis says, and that nothing of it stays. Skipped where it is not offered."""
+"""DiagnosticsSupport: the findings of a diagnosis, and that it leaves nothing behind. Skipped if it is not offered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DiagnosticsContract(ContractBase):
         return kit.backend
 
     async def test_a_finding_that_is_not_ok_says_what_to_do(self, examined: Any) -> None:
-        findings = await examined.diagnose()  # their shape is checked
+        findings = await examined.diagnose()  # checks the shape as well
         silent = [f for f in findings if f.severity is not Severity.OK and not f.advice.strip()]
         obliges(DIAGNOSE, "and give advice.", not silent, silent=silent)
 

@@ -1,4 +1,4 @@
-"""DiscoverySupport.find_queues: the dialect of patterns, many queues, and which queues there are to find."""
+"""DiscoverySupport.find_queues: the pattern syntax, many queues, and which queues are found."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class DiscoveryContract(ContractBase):
         obliges(FIND, rule, not wrong, wrong=wrong)
 
     async def test_patterns_are_for_the_whole_name(self, kit: Kit) -> None:
-        """From its beginning, whatever a pattern begins with, to its end."""
+        """A pattern matches the whole name, not a part of it."""
         needs_support(kit, DiscoverySupport)
         stamp = f"{ULID()}"
         names = [f"{a}{stamp}{b}" for a in ("", "x", "X", "x-") for b in ("", "y", "-y", "Y")]
@@ -167,7 +167,7 @@ class DiscoveryContract(ContractBase):
         needs_support(kit, DiscoverySupport)
         needs_support(kit, ManagementSupport)
         stamp = f"find-{ULID()}"
-        changes: dict[str, tuple[JobChange, bool]] = {  # and whether a job waits afterwards
+        changes: dict[str, tuple[JobChange, bool]] = {  # with whether a job waits afterwards
             "removed": (Remove(job="a"), False),
             "run": (RunNow(job="a"), False),
             "kept in a full stream": (RunNow(job="a", max_stream_len=0), True),
@@ -185,7 +185,7 @@ class DiscoveryContract(ContractBase):
         obliges(FIND, WHICH if right - found else GONE, found == right, found=sorted(found), expected=sorted(right))
 
     async def test_queues_that_go_while_others_are_sought_hide_none(self, kit: Kit) -> None:
-        """A search that counts how far it has come skips as many as have gone in the meantime."""
+        """A search that continues by offset skips as many queues as have been removed meanwhile."""
         needs_support(kit, DiscoverySupport)
         stamp = f"find-{ULID()}"
         names = {f"{stamp}-{i:03}" for i in range(350)}
@@ -202,7 +202,7 @@ class DiscoveryContract(ContractBase):
 
 
 async def _led(kit: Kit, queues: Sequence[str]) -> None:
-    """Have "me" lead these queues."""
+    """Make "me" the leader of these queues."""
     if isinstance(kit.backend, FleetSupport):
         await kit.backend.lock_many(queues, "me", LONG_MS)
         return

@@ -1,4 +1,4 @@
-"""ChangeFeed: several at once, closed ones among them, and what each has to tell. Skipped without FleetSupport."""
+"""ChangeFeed: several at once, some of them closed, and the changes that each reports. Skipped without FleetSupport."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENT_S = 5.0  # a wait that a change is to end
 
 class FeedsContract(ContractBase):
     async def test_every_feed_tells_of_everything(self, kit: Kit, pair: Any) -> None:
-        """Of one backend or of another, whichever of them writes, and whichever is read first."""
+        """Feeds of one backend or of two, whichever writes, and in any order of reading."""
         self._needs(kit)
         others = [CheckedBackend(backend) for backend in pair]
         feeds = {
@@ -109,7 +109,7 @@ class FeedsContract(ContractBase):
         feed.close()
 
     async def test_a_feed_goes_on_telling(self, kit: Kit, pair: Any) -> None:
-        """One head after another in one queue, as a leader meets them."""
+        """One new head after another in a queue, as a leader meets them."""
         self._needs(kit)
         feed = await kit.backend.subscribe()
         k = Kit(CheckedBackend(pair[1]), kit.clock)
@@ -127,7 +127,7 @@ class FeedsContract(ContractBase):
         needs_wake(kit)
 
     async def _quiet(self, feeds: dict[str, Any]) -> None:
-        """Read them until nothing more comes."""
+        """Read the feeds until they report nothing more."""
         for feed in feeds.values():
             for _ in range(20):
                 if await feed.next(0.05) == Changes():
@@ -139,7 +139,7 @@ class FeedsContract(ContractBase):
 
 
 async def _tells(feed: Any, said: Callable[[Changes], bool]) -> bool:
-    """Whether the feed says it within the time."""
+    """Return whether the feed reports it within the time."""
     for _ in range(int(PATIENT_S / 0.1)):
         if said(await feed.next(0.1)):
             return True

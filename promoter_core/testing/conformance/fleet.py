@@ -1,4 +1,4 @@
-"""FleetSupport: several queues in one call, changes, finding queues, membership. Skipped where it is not offered."""
+"""FleetSupport: several queues in one call, changes, finding queues, membership. Skipped if it is not offered."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class FleetContract(ContractBase):
         other = followed.other(pair[1])
         lease = await other.lead("other")
         await fleet.lock(followed.queue, "me", LONG_MS)
-        await self._until(feed, lambda c: False, 0.3)  # all that is old
+        await self._until(feed, lambda c: False, 0.3)  # consume old changes
         await writer.schedule("soon", delay_ms=50)
         heard = await self._until(feed, lambda c: c.everything or busy.queue in c.jobs)
         obliges("ChangeFeed.next", "Reports every change that would end `Backend.wait`.", heard, queue=busy.queue)
@@ -118,7 +118,7 @@ class FleetContract(ContractBase):
         began_s = clock.monotonic()
         changes = await feed.next(0.15)
         took_s = clock.monotonic() - began_s
-        if changes == Changes():  # too much may be reported
+        if changes == Changes():  # reporting too much is allowed
             obliges("ChangeFeed.next", "Sleep for up to `timeout_s` seconds", took_s >= 0.149, took_s=took_s)
         feed.close()
         feed.close()
@@ -209,7 +209,7 @@ class FleetContract(ContractBase):
 
     @staticmethod
     async def _until(feed: Any, said: Callable[[Changes], bool], timeout_s: float = PATIENT_S) -> bool:
-        """Whether the feed says it within the time."""
+        """Return whether the feed reports it within the time."""
         for _ in range(int(timeout_s / 0.1)):
             if said(await feed.next(0.1)):
                 return True

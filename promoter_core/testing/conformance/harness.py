@@ -1,4 +1,4 @@
-"""`Kit`: one queue of one backend, with short words for what conformance tests do to it."""
+"""`Kit`: one queue of one backend, with short methods for conformance tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REQUEST = PromotionRequest(limit=10_000, max_stream_len=1_000_000)
 
 @dataclass
 class Arrival:
-    """A promoted job as a consumer sees it."""
+    """A promoted job, as a consumer sees it."""
 
     envelope: Envelope
     name: str | None  # None when the entry has no `n`
@@ -53,7 +53,7 @@ class Kit:
         self.queue = queue or f"kit-{ULID()}"
 
     def other(self, backend: Any = None) -> Kit:
-        """Another queue of the same backend, or the same queue through another backend."""
+        """Return another queue of the same backend, or the same queue through another backend."""
         return Kit(backend, self.clock, self.queue) if backend is not None else Kit(self.backend, self.clock)
 
     async def sleep_ms(self, ms: float) -> None:
@@ -66,7 +66,7 @@ class Kit:
         return cast("Lease", lease)
 
     async def schedule(self, *ids: str, delay_ms: int | None = LONG_MS, **fields: Any) -> tuple[Any, ...]:
-        """Schedule jobs that differ by id only."""
+        """Schedule jobs that differ only in their ids."""
         requests = [job(id, **({"delay_ms": delay_ms} | fields)) for id in ids]
         answers: tuple[Any, ...] = await self.backend.schedule(self.queue, requests)
         return answers
@@ -79,7 +79,7 @@ class Kit:
         return outcomes
 
     async def due(self, *ids: str, **fields: Any) -> None:
-        """Schedule jobs, one a millisecond, and let them become due."""
+        """Schedule jobs, due a millisecond apart, and wait until they are due."""
         already = (await self.backend.stats(self.queue)).due
         requests = [job(id, **({"delay_ms": SOON_MS + i} | fields)) for i, id in enumerate(ids)]
         await self.backend.schedule(self.queue, requests)
@@ -90,9 +90,9 @@ class Kit:
             await self.sleep_ms(1)
 
     async def ahead(self, offsets_ms: Mapping[str, int], **fields: Any) -> int:
-        """Schedule jobs in one call that the store takes before any is due, however slow it is; wait until all are due.
+        """Schedule jobs in one call that ends before any is due, even in a slow store, and wait until all are due.
 
-        Job `id` is due `offsets_ms[id]` after the answer, which is a time of the store.
+        Job `id` is due `offsets_ms[id]` after the returned time, which is the store's.
         """
         for lead_ms in (60, 240, 960, 3_840, 15_360):
             base_ms: int = (await self.backend.stats(self.queue)).now_ms + lead_ms
@@ -100,7 +100,7 @@ class Kit:
             await self.backend.schedule(self.queue, requests)
             if (await self.backend.stats(self.queue)).now_ms < base_ms + min(offsets_ms.values()):
                 break
-            await self.backend.cancel(self.queue, list(offsets_ms))  # one may have been due before it was there
+            await self.backend.cancel(self.queue, list(offsets_ms))  # a job may be due before all were scheduled
         due_ms = base_ms + max(offsets_ms.values())
         for _ in range(MANY):
             if (now_ms := (await self.backend.stats(self.queue)).now_ms) >= due_ms:
@@ -109,14 +109,14 @@ class Kit:
         return base_ms
 
     async def promote(self, lease: Lease, **changes: Any) -> Promotion:
-        """One tick with all its phases, as the promoter does it. Fails when the lease was lost."""
+        """Run one tick with all its phases, like the promoter. Fails if the lease was lost."""
         promotion = await self.try_promote(lease, **changes)
         holds = isinstance(promotion, Promotion)
         obliges("Backend.promote", "unless `lease.holder` holds the lock", holds, lease=lease, answer=promotion)
         return cast("Promotion", promotion)
 
     async def drain(self, lease: Lease, **changes: Any) -> list[Promotion]:
-        """Ticks until nothing is promoted any more: those that promoted something."""
+        """Run ticks until nothing more is promoted. Return those that promoted something."""
         promotions: list[Promotion] = []
         for _ in range(MANY):
             promotions.append(await self.promote(lease, **changes))
@@ -126,7 +126,7 @@ class Kit:
         raise AssertionError
 
     async def empty(self, lease: Lease) -> None:
-        """Ticks until nothing waits any more."""
+        """Run ticks until no job waits."""
         for _ in range(MANY):
             if not (last := await self.promote(lease)).depth:
                 return
@@ -145,21 +145,21 @@ class Kit:
         return promotion
 
     async def arrivals(self) -> list[Arrival]:
-        """Everything in the stream, in order. Fails when an entry holds no envelope."""
+        """Return all entries of the stream, in order. Fails if an entry contains no envelope."""
         return [arrival_of(entry) for entry in await self.entries(StreamName.JOBS)]
 
     async def arrival(self) -> Arrival:
-        """The one entry of the stream. Fails when there are more, or none."""
+        """Return the only entry of the stream. Fails if there are none or several."""
         arrivals = await self.arrivals()
         obliges("Backend.promote", FROM_SET, len(arrivals) == 1, expected="one entry", stream=arrivals)
         return arrivals[0]
 
     async def arrived(self) -> list[str]:
-        """The ids in the stream, in order."""
+        """Return the ids in the stream, in order."""
         return [a.id for a in await self.arrivals()]
 
     async def events(self) -> list[dict[str, str]]:
-        """The fields of each event, in order. Fails when one lacks a field."""
+        """Return the fields of each event, in order. Fails if an event lacks a field."""
         events = [{k: _text(v) for k, v in e.fields.items()} for e in await self.entries(StreamName.EVENTS)]
         lacking = [event for event in events if not {"e", "id", "ts"} <= set(event)]
         obliges("SeparateEmit.emit", "Fields `e`, `id`, `ts` (`promoted_ms`) and `n`", not lacking, events=lacking)
@@ -169,7 +169,7 @@ class Kit:
         return [entry for page in await self.pages(stream, 500) for entry in page]
 
     async def pages(self, stream: StreamName, limit: int) -> list[tuple[StreamEntry, ...]]:
-        """A whole stream as it is read `limit` entries at a time."""
+        """Read a whole stream, `limit` entries at a time."""
         pages: list[tuple[StreamEntry, ...]] = []
         after, seen = "", set[str]()
         while page := await self.backend.read(self.queue, stream, after, limit):
@@ -183,20 +183,20 @@ class Kit:
 def job(
     id: str, *, payload: bytes = b"\xa4data", created_at_ms: int = 1_700_000_000_000, attempt: int = 0, **fields: Any
 ) -> JobRequest:
-    """A job with this envelope; `fields` are those of the request."""
+    """Return a request for a job with this envelope; `fields` are other fields of the request."""
     if fields.get("due_ms") is not None:
         fields["delay_ms"] = None
     return JobRequest(id, pack_envelope(id, payload, created_at_ms, attempt), **fields)
 
 
 def context_of(fields: Mapping[str, bytes | str]) -> dict[str, str]:
-    """The trace context among the fields of an entry; empty values are there as well, of a field that should not be."""
+    """Return the trace context in the fields of an entry, including empty values of fields that should be absent."""
     found = {field: fields[field] for field in ("traceparent", "tracestate") if field in fields}
     return {field: _text(value) if isinstance(value, bytes) else value for field, value in found.items()}
 
 
 def arrival_of(entry: StreamEntry) -> Arrival:
-    """Fails when the entry holds no envelope."""
+    """Return the job in an entry. Fails if it contains no envelope."""
     try:
         envelope = unpack_envelope(entry.fields.get("d", b""))
     except ValueError as exc:

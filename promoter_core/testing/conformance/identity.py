@@ -1,6 +1,6 @@
-"""Ids that come again: repeats change nothing, a new job with an old id is a new job, and no queue knows another's ids.
+"""Repeated ids: a repeat changes nothing, a new job with an old id is a new job, and ids of queues are independent.
 
-A repeat is a request for a unique id that is taken; its answer is `created=False`.
+A repeat is a request for a unique id that is already taken. Its answer is `created=False`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FREE = "will never be promoted, and its id is free again"
 TRACES = "`traces` has the trace contexts of the promoted jobs"
 FIRST, SECOND = f"00-{1:032x}-{1:016x}-01", f"00-{2:032x}-{2:016x}-01"
 MANY = 250  # more than a chunk
-OTHERWISE: dict[str, dict[str, Any]] = {  # what a repeat may ask for that the first did not
+OTHERWISE: dict[str, dict[str, Any]] = {  # differences that a repeated request may have
     "sooner": {"delay_ms": 0},
     "later": {"delay_ms": 10 * LONG_MS},
     "another payload": {"payload": b"other"},
@@ -143,7 +143,7 @@ class IdentityContract(ContractBase):
 
     @pytest.mark.parametrize("index", [True, False], ids=["indexed", "plain"])
     async def test_a_promotion_leaves_the_next_job_with_its_id_alone(self, kit: Kit, index: bool) -> None:
-        """Cleanup, as a method or fused, drops the index of the job that went, and of no other."""
+        """Cleanup, as a method or fused, deletes only the index of the promoted job."""
         lease = await kit.lead()
         await kit.schedule("a", payload=b"1", delay_ms=SOON_MS, index=index)
         await kit.schedule("a", payload=b"2", index=True)
@@ -169,7 +169,7 @@ class IdentityContract(ContractBase):
 
     @pytest.mark.parametrize("last", ["plain", "unique"])
     async def test_of_jobs_with_one_id_the_unique_one_is_cancelled(self, kit: Kit, last: str) -> None:
-        """Such as a retry of a job, and the one that its producer has scheduled since."""
+        """For example, a retry of a job, and the job that its producer has scheduled since."""
         for unique in (True, False) if last == "plain" else (False, True):
             payload = b"unique" if unique else b"plain"
             (answer,) = await kit.schedule("a", payload=payload, unique=unique, delay_ms=SOON_MS)
@@ -203,7 +203,7 @@ class IdentityContract(ContractBase):
         obliges("Backend.promote", rule, p.promoted == 2 and p.traces == (SECOND,), the_earlier_was=ended, promotion=p)
 
     async def test_the_same_ids_in_two_queues_are_other_jobs(self, kit: Kit) -> None:
-        """All that is kept for an id: its job, its index, its marker, its trace context."""
+        """This covers everything stored for an id: its job, index, marker and trace context."""
         rule = "Queues never see one another."
         one, other = kit, kit.other()
         ids = [f"j{i}" for i in range(5)]
@@ -254,7 +254,7 @@ class IdentityContract(ContractBase):
         await self._cancelled(kit, "a", waiting="the third")
 
     async def _cancelled(self, kit: Kit, id: str, **seen: Any) -> None:
-        """It is found, and one job less waits."""
+        """Cancel the job, which must be found and reduce the depth by one."""
         depth = (await kit.backend.stats(kit.queue)).depth
         (outcome,) = await kit.backend.cancel(kit.queue, [id])
         stats = await kit.backend.stats(kit.queue)
@@ -262,7 +262,7 @@ class IdentityContract(ContractBase):
         obliges("Backend.cancel", "REMOVED: the job was waiting", removed, outcome=outcome, depth_before=depth, **seen)
 
     async def _promoted(self, kit: Kit, lease: Any, count: int) -> Promotion:
-        """Promote as soon as so many are due; just those."""
+        """Promote as soon as that many jobs are due, and only these."""
         for _ in range(1_000):
             if (await kit.backend.stats(kit.queue)).due >= count:
                 break

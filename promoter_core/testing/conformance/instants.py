@@ -1,6 +1,6 @@
-"""The bounds of leases, due times, lateness and markers, to the millisecond.
+"""The exact limits of leases, due times, lateness and markers, to the millisecond.
 
-Needs the fixture `set_time`, with which the store's clock stands still where a test wants it.
+Needs the fixture `set_time`, which stops the store's clock at a given time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SetTime = Callable[[int], Awaitable[None]]
 class InstantsContract(ContractBase):
     @pytest_asyncio.fixture
     async def now_ms(self, kit: Kit, set_time: SetTime) -> int:
-        """A moment, at which the store's clock stands now."""
+        """Stop the store's clock, and return its time."""
         now_ms: int = (await kit.backend.stats(kit.queue)).now_ms + 1
         await set_time(now_ms)
         return now_ms
@@ -109,7 +109,7 @@ class InstantsContract(ContractBase):
             after = await mine.backend.stats(mine.queue)
             said = {"promote": answer, "when_another_led": seen, "later": after, "held_at_step": step}
             ok = (seen.holder, after.holder, after.depth) == ("b", "b", seen.depth)
-            # a promotion that came just before has started the lease anew, and then nobody else leads
+            # A promotion just before has restarted the lease, so nobody else leads yet.
             ok = ok or (seen.holder, seen.depth) == ("a", 0)
             rule = "unless `lease.holder` holds the lock and it has not expired, nothing changes"
             obliges("Backend.promote", rule, ok, **said)
@@ -135,7 +135,7 @@ class InstantsContract(ContractBase):
                 rule = "with what is due and what comes next, by the store's clock"
                 obliges("FleetSupport.renew_many", rule, ok, renewal=renewal, late_ms=late_ms)
             if late_ms == 0:
-                continue  # its promotion is below
+                continue  # its promotion follows below
             p = await kit.promote(lease, limit=1)
             ok = (p.promoted, p.oldest_pending_lag_ms, p.next_due_ms) == (due, lag_ms, due_ms)
             obliges("Backend.promote", DUE, ok, promotion=p, late_ms=late_ms)
@@ -164,7 +164,7 @@ class InstantsContract(ContractBase):
             await kit.schedule(f"late-{ms}", due_ms=then_ms - ms)
         lease = await kit.lead(ttl_ms=10 * LONG_MS)
         await set_time(then_ms)
-        for limit in (5, 20, 100):  # the latest come first
+        for limit in (5, 20, 100):  # the latest jobs come first
             p = await kit.backend.promote(lease, replace(REQUEST, limit=limit, want_jobs=want_jobs))
             moved = [late_ms.pop() for _ in range(p.promoted)] if isinstance(p, Promotion) else []
             expected = later_than(then_ms, [then_ms - ms for ms in moved])
@@ -202,11 +202,11 @@ class InstantsContract(ContractBase):
             obliges("FleetSupport.join_group", rule, ok, members=members, milliseconds_after_the_end=after_ms)
 
 
-LIVING = (LeaseHeld, Promotion, Renewal)  # answers that are given while the lease of "a" lives
+LIVING = (LeaseHeld, Promotion, Renewal)  # valid replies while the lease of "a" is held
 
 
 async def asked(kit: Kit, method: str) -> Any:
-    """The answer of a method while "a" holds the lock, or no longer does."""
+    """Return the answer of a method while "a" holds the lock, or after it has expired."""
     lease = Lease(kit.queue, "a", TTL_MS)
     match method:
         case "lock":

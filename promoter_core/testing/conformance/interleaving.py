@@ -1,7 +1,7 @@
-"""Calls that are held, cancelled or failed at each of their awaits in turn: the interleavings that processes cause.
+"""Calls that are held, cancelled or failed at each of their awaits: the interleavings that separate processes cause.
 
-A backend offers nothing for this. A call is a coroutine, and whoever drives it may take its time between two steps, as
-a slow process does. So another call can come between at each point at which a call waits for its store.
+A backend needs no support for this. A call is a coroutine, and its driver can pause between two steps, like a slow
+process. So another call can run at each point where a call waits for its store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = range(1 - FREE_ROUNDS, MOST_STEPS + 1)  # of `meet`
 
 
 class HeldCall(Generic[T]):
-    """A call that stops once: when it has been resumed for the `at`-th time, and before it goes on."""
+    """A call that pauses once: after it has been resumed for the `at`-th time, and before it continues."""
 
     def __init__(self, call: Coroutine[Any, Any, T], at: int) -> None:
         self._held, self._released = asyncio.Event(), asyncio.Event()
@@ -31,14 +31,14 @@ class HeldCall(Generic[T]):
         self.task: asyncio.Task[T] = asyncio.create_task(self._run(call, at))
 
     async def held(self) -> bool:
-        """Whether it has come to that step. False: it has ended before."""
+        """Return whether the call has paused; False if it ended before."""
         held = asyncio.ensure_future(self._held.wait())
         await asyncio.wait((held, self.task), return_when=asyncio.FIRST_COMPLETED)
         held.cancel()
         return self._held.is_set()
 
     def release(self, error: Exception | None = None) -> None:
-        """Let it go on; with `error`, as if that had been the answer to what it waited for."""
+        """Let the call continue, or raise `error` in it as the result of its await."""
         self._error = error
         self._released.set()
 
@@ -62,7 +62,7 @@ class HeldCall(Generic[T]):
 
 
 def _outcome(awaited: Any) -> Generator[Any, None, BaseException | None]:
-    """Hand on to the event loop what a call waits for; the exception that came back, such as a cancellation."""
+    """Pass an awaited object to the event loop, and return the exception that comes back, such as a cancellation."""
     try:
         yield awaited
     except (Exception, asyncio.CancelledError) as exc:
@@ -79,9 +79,9 @@ def _outcome_of(waiting: Coroutine[Any, Any, Any]) -> Generator[Any, None, BaseE
 
 
 async def meet(first: Coroutine[Any, Any, T], at: int, second: Coroutine[Any, Any, S]) -> tuple[T, S, bool]:
-    """Both answers. `second` runs while `first` is held at its step `at`; at 0 or less both run freely.
+    """Return both answers. `second` runs while `first` is held at step `at`; at 0 or less, both run freely.
 
-    The last of the three: False once `first` has no such step, and there is no later one to try.
+    The third value is False if `first` has no such step, and so no later one.
     """
     if at <= 0:
         tasks: tuple[asyncio.Task[T], asyncio.Task[S]] = asyncio.create_task(first), asyncio.create_task(second)
@@ -109,9 +109,9 @@ Cut = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, bool]]
 
 
 def cancellations() -> Iterator[Cut]:
-    """Ways to cancel a call: after some rounds of the event loop, after a moment, and at each of its steps.
+    """Return ways to cancel a call: after some rounds of the event loop, after a moment, and at each of its steps.
 
-    Each runs a call and ends when the call has ended. False once the call has no such step.
+    Each runs a call until it has ended. Returns False if the call has no such step.
     """
     for rounds in range(4):
         yield _cancelled_after(rounds, 0)
@@ -122,7 +122,7 @@ def cancellations() -> Iterator[Cut]:
 
 
 def failures() -> Iterator[Cut]:
-    """Ways in which a connection is lost, at each step of a call. As `cancellations`."""
+    """Return ways to lose a connection, at each step of a call, like `cancellations`."""
     for at in range(1, MOST_STEPS + 1):
         yield _failed_at(at)
 
@@ -155,7 +155,7 @@ def _failed_at(at: int) -> Cut:
         under_way = HeldCall(call, at)
         held = await under_way.held()
         under_way.release(ConnectionResetError("injected: the connection was lost"))
-        with contextlib.suppress(Exception):  # which one is not the question here
+        with contextlib.suppress(Exception):  # the kind of error does not matter here
             await under_way.task
         return held
 

@@ -1,7 +1,7 @@
-"""How long the id of a unique job stays taken, and how a repeat and a cancellation say why.
+"""How long the id of a unique job stays taken, and the answers of a repeat and a cancellation.
 
-An id is taken while its job waits, and for `JobRequest.keep_id_ms` from then on. The tests allow the minute that the
-contract allows.
+An id is taken while its job waits, and for `JobRequest.keep_id_ms` afterwards. The tests allow the same tolerance of a
+minute as the contract.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class KeptIdsContract(ContractBase):
         obliges("Backend.cancel", CANCELLED, answers == [ALREADY, *[CREATED] * 3], scheduled_again=answers)
 
     async def test_a_job_that_waits_is_cancelled_though_its_id_is_taken_by_another(self, kit: Kit) -> None:
-        """One that is not unique, beside the marker of one that was promoted."""
+        """A job that is not unique waits, and the marker of a promoted job with its id exists."""
         await kit.schedule("a", unique=True, delay_ms=0, payload=b"1")
         await kit.promote(await kit.lead())
         await kit.schedule("a", payload=b"2")
@@ -127,7 +127,7 @@ class KeptIdsContract(ContractBase):
 
     @pytest.mark.parametrize("late_ms", [0, 90 * MINUTE_MS], ids=["on time", "late"])
     async def test_an_id_is_kept_to_the_minute(self, kit: Kit, set_time: SetTime, late_ms: int) -> None:
-        """Counted from a promotion that is late, and from the due time of one that is not."""
+        """The time starts at a late promotion, or at the due time of a job that is on time."""
         now_ms = (await kit.backend.stats(kit.queue)).now_ms + 1
         await set_time(now_ms)
         due_ms, ids = now_ms + 120 * MINUTE_MS, ("a", "b", "c", "d")
@@ -173,7 +173,7 @@ class KeptIdsContract(ContractBase):
     async def test_the_next_job_with_an_id_is_kept_as_its_own_request_says(
         self, kit: Kit, leap: Leap, ended: str
     ) -> None:
-        """Nothing is left of how long the one before was to be kept."""
+        """The time requested for the earlier job has no effect."""
         lease = await kit.lead(ttl_ms=YEAR_MS)
         for first_ms, second_ms in ((0, KEEP_ID_MS), (MINUTE_MS, DAY_MS), (DAY_MS, MINUTE_MS), (DAY_MS, 0)):
             id = f"{first_ms}-{second_ms}"

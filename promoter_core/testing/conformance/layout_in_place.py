@@ -1,4 +1,4 @@
-"""`InPlaceContract`: what a layout in place owes, by the framework's own producer and consumer."""
+"""`InPlaceContract`: the obligations of an in-place layout, tested with the framework's own producer and consumer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOLDS = "All obligations of `Backend` and the other protocols hold for every lay
 MANY = 1_000  # jobs beside the framework's own scheduler
 PATIENCE_S = 60.0
 LATER_S = 3_600.0
-# Their producer needs time to start, and some send what is due at once past the set.
+# Its producer takes time to start, and some producers send due jobs without using the set.
 FIRST_AHEAD_S = 4.0
 LEAST_AHEAD_S = 0.8
 POISON = (
@@ -59,26 +59,26 @@ POISON = (
 
 @pytest.mark.asyncio
 class InPlaceContract(Guarded):
-    """A subclass gives the fixtures
+    """A subclass provides these fixtures:
 
-    - `backend`: open, and working by the layout
-    - `queue`: the name of the queue that `produce` puts jobs into
-    - `produce`: `async (due_s)`, has the framework's own producer make a job for each of these Unix times; their ids
-    - `consume`: `async ()`, has its own consumer take what has arrived; the ids, each as often as it came. It raises
-      when the arguments are not those that `produce` gave, byte for byte
-    - `add`: `async (member, score)`, puts bytes into the sorted set
-    - `spoil`: `async ()`, has the targets be of a type that no layout writes, such as a hash
+    - `backend`: an open backend that uses the layout
+    - `queue`: the name of the queue to which `produce` adds jobs
+    - `produce`: `async (due_s)`, makes the framework's producer add a job for each Unix time, and returns the ids
+    - `consume`: `async ()`, makes the framework's consumer take all arrived jobs, and returns each id as often as it
+      arrived. Raises if the arguments differ from those of `produce`
+    - `add`: `async (member, score)`, adds bytes to the sorted set
+    - `spoil`: `async ()`, gives the targets a type that no layout uses, such as a hash
 
-    and may give
+    Optional fixtures:
 
-    - `golden`: `async ()`, all keys of a store after our promotion, and all keys of another one after the framework's
-      own scheduler moved the same jobs; times of the move left out
-    - `beside`: an async context manager in whose time the framework's own scheduler runs
-    - `theirs`: `async ()`, whether the framework's scheduler gets its lock now; it keeps the lock when it does
-    - `scores`: `async ()`, the members of the sorted set with their scores
-    - `below`: a score of members that are in the set and not delayed
-    - `restricted`: `async (words)`, a second backend of the same layout, as a user with these words of ACL SETUSER
-    - `written`: `async ()`, the names of all keys that our scripts have written to since it was called last
+    - `golden`: `async ()`, returns all keys of a store after a promotion, and all keys of another store after the
+      framework's scheduler has moved the same jobs, without the times of the move
+    - `beside`: an async context manager that runs the framework's scheduler
+    - `theirs`: `async ()`, returns whether the framework's scheduler acquires its lock now; if so, it keeps the lock
+    - `scores`: `async ()`, returns the members of the sorted set with their scores
+    - `below`: a score of members that are in the set but not delayed
+    - `restricted`: `async (words)`, returns a second backend of the same layout, of a user with these ACL rules
+    - `written`: `async ()`, returns the names of all keys that Promoter's scripts have written since the last call
     """
 
     backend: Any = missing("backend", "give your contract class a fixture `backend` that yields an open backend")
@@ -102,7 +102,7 @@ class InPlaceContract(Guarded):
         return Kit(backend, SystemClock(), queue)
 
     def _soon(self) -> float:
-        """A Unix time that their producer can schedule for, as far ahead as its last run shows."""
+        """Return a Unix time that the producer can schedule for, based on the duration of its last run."""
         return time.time() + self._ahead_s
 
     async def _timed(self, produce: Produce, dues: Sequence[float]) -> Sequence[str]:
@@ -112,7 +112,7 @@ class InPlaceContract(Guarded):
         return ids
 
     async def _due(self, kit: Kit, produce: Produce, count: int, *, more: int = 0) -> Sequence[str]:
-        """Jobs that their producer made before they were due, and that are due now, with `more` others in the set."""
+        """Return ids of jobs that were made before they were due, and are due now with `more` other members."""
         start = self._soon()
         ids = await self._timed(produce, [start + i / 1_000 for i in range(count)])
         end = time.monotonic() + PATIENCE_S
@@ -139,7 +139,7 @@ class InPlaceContract(Guarded):
         lease, start = await kit.lead(), self._soon()
         dues = [start, start + 0.45, start + 0.95, start + LATER_S]
         ids = await self._timed(produce, dues)
-        at: list[float] = []  # when the first was moved, the second …
+        at: list[float] = []  # when each was moved
         while len(at) < 3 and time.time() < start + PATIENCE_S:
             answer = await kit.promote(lease, want_jobs=True)
             at += [answer.now_ms / 1000] * answer.promoted
@@ -213,7 +213,7 @@ class InPlaceContract(Guarded):
         answer, stats = await kit.promote(lease), await kit.backend.stats(kit.queue)
         dead = [entry.fields["d"] for entry in await kit.entries(StreamName.DLQ)]
         moved, every = answer.promoted + answer.malformed, len(POISON) + 1
-        if isinstance(layout.moves, in_place.Lua) and "gone" in layout.moves.body:  # what has no job is no poison
+        if isinstance(layout.moves, in_place.Lua) and "gone" in layout.moves.body:  # a member without a job is skipped
             obliges("LayoutSupport", HOLDS, 0 < moved <= every and answer.depth == 0, promotion=answer)
         else:
             obliges("LayoutSupport", HOLDS, moved == every, promotion=answer)
@@ -296,7 +296,7 @@ class InPlaceContract(Guarded):
 
 
 def _matches(key: bytes, pattern: str) -> bool:
-    """A key and a glob of an ACL, in which `*` alone is no letter."""
+    """Return whether a key matches a glob of an ACL in which `*` is the only wildcard."""
     start, star, rest = pattern.replace("\\", "").partition("*")
     text = key.decode("utf-8", "surrogateescape")
     return (text.startswith(start) and text.endswith(rest)) if star else text == start

@@ -1,4 +1,4 @@
-"""`LayoutContract`: what a layout owes that delivers due jobs to other consumers."""
+"""`LayoutContract`: the obligations of a layout that delivers due jobs to other consumers."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ LONG_MS = 60_000
 
 
 def request(id: str, payload: bytes, **fields: Any) -> JobRequest:
-    """A job that is due at once unless `fields` say otherwise."""
+    """Return a request for a job that is due now unless `fields` change that."""
     when = {} if "due_ms" in fields else {"delay_ms": 0}
     return JobRequest(id, pack_envelope(id, payload, 0, 0, index=fields.get("index", True)), **(when | fields))
 
 
 @pytest.mark.asyncio
 class LayoutContract(Guarded):
-    """A subclass gives the fixtures
+    """A subclass provides these fixtures:
 
-    - `backend`: open, and working by the layout
-    - `take`: `async (queue)`, all payloads that a consumer finds at the target, in its order; they are gone afterwards
-    - `spoil`: `async (key)`, puts data of a type there that no layout writes, such as a hash
-    - `add_malformed`: `async (queue, member)`, puts bytes that are no job into the queue's sorted set, due at once
+    - `backend`: an open backend that uses the layout
+    - `take`: `async (queue)`, removes and returns all payloads at the target, in the consumer's order
+    - `spoil`: `async (key)`, gives the key a type that no layout uses, such as a hash
+    - `add_malformed`: `async (queue, member)`, adds bytes that are not a job to the queue's sorted set, due now
 
-    and may give
+    Optional fixtures:
 
-    - `restricted`: `async (words)`, a second backend of the same layout, as a user with these words of ACL SETUSER
-    - `written`: `async ()`, the names of all keys that have been written to since it was called last
+    - `restricted`: `async (words)`, returns a second backend of the same layout, of a user with these ACL rules
+    - `written`: `async ()`, returns the names of all keys that were written since the last call
     """
 
     backend: Any = missing("backend", "give your contract class a fixture `backend` that yields an open backend")
@@ -83,7 +83,7 @@ class LayoutContract(Guarded):
         return list(await take(kit.queue))
 
     async def _dead(self, kit: Kit) -> StreamEntry:
-        """The one dead letter."""
+        """Return the only dead letter."""
         dead = await kit.entries(StreamName.DLQ)
         obliges("LayoutSupport", HOLDS, len(dead) == 1, dead=dead, expected="one dead letter")
         return dead[0]
@@ -187,7 +187,7 @@ class LayoutContract(Guarded):
     async def test_what_cannot_be_delivered_is_parked_byte_for_byte_and_stops_nothing(
         self, kit: Kit, take: Take, add_malformed: Callable[[str, bytes], Awaitable[None]]
     ) -> None:
-        no_payload = b"\0\0\0\0\x94\xa1a\xc0\x00\x00"  # nil in its place
+        no_payload = b"\0\0\0\0\x94\xa1a\xc0\x00\x00"  # nil in place of the payload
         bad = (b"", b"\1\2", b"\xff\xff\xff\xff" + bytes(range(256)), no_payload, b"\0\0\0\0\x94\xa1a\xc4\x05ab")
         for member in bad:
             await add_malformed(kit.queue, member)

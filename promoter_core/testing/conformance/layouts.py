@@ -1,4 +1,4 @@
-"""`LayoutSupport`: the keys are those of the layout. What the layout itself owes is in layout_moves.py."""
+"""`LayoutSupport`: the keys follow the layout. layout_moves.py tests the layout itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Managed`: a `Kit` with short words for looks at waiting jobs and for changes of them."""
+"""`Managed`: a `Kit` with short methods for reading and changing waiting jobs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Managed(Kit):
     """One queue of a backend that offers ManagementSupport."""
 
     def other(self, backend: Any = None) -> Managed:
-        """As `Kit.other`."""
+        """Like `Kit.other`."""
         return Managed(backend or self.backend, self.clock, self.queue if backend is not None else None)
 
     async def change(self, *changes: JobChange) -> list[JobOutcome]:
         return list(await self.backend.change_jobs(self.queue, changes))
 
     async def get(self, id: str) -> StoredJob:
-        """The waiting job with this id. Fails when there is none."""
+        """Return the waiting job with this id. Fails if there is none."""
         found = (await self.backend.get_jobs(self.queue, [id]))[0]
         obliges("ManagementSupport.get_jobs", FOUND, found is not None, id=id, answer=found)
         return cast("StoredJob", found)
@@ -55,7 +55,7 @@ class Managed(Kit):
         return page
 
     async def walk_pages(self, **query: Any) -> list[JobPage]:
-        """All pages from the first, or from the one after a cursor."""
+        """Return all pages, from the first or after a cursor."""
         pages: list[JobPage] = []
         after = query.pop("after", "")
         for _ in range(MOST_PAGES):
@@ -66,15 +66,15 @@ class Managed(Kit):
         raise AssertionError
 
     async def walk(self, **query: Any) -> list[StoredJob]:
-        """The jobs of all pages."""
+        """Return the jobs of all pages."""
         return [job for page in await self.walk_pages(**query) for job in page.jobs]
 
     async def listed(self, **query: Any) -> list[str | None]:
-        """Their ids."""
+        """Return the ids of the jobs of all pages."""
         return [job.id for job in await self.walk(**query)]
 
     async def left(self) -> tuple[int, int]:
-        """How many jobs wait, and how many are in the stream."""
+        """Return the number of waiting jobs, and of jobs in the stream."""
         stats = await self.backend.stats(self.queue)
         return stats.depth, stats.stream_len
 
@@ -83,7 +83,7 @@ TwoManaged = Callable[[], tuple[Managed, Managed]]
 
 
 class ManagedFixtures:
-    """The fixtures of the contracts of ManagementSupport."""
+    """The fixtures for the contracts of ManagementSupport."""
 
     @pytest.fixture
     def managed(self, kit: Kit) -> Managed:
@@ -92,7 +92,7 @@ class ManagedFixtures:
 
     @pytest.fixture
     def two_managed(self, pair: Any, clock: Clock) -> TwoManaged:
-        """Gives one new queue as two processes see it."""
+        """Return a new queue as two processes see it."""
         first, second = (Managed(CheckedBackend(backend), clock) for backend in pair)
         needs_support(first, ManagementSupport)
 

@@ -224,7 +224,7 @@ class ManagementContract(ManagedFixtures, ContractBase):
             obliges(LIST, IN_ORDER, listed == expected, name=name, listed=listed)
 
     async def test_the_order_of_pages_is_the_order_of_promotion(self, managed: Managed) -> None:
-        """Among jobs that are due in the same millisecond, too."""
+        """This includes jobs that are due in the same millisecond."""
         ids = [f"j{i * 7 % 60:02}" for i in range(60)]
         due_ms = (await managed.backend.stats(managed.queue)).now_ms + 10 * SOON_MS
         for start in range(0, 60, 20):
@@ -237,7 +237,7 @@ class ManagementContract(ManagedFixtures, ContractBase):
                 break
             await managed.sleep_ms(due_ms - now_ms + 1)
         if any((j.due_ms or 0) > due_ms for j in listed):
-            return  # a slow store: some were due before they were there
+            return  # a slow store: some jobs became due before all were scheduled
         await managed.empty(await managed.lead())
         arrived = await managed.arrived()
         order = [j.id for j in listed]

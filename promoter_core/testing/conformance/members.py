@@ -1,4 +1,4 @@
-"""The members of a group: each expires by itself, is renewed by joining again, and knows the others."""
+"""The members of a group: each expires separately, is renewed by joining again, and knows the others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MembersContract(ContractBase):
         obliges(JOIN, FIRST, members.next_expiry_ms is None, members=members)
 
     async def test_each_member_expires_by_itself(self, kit: Kit, join: Any) -> None:
-        """Those that stay short do not take the others with them, and those that stay long do not keep them."""
+        """A short membership does not shorten the others, and a long one does not extend them."""
         for member, ttl_ms in (("a", LONG_MS), ("b", SHORT_MS), ("c", LONG_MS), ("d", SHORT_MS)):
             await join(member, ttl_ms)
         await kit.sleep_ms(3 * SHORT_MS)

@@ -1,4 +1,4 @@
-"""Numbers that do not fit 16, 31, 32 or 53 bits, or a year of four digits: none is cut, rounded or turned round."""
+"""Numbers beyond 16, 31, 32 or 53 bits, and years beyond 9999: none is truncated, rounded or wrapped around."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NumbersContract(ContractBase):
         dues |= {2**bits + edge for bits in range(41, 48) for edge in EDGES if 2**bits > now_ms + LONG_MS}
         dues |= {MAX_DUE_MS - 1, MAX_DUE_MS, MAX_DUE_MS - 2**31, 10**13 - 1, 10**13, 10**14, 99_999_999_999_999}
         lease = await kit.lead()
-        for due_ms in sorted(dues, reverse=True):  # each is the next due
+        for due_ms in sorted(dues, reverse=True):  # each becomes the next due job
             await kit.schedule(f"{due_ms}", due_ms=due_ms)
             stats, p = await kit.backend.stats(kit.queue), await kit.promote(lease)
             obliges("Backend", KEPT, stats.next_due_ms == due_ms, due_ms=due_ms, stats=stats)
@@ -79,7 +79,7 @@ class NumbersContract(ContractBase):
         lease = await kit.lead("me", ttl_ms)
         stats, refusal = await kit.backend.stats(kit.queue), await kit.backend.lock(kit.queue, "other", LONG_MS)
         rule = "Take or renew the queue's lock for `ttl_ms` milliseconds"
-        least = ttl_ms - LONG_MS  # the store may have been slow
+        least = ttl_ms - LONG_MS  # allows for a slow store
         obliges("Backend.lock", rule, lease.ttl_ms == ttl_ms, lease=lease)
         left = stats.lease_remaining_ms or 0
         obliges("Backend.lock", rule, least < left <= ttl_ms, ttl_ms=ttl_ms, stats=stats)
@@ -125,7 +125,7 @@ class NumbersContract(ContractBase):
         obliges("Backend.promote", rule, [j.id for j in p.jobs] == ["a"], envelope=envelope, jobs=p.jobs)
 
     async def test_an_id_is_remembered_for_an_hour_after_a_far_due_time(self, kit: Kit, leap: Leap) -> None:
-        """A marker whose end is counted from the request is gone before the job is due."""
+        """A marker that expires relative to the request would be gone before the job is due."""
         for hours in (3, 1_200):
             await kit.schedule(f"{hours}", unique=True, delay_ms=hours * HOUR_MS)
             await leap(kit.queue, hours * HOUR_MS + SOON_MS)

@@ -1,4 +1,4 @@
-"""How a conformance test says what was broken: the obligation, where it stands in `spi/`, and what was seen."""
+"""Report a broken obligation: its text, its place in `spi/`, and the observed values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from promoter_core import spi
 def obliges(where: str, obligation: str, holds: bool, **seen: Any) -> None:
     """Fail unless `holds`.
 
-    `where` is a class or method of `promoter_core.spi`, such as "Backend.promote"; `obligation` is a part of its
-    docstring, word for word; `seen` is what the test saw.
+    `where` is a class or method of `promoter_core.spi`, such as "Backend.promote". `obligation` is a verbatim part of
+    its docstring. `seen` are the observed values.
     """
     __tracebackhide__ = True
     if " ".join(obligation.split()) not in docstring(where):
@@ -24,7 +24,7 @@ def obliges(where: str, obligation: str, holds: bool, **seen: Any) -> None:
 
 @cache
 def docstring(where: str) -> str:
-    """The docstring of `where`, white space folded."""
+    """Return the docstring of `where`, with whitespace collapsed."""
     target: Any = spi
     for name in where.split("."):
         target = getattr(target, name)

@@ -1,7 +1,7 @@
-"""Order: of due times and ties, in batches smaller and larger than any chunk; in the stream, in `jobs` and elsewhere.
+"""Order by due time and among ties, in batches smaller and larger than any chunk; in the stream, `jobs` and elsewhere.
 
-A store may be so slow that a due time has passed when the job reaches it: then the job is due at that moment. So the
-order that is expected is made from the due times that the store tells, once these are known to be right.
+In a slow store, a due time may have passed when the job arrives, and the job is then due at that moment. So the
+expected order is derived from the due times that the store reports, after these are checked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OrderContract(ContractBase):
         await self._in_order(kit, jobs, requests)
 
     async def test_jobs_due_at_once_in_one_call_keep_their_order(self, kit: Kit) -> None:
-        """Whatever due time in the past they have: all are due now."""
+        """Their past due times do not matter: all are due now."""
         now_ms = (await kit.backend.stats(kit.queue)).now_ms
         requests = [
             job(f"j{i:04}", due_ms=now_ms - i) if i % 3 else job(f"j{i:04}", delay_ms=0) for i in _shuffled(FEW)
@@ -96,7 +96,7 @@ class OrderContract(ContractBase):
         obliges("Backend.promote", EVERYWHERE, total == len(contexts), given=len(contexts), traces=total)
 
     async def _due_at_once(self, kit: Kit, requests: Sequence[JobRequest]) -> None:
-        """Their due times are those of their calls, so that ties decide."""
+        """Schedule jobs whose due times are those of their calls, so that ties decide the order."""
         jobs = await _promote_all(kit, 60)
         due_ms = {j.id: j.due_ms for j in jobs}
         in_calls = [due_ms.get(request.id, -1) for request in requests]
@@ -105,7 +105,7 @@ class OrderContract(ContractBase):
         await self._in_order(kit, jobs, requests)
 
     async def _in_order(self, kit: Kit, jobs: Sequence[PromotedJob], requests: Sequence[JobRequest]) -> None:
-        """The jobs, promoted in this order, are in the order that the contract asks for, and so everywhere."""
+        """Check that jobs, promoted in this order, have the order of the contract everywhere."""
         by_member = kit.backend.capabilities.ties is Ties.MEMBER
         ties: dict[str | None, Any] = {r.id: _member(r) if by_member else i for i, r in enumerate(requests)}
         names: dict[str | None, str] = {r.id: r.name for r in requests}
@@ -143,7 +143,7 @@ def _member(request: JobRequest) -> bytes:
 
 
 def _first_difference(seen: Sequence[Any], expected: Sequence[Any]) -> dict[str, Any]:
-    """Where two lists part, for a failure's message."""
+    """Return where two lists differ first, for a failure message."""
     at = next(
         (i for i, (a, b) in enumerate(zip(seen, expected, strict=False)) if a != b), min(len(seen), len(expected))
     )

@@ -1,6 +1,6 @@
-"""Jobs that wait long beyond their due time, without a promoter or without room: they are known as long as they wait.
+"""Jobs that wait long after their due time, without a promoter or without room, are known as long as they wait.
 
-Needs the fixture `leap`, with which hours pass in the store at once.
+Needs the fixture `leap`, which advances the store's time by hours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Pages of waiting jobs while the set changes: cursors that survive promotions, cancellations and moves.
+"""Pages of waiting jobs while the set changes: cursors stay valid after promotions, cancellations and moves.
 
-`ManagementSupport.list_jobs` owes each job that waits all the while on exactly one page.
+`ManagementSupport.list_jobs` must return each job that waits throughout on exactly one page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ONCE = "A job that waits throughout and keeps its due time is on exactly one pag
 GONE = "A job that is promoted or cancelled meanwhile can be on one or none, and a moved one even on two."
 BEHIND = "A cursor continues after the last job that was read, even if that job no longer waits."
 ANYWHERE = "Cursors are opaque text, valid for the same queue and the same query, in any process."
-TIES = 230  # more than a page, a chunk, or a node of any store has
+TIES = 230  # more than a page, a chunk, or an internal node of any store
 
 Between = Callable[[JobPage], Awaitable[object]]
 
@@ -32,7 +32,7 @@ class PagingContract(ManagedFixtures, ContractBase):
     @pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
     @pytest.mark.parametrize("by", ["cancel", "remove", "move later", "move earlier", "run now", "replace"])
     async def test_what_goes_between_two_pages_hides_no_other(self, managed: Managed, by: str, reverse: bool) -> None:
-        """The cursor's own job among them, in the midst of jobs with one due time."""
+        """This includes the cursor's own job, among jobs with the same due time."""
         ids = [f"j{i:03}" for i in range(TIES)]
         await managed.schedule(*ids, due_ms=FAR_MS)
         gone: set[str] = set()
@@ -64,7 +64,7 @@ class PagingContract(ManagedFixtures, ContractBase):
         obliges(LIST, GONE, not wrong, went_by=by, times_on_a_page=wrong)
 
     async def test_what_goes_before_its_page_hides_no_other(self, managed: Managed) -> None:
-        """A cursor that counts how far it has come skips as many as have gone."""
+        """A cursor that is an offset skips as many jobs as were removed."""
         ids = [f"j{i:03}" for i in range(60)]
         for i, id in enumerate(ids):
             await managed.schedule(id, due_ms=FAR_MS + i)
@@ -84,7 +84,7 @@ class PagingContract(ManagedFixtures, ContractBase):
             obliges(LIST, GONE, not wrong, reverse=reverse, times_on_a_page=wrong)
 
     async def test_jobs_that_come_in_between_hide_no_other(self, managed: Managed) -> None:
-        """Before the cursor, behind it and at its very due time."""
+        """Jobs are added before the cursor, after it, and at its due time."""
         ids = [f"j{i:03}" for i in range(0, 90, 2)]
         await managed.backend.schedule(managed.queue, [job(id, due_ms=FAR_MS + i // 15) for i, id in enumerate(ids)])
         for reverse in (False, True):
@@ -200,7 +200,7 @@ class PagingContract(ManagedFixtures, ContractBase):
                 break
 
     async def test_a_job_that_is_looked_up_is_of_one_moment(self, two_managed: TwoManaged) -> None:
-        """Not the envelope of one job with the details of the one that took its place."""
+        """The details must not belong to the job that replaced the one with this envelope."""
         for step in STEPS:
             mine, theirs = two_managed()
             old = job("a", payload=b"old", due_ms=FAR_MS, name="old", unique=True, keep_id_ms=0)
@@ -217,7 +217,7 @@ class PagingContract(ManagedFixtures, ContractBase):
                 break
 
     async def test_promotion_and_pages_go_on_at_once(self, two_managed: TwoManaged) -> None:
-        """A leader in one process works the queue off while another lists it."""
+        """A leader in one process drains the queue while another process lists it."""
         mine, theirs = two_managed()
         await theirs.due(*(f"due-{i}" for i in range(30)))
         await theirs.schedule(*(f"far-{i:02}" for i in range(30)), due_ms=FAR_MS)
@@ -232,7 +232,7 @@ class PagingContract(ManagedFixtures, ContractBase):
 
     @staticmethod
     async def _pages(managed: Managed, between: Between, **query: Any) -> Sequence[str]:
-        """The ids on all pages, where `between` is done after each but the last."""
+        """Return the ids on all pages, calling `between` after each page except the last."""
         ids: list[str] = []
         after = ""
         for _ in range(MOST_PAGES):

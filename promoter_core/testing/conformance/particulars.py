@@ -1,4 +1,4 @@
-"""Faults that show only now and then: three jobs with one id, bounds that are not reached, counts that differ."""
+"""Faults that show only occasionally: three jobs with one id, limits that are not reached, counts that differ."""
 
 from __future__ import annotations
 

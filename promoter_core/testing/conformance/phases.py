@@ -1,4 +1,4 @@
-"""Cleanup and emit, done by `promote` where they are fused and by a method of the backend where they are not."""
+"""Cleanup and emit, done by `promote` if they are fused, otherwise by a method of the backend."""
 
 from __future__ import annotations
 

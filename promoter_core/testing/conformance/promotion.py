@@ -1,4 +1,4 @@
-"""promote: what is due, in which order, how much, for whom, and what is said of the rest."""
+"""promote: which jobs are due, in which order, how many, for which holder, and what is reported about the others."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class PromotionContract(ContractBase):
         obliges("Backend.promote", rule, isinstance(answer, Lease), answer=answer)
 
     async def _tick(self, kit: Kit, *, renew: bool) -> int:
-        """A tick within a short lease; its length, which is longer where the store is slow."""
+        """Run a tick within a short lease, and return the length of the lease, which is longer in a slow store."""
         short_ms, long = SHORT_MS, Lease(kit.queue, "me", LONG_MS)
         await kit.lead("me", short_ms)
         while isinstance(await kit.try_promote(long, renew=renew), LeaseLost) and short_ms < LONG_MS // 8:

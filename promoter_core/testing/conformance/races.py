@@ -1,4 +1,4 @@
-"""Changes of waiting jobs against promotions and other changes, in two processes; and changes that are cut off."""
+"""Races of changes with promotions and other changes, in two processes, and changes that are cancelled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CREATED, MOVED, PROMOTED, REMOVED = JobOutcome.CREATED, JobOutcome.MOVED, JobOut
 ALREADY, NOT_FOUND, REPLACED = JobOutcome.ALREADY_PROMOTED, JobOutcome.NOT_FOUND, JobOutcome.REPLACED
 KEPT = JobOutcome.KEPT
 
-CHANGES: dict[str, Callable[[Any], JobChange]] = {  # of the job "a", by its id or as a StoredJob
+CHANGES: dict[str, Callable[[Any], JobChange]] = {  # changes of job "a", by its id or as a StoredJob
     "move": lambda which: Reschedule(job=which, due_ms=FAR_MS + 1),
     "run": lambda which: RunNow(job=which),
     "remove": lambda which: Remove(job=which),
@@ -37,7 +37,7 @@ CHANGES: dict[str, Callable[[Any], JobChange]] = {  # of the job "a", by its id 
 
 
 class RacesContract(ManagedFixtures, ContractBase):
-    """In the tests below `mine` makes the call that is held, and `theirs` the one that comes between."""
+    """In these tests, `mine` makes the call that is held, and `theirs` makes the call in between."""
 
     @pytest.fixture(params=[cancellations, failures], ids=["cancelled", "failed"])
     def cuts(self, request: pytest.FixtureRequest) -> Cuts:
@@ -171,7 +171,7 @@ class RacesContract(ManagedFixtures, ContractBase):
     async def test_of_two_processes_that_replace_a_job_that_is_not_there_one_creates_it(
         self, two_managed: TwoManaged
     ) -> None:
-        """A debounce: both come at once, and one job waits."""
+        """A debounce: both requests arrive at the same time, and one job waits."""
         for mine, theirs, step in _rounds(two_managed):
             requests = [job("a", payload=payload, due_ms=FAR_MS, unique=True) for payload in (b"1", b"2")]
             (a,), (b,), held = await meet(
@@ -217,7 +217,7 @@ class RacesContract(ManagedFixtures, ContractBase):
                     break
 
     async def test_of_many_changes_at_once_no_job_is_lost_or_doubled(self, two_managed: TwoManaged) -> None:
-        """By id: what was made is what waits, what is in the stream and what was removed."""
+        """By id, every job that was created is waiting, in the stream, or removed."""
         mine, theirs = two_managed()
         lease, dice = await mine.lead(), random.Random(13)  # noqa: S311  # no secret
         ids = [f"j{i:02}" for i in range(24)]
@@ -336,13 +336,13 @@ def _rounds(two: TwoManaged) -> Iterator[tuple[Managed, Managed, int]]:
 
 
 async def _state(kit: Managed) -> tuple[tuple[tuple[bytes, int | None], ...], tuple[bytes, ...]]:
-    """The payloads and due times of what waits, and the payloads in the stream."""
+    """Return the payloads and due times of waiting jobs, and the payloads in the stream."""
     waiting = tuple((payload_of(j), j.due_ms) for j in await kit.walk())
     return waiting, tuple(a.envelope.payload for a in await kit.arrivals())
 
 
 def _after(first: str, second: str) -> tuple[Any, ...]:
-    """Both outcomes, what waits and what is in the stream, when one change comes after the other."""
+    """Return both outcomes, the waiting jobs and the stream, when one change follows the other."""
     waiting: tuple[tuple[bytes, int], ...] = ((b"old", FAR_MS),)
     stream: tuple[bytes, ...] = ()
     outcomes = []

@@ -34,8 +34,8 @@ DELAYS_MS = {"now": 0, "soon": SOON_MS, "far": LONG_MS, "further": 3 * LONG_MS}
 
 @dataclass(frozen=True)
 class Schedule:
-    ids: tuple[str, ...]  # unique ones; "" for a job with another id
-    when: str  # "now", "soon" (and then time passes), "far"
+    ids: tuple[str, ...]  # unique ids; "" stands for another id
+    when: str  # "now", "soon" (after which time passes), "far"
     name: str
     index: bool
     keep_id_ms: int = KEEP_ID_MS
@@ -67,7 +67,7 @@ class ReleaseLock:
 
 @dataclass(frozen=True)
 class Change:
-    """Of a waiting job, by its id or as it was shown when the step began."""
+    """A change of a waiting job, by its id or by the StoredJob read at the start of the step."""
 
     what: str  # "move", "run", "remove", "replace"
     id: str
@@ -106,7 +106,7 @@ _steps = st.one_of(
         _holders,
         st.integers(1, 4),
         st.sampled_from([1, 3, 1000, 1000]),
-        st.just(Overflow.HOLD),  # what TRIM leaves is approximate
+        st.just(Overflow.HOLD),  # TRIM keeps an approximate number
         st.booleans(),
     ),
     st.builds(TakeLock, _holders),
@@ -168,14 +168,14 @@ class RandomProgramsContract(ContractBase):
 
 
 async def run(kit: Kit, step: Step, serial: int) -> Any:
-    """The answer of a step without the parts that may differ: times and stream ids."""
+    """Return the answer of a step without the parts that may differ: times and stream ids."""
     match step:
         case Schedule(ids, when, name, index, keep_id_ms):
             base_ms = DELAYS_MS[when]
             requests = [
                 job(
                     id or f"own-{serial + i}",
-                    payload=b"%d" % (serial + i),  # no two members are equal
+                    payload=b"%d" % (serial + i),  # all members differ
                     delay_ms=base_ms + i * (when != "now"),
                     unique=bool(id),
                     name=name,
@@ -184,7 +184,7 @@ async def run(kit: Kit, step: Step, serial: int) -> Any:
                 )
                 for i, id in enumerate(ids)
             ]
-            if when == "now":  # a millisecond apart: the order of equal due times is the backend's
+            if when == "now":  # a millisecond apart, because the order of equal due times is the backend's choice
                 answers = [await _at_once(kit, request) for request in requests]
             else:
                 answers = await kit.backend.schedule(kit.queue, requests)
@@ -261,11 +261,11 @@ async def _look(kit: Kit, step: Look) -> Any:
         if not (after := page.cursor):
             break
     counts = await kit.backend.count_jobs(kit.queue, [now_ms + LONG_MS // 2, now_ms + 5 * LONG_MS])
-    return list(counts), sorted(_shown(stored) for stored in jobs)  # those that are far may be due in another order
+    return list(counts), sorted(_shown(stored) for stored in jobs)  # the order of far jobs may differ
 
 
 def _shown(stored: StoredJob) -> Any:
-    """The values that may not differ."""
+    """Return the values that must not differ."""
     return str(stored.id), stored.name, stored.envelope, stored.unique, stored.keep_id_ms or 0
 
 

@@ -1,4 +1,4 @@
-"""`Replace`: a job takes the place of the waiting one with its id, or only moves it, or is created."""
+"""`Replace`: a job replaces the waiting job with its id, or only moves it, or is created."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
 
     @pytest.mark.parametrize("keep_data", [False, True])
     async def test_without_a_waiting_job_one_is_created(self, managed: Managed, keep_data: bool) -> None:
-        """Though its id is taken by a promotion."""
+        """This also holds if a promoted job has taken its id."""
         for id, state in (("a", "never"), ("b", "promoted"), ("c", "run now"), ("d", "cancelled")):
             if state != "never":
                 await managed.schedule(id, unique=True, due_ms=FAR_MS, payload=b"old")
@@ -157,7 +157,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
     async def test_an_id_that_was_taken_is_kept_from_the_promotion_of_the_next_job(
         self, managed: Managed, leap: Leap
     ) -> None:
-        """The end of the first marker is not that of the second."""
+        """The first marker's expiry does not apply to the second."""
         lease = await managed.lead(ttl_ms=24 * 60 * MINUTE_MS)
         for n in range(2):
             request = job("a", payload=b"%d" % n, delay_ms=0, unique=True, keep_id_ms=20 * MINUTE_MS)
@@ -249,7 +249,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
         obliges("Replace", IN_PLACE, outcomes == [REMOVED] * 3 + [NOT_FOUND], cancelled=outcomes)
 
     async def test_the_same_again_is_one_job(self, managed: Managed) -> None:
-        """Byte for byte the same request, over and over."""
+        """The same request, byte for byte, is repeated."""
         request = job("a", due_ms=FAR_MS, unique=True, name="n", traceparent=NEW_TRACE)
         outcomes = await managed.change(*(Replace(request=request) for _ in range(4)))
         obliges("Replace", IN_PLACE, outcomes == [CREATED, *[REPLACED] * 3], outcomes=outcomes)
@@ -274,7 +274,7 @@ class ReplacingContract(ManagedFixtures, ContractBase):
     async def test_nothing_in_the_store_is_named_after_a_job_that_was_replaced(
         self, managed: Managed, stored_names: StoredNames
     ) -> None:
-        """The old one was unique and had a trace context, and the new one is and has neither."""
+        """The old job was unique and had a trace context; the new one has neither."""
         id = f"job-{ULID()}"
         old: dict[str, Any] = {"unique": True, "keep_id_ms": 86_400_000, "traceparent": OLD_TRACE}
         await managed.schedule(id, due_ms=FAR_MS, payload=b"old", **old)

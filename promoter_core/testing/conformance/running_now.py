@@ -1,4 +1,4 @@
-"""`RunNow`: a job is promoted at once as a promotion does it, without a leader and within the stream's bound."""
+"""`RunNow`: a job is promoted immediately, like any promotion, without a leader and within the stream's limit."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RunningNowContract(ManagedFixtures, ContractBase):
             obliges(CHANGE, WRITES, seen == right, in_the=where, seen=seen)
 
     async def test_entries_of_both_ways_are_in_one_order(self, managed: Managed) -> None:
-        """A reader that goes on after the last entry that it has seen finds all."""
+        """A reader that continues after the last entry it has seen finds all."""
         lease, read = await managed.lead(), list[str]()
         after = ""
         for n in range(6):
@@ -160,7 +160,7 @@ class RunningNowContract(ManagedFixtures, ContractBase):
         outcomes = await managed.change(RunNow(job="a"), RunNow(job="free"))
         obliges("RunNow", AT_ONCE, outcomes == [ALREADY, PROMOTED], outcomes=outcomes)
         outcomes = list(await managed.cancel("a", "free", "plain"))
-        right = [ALREADY, ALREADY, JobOutcome.REMOVED]  # the second one of `free` keeps its id
+        right = [ALREADY, ALREADY, JobOutcome.REMOVED]  # the second job of `free` keeps its id
         obliges("Backend.cancel", "ALREADY_PROMOTED: the job is not waiting", outcomes == right, cancelled=outcomes)
         arrived = await managed.arrived()
         obliges(CHANGE, WRITES, arrived == ["a", "free", "plain", "free"], arrived=arrived)

@@ -267,7 +267,7 @@ class SchedulingContract(ContractBase):
         lease = await kit.lead()
         for ids in (("a", "b", "c"), ("d", "e")):
             await kit.schedule(*ids, delay_ms=0)
-            # the first round has no events, so their number differs from that of the entries
+            # The first round has no events, so the numbers of events and entries differ.
             await kit.promote(lease, events="d" in ids, max_stream_len=1, overflow=Overflow.TRIM)
         s = await kit.backend.stats(kit.queue)
         rule = "`stream_added` counts every entry that was ever added to the stream of jobs"

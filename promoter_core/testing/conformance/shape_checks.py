@@ -1,4 +1,4 @@
-"""The shape of a backend: `shape_problems` looks at its methods, `CheckedBackend` at every call and answer."""
+"""Check the shape of a backend: `shape_problems` checks its methods, `CheckedBackend` every call and answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWNERS = {name: protocol for protocol in reversed(OPTIONAL) for name in members
 
 
 def shape_problems(backend: Any) -> list[str]:
-    """The faults of a backend that show before any call: missing methods, wrong parameters, not async."""
+    """Return faults that show before any call: missing methods, wrong parameters, methods that are not async."""
     problems: list[str] = []
     for name, declared in REQUIRED.items():
         if callable(method := getattr(backend, name, None)):
@@ -68,9 +68,9 @@ NOT_ENTERED = (
 
 
 class CheckedBackend:
-    """A backend under test. Raises AssertionError, in one sentence, where a call or its answer has the wrong shape.
+    """A backend under test. Raises AssertionError, in one sentence, if a call or an answer has the wrong shape.
 
-    It offers the optional protocols that the backend offers, and no other.
+    It offers exactly the optional protocols of the backend.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -89,18 +89,18 @@ class CheckedBackend:
         return capabilities
 
     def __getattr__(self, name: str) -> Any:
-        """A member that the backend lacks, or has beyond all contracts."""
+        """Handle a member that the backend lacks, or that no contract defines."""
         if (name in REQUIRED or name in _OWNERS) and not hasattr(self.inner, name):
             raise _Lacking(f"the backend lacks the method {name!r}; see promoter_core.spi.{_where(name)}")
         return getattr(self.inner, name)
 
 
 class _Lacking(AssertionError, AttributeError):
-    """An AttributeError as well: `hasattr` and `isinstance` are answered."""
+    """Also an AttributeError, so that `hasattr` and `isinstance` work."""
 
 
 def _where(name: str) -> str:
-    """The method's name as the contracts have it, such as Backend.lock."""
+    """Return the method's name in the contracts, such as Backend.lock."""
     return f"{_OWNERS.get(name, Backend).__name__}.{name}"
 
 
@@ -172,7 +172,7 @@ class _CheckedFeed:
 
 
 def _check_error(where: str, error: Exception) -> NoReturn:
-    """Raise what a backend may raise, and for anything else an AssertionError."""
+    """Raise the error if a backend may raise it, otherwise an AssertionError."""
     if isinstance(error, BackendError) or (isinstance(error, AssertionError) and str(error)):  # the kit's have words
         raise error
     raise AssertionError(

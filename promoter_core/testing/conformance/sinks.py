@@ -1,4 +1,4 @@
-"""`EventSinkContract` and `MetricsSinkContract`: what a sink owes."""
+"""`EventSinkContract` and `MetricsSinkContract`: the obligations of a sink."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BLOCKED_S = 0.5  # far more than a call that "returns at once" takes, far less t
 
 @pytest.mark.asyncio
 class EventSinkContract(Guarded):
-    """A subclass gives a fixture `sink`; what it delivers to may be a double of the author's.
+    """A subclass provides a fixture `sink`; its receiver may be a test double.
 
     Optional fixture: `delivered`, a function, plain or async, that returns the ids of the jobs delivered so far.
     """
@@ -105,7 +105,7 @@ class EventSinkContract(Guarded):
 
 
 class MetricsSinkContract(Guarded):
-    """A subclass gives a fixture `sink`."""
+    """A subclass provides a fixture `sink`."""
 
     sink: Any = missing("sink", "give your contract class a fixture `sink`")
 

@@ -23,12 +23,12 @@ from promoter_core.testing.conformance.harness import LONG_MS, Kit, job
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.waiting import MISSED, PATIENT_S
 
-# Each row is of texts that some store or driver takes for one another, or changes into one another.
+# Each row contains texts that some store or driver confuses or converts into one another.
 FAMILIES: tuple[tuple[str, ...], ...] = (
     ("job", "Job", "JOB", "jOB", "ｊｏｂ"),
-    ("i", "I", "ı", "İ"),  # one letter in some languages when case is folded
+    ("i", "I", "ı", "İ"),  # the same letter in some locales after case folding
     ("straße", "strasse", "STRASSE", "straſſe"),
-    ("é", "e\u0301", "É", "E\u0301", "e"),  # one code point or two
+    ("é", "e\u0301", "É", "E\u0301", "e"),  # composed and decomposed
     ("ﬁ", "fi", "K", "\u212a", "²", "2"),  # compatibility forms
     ("a", "a ", " a", "a\t", "a\n", "a\r\n", "a\u00a0", "\ufeffa", "a\u200b"),
     ("a b", "a  b", "a\u00a0b", "a\tb", "ab"),
@@ -40,18 +40,18 @@ FAMILIES: tuple[tuple[str, ...], ...] = (
     ("0", "00", "0.0", "-0", "1e0", "1", "01", "1.0", "+1", "True"),
     ("null", "None", "NULL", "nil", "nan", "undefined"),
     ("delayed", "stream", "events", "dlq", "lock", "promoter:lock", "members"),
-    ("\udcff", "\udcfe", "\ufffd", "ÿ", "\\xff"),  # bytes that are no UTF-8, and what becomes of them
+    ("\udcff", "\udcfe", "\ufffd", "ÿ", "\\xff"),  # bytes that are not UTF-8, and their replacements
     ("\udcc3(", "\ufffd(", "Ã("),
     ("🎉", "🎊", "\ufffd\ufffd", "日本", "日木"),
     *((f"{'x' * size}a", f"{'x' * size}b", "x" * size) for size in (15, 31, 62, 63, 127, 196, 199, 253, 255, 510)),
     *(
         (f"{'é' * size}a", f"{'é' * size}b", "é" * size) for size in (31, 63, 98, 127, 255)
-    ),  # cut at bytes, or at letters
+    ),  # truncation by bytes or by characters
 )
 
 
 def texts(most_bytes: int) -> list[str]:
-    """All that are short enough, each once; neighbours look alike."""
+    """Return all distinct texts that are short enough; neighbours look alike."""
     every = dict.fromkeys(text for family in FAMILIES for text in family)
     return [text for text in every if len(to_bytes(text)) <= most_bytes]
 
@@ -109,7 +109,7 @@ class TextContract(ContractBase):
             obliges("Backend", rule, not wrong, names_in=where, given_and_seen=wrong)
 
     async def test_jobs_that_differ_by_a_names_looks_are_all_kept(self, kit: Kit) -> None:
-        """One envelope, and a name for each."""
+        """The jobs share an envelope, and differ in the name."""
         await kit.backend.schedule(kit.queue, [job("a", name=name, delay_ms=0) for name in NAMES])
         await kit.promote(await kit.lead())
         _same("names", "the stream", [a.name or "" for a in await kit.arrivals()], NAMES)
@@ -136,7 +136,7 @@ class TextContract(ContractBase):
             obliges("Backend.unlock", "Release the lock if `lease.holder` holds it", released, holder=mine)
 
     async def test_queues_that_look_alike_are_others(self, kit: Kit) -> None:
-        """A job, id, lock or stream of one of them is of no other."""
+        """A job, id, lock or stream of one queue does not exist in another."""
         for _, queues in _queues(kit):
             for i, k in enumerate(queues):
                 (answer,) = await k.schedule("a", unique=True, payload=b"%d" % i, delay_ms=0)
@@ -151,7 +151,7 @@ class TextContract(ContractBase):
                 )
 
     async def test_a_queue_and_an_id_are_two_texts(self, kit: Kit) -> None:
-        """A store that joins them to one key takes queue `a`, id `b:c` for queue `a:b`, id `c`."""
+        """A store that joins them to one key confuses queue `a`, id `b:c` with queue `a:b`, id `c`."""
         rule = "Queues never see one another."
         for between in ("", ":", ".", "-", "_", "/", "|", "#", " ", "::"):
             long = Kit(kit.backend, kit.clock, f"{kit.queue}{between}b")
@@ -224,7 +224,7 @@ class TextContract(ContractBase):
 
 
 def _queues(kit: Kit) -> Iterator[tuple[str, list[Kit]]]:
-    """A stamp that no other run has, and queues whose names have it and look alike: a family at a time."""
+    """Yield a unique stamp, and queue names that contain it and look alike, one family at a time."""
     for family in FAMILIES:
         stamp = str(ULID())
         names = [f"{text}{stamp}" if text[:1] in " \ufeff" else f"{stamp}{text}" for text in family]

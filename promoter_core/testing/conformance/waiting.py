@@ -22,7 +22,7 @@ class WaitingContract(ContractBase):
     async def test_it_has_the_shape_of_a_backend(self, backend: Any) -> None:
         problems = shape_problems(backend)
         obliges("Backend", "A store of delayed jobs", not problems, backend=type(backend), problems=problems)
-        _ = CheckedBackend(backend).capabilities  # their type is checked
+        _ = CheckedBackend(backend).capabilities  # checks their type
 
     async def test_a_wait_ends_when_the_time_is_up(self, kit: Kit, clock: Clock) -> None:
         lease = await kit.lead()
@@ -33,7 +33,7 @@ class WaitingContract(ContractBase):
             began_s = clock.monotonic()
             changed = await kit.backend.wait(kit.queue, change, 0.15)
             took_s = clock.monotonic() - began_s
-            if not changed:  # waking for nothing is allowed
+            if not changed:  # waking without a reason is allowed
                 obliges("Backend.wait", "False on timeout", took_s >= 0.149, took_s=took_s)
 
     async def test_a_wait_does_not_block_the_event_loop(self, kit: Kit) -> None:
@@ -45,7 +45,7 @@ class WaitingContract(ContractBase):
             await asyncio.sleep(0.005)
             longest_s, last_s = max(longest_s, time.monotonic() - last_s), time.monotonic()
         await waiting
-        # a wait that sleeps in the loop's own thread is one gap of its whole length
+        # A wait that sleeps in the loop's thread is a single gap of its whole length.
         obliges("Backend", "it never blocks the event loop", longest_s < 0.25, longest_s=longest_s)
 
     async def test_a_new_head_ends_a_leaders_wait(self, kit: Kit) -> None:
@@ -123,7 +123,7 @@ class WaitingContract(ContractBase):
 
     async def test_closing_ends_a_wait(self, kit: Kit) -> None:
         lease = await kit.lead()
-        await kit.promote(lease)  # a wait that no look came before may end at once
+        await kit.promote(lease)  # a wait without a previous look may end at once
         waiting = asyncio.ensure_future(kit.backend.wait(kit.queue, ChangeKind.JOBS, 60.0))
         await kit.sleep_ms(SOON_MS)
         began_s = kit.clock.monotonic()
@@ -161,14 +161,14 @@ class WaitingContract(ContractBase):
         )
 
     async def _settle(self, kit: Kit, lease: Any) -> None:
-        """Promote and wait until nothing more is announced: setting up may cause a wake or two."""
+        """Promote and wait until nothing more is announced, because setup may cause a few wakes."""
         for _ in range(20):
             await kit.promote(lease)
             if not await kit.backend.wait(kit.queue, ChangeKind.JOBS, 0.05):
                 return
 
     async def _wait(self, kit: Kit, change: ChangeKind) -> bool:
-        """True when a wait of several seconds ended early."""
+        """Return True if a wait of several seconds ended early."""
         began_s = kit.clock.monotonic()
         changed = await kit.backend.wait(kit.queue, change, PATIENT_S)
         return bool(changed) and kit.clock.monotonic() - began_s < PATIENT_S

@@ -1,4 +1,4 @@
-"""Which changes end which waits: of any job of a call, of every queue and kind by itself, however many wait."""
+"""Which changes end which waits: of any job of a call, of each queue and kind separately, for any number of waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY = "It ends every wait for it: all that are pending, and all that start bef
 HIDES = "One change never hides another"
 NEAR_MS, FAR_MS = LONG_MS // 2, 2 * LONG_MS
 
-HEADS: dict[str, tuple[JobRequest, ...]] = {  # calls whose head is before the job that waits, due in LONG_MS
+HEADS: dict[str, tuple[JobRequest, ...]] = {  # calls whose new head is earlier than the waiting job, due in LONG_MS
     "the first": (job("near", delay_ms=NEAR_MS), job("far", delay_ms=FAR_MS)),
     "the last": (job("far", delay_ms=FAR_MS), job("further", delay_ms=FAR_MS + 1), job("near", delay_ms=NEAR_MS)),
     "one in the middle": (
@@ -53,7 +53,7 @@ class WakesContract(ContractBase):
         obliges("Backend.wait", ANY, all(woken.values()), new_head_and_whether_the_wait_ended=woken)
 
     async def test_what_has_gone_is_no_head_any_more(self, kit: Kit) -> None:
-        """A store that remembers the earliest due time must forget it with the job."""
+        """A store that caches the earliest due time must forget it with the job."""
         needs_wake(kit)
         promoted, cancelled, only = queues = [kit.other() for _ in range(3)]
         await promoted.schedule("now", delay_ms=0)
@@ -79,7 +79,7 @@ class WakesContract(ContractBase):
         await _settle(kit, queues, change)
         waits = {k: [asyncio.ensure_future(_ends(k, change)) for _ in range(3)] for k in queues}
         await kit.sleep_ms(30)
-        for number in (1, 2, 0):  # in another order than they wait in
+        for number in (1, 2, 0):  # not in the order in which they wait
             await _change(queues[number], change)
             woken = await asyncio.gather(*waits[queues[number]])
             obliges("Backend.wait", EVERY, all(woken), queue=f"{number + 1} of 3", its_three_waits_ended=woken)
@@ -102,7 +102,7 @@ class WakesContract(ContractBase):
         )
 
     async def test_looks_at_other_things_do_not_hide_a_change(self, kit: Kit) -> None:
-        """Only `promote` of this queue is a look at its set, only `lock` of this queue one at its lock."""
+        """Only `promote` of this queue reads its set, and only `lock` of this queue reads its lock."""
         needs_wake(kit)
         other = kit.other()
         await _settle(kit, [other], JOBS)
@@ -147,14 +147,14 @@ class WakesContract(ContractBase):
 
 
 async def _ends(kit: Kit, change: ChangeKind) -> bool:
-    """True when a wait of several seconds ended early."""
+    """Return True if a wait of several seconds ended early."""
     began_s = kit.clock.monotonic()
     changed = await kit.backend.wait(kit.queue, change, PATIENT_S)
     return bool(changed) and kit.clock.monotonic() - began_s < PATIENT_S
 
 
 async def _change(kit: Kit, change: ChangeKind) -> None:
-    """A new head, or a release of the lock by the one whom `_settle` made the holder."""
+    """Cause a new head, or have the holder that `_settle` set up release the lock."""
     if change is JOBS:
         await kit.schedule("near", delay_ms=NEAR_MS)
     else:
@@ -162,7 +162,7 @@ async def _change(kit: Kit, change: ChangeKind) -> None:
 
 
 async def _settle(kit: Kit, queues: Sequence[Kit], change: ChangeKind) -> None:
-    """Look at each until nothing more is announced: setting up may cause a wake or two. "leader" holds the locks."""
+    """Read each until nothing more is announced, because setup may cause a few wakes. "leader" holds the locks."""
     leases = {k: await k.lead() for k in queues}
     left = list(queues)
     for _ in range(20):

@@ -1,17 +1,17 @@
-// Rules and dashboards for Prometheus and Grafana, as a monitoring mixin. README.md has the settings.
+// Rules and dashboards for Prometheus and Grafana, as a monitoring mixin. README.md describes the settings.
 {
   _config+:: {
     // Alerts to leave out, by name.
     without: [],
     // The values of the label `severity`.
     severities: { page: 'page', ticket: 'ticket' },
-    // Labels that every alert gets.
+    // Labels added to every alert.
     labels: {},
     // Fields of single alerts, by name: { PromoterLate: { 'for': '10m' } }.
     alerts: {},
-    // Seconds between two evaluations. The rules are tested with 15.
+    // Time between two evaluations. The rules are tested with 15 seconds.
     interval: '15s',
-    // Of the dashboards.
+    // Settings of the dashboards.
     tags: ['promoter'],
     refresh: '10s',
     timezone: 'utc',
