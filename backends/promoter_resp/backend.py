@@ -49,7 +49,7 @@ from promoter_core.spi import (
 from promoter_resp import replies
 from promoter_resp.diagnostics import diagnose
 from promoter_resp.driver import Arg, Call, Driver, Script
-from promoter_resp.key_types import name_key
+from promoter_resp.key_types import WRONGTYPE, name_key
 from promoter_resp.reclaim import Reclaimer
 from promoter_resp.rendering import form_of
 from promoter_resp.renewals import Renewals
@@ -215,15 +215,22 @@ class RespBackend:
     async def stats(self, queue: str) -> QueueStats:
         self._life.check()
         k = self._keys(queue)
+        return await self._read_stats(queue, (k.lock, k.delayed, k.stream, k.events, k.dlq))
+
+    async def _read_stats(self, queue: str, keys: tuple[bytes, ...]) -> QueueStats:
+        """Raises PermanentError, naming a key of the wrong type."""
         try:
-            (reply,) = await self._driver.run_scripts(
-                [Call(self._stats, (k.lock, k.delayed, k.stream, k.events, k.dlq), ())]
-            )
+            (reply,) = await self._driver.run_scripts([Call(self._stats, keys, ())])
         except PermanentError as exc:
-            target = "stream" if self.layout.to_stream else "list"
-            types = {k.delayed: "zset", k.stream: target, k.events: "stream", k.dlq: "stream", k.lock: "string"}
-            raise await name_key(exc, self._driver, types) from exc
+            if exc.code != WRONGTYPE:
+                raise
+            raise await name_key(exc, self._driver, await self._types(queue)) from exc
         return replies.stats_reply(reply)
+
+    async def _types(self, queue: str) -> dict[bytes, str]:
+        """Return the type of each key that `stats` reads."""
+        k, target = self._keys(queue), "stream" if self.layout.to_stream else "list"
+        return {k.delayed: "zset", k.stream: target, k.events: "stream", k.dlq: "stream", k.lock: "string"}
 
     async def read(self, queue: str, stream: StreamName, after: str, limit: int) -> tuple[StreamEntry, ...]:
         self._life.check()

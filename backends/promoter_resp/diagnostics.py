@@ -37,6 +37,7 @@ from promoter_resp.driver import Driver
 Ask = Callable[..., Awaitable[Any]]
 
 LOSSY = "allkeys-"  # prefix of policies that also evict keys without a time to live
+FLEET_RULES = "+scan +psubscribe +zremrangebyscore"
 CLOCK_S = 1.0
 DUE_S = 0.01  # delay of the rehearsed job
 
@@ -98,6 +99,17 @@ def woken(wake: Wake) -> Finding:
     return Finding(Severity.WARNING, "changes are not announced: the promoter polls", advice)
 
 
+def rules(error: BackendError, layout: Layout) -> str:
+    """Return advice with the rules that a promoter's user needs; empty for another error than a missing permission."""
+    return f"{needed(layout)}, and for a fleet {FLEET_RULES}" if error.code == "NOPERM" else ""
+
+
+def needed(layout: Layout, queue: str = "*") -> str:
+    """Return the rules that a promoter's user needs beyond those that it has, which stay."""
+    words = [word for word in layout.acl(queue) if word not in ("resetchannels", "-@all")]
+    return f"rules of ACL SETUSER that it needs: {' '.join(words)}"
+
+
 async def _version(ask: Ask) -> Finding:
     info = await _info(ask, "server")
     name = "Valkey" if "valkey_version" in info else "Redis"
@@ -128,7 +140,8 @@ async def _clock(ask: Ask) -> Finding:
         return Finding(
             Severity.WARNING,
             f"the server's clock is {ahead:+.1f} s from this machine's",
-            "delays are still right; for absolute times, synchronize both by NTP",
+            "delays are exact; jobs for a time by this machine's clock are promoted that much too "
+            f"{'early' if ahead > 0 else 'late'}: synchronize both by NTP",
         )
     return Finding(Severity.OK, f"clocks agree to {abs(ahead) * 1000:.0f} ms")
 
@@ -279,7 +292,7 @@ async def rehearse(
         await backend.stats(queue)
         await backend.unlock(lease)
     except BackendError as error:
-        return [Finding(Severity.PROBLEM, f"{failure}: {error}", "see the ACL in the reference")]
+        return [Finding(Severity.PROBLEM, f"{failure}: {error}", rules(error, backend.layout))]
     return [
         Finding(Severity.OK, "scripts and all their commands are permitted"),
         *found,
@@ -323,7 +336,7 @@ async def _rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) ->
         await driver.command(backend.layout.keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
     except BackendError as error:
         what = f"several queues in one process cannot be served: {error}"
-        return Finding(Severity.WARNING, what, "see the ACL in the reference, if a fleet is to run here")
+        return Finding(Severity.WARNING, what, rules(error, backend.layout) and f"for a fleet: {FLEET_RULES}")
     return Finding(Severity.OK, "several queues can be served in one process")
 
 

@@ -71,7 +71,7 @@ KNOWN = PERMANENT | {
 HINTS = {
     "NOAUTH": "the server requires a password: give it in the URL, as scheme://:password@host",
     "WRONGPASS": "the user or password of the URL is wrong",
-    "NOPERM": "the user lacks a permission: docs/reference/wire-format.md lists what is needed",
+    "NOPERM": "the user lacks a permission: `promoter doctor` shows the rules that it needs",
     "WRONGTYPE": "a key of the queue is of another type, `promoter inspect` names it; nothing was removed from the set",
     "OOM": "the server has reached its maxmemory",
     "READONLY": "the server is a replica, or was demoted",

@@ -134,8 +134,14 @@ class InPlaceBackend(RespBackend):
         self._life.check()
         k = self._keys(queue)
         keys = (k.lock, k.delayed, k.stream, k.events, k.dlq, *self._in_place.keys_for_script(queue))
-        (reply,) = await self._driver.run_scripts([Call(self._stats, keys, ())])
-        return replies.stats_reply(reply)
+        return await self._read_stats(queue, keys)
+
+    async def _types(self, queue: str) -> dict[bytes, str]:
+        types = await super()._types(queue)
+        if not self._in_place.target:
+            del types[self._keys(queue).stream]
+            types |= await in_place_checks.types_of_targets(self._driver, self._in_place, queue)
+        return types
 
     async def find_queues(self, patterns: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         if self._in_place.queues:

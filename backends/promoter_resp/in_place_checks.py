@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from glob import escape
 from typing import Any
 
 from ulid import ULID
@@ -23,11 +24,12 @@ from promoter_core.spi import (
     in_place,
     to_text,
 )
-from promoter_resp.diagnostics import look_at_server, rehearse, woken
+from promoter_resp.diagnostics import look_at_server, needed, rehearse, woken
 from promoter_resp.driver import Call, Driver, Script
 
 LOOKED_S = 5.0  # maximum time for searching existing keys
 SHOWN = 3  # keys shown in a message
+TYPES = {"llen": "list", "xlen": "stream", "smembers": "set", "zcard": "zset"}  # by the command that reads a key
 BESIDE = {
     in_place.Beside.SAFE: "its own scheduler may run beside",
     in_place.Beside.SHARED_LOCK: "its own scheduler may run beside: they share its lock",
@@ -106,8 +108,26 @@ async def _permissions(driver: Driver, layout: in_place.InPlace, queue: str) -> 
         return Finding(Severity.WARNING, f"the permissions could not be checked: {error}")
     if refused:
         what = ", ".join(to_text(one) for one in refused)
-        return Finding(Severity.PROBLEM, f"the user may not {what}", "see `Layout.acl` in the reference")
+        return Finding(Severity.PROBLEM, f"the user may not {what}", needed(layout, queue))
     return Finding(Severity.OK, f"all that a promotion of {queue} writes is permitted")
+
+
+async def types_of_targets(driver: Driver, layout: in_place.InPlace, queue: str) -> dict[bytes, str]:
+    """Return the type of each key to which jobs of a layout without one target go, as many as a short scan finds."""
+    types: dict[bytes, str] = {}
+    with suppress(TimeoutError, BackendError):
+        async with asyncio.timeout(LOOKED_S):
+            for writes in layout.all_writes:
+                wanted = next((TYPES[command] for command in writes.commands if command in TYPES), None)
+                key = writes.key.replace(QUEUE, queue)
+                if wanted is None:
+                    continue
+                if not key.endswith("*"):
+                    types[key.encode()] = wanted
+                    continue
+                async for page in driver.scan(escape(key[:-1]).encode() + b"*"):
+                    types |= dict.fromkeys(page, wanted)
+    return types
 
 
 async def missing(driver: Driver, layout: in_place.InPlace) -> tuple[str, str]:

@@ -18,12 +18,10 @@ async def type_of(driver: Driver, key: bytes) -> str:
 
 
 async def name_key(error: PermanentError, driver: Driver, types: Mapping[bytes, str]) -> PermanentError:
-    """Return the error of a read of a queue, naming the key whose type is not that in `types`, and its type.
+    """Return the WRONGTYPE of a read of a queue, naming the key whose type is not that in `types`, and its type.
 
-    Return it unchanged if it is not WRONGTYPE, or if the types cannot be read: the user may lack TYPE.
+    Return it unchanged if the types cannot be read: the user may lack TYPE.
     """
-    if error.code != WRONGTYPE:
-        return error
     with suppress(BackendError):
         for key, wanted in types.items():
             found = await type_of(driver, key)

@@ -208,14 +208,13 @@ def families(namespace: str) -> tuple[Family, ...]:
 class Figures(Collector):
     """Registered with prometheus-client, so that whatever exposes the registry shows them.
 
-    `served` names a gauge of the number of queues, which exists even without a queue.
+    `namespace` is that of two gauges of the process, which exist even without a queue; "" for none.
     """
 
-    def __init__(self, registry: CollectorRegistry, families: tuple[Family, ...], served: str = "") -> None:
+    def __init__(self, registry: CollectorRegistry, families: tuple[Family, ...], namespace: str = "") -> None:
         self._families = families
-        self._served = (
-            Family(served, "gauge", "Queues for which this process has figures.", _nothing) if served else None
-        )
+        self._own: tuple[Family, ...] = _of_process(namespace) if namespace else ()
+        self._ahead_s = 0.0  # the store's clock, at the last tick
         self._queues: dict[str, QueueFigures] = {}
         registry.register(self)
 
@@ -225,6 +224,8 @@ class Figures(Collector):
         q.malformed += p.malformed
         q.depth, q.lag_ms, q.held_back = p.depth, p.oldest_pending_lag_ms, p.held_back
         q.last_tick_s, q.next_due_ms = time.time(), p.next_due_ms
+        if p.now_ms:
+            self._ahead_s = _ahead_s(p.now_ms / 1_000, q.last_tick_s, tick.duration_s)
         counts = list(q.ticks.counts)
         counts[bisect_left(TICK_S, tick.duration_s)] += 1
         q.ticks = Histogram(counts, q.ticks.sum + tick.duration_s)
@@ -237,6 +238,7 @@ class Figures(Collector):
         q.leads = int(won)
         if not won:  # only the leader knows these
             q.depth = q.lag_ms = q.held_back = q.last_tick_s = q.next_due_ms = None
+            self._ahead_s = 0.0
 
     def on_error(self, queue: str, error: BackendError) -> None:
         q = self._of(queue)
@@ -256,8 +258,8 @@ class Figures(Collector):
     def page(self) -> Iterator[str]:
         """Yield the page in the text format, in pieces. Thread-safe."""
         queues = list(self._queues.values())
-        if self._served is not None:
-            yield f"{_head(self._served)}{self._served.name} {float(len(queues))}\n"
+        for family, value in zip(self._own, (len(queues), self._ahead_s), strict=False):
+            yield f"{_head(family)}{family.name} {float(value)}\n"
         for family in self._families:
             yield _head(family)
             for first in range(0, len(queues), AT_ONCE):
@@ -271,12 +273,13 @@ class Figures(Collector):
             return
         queues = list(self._queues.items())
         for metric, family in zip(self.describe(), self._all(), strict=True):
-            if family is self._served:
-                metric.add_sample(metric.name, {}, float(len(queues)))
+            if family in self._own:
+                value = len(queues) if family is self._own[0] else self._ahead_s
+                metric.add_sample(metric.name, {}, float(value))
             for queue, figures in queues:
-                for suffix, label, text, value in family.samples(figures):
+                for suffix, label, text, sample in family.samples(figures):
                     labels = {"queue": queue} | ({label: text} if label else {})
-                    metric.add_sample(metric.name + suffix, labels, float(value))
+                    metric.add_sample(metric.name + suffix, labels, float(sample))
             yield metric
 
     def describe(self) -> Iterator[Metric]:
@@ -285,7 +288,25 @@ class Figures(Collector):
             yield Metric(family.name, family.help, family.type)
 
     def _all(self) -> tuple[Family, ...]:
-        return (self._served, *self._families) if self._served is not None else self._families
+        return (*self._own, *self._families)
+
+
+def _of_process(namespace: str) -> tuple[Family, Family]:
+    return (
+        Family(f"{namespace}_queues", "gauge", "Queues for which this process has figures.", _nothing),
+        Family(
+            f"{namespace}_clock_offset_seconds",
+            "gauge",
+            "How far the store's clock is ahead of this process's, as the last tick saw it.",
+            _nothing,
+        ),
+    )
+
+
+def _ahead_s(store_s: float, now_s: float, call_s: float) -> float:
+    """Return the offset that is certain: the store may have read its clock at any moment of the call."""
+    ahead_s = store_s - now_s
+    return ahead_s if ahead_s > 0 else min(ahead_s + call_s, 0.0)
 
 
 def _line(name: str, queue: str, suffix: str, label: str, text: str, value: float) -> str:

@@ -13,8 +13,8 @@ Page = Callable[[], tuple[bytes, str]]
 GZIP_LEVEL = 1  # fastest
 
 
-def serve(addr: str, port: int, page: Page) -> None:
-    """Start the server. Raises OSError when it cannot listen on the address."""
+def serve(addr: str, port: int, page: Page) -> int:
+    """Start the server and return its port, which is a free one for 0. Raises OSError when it cannot listen there."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 30.0  # seconds per request
@@ -42,3 +42,4 @@ def serve(addr: str, port: int, page: Page) -> None:
 
     server = Server((addr, port), Handler)
     threading.Thread(target=server.serve_forever, name="promoter-prometheus", daemon=True).start()
+    return int(server.server_address[1])

@@ -5,6 +5,7 @@ Sinks of one registry share their figures, so a process can run many promoters.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sink_options
 from promoter_prometheus.figures import COMPAT, Figures, families, hidden
 from promoter_prometheus.server import serve
+
+log = logging.getLogger("promoter.prometheus")
 
 
 class Shared:
@@ -27,7 +30,7 @@ class Shared:
     def of(self, registry: CollectorRegistry, namespace: str) -> Figures:
         if namespace not in self.figures:
             made = families(namespace) if namespace else COMPAT
-            self.figures[namespace] = Figures(registry, made, f"{namespace}_queues" if namespace else "")
+            self.figures[namespace] = Figures(registry, made, namespace)
         return self.figures[namespace]
 
     def failures(self, registry: CollectorRegistry, namespace: str) -> Counter:
@@ -50,7 +53,7 @@ class PrometheusMetrics:
     """A metrics sink for Prometheus.
 
     `registry` defaults to prometheus-client's global one. `compat="chasquimq"` adds the names of ChasquiMQ's metrics.
-    `port` serves GET /metrics on `addr` (127.0.0.1) until the process ends.
+    `port` serves GET /metrics on `addr` (127.0.0.1) until the process ends; 0 is any free port, which the log names.
     """
 
     wants_jobs = False
@@ -118,11 +121,13 @@ def page_of(registry: CollectorRegistry) -> bytes:
 
 
 def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
-    number = sink_options.port("prometheus", port)
+    number = 0 if port == "0" else sink_options.port("prometheus", port)
     if (addr, number) in _served:
         return
     try:
-        serve(addr, number, lambda: (page_of(registry), CONTENT_TYPE_LATEST))
+        real = serve(addr, number, lambda: (page_of(registry), CONTENT_TYPE_LATEST))
     except OSError as exc:
         raise ConfigError(f"prometheus: cannot listen on {addr}:{port}: {exc.strerror}") from exc
-    _served.add((addr, number))
+    if number:
+        _served.add((addr, number))
+    log.info("metrics on http://%s:%d/metrics", f"[{addr}]" if ":" in addr else addr, real)

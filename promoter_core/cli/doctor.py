@@ -40,13 +40,27 @@ def doctor(
             findings += await _look_at(backend, queue)
         return findings
 
-    findings = session.with_backend(url, go, layout)
+    try:
+        findings = session.with_backend(url, go, layout)
+    except BackendError as error:
+        if (rules := _rules(error, url, layout)) is None:
+            raise
+        findings = [Finding(Severity.PROBLEM, str(error), rules)]
     if json:
         output.print_json([asdict(f) for f in findings])
     else:
         _print(findings)
     if any(f.severity is Severity.PROBLEM for f in findings):
         raise typer.Exit(1)
+
+
+def _rules(error: BackendError, url: str, layout: str | None) -> str | None:
+    """Return the rules of a user who may not even connect; None for another error."""
+    backend = session.registry().backend(url, layout=layout)
+    if error.code != "NOPERM" or not isinstance(backend, LayoutSupport):
+        return None
+    words = [word for word in backend.layout.acl() if word not in ("resetchannels", "-@all")]
+    return f"rules of ACL SETUSER that it needs: {' '.join(words)}"
 
 
 async def _look_at(backend: Backend, queue: str) -> list[Finding]:

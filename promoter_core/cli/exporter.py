@@ -84,7 +84,7 @@ async def _serve(backend: Backend, sampler: Sampler, listen: str) -> None:
 
     stop = asyncio.Event()
     stop_on_signals(stop)
-    async with serving(listen, [], sampler=sampler):
-        log.info("metrics on http://%s/metrics", listen)
+    async with serving(listen, [], sampler=sampler) as at:
+        log.info("metrics on %s/metrics", at)
         await until_stopped(backend, sampler.run, stop, log)
     log.info("stopped")

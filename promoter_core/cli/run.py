@@ -291,7 +291,8 @@ async def _run(
             from promoter_core.web import serving
 
             sampler = Sampler(backend, queues) if store_metrics else None
-            await stack.enter_async_context(serving(http, runners, sampler=sampler, pages=pages))
+            at = await stack.enter_async_context(serving(http, runners, sampler=sampler, pages=pages))
+            log.info("pages on %s: /metrics /livez /readyz /status%s", at, "".join(f" /{name}/" for name in pages))
         if not await _open(backend, connect_timeout_s, stop):
             return
         if pages:

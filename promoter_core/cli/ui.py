@@ -25,7 +25,9 @@ def ui(
     queue: options.AnyQueues = None,
     layout: options.Layout = None,
     host: Annotated[str, Option("--host", envvar="PROMOTER_UI_HOST", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, Option("--port", envvar="PROMOTER_UI_PORT", help="The port to listen on.")] = 8080,
+    port: Annotated[
+        int, Option("--port", envvar="PROMOTER_UI_PORT", help="The port to listen on; 0: any free port.")
+    ] = 8080,
     token: Annotated[
         str | None,
         Option(
@@ -62,8 +64,8 @@ def ui(
 ) -> None:
     """Serve a web page of all queues, their jobs and their leaders. Promotes nothing."""
     logs.set_up_logging(log_format)
-    if not 0 < port <= LAST_PORT:
-        raise ConfigError(f"--port must be a number from 1 to {LAST_PORT}, not {port}")
+    if not 0 <= port <= LAST_PORT:
+        raise ConfigError(f"--port must be a number from 0 to {LAST_PORT}, not {port}")
     session_s = parse_duration(session_length).total_seconds()
     if not 60 <= session_s <= LONGEST_SESSION_S:
         raise ConfigError(f"--session must be from 1m to 366d, not {session_length!r}")
@@ -102,8 +104,8 @@ async def _serve(backend: Backend, app: Any, address: str, *, exposed: bool) -> 
         await run_pages.begin([app])
         await asyncio.Event().wait()  # wait while the pages are served
 
-    async with serving(address, [], pages={"ui": app}):
-        log.info("the page is at http://%s/ui/", address)
+    async with serving(address, [], pages={"ui": app}) as at:
+        log.info("the page is at %s/ui/", at)
         if exposed:
             log.warning("anybody who can reach %s can see all jobs: no token is set", address)
         await until_stopped(backend, show, stop, log, first_end=app.aclose)

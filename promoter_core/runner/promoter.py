@@ -129,6 +129,7 @@ class Promoter(Runner):
         """Wait, and return whether something changed. `stop` ends it at once, by expiring its timeout."""
         if self._stop.asked:
             return False
+        began_s = self._clock.monotonic()
         try:
             async with asyncio.timeout(None) as self._waiting:
                 if wait.interruptible:
@@ -139,6 +140,7 @@ class Promoter(Runner):
                 raise
         finally:
             self._waiting = None
+            self._reporter.waited(wait.seconds, self._clock.monotonic() - began_s)
         return False
 
     async def _abandon(self, machine: Machine) -> None:

@@ -26,6 +26,8 @@ MOVES = 0.9  # if lateness grows by less than this fraction of the elapsed time,
 SLACK_MS = 50
 CALM_S = 10.0  # without an error, before an outage counts as over: some steps succeed in between
 FULL_S = 5.0  # before a full stream is logged: trimming also holds jobs back briefly
+STALL_S = 1.0  # by which a wait is too long, before a blocked event loop is logged
+APART_MS = 1_000  # between the clocks of the store and of this machine, before it is logged
 ODD_S = 1.0  # before a queue is reported that does not move under a lock that no promoter renews
 
 
@@ -74,6 +76,8 @@ class Reporter:
         self._failing: Counter[str] = Counter()  # number of queues by current error code
         self._keep = False
         self._unreleased = 0  # locks not released in this run
+        self._stalled_s: float | None = None  # when a blocked event loop was last logged
+        self._ahead_ms = 0.0  # the store's clock relative to this machine's, as last logged
 
     @property
     def wants_jobs(self) -> bool:
@@ -138,6 +142,7 @@ class Reporter:
                     last.tick_s = last.seen_s = now_s = self._clock.monotonic()
                     if report.promotion.held_back or last.full_s is not None:
                         self._full(queue, last, report.promotion.held_back, now_s)
+                    self.compare_clocks(report.promotion.now_ms, report.duration_s)
                     self._metrics.on_tick(queue, report)
                     if report.promotion.jobs:
                         for sink in self._sink_queues:
@@ -150,6 +155,44 @@ class Reporter:
                     what = "queue %r: the lock could not be released (%s); it expires with its lease, in %.1f s at most"
                     log.log(level, what, queue, shown(error), left_s)
                     self._metrics.on_error(queue, error)
+
+    def waited(self, wanted_s: float, took_s: float) -> None:
+        """Log that a wait lasted much longer than it should: nothing else ran in this event loop either."""
+        late_s, now_s = took_s - wanted_s, self._clock.monotonic()
+        if late_s < STALL_S:
+            return
+        soon = self._stalled_s is not None and now_s - self._stalled_s < CALM_S
+        self._stalled_s = self._stalled_s if soon else now_s
+        log.log(
+            logging.DEBUG if soon else logging.WARNING,
+            "the event loop stood still for %.1f s, and due jobs waited: other code of this process blocks it, "
+            "or the process was suspended or has too little CPU",
+            late_s,
+            extra={"seconds": round(late_s, 1)},
+        )
+
+    def compare_clocks(self, store_ms: int, call_s: float) -> None:
+        """Log that the clocks of the store and of this machine differ, whenever by how much changes.
+
+        `store_ms` is the store's clock during a call that has just ended, after `call_s` seconds; 0 when unknown.
+        """
+        if not store_ms:
+            return
+        ahead_ms: float = store_ms - self._clock.time_ms()
+        if ahead_ms < 0:  # the store may have read its clock when the call began
+            ahead_ms = min(ahead_ms + call_s * 1_000, 0.0)
+        if abs(ahead_ms - self._ahead_ms) < APART_MS:
+            return
+        self._ahead_ms = ahead_ms
+        if abs(ahead_ms) < APART_MS:
+            log.info("the store's clock agrees with this machine's again")
+            return
+        words = ("ahead of", "early") if ahead_ms > 0 else ("behind", "late")
+        log.warning(
+            "the store's clock is %.1f s %s this machine's: jobs for a time by this machine's clock are promoted that "
+            "much too %s. Delays are exact. Synchronize both clocks",
+            *(abs(ahead_ms) / 1_000, *words),
+        )
 
     def _full(self, queue: str, last: _Last, held_back: int, now_s: float) -> None:
         """Log once that due jobs wait for room in the stream, and again when there is room."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from functools import partial
@@ -27,9 +27,12 @@ log = logging.getLogger("promoter.http")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`, `:PORT` or `PORT`; the default host is loopback. Raises ConfigError."""
+    """Parse `HOST:PORT`, `:PORT` or `PORT`; the default host is loopback, and port 0 is any free port.
+
+    Raises ConfigError.
+    """
     host, _, port = text.rpartition(":")
-    number = sink_options.port_number(port)
+    number = 0 if port == "0" else sink_options.port_number(port)
     if number is None:
         raise ConfigError(f"expected HOST:PORT to serve pages on, such as 127.0.0.1:9464 or :9464, not {text!r}")
     return host.strip("[]") or LOOPBACK, number
@@ -42,18 +45,20 @@ async def serving(
     *,
     sampler: Sampler | None = None,
     pages: Mapping[str, AsgiApp] | None = None,
-) -> AsyncIterator[None]:
-    """Serve on `address` for the length of an `async with`. Raises ConfigError, or PluginError without aiohttp.
+) -> AsyncIterator[str]:
+    """Serve on `address` for the length of an `async with`, and yield the URL, such as `http://127.0.0.1:9464`.
 
     With a `sampler`, /metrics also shows what it has read from the store. Without runners, /readyz reports on the
-    sampler, and /status is missing. `pages` are ASGI applications: one named `ui` is served at /ui/.
+    sampler, and /status is missing. `pages` are ASGI applications: one named `ui` is served at /ui/. Other paths answer
+    with a line that names the pages. Raises ConfigError, or PluginError without aiohttp.
     """
     host, port = parse_address(address)
     try:
         from aiohttp import web
     except ModuleNotFoundError:
         raise PluginError("serving pages needs the module aiohttp: pip install 'promoter-core[http]'") from None
-    app = web.Application()
+    paths = ["/metrics", "/livez", "/readyz", *(["/status"] if runners else []), *(f"/{name}/" for name in pages or {})]
+    app = web.Application(middlewares=[web.middleware(partial(_name_pages, web, paths))])
     metrics, reasons = Page(partial(_metrics, runners, sampler)), Page(partial(_reasons, runners, sampler))
     app.add_routes(
         [
@@ -66,8 +71,8 @@ async def serving(
         app.add_routes([web.get("/status", partial(_answer_status, web, Page(partial(_status, runners))))])
     for name, page in (pages or {}).items():
         mount(web, app, name, page)
-    if pages and not runners:
-        app.add_routes([web.get("/", partial(_to_page, web, next(iter(pages))))])
+    first = next(iter(pages)) if pages and not runners else None
+    app.add_routes([web.get("/", partial(_index, web, paths) if first is None else partial(_to_page, web, first))])
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -75,7 +80,7 @@ async def serving(
             await web.TCPSite(runner, host, port).start()
         except OSError as exc:
             raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        yield
+        yield f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -178,6 +183,22 @@ async def _answer_ready(web: Any, page: Page[list[str]], request: Any) -> Any:
 
 async def _answer_status(web: Any, page: Page[str], request: Any) -> Any:
     return web.json_response(text=await page.get())
+
+
+async def _index(web: Any, paths: Sequence[str], request: Any) -> Any:
+    return web.Response(text=f"{_named(paths)}\n")
+
+
+async def _name_pages(web: Any, paths: Sequence[str], request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Answer for a path that no page has."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return web.Response(status=404, text=f"404: Not Found. {_named(paths)}\n")
+
+
+def _named(paths: Sequence[str]) -> str:
+    return f"Promoter's pages: {' '.join(paths)}"
 
 
 async def _to_page(web: Any, name: str, request: Any) -> Any:

@@ -42,6 +42,7 @@ def process(instance: str, queue: str) -> dict[str, Value]:
         f"up{{{at}}}": always(1),
         f"promoter_queues{{{at}}}": always(1),
         f"promoter_start_timestamp_seconds{{{at}}}": always(0),
+        f"promoter_clock_offset_seconds{{{at}}}": always(-0.2),
         f"promoter_leads{{{of}}}": always(1),
         f"promoter_delayed_jobs{{{of}}}": always(50),
         f"promoter_oldest_pending_lag_seconds{{{of}}}": always(0),

@@ -156,6 +156,7 @@ CASES = {
     "restarts, exported": (restarts_exported, {"PromoterLeaderChanges"}, 75, 180),
     "errors": (errors, {"PromoterErrors"}, 105, 180),
     "late": (late, {"PromoterLate"}, 345, 450),
+    "a clock behind": (set_to(-600, "clock_offset", 'instance="a"'), {"PromoterClock"}, 345, 420),
     "dead letters": (set_to(2, "dead_letter_entries", "emails"), {"PromoterDeadLetters"}, 30, 90),
     "leaderless": (set_to(0, "promoter_leads", "emails"), {"PromoterNoLeader"}, 60, 120),
     "stuck": (set_to(lambda t: t - EVENT_S, "pending_lag", "emails"), {"PromoterStuck"}, 75, 150),

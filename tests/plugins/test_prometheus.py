@@ -350,6 +350,31 @@ def test_an_option_that_cannot_work_is_a_clear_error(options, problem):
         Registry().metrics_sink(f"prometheus:{options}")
 
 
+@pytest.mark.parametrize("ahead_s", [-600, 600])
+def test_how_far_the_clocks_are_apart_is_a_figure_while_it_leads(ahead_s):
+    registry = CollectorRegistry()
+    sink = PrometheusMetrics(registry=registry)
+    sink.on_tick("q", Tick(Promotion(now_ms=int((time.time() + ahead_s) * 1_000)), 0.001))
+    seen = present(registry.get_sample_value("promoter_clock_offset_seconds"))
+    assert 0.9 < seen / ahead_s < 1.1
+    assert f"promoter_clock_offset_seconds {seen}" in sink.exposition()[0].decode()
+    sink.on_tick("q", Tick(Promotion(now_ms=int((time.time() - 3) * 1_000)), 5.0))
+    assert registry.get_sample_value("promoter_clock_offset_seconds") == 0, "the call took so long"
+    sink.on_tick("q", Tick(Promotion(now_ms=int((time.time() + ahead_s) * 1_000)), 0.001))
+    sink.on_lock("q", LockOutcome.HELD)
+    assert registry.get_sample_value("promoter_clock_offset_seconds") == 0
+
+
+@pytest.mark.parametrize("addr", ["127.0.0.1", "::1"])
+def test_its_address_is_in_the_log_with_the_port_that_0_became(caplog, addr):
+    caplog.set_level("INFO", "promoter.prometheus")
+    Registry().metrics_sink(f"prometheus:port=0,addr={addr}")
+    (text,) = [record.getMessage() for record in caplog.records]
+    url = text.removeprefix("metrics on ")
+    assert url.startswith("http://[::1]:" if addr == "::1" else "http://127.0.0.1:")
+    assert urllib.request.urlopen(url).status == 200
+
+
 def test_a_port_in_use_is_a_clear_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

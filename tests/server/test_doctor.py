@@ -129,6 +129,27 @@ async def test_a_missing_permission_is_named(server):
     assert "pw" not in json.dumps(list(findings))
 
 
+@pytest.mark.parametrize(("layout", "key"), [("chasqui", "~{chasqui:*"), ("laravel", "~queues:*:delayed")])
+@pytest.mark.parametrize("lacks", ["-evalsha", "-ping"])
+async def test_the_rules_that_a_user_lacks_are_shown_and_suffice(server, layout, key, lacks):
+    words = ["on", ">pw", "~mine:*", "+@all", "-eval", lacks]
+    async with Redis(port=server.port) as client:
+        await client.execute_command("ACL", "SETUSER", "poor", "reset", *words)
+        where = f"redis://poor:pw@{server.address}", "--layout", layout
+        code, findings = doctor(*where)
+        _, (severity, advice) = find(findings, "NOPERM")
+        assert (code, severity) == (1, "problem")
+        assert (
+            "`promoter doctor` shows the rules that it needs"
+            in promoter("inspect", "--queue", "q", "--url", *where).stderr
+        )
+        rules = advice.removeprefix("rules of ACL SETUSER that it needs: ").split(", and")[0].split()
+        assert key in rules
+        await client.execute_command("ACL", "SETUSER", "poor", *rules)
+        assert not any("NOPERM" in what for what in doctor(*where)[1])
+        assert b"~mine:*" in repr(await client.execute_command("ACL", "GETUSER", "poor")).encode(), "its own stay"
+
+
 async def test_without_getdel_ids_stay_taken_and_it_says_so(server):
     async with Redis(port=server.port) as client:
         await client.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-getdel")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from itertools import islice
 
 import pytest
 
+from tests import processes
 from tests.server.test_cli import promoter, running, until
 from tests.servers import Server, free_port
+from tests.typed import present
 
 pytestmark = pytest.mark.server
 
@@ -55,6 +61,29 @@ def test_a_leader_and_a_follower_are_ready_and_show_what_they_do(valkey, name):
             for process in (leader, follower):
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (
+            ("run", "--queue", "q", "--http", ":0"),
+            r"pages on (http://127\.0\.0\.1:\d+): /metrics /livez /readyz /status$",
+        ),
+        (("exporter", "--listen", "127.0.0.1:0"), r"metrics on (http://127\.0\.0\.1:\d+)/metrics$"),
+        (("ui", "--port", "0"), r"the page is at (http://127\.0\.0\.1:\d+)/ui/$"),
+    ],
+)
+def test_the_log_says_where_the_pages_are_with_the_real_port(valkey, command, line):
+    words = [sys.executable, "-m", "promoter_core", *command, "--url", valkey.url]
+    process = processes.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        (found,) = islice(filter(None, (re.search(line, text) for text in present(process.stderr))), 1)
+        with urllib.request.urlopen(f"{found[1]}/livez", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_it_is_not_ready_while_its_server_is_away(name):

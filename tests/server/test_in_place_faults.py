@@ -130,6 +130,28 @@ async def test_a_queue_of_another_type_stops_no_other_queue(server, client):
         await promote(server.url, "sidekiq", "schedule")
 
 
+@pytest.mark.parametrize(
+    ("layout", "queue", "key", "wanted"),
+    [
+        ("laravel", "mail", "queues:mail:delayed", "zset"),
+        ("laravel", "mail", "queues:mail", "list"),
+        ("streaq", "mail", "streaq:mail:queues:normal", "stream"),
+        ("sidekiq", "schedule", "queues", "set"),
+        ("sidekiq", "schedule", "queue:mail", "list"),
+        ("sidekiq:prefix=a[b", "schedule", "a[bqueue:mail", "list"),
+    ],
+)
+async def test_a_key_of_the_wrong_type_is_named(server, client, layout, queue, key, wanted):
+    if layout != "laravel" and wanted == "list":
+        await client.sadd(key.replace("queue:mail", "queues"), "mail")
+    await client.hset(key, "a", "b")
+    async with connect(server.url, layout=layout) as backend:
+        with pytest.raises(PermanentError) as raised:
+            await backend.stats(queue)
+    assert f"the key {key} is of type hash and not {wanted}: another program wrote it" in str(raised.value)
+    assert raised.value.code == "WRONGTYPE"
+
+
 async def test_a_time_that_is_text_stays_as_it_is(server, client):
     job = sidekiq("a", "1", enqueued_at="2026-01-01, 10:00")
     await client.zadd("schedule", {job: 1})

@@ -77,7 +77,7 @@ def test_run_serves_it_too_and_asks_for_the_token(valkey, name):
         (["--host", "0.0.0.0"], "set PROMOTER_UI_TOKEN, or say that they are public"),
         (["--allow-actions"], "actions need a token"),
         (["--token", "short"], "at least 16"),
-        (["--port", "0"], "--port must be"),
+        (["--port", "-1"], "--port must be"),
         (["--queue", ""], "queue"),
     ],
 )

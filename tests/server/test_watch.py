@@ -74,7 +74,7 @@ def test_a_queue_is_watched_opened_and_changed_and_ctrl_c_ends_it(terminal, valk
     ids = [promoter("schedule", "--url", valkey.url, "--queue", name, "--delay", d, "{}").stdout for d in ("50s", "2h")]
     view = terminal("watch", "--url", valkey.url, "--queue", f"{name}*")
     view.until(r"› q-01\S+… no leader +2 +0")
-    view.until(r"next minute: q-.*1 jobs, 1 later")
+    view.until(r"next minute: q-.*1 job, 1 later")
     view.until(r"q quit")
     view.press("Enter")
     view.until(r"› in \d+.\d+ s +" + ids[0].strip())

@@ -137,6 +137,25 @@ async def test_a_sink_that_fails_is_an_error_of_its_page_alone(served, caplog):
     assert status["leads"] == 3
 
 
+@pytest.mark.parametrize(
+    ("runners", "pages", "named"),
+    [
+        ([Runner(0)], {}, "/metrics /livez /readyz /status"),
+        ([], {}, "/metrics /livez /readyz"),
+        ([Runner(0)], {"ui": None}, "/metrics /livez /readyz /status /ui/"),
+    ],
+)
+async def test_the_root_names_the_pages_and_so_does_a_path_that_there_is_not(runners, pages, named):
+    async with serving(":0", runners, pages=untyped(pages)) as at, aiohttp.ClientSession(at) as session:
+        assert at.startswith("http://127.0.0.1:")
+        async with session.get("/") as answer:
+            assert (answer.status, await answer.text()) == (200, f"Promoter's pages: {named}\n")
+        async with session.get("/healthz") as answer:
+            assert (answer.status, await answer.text()) == (404, f"404: Not Found. Promoter's pages: {named}\n")
+        async with session.post("/livez") as answer:
+            assert answer.status == 405
+
+
 @pytest.mark.parametrize("runners", [[], [Runner(0)]])
 async def test_a_samplers_figures_are_on_the_page_too(runners, unused_port):
     backend = MemoryBackend()

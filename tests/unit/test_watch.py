@@ -104,6 +104,9 @@ async def test_below_it_is_the_future_of_one_queue_or_of_all(store):
         await view.until("due in the next day: 2 queues · 3 jobs, 0 later")
         await view.until(r"overdue │.*\n +1 │")
         await view.until("all queues: 1 overdue · due within 1 min: 2, 1 h: 2, 1 day: 3")
+    async with viewing(store, size=(80, 10)) as view:
+        await view.until("(?s)a +no leader .*b +no leader")
+        assert "due in the next" not in view.text, "a low screen has the table alone"
 
 
 async def test_queues_are_sorted_and_filtered_and_the_cursor_stays_on_its_queue(store):
@@ -295,6 +298,11 @@ async def test_a_server_that_goes_away_is_one_line_and_its_return_is_seen(store)
         assert "› emails" in view.text
         await view.press("enter")
         await view.until("waiting jobs")
+        assert "not read yet" in view.text
+        await view.press("d")
+        await view.until("dead letters")
+        assert "not read yet" in view.text, "nobody knows whether there is none"
+        await view.press("d")
         away.gone = False
         await fill(store, "emails", "b-2")
         await view.until(r"delayed 2 ")

@@ -24,6 +24,7 @@ from promoter_core.cli.live.source import SUMMED, Source, silence_logs
 from promoter_core.cli.live.words import short, state_of
 from promoter_core.monitor import QueueSnapshot
 
+LOW = 16  # lines of a low screen
 TICK_S = 1.0  # maximum time between two updates of the screen
 SORTS = ("name", "trouble", "delayed", "due")
 KEYS = """\
@@ -108,6 +109,7 @@ class QueuesScreen(Screen[None]):
         if not self.is_current or not self.is_mounted:
             return
         state = self._source.state()
+        self.query_one("#future").display = self.size.height >= LOW  # on a low screen the table needs the lines
         if not self._paused:
             self._queues = self._chosen(state.queues)
         queues, rows = {queue.name: queue for queue in self._queues}, self.query_one(Rows)
@@ -152,7 +154,8 @@ class QueuesScreen(Screen[None]):
             of = "no queue" if under is None else output.shown(under.name)
         parts = [f"due in the next {zoom.name}: {of}"]
         if seen is not None:
-            parts.append(f"{short(sum(seen.bars))} jobs, {short(seen.later)} later")
+            coming = sum(seen.bars)
+            parts.append(f"{short(coming)} job{'' if coming == 1 else 's'}, {short(seen.later)} later")
         lines = [
             frame.ruled(" · ".join(parts), self.size.width),
             *chart.draw(seen, zoom, self.size.width - 1),

@@ -71,6 +71,7 @@ class QueueScreen(Screen[None]):
         self._only: str | None = None  # the id that is searched for
         self._name: str | None = None
         self._dead = self._paused = False
+        self._read = False  # the first page of what is shown has been read
         self._said = ""
 
     def compose(self) -> ComposeResult:
@@ -109,6 +110,7 @@ class QueueScreen(Screen[None]):
         except PromoterError as exc:
             self._said = output.shown(str(exc))
         else:
+            self._read = True
             self._said = self._said if self._said.startswith(">") else ""
         self._draw()
 
@@ -137,9 +139,13 @@ class QueueScreen(Screen[None]):
         self._put("#tabs", frame.ruled(self._tab(), self.size.width))
         if self._dead:
             rows.empty = "no dead letters" if len(self._cursors) == 1 else "no more dead letters"
-            rows.show(Letters.COLUMNS, [(id, False) for id in self._entries], self._letter_cells)
         else:
             rows.empty = "no waiting jobs" if self._only is None and self._name is None else "no waiting job matches"
+        if not self._read:
+            rows.empty = "not read yet"
+        if self._dead:
+            rows.show(Letters.COLUMNS, [(id, False) for id in self._entries], self._letter_cells)
+        else:
             rows.show(
                 frame.columns(self.size.width, JOBS),
                 [(key, job.malformed) for key, job in self._jobs.items()],
@@ -227,7 +233,7 @@ class QueueScreen(Screen[None]):
         self.reload()
 
     def _to_first_page(self) -> None:
-        self._cursors, self._said, self._more = [""], "", False
+        self._cursors, self._said, self._more, self._read = [""], "", False, False
         self.reload()
 
     @work(exclusive=True, group="ask")

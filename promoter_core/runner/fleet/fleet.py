@@ -222,7 +222,10 @@ class PromoterFleet(Runner):
             timeout_s = 0.0 if busy else self._timeout_s()
             if timeout_s <= 0:
                 await asyncio.sleep(0)  # a store that answers immediately must not starve other tasks
-            self._on_changes(await self._next(feed, timeout_s, stopper))
+            began_s = self._clock.monotonic()
+            changes = await self._next(feed, timeout_s, stopper)
+            self._reporter.waited(timeout_s, self._clock.monotonic() - began_s)
+            self._on_changes(changes)
         if not assignment.stopping and (errors := assignment.errors):
             raise next(iter(errors.values()))
 

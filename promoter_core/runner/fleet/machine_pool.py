@@ -249,6 +249,8 @@ class MachinePool:
             self.renew_s = self._clock.monotonic() + RETRY * lease_s
             return some
         now_s = self._clock.monotonic()
+        store_ms = next((answer.now_ms for answer in answers if isinstance(answer, Renewal)), 0)
+        self._reporter.compare_clocks(store_ms, now_s - asked_s)
         if now_s > self._renewal_s + LATE * lease_s:
             if not self._renewal_fails:
                 self._have_machines_renew()
