@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +44,15 @@ PACKAGES: list[str] = [
 ]
 # pytest rewrites the asserts of the kit when a test imports it; demos import frameworks, and read their environment.
 NOT = ("promoter_core.testing", "promoter_core.__main__", "promoter_layouts.demos")
+# A program that runs in a fork of a process of its own, which has imported these alone. Of pytest not what it rewrites.
+PROGRAMS: dict[str, list[str]] = {
+    "pytest": [
+        *("pytest", "pytest_asyncio.plugin", "anyio.pytest_plugin", "xdist.plugin", "pytest_cov.plugin"),
+        *("_hypothesis_pytestplugin", "hypothesis.strategies", "hypothesis.extra._patching", "pytest_timeout"),
+        *("trio", "msgpack", "ulid"),
+    ],
+    "sphinx": ["sphinx.cmd.build", "sphinx.builders.html", "myst_parser.sphinx_ext.main", "furo"],
+}
 # The interpreter reads these when it begins.
 AT_START = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG")
 STATUS = struct.Struct("ii")  # the pid, the code
@@ -61,7 +70,7 @@ def forkable(args: Any, options: Mapping[str, Any], environment: Mapping[str, st
     words = [os.fspath(word) for word in args]
     if words[:3] == [sys.executable, "-W", "error"]:
         words[1:3] = []
-    if len(words) < 3 or words[0] != sys.executable or words[1] not in ("-m", "-c") or words[2] == "pytest":
+    if len(words) < 3 or words[0] != sys.executable or words[1] not in ("-m", "-c"):
         return False
     if any(options.get(name) for name in ("preexec_fn", "pass_fds", "shell", "user", "group", "extra_groups")):
         return False
@@ -97,7 +106,8 @@ class Popen(subprocess.Popen[Any]):
         ends = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         files = [end if end >= 0 else own for own, end in enumerate(ends)]
         try:
-            _interpreter().send(request, [*files, theirs.fileno()])
+            _, kind, what, *_ = request["args"]
+            _interpreter(what if kind == "-m" and what in PROGRAMS else "").send(request, [*files, theirs.fileno()])
         finally:
             theirs.close()
             pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -167,10 +177,14 @@ def run(
 class _Interpreter:
     """The process that forks: one of each process of the suite, begun at its first use. It ends with its parent."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST * 2)
-        command = [sys.executable, "-c", f"from tests import processes; processes.serve({theirs.fileno()})"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from tests import processes; processes.serve({theirs.fileno()}, {program!r})",
+        ]
         root = str(Path(__file__).parents[1])
         self.process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=root, start_new_session=True
@@ -188,35 +202,41 @@ class _Interpreter:
 
 
 _lock = threading.Lock()
-_begun: list[_Interpreter] = []
+_begun: dict[str, _Interpreter] = {}
 
 
-def _interpreter() -> _Interpreter:
+def _interpreter(program: str) -> _Interpreter:
     with _lock:
-        if not _begun:
-            _begun.append(_Interpreter())
-        return _begun[0]
+        if program not in _begun:
+            _begun[program] = _Interpreter(program)
+        return _begun[program]
 
 
-def _import_everything() -> None:
+def modules() -> Iterator[str]:
+    """The modules of Promoter that are imported. Its packages are, as they are passed."""
+    for package in map(importlib.import_module, PACKAGES):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not found.name.startswith(NOT):
+                yield found.name
+
+
+def _import_everything(program: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in LIBRARIES:
+        for name in PROGRAMS.get(program, LIBRARIES):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-        for package in map(importlib.import_module, PACKAGES):
-            for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-                if not found.name.startswith(NOT):
-                    with contextlib.suppress(ImportError):
-                        importlib.import_module(found.name)
+        for name in () if program else modules():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
-def serve(requests_fd: int) -> None:
+def serve(requests_fd: int, program: str) -> None:
     """Fork for each request until the other end closes; report each child's pid, and then its exit."""
     global _is_fork
     _is_fork = True
     requests = socket.socket(fileno=requests_fd)
-    _import_everything()
+    _import_everything(program)
     gc.collect()
     gc.freeze()  # else each child copies all pages when it collects
     awake, wakes = os.pipe()

@@ -43,7 +43,6 @@ PARTS = {
     "tests/server/test_shutdown.py": 2,
     "tests/server/test_slow_links.py": 2,
     "tests/server/test_sync_processes.py": 3,
-    "tests/unit/test_conformance_by_url.py": 2,
     "tests/unit/test_docs.py": 4,
     "tests/unit/test_startup.py": 2,
 }

@@ -28,6 +28,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now_s
 
 
+class LoopClock:
+    """A `Clock` with the time of the running loop."""
+
+    def monotonic(self):
+        return asyncio.get_running_loop().time()
+
+    def time_ms(self):
+        return round(self.monotonic() * 1000)
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+
+
 def run(main):
     """The result of a coroutine function, on a loop of this kind."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

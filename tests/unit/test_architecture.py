@@ -68,7 +68,7 @@ from importlinter.application.use_cases import lint_imports
 assert Path(importlib.util.find_spec("promoter_core").origin).is_relative_to(Path.cwd())
 
 def kept(*contracts):
-    return lint_imports("pyproject.toml", contracts, cache_dir=None, is_debug_mode=True, no_logo=True)
+    return lint_imports("pyproject.toml", contracts, cache_dir="cache", is_debug_mode=True, no_logo=True)
 
 results = [kept()]
 for contract, file, line in json.loads(sys.argv[1]):
@@ -77,6 +77,7 @@ for contract, file, line in json.loads(sys.argv[1]):
     path.write_text((before or "") + line + "\\n")
     results.append(kept(contract))
     path.unlink() if before is None else path.write_text(before)
+results[0] = results[0] and kept()  # no plant is left, nor in the cache
 Path("results.json").write_text(json.dumps(results))
 """
 

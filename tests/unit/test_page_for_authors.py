@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from promoter_core import spi
 from promoter_core.testing import conformance
+from tests import processes
 from tests.typed import present
 
 ROOT = Path(__file__).parents[2]
@@ -105,8 +104,8 @@ def test_after_each_step_its_part_of_the_kit_passes(number, tmp_path):
         "asyncio_mode=auto",
     ]
     command = [sys.executable, "-m", "pytest", *options, "-o", "asyncio_default_fixture_loop_scope=function"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    run = subprocess.run([*command, "-k", STEPS[number][1]], cwd=tmp_path, env=env, capture_output=True, text=True)
+    command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the fork has imported
+    run = processes.run([*command, "-k", STEPS[number][1]], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
     passed = int(present(re.search(r"(\d+) passed", run.stdout))[1])
     assert passed >= (6, 10, 40, 5)[number]

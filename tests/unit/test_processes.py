@@ -81,5 +81,12 @@ def test_what_is_not_the_same_in_a_fork_begins_alone():
     assert processes.run(command, capture_output=True, text=True).stdout == f"{linux}\n"
     environment = os.environ | {"PYTHONASYNCIODEBUG": "1"}
     assert processes.run(command, env=environment, capture_output=True, text=True).stdout == "False\n"
-    assert not processes.forkable([sys.executable, "-m", "pytest"], {}, os.environ)
     assert not processes.forkable(["redis-server"], {}, os.environ)
+
+
+def test_a_run_of_pytest_has_imported_nothing_whose_asserts_it_rewrites(tmp_path):
+    ours = "[name for name in sys.modules if name.startswith('promoter_core')]"
+    (tmp_path / "test_it.py").write_text(f"import sys\ndef test_it():\n    assert {ours} == ['nothing']\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", "test_it.py"]
+    run = processes.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "AssertionError: assert [] == ['nothing']" in run.stdout, run.stdout + run.stderr

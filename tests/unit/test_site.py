@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.unit.test_docs import ROOT, examples
 
 DOCS = ROOT / "docs"
@@ -76,9 +77,8 @@ def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("sphinx", reason="the site needs the group docs")
     pytest.importorskip("myst_parser")
     options: list[str | Path] = ["-q", "-n", "-W", "--keep-going", "-d", target / "doctrees"]
-    return subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, source, target / "html"], capture_output=True, text=True, timeout=110
-    )
+    command = [sys.executable, "-m", "sphinx", *options, source, target / "html"]
+    return processes.run(command, capture_output=True, text=True, timeout=110)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

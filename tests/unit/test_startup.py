@@ -24,6 +24,7 @@ from promoter_core.cli import commands, completion
 from promoter_core.cli.app import build
 from promoter_core.cli.arguments import for_typer, parse_plain
 from promoter_core.cli.run import LogFormat, run
+from tests.typed import untyped
 from tests.unit.distributions import install
 
 HEAVY = {"typer", "rich", "pydantic", "click", "msgpack", "pluggy", "asyncio", "ulid", "redis", "importlib.metadata"}
@@ -127,8 +128,12 @@ def test_a_commands_line_of_help_is_its_docstring(name):
     assert summary == (target.info.help if isinstance(target, typer.Typer) else inspect.getdoc(target))
 
 
+@functools.cache
 def group():
-    return typer.main.get_command(build(Registry))
+    """Each of its commands is made once."""
+    made = untyped(typer.main.get_command(build(Registry)))
+    made._load = functools.cache(made._load)
+    return made
 
 
 @pytest.mark.parametrize("name", [*commands.COMMANDS, "demo", "bench"])
