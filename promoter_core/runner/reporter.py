@@ -165,7 +165,7 @@ class Reporter:
         self._stalled_s = self._stalled_s if soon else now_s
         log.log(
             logging.DEBUG if soon else logging.WARNING,
-            "the event loop stood still for %.1f s, and due jobs waited: other code of this process blocks it, "
+            "the event loop was blocked for %.1f s, and due jobs waited: other code of this process blocks it, "
             "or the process was suspended or has too little CPU",
             late_s,
             extra={"seconds": round(late_s, 1)},

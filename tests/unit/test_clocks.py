@@ -38,7 +38,7 @@ async def test_an_event_loop_that_stands_still_is_said_once_in_a_while(runner, c
             clock.jump(pause_s)
             await clock.sleep(0.5)
         (text,) = warnings(caplog)
-        assert text.startswith("the event loop stood still for ")
+        assert text.startswith("the event loop was blocked for ")
         assert "other code of this process blocks it" in text
         await clock.sleep(10)
         clock.jump(6)
