@@ -115,7 +115,7 @@ RUNS := 5
 flaky: $(VENV)/.ready
 	RUNS=$(RUNS) WORKERS=$(WORKERS) tests/flaky.sh $(PYTEST_ARGS)
 
-# The kit on every small change of the memory backend's code: some minutes.
+# The kit on every small change of the memory backend's code: some minutes. It keeps which test killed each, in killers.json.
 mutants: $(VENV)/.ready
 	$(BIN)/python -m tests.contract.mutants.generated
 

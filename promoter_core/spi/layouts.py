@@ -253,10 +253,10 @@ def part_of(part: Part, envelope: bytes, name: str) -> bytes:
 
     The trace context is not in the envelope, so its parts raise ValueError.
     """
-    if part in (Part.TRACEPARENT, Part.TRACESTATE):
-        raise ValueError(f"{part} is not in the envelope")
     if part is Part.ENVELOPE:
         return envelope
+    if part in (Part.TRACEPARENT, Part.TRACESTATE):
+        raise ValueError(f"{part} is not in the envelope")
     if part is Part.NAME:
         return to_bytes(name)
     id, payload = _id_and_payload(envelope)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from promoter_core.spi import (
@@ -28,7 +31,8 @@ OPTIONAL: tuple[type, ...] = (
 )
 
 
-def members_of(protocol: type) -> dict[str, Any]:
+@cache
+def members_of(protocol: type) -> Mapping[str, Any]:
     """Return the members of a protocol by name, each with its method or property; None for an annotation.
 
     Includes the members of the protocols that it extends.
@@ -37,7 +41,7 @@ def members_of(protocol: type) -> dict[str, Any]:
     for base in reversed(protocol.__mro__):
         if getattr(base, "_is_protocol", False) and base is not Protocol:
             declared |= dict.fromkeys(inspect.get_annotations(base)) | vars(base)
-    return {name: declared[name] for name in declared if not name.startswith("_")}
+    return MappingProxyType({name: declared[name] for name in declared if not name.startswith("_")})
 
 
 def offered(backend: Any) -> dict[str, Any]:

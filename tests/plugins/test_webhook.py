@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -156,6 +157,11 @@ async def test_what_the_receiver_refuses_is_dropped_and_counted(receiver, caplog
     await sink.close()
 
 
+@cache
+def backlog():
+    return [JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=500, index=False) for i in range(50_000)]
+
+
 async def hour(post, clock, metrics=(), seconds=3_600):
     """An hour (or less) of a job a second and two backlogs of 50,000, by a promoter with this webhook."""
     backend = MemoryBackend(clock=clock)
@@ -170,11 +176,7 @@ async def hour(post, clock, metrics=(), seconds=3_600):
         for second in range(seconds):
             await queue.schedule("x", delay=0.5, index=False)
             if second in (seconds // 3, seconds * 2 // 3):
-                many = [
-                    JobRequest(f"{i}", pack_envelope(f"{i}", b"", 0, 0), delay_ms=500, index=False)
-                    for i in range(50_000)
-                ]
-                await backend.schedule("q", many)
+                await backend.schedule("q", backlog())
             await clock.sleep(1)
             late_ms |= {tick.promotion.lateness_counts for _, tick in recording.ticks}
             recording.ticks.clear()

@@ -17,7 +17,7 @@ from promoter_core.spi import (
     SeparateCleanup,
     SeparateEmit,
 )
-from promoter_core.testing.conformance.answers import check_answer, check_changes
+from promoter_core.testing.conformance.answers import ANSWERS, check_answer, check_changes
 from promoter_core.testing.forward import OPTIONAL, members_of, offered
 
 REQUIRED = {name: member for name, member in members_of(Backend).items() if inspect.isfunction(member)}
@@ -112,7 +112,7 @@ def _checked(name: str, member: Any) -> Any:
 
 
 def _checked_call(name: str, method: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    where = _where(name)
+    where, gives_feed = _where(name), ANSWERS[name] == (ChangeFeed,)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -127,7 +127,7 @@ def _checked_call(name: str, method: Callable[..., Any]) -> Callable[..., Awaita
         except Exception as exc:
             _check_error(where, exc)
         check_answer(name, where, args, value)
-        return _CheckedFeed(value) if isinstance(value, ChangeFeed) else value
+        return _CheckedFeed(value) if gives_feed else value
 
     return call
 

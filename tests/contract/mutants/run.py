@@ -1,4 +1,7 @@
-"""The kit on every mutant and on the honest backends, one class each. Run by `test_mutants.py`, never collected."""
+"""The kit on one backend after the other: the honest ones, and every mutant. Collected for `each.py` alone.
+
+`TestKit` is collected once, and `each.py` says which backend it is to test now.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tests.contract.mutants import (
     closing,
     dead_letters,
     diagnostics,
+    each,
     feeds,
     finding,
     fleet,
@@ -96,54 +100,38 @@ MUTANTS: dict[str, Any] = {
 }
 
 
-def contract(backend_class):
-    class Contract(OnAVirtualClock, BackendContract):
-        @pytest.fixture
-        def store(self, clock):
-            return MemoryStore(clock)
+class TestKit(OnAVirtualClock, BackendContract):
+    @pytest.fixture
+    def store(self, clock):
+        return MemoryStore(clock)
 
-        @pytest.fixture
-        async def backend(self, store):
-            backend = backend_class(store)
-            await backend.open()
-            return backend
+    @pytest.fixture
+    async def backend(self, store):
+        backend = each.tested(store)
+        await backend.open()
+        return backend
 
-        @pytest.fixture
-        async def pair(self, backend, store):
-            second = backend_class(store)
-            await second.open()
-            return backend, second
+    @pytest.fixture
+    async def pair(self, backend, store):
+        second = each.tested(store)
+        await second.open()
+        return backend, second
 
-        @pytest.fixture
-        def add_malformed(self, backend):
-            if not hasattr(backend, "add_malformed"):
-                pytest.skip("needs the fixture `add_malformed`: nothing that is no job can come into this store")
-            return backend.add_malformed
+    @pytest.fixture
+    def add_malformed(self, backend):
+        if not hasattr(backend, "add_malformed"):
+            pytest.skip("needs the fixture `add_malformed`: nothing that is no job can come into this store")
+        return backend.add_malformed
 
-        @pytest.fixture
-        def add_parked(self, backend):
-            if not hasattr(backend, "add_parked"):
-                pytest.skip("needs the fixture `add_parked`: no other client can put a job into this store")
-            return backend.add_parked
+    @pytest.fixture
+    def add_parked(self, backend):
+        if not hasattr(backend, "add_parked"):
+            pytest.skip("needs the fixture `add_parked`: no other client can put a job into this store")
+        return backend.add_parked
 
-        @pytest.fixture
-        def stored_names(self, store):
-            async def names():
-                return names_in_memory(store)
+    @pytest.fixture
+    def stored_names(self, store):
+        async def names():
+            return names_in_memory(store)
 
-            return names
-
-    return Contract
-
-
-def without_others(contract_class, meant):
-    """The class with one of its tests alone: for each mutant, to collect them all takes longer than to run the one."""
-    for test in [name for name in dir(contract_class) if name.startswith("test_") and name != meant]:
-        setattr(contract_class, test, None)
-    return contract_class
-
-
-for name, cls in HONEST.items():
-    globals()[f"Test{name}"] = contract(cls)
-for name, cls in MUTANTS.items():
-    globals()[f"Test{name}"] = without_others(contract(cls), cls.killed_by)
+        return names

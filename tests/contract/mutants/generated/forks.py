@@ -1,8 +1,8 @@
 """Runs the kit on many mutants in little time: pytest collects once, and forks a process for each of them.
 
-A mutant runs the tests that call the function that was mutated, and stops at the first that fails. Those that have
-killed mutants of the same function come first, then the quickest. Where the kit waits for something that never happens,
-or works on without an end, the mutant is killed as well.
+A mutant runs the tests that call the function that was mutated, and stops at the first that fails. The one that killed
+it in the last run of all comes first, then those that have killed mutants of the same function, then the quickest.
+Where the kit waits for something that never happens, or works on without an end, the mutant is killed as well.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import os
 import resource
 import selectors
 import signal
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import pytest
@@ -26,7 +24,6 @@ from _pytest.runner import runtestprotocol
 
 from tests.contract.mutants.generated import kit, loading
 from tests.contract.mutants.generated.mutate import Mutation
-from tests.typed import untyped
 
 BUSY_S = 3  # of processor time for one test
 IDLE_S = 0.5  # nothing is waited for so long in real time
@@ -55,6 +52,7 @@ class Forks:
         self._callers: dict[str, set[str]] = defaultdict(set)  # of each function: tests
         self._took_ms: dict[str, int] = {}
         self._kills: dict[str, Counter[str]] = defaultdict(Counter)  # by function; "" for all
+        self._last = loading.killers()
 
     @property
     def survivors(self) -> list[Verdict]:
@@ -72,6 +70,8 @@ class Forks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.tests = len(session.items)
+        for name in loading.SOURCES:
+            loading.unchanged(name)
         gc.collect()
         gc.freeze()  # what is shared stays shared
         self.honest = self._fork(None, session.items)
@@ -86,10 +86,12 @@ class Forks:
         return True
 
     def _ordered(self, items: Sequence[pytest.Item], mutant: Mutation) -> list[pytest.Item]:
-        same, all_ = self._kills[mutant.function], self._kills[""]
+        last, same, all_ = self._last.get(mutant.name), self._kills[mutant.function], self._kills[""]
         if (callers := self._callers.get(mutant.function)) is not None:  # none: of the body of a class or of a module
             items = [item for item in items if item.name in callers]
-        return sorted(items, key=lambda item: (-same[item.name], -all_[item.name], self._took_ms[item.name]))
+        return sorted(
+            items, key=lambda item: (item.name != last, -same[item.name], -all_[item.name], self._took_ms[item.name])
+        )
 
     def _fork(self, mutation: Mutation | None, items: Sequence[pytest.Item]) -> Verdict:
         reader, writer = os.pipe()
@@ -122,8 +124,9 @@ def _run(mutation: Mutation | None, items: Sequence[pytest.Item], writer: int) -
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(quiet, stream)
+    called: set[str] = set()
     try:
-        loading.load(mutation)
+        loading.load(mutation, called.add if mutation is None else None)
     except Exception as error:
         say(f"failed it cannot be imported: {error!r}")
         os._exit(1)
@@ -140,25 +143,17 @@ def _run(mutation: Mutation | None, items: Sequence[pytest.Item], writer: int) -
     for item in items:
         say(f"test {item.name}")
         signal.setitimer(signal.ITIMER_PROF, BUSY_S)  # ends the process
-        began_s, called = time.process_time(), set[str]()
-        if mutation is None:
-            sys.setprofile(untyped(lambda frame, event, arg, called=called: _note(frame, called)))
+        began_s = time.process_time()
+        called.clear()
         for report in runtestprotocol(item, log=False):
             if report.failed:
                 say(f"failed {_message(report)}")
                 os._exit(1)
-        sys.setprofile(None)
         if mutation is None:
             say(f"took {(time.process_time() - began_s) * 1000:.0f}\t{item.name}")
             for function in called:
                 say(f"call {function}\t{item.name}")
     os._exit(0)
-
-
-def _note(frame: FrameType, called: set[str]) -> None:
-    """Note the function, if it is one of the mutated modules."""
-    if (module := frame.f_code.co_filename) in loading.FILES:
-        called.add(f"{loading.FILES[module]}.{frame.f_code.co_qualname}")
 
 
 def _message(report: pytest.TestReport) -> str:
@@ -177,6 +172,7 @@ def run(mutants: Iterable[Mutation], log: TextIO | None = None) -> Forks:
             "-q",
             *options,
             "--timeout=0",
+            "--tb=line",
             "-W",
             "ignore",
             "-k",
