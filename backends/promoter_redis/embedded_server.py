@@ -48,7 +48,7 @@ class EmbeddedServer:
         begins_at = self._log.stat().st_size if self._log.exists() else 0
         self._launch(lock)
         silent_until = time.monotonic() + SILENT_S
-        while not self._ending.is_set() and not (answer := self._ask()).startswith(b"+PONG"):
+        while not self._ending.is_set() and not (answer := self._ask("PING")).startswith(b"+PONG"):
             if answer.startswith(b"-LOADING"):
                 silent_until = time.monotonic() + SILENT_S
             if self._guard is None or self._guard.poll() is not None or time.monotonic() > silent_until:
@@ -61,6 +61,8 @@ class EmbeddedServer:
         """End the server and remove the private folder. Blocks until that is done. Idempotent."""
         guard = self._guard
         if guard is not None and guard.stdin is not None:
+            if not guard.stdin.closed:
+                self._ask("SHUTDOWN")  # a signal, which the guard sends, is seen to ten times a second only
             guard.stdin.close()
             guard.wait(ENDS_S)
 
@@ -82,13 +84,13 @@ class EmbeddedServer:
         except OSError as exc:
             raise PermanentError(f"the embedded server needs /bin/sh: {exc}", code="UNEXPECTED") from exc
 
-    def _ask(self) -> bytes:
-        """Return the server's answer to a PING; empty without one."""
+    def _ask(self, command: str) -> bytes:
+        """Return the server's answer to a command; empty without one."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(1.0)
             try:
                 s.connect(self._options["unixsocket"])
-                s.sendall(b"PING\r\n")
+                s.sendall(f"{command}\r\n".encode())
                 return s.recv(64)
             except OSError:
                 return b""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from promoter_core.spi import (
     DeadLetterSupport,
@@ -31,6 +32,9 @@ OPTIONAL: tuple[type, ...] = (
 )
 
 
+_by_class: WeakKeyDictionary[type, dict[type, bool]] = WeakKeyDictionary()
+
+
 @cache
 def members_of(protocol: type) -> Mapping[str, Any]:
     """Return the members of a protocol by name, each with its method or property; None for an annotation.
@@ -44,6 +48,17 @@ def members_of(protocol: type) -> Mapping[str, Any]:
     return MappingProxyType({name: declared[name] for name in declared if not name.startswith("_")})
 
 
+def offers(backend: Any, protocol: type) -> bool:
+    """Return `isinstance(backend, protocol)`. That is slow, so the answer is cached where the class alone decides it."""
+    own: dict[str, Any] = getattr(backend, "__dict__", {})
+    if hasattr(type(backend), "__getattr__") or not own.keys().isdisjoint(members_of(protocol)):
+        return isinstance(backend, protocol)
+    known = _by_class.setdefault(type(backend), {})
+    if protocol not in known:
+        known[protocol] = isinstance(backend, protocol)
+    return known[protocol]
+
+
 def offered(backend: Any) -> dict[str, Any]:
     """Return the members of each optional protocol that the backend implements, by name.
 
@@ -53,6 +68,6 @@ def offered(backend: Any) -> dict[str, Any]:
     return {
         name: getattr(backend, name)
         for protocol in OPTIONAL
-        if isinstance(backend, protocol)
+        if offers(backend, protocol)
         for name in members_of(protocol)
     }

@@ -49,6 +49,14 @@ async def test_with_a_path_the_data_is_kept_across_runs(tmp_path):
             await DelayedQueue(backend, "q").schedule("x", delay=60)
 
 
+async def test_closing_asks_the_server_to_end_and_does_not_wait_for_its_look_at_signals(tmp_path):
+    async with connect(f"embedded://{tmp_path / 'data'}"):
+        pass
+    log = (tmp_path / "data" / "valkey.log").read_text()
+    assert "User requested shutdown" in log
+    assert "Received SIGTERM" not in log
+
+
 async def test_two_at_once_on_one_path_are_refused(tmp_path):
     url = f"embedded://{tmp_path / 'data'}"
     async with connect(url):

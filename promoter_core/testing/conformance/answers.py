@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
 from promoter_core.spi import (
@@ -81,6 +82,18 @@ ONE_EACH = {  # which argument has one item for each answer
 NUMBERS = ("promoted", "depth", "oldest_pending_lag_ms", "now_ms", "malformed", "held_back")
 
 
+STORED: dict[str, tuple[type, ...]] = {
+    "id": (str, type(None)),
+    "name": (str,),
+    "envelope": (bytes,),
+    "handle": (bytes,),
+    "malformed": (bool,),
+    "unique": (bool, type(None)),
+    "traceparent": (str,),
+    "tracestate": (str,),
+}
+
+
 def check_answer(name: str, where: str, args: Sequence[Any], answer: Any) -> None:
     """Check the answer of the method `name` to `args`. `where` is the method's name in messages."""
     expected = ANSWERS[name]
@@ -115,30 +128,12 @@ def _names(types: tuple[type, ...]) -> str:
     return " or ".join("None" if t is type(None) else t.__name__ for t in types)
 
 
+@singledispatch
 def _check_value(value: Any) -> None:
-    match value:
-        case Promotion():
-            _check_promotion(value)
-        case LeaseHeld():
-            _check_held(value)
-        case QueueStats():
-            _check_stats(value)
-        case Scheduled():
-            _check_scheduled(value)
-        case Renewal():
-            _check_renewal(value)
-        case StreamEntry():
-            _check_entry(value)
-        case Members():
-            _check_members(value)
-        case Finding():
-            _check_finding(value)
-        case StoredJob():
-            _check_stored(value)
-        case JobPage():
-            _check_page(value)
+    """Check what is in a value, by its type; the others have no parts to check."""
 
 
+@_check_value.register
 def _check_page(page: JobPage) -> None:
     if not isinstance(page.jobs, Sequence) or not all(isinstance(job, StoredJob) for job in page.jobs):
         raise AssertionError(f"JobPage.jobs must be a sequence of StoredJob, not {page.jobs!r}")
@@ -150,18 +145,9 @@ def _check_page(page: JobPage) -> None:
         _check_stored(job)
 
 
+@_check_value.register
 def _check_stored(job: StoredJob) -> None:
-    types: dict[str, tuple[type, ...]] = {
-        "id": (str, type(None)),
-        "name": (str,),
-        "envelope": (bytes,),
-        "handle": (bytes,),
-        "malformed": (bool,),
-        "unique": (bool, type(None)),
-        "traceparent": (str,),
-        "tracestate": (str,),
-    }
-    for field, expected in types.items():
+    for field, expected in STORED.items():
         if not isinstance(getattr(job, field), expected):
             raise AssertionError(f"StoredJob.{field} must be {_names(expected)}, not {getattr(job, field)!r}")
     for field in ("due_ms", "keep_id_ms"):
@@ -169,6 +155,7 @@ def _check_stored(job: StoredJob) -> None:
             raise AssertionError(f"StoredJob.{field} must be int or None, not {getattr(job, field)!r}")
 
 
+@_check_value.register
 def _check_promotion(p: Promotion) -> None:
     for field in NUMBERS:
         if not _is_count(getattr(p, field)):
@@ -184,6 +171,7 @@ def _check_promotion(p: Promotion) -> None:
             raise AssertionError(f"PromotedJob must have id: str | None, name: str and due_ms: int: {job!r}")
 
 
+@_check_value.register
 def _check_held(held: LeaseHeld) -> None:
     if not _is_int_or_none(held.remaining_ms):
         raise AssertionError(f"LeaseHeld.remaining_ms must be int or None, not {held.remaining_ms!r}")
@@ -195,6 +183,7 @@ def _check_held(held: LeaseHeld) -> None:
         )
 
 
+@_check_value.register
 def _check_stats(s: QueueStats) -> None:
     for field in ("now_ms", "depth", "due", "oldest_pending_lag_ms", "stream_len", "events_len", "dlq_len", "parked"):
         if not _is_count(getattr(s, field)):
@@ -206,11 +195,13 @@ def _check_stats(s: QueueStats) -> None:
         raise AssertionError(f"QueueStats.holder must be text or None, not {s.holder!r}")
 
 
+@_check_value.register
 def _check_scheduled(scheduled: Scheduled) -> None:
     if not isinstance(scheduled.id, str) or not isinstance(scheduled.created, bool):
         raise AssertionError(f"Scheduled must have id: str and created: bool: {scheduled!r}")
 
 
+@_check_value.register
 def _check_renewal(r: Renewal) -> None:
     if not _is_int(r.now_ms):
         raise AssertionError(f"Renewal.now_ms must be int, not {r.now_ms!r}")
@@ -220,6 +211,7 @@ def _check_renewal(r: Renewal) -> None:
         raise AssertionError(f"Renewal.next_due_ms must be int or None, not {r.next_due_ms!r}")
 
 
+@_check_value.register
 def _check_entry(entry: StreamEntry) -> None:
     if not isinstance(entry.fields, Mapping):
         raise AssertionError(f"StreamEntry.fields must map str to bytes, not {entry.fields!r}")
@@ -228,6 +220,7 @@ def _check_entry(entry: StreamEntry) -> None:
         raise AssertionError(f"StreamEntry.fields must map str to bytes, not {wrong!r}")
 
 
+@_check_value.register
 def _check_members(members: Members) -> None:
     if not _is_names(members.names):
         raise AssertionError(f"Members.names must be a frozenset of str, not {members.names!r}")
@@ -235,6 +228,7 @@ def _check_members(members: Members) -> None:
         raise AssertionError(f"Members.next_expiry_ms must be int or None, not {members.next_expiry_ms!r}")
 
 
+@_check_value.register
 def _check_finding(finding: Finding) -> None:
     if not isinstance(finding.severity, Severity):
         raise AssertionError(f"Finding.severity must be a Severity, not {finding.severity!r}")

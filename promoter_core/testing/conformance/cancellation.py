@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
 
 import pytest
 from ulid import ULID
@@ -20,26 +21,49 @@ SETTLE_MS = 5  # a call that was cut may take effect a moment later
 PATIENT_S = 5.0
 MEMBER_MS = 150
 
+K = TypeVar("K", bound=Kit)
 Cuts = Callable[[], Iterator[Cut]]
 AddMalformed = Callable[[str, bytes], Awaitable[None]]
 
 
-async def settle(k: Kit) -> None:
-    """Wait until a cancelled call has taken effect or can no longer do so; a busy store gets more time."""
+async def settle(*queues: Kit) -> None:
+    """Wait until the cancelled calls have taken effect or can no longer do so; a busy store gets more time."""
     loop = asyncio.get_running_loop()
-    before: tuple[int, int, int, str | None] | None = None
+    before: list[tuple[int, int, int, str | None]] | None = None
     while True:
         began = loop.time()
-        stats = await k.backend.stats(k.queue)
-        now = (stats.depth, stats.stream_len, stats.dlq_len, stats.holder)
-        await k.sleep_ms(max(SETTLE_MS, round(5_000 * (loop.time() - began))))
+        stats = [await k.backend.stats(k.queue) for k in queues]
+        now = [(s.depth, s.stream_len, s.dlq_len, s.holder) for s in stats]
+        await queues[0].sleep_ms(max(SETTLE_MS, round(5_000 * (loop.time() - began) / len(queues))))
         if now == before:
             return
         before = now
 
 
+async def cut_off(
+    kit: K,
+    cuts: Cuts,
+    call: Callable[[K], Coroutine[Any, Any, Any]],
+    before: Callable[[K], Awaitable[Any]] | None = None,
+) -> list[K]:
+    """Return new queues, in each of which `call` was cancelled at a different point, after `before`."""
+    queues: list[K] = []
+    for cut in cuts():
+        queues.append(k := cast("K", kit.other()))
+        if before is not None:
+            await before(k)
+        if not await cut(call(k)):
+            break
+    await settle(*queues)
+    return queues
+
+
 class CancellationContract(ContractBase):
-    """Each call below is repeated, each time on a new queue, and cancelled at a different point."""
+    """Each call below is repeated, each time on a new queue, and cancelled at a different point.
+
+    All calls are cancelled before any queue is checked, so that one wait is enough. Calls that affect a wake are checked
+    one by one: a lost connection ends all waits.
+    """
 
     @pytest.fixture(params=[cancellations, failures], ids=["cancelled", "failed"])
     def cuts(self, request: pytest.FixtureRequest) -> Cuts:
@@ -47,10 +71,8 @@ class CancellationContract(ContractBase):
         return cuts
 
     async def test_a_schedule_that_is_cut_is_done_or_not(self, kit: Kit, cuts: Cuts) -> None:
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            more = await cut(k.schedule("a", unique=True))
-            await settle(k)
+        queues = await cut_off(kit, cuts, lambda k: k.schedule("a", unique=True))
+        for n, k in enumerate(queues):
             before = await k.backend.stats(k.queue)
             (again,) = await k.schedule("a", unique=True)
             after = await k.backend.stats(k.queue)
@@ -60,69 +82,64 @@ class CancellationContract(ContractBase):
             after = await k.backend.stats(k.queue)
             ok = outcome is JobOutcome.REMOVED and after.depth == 0
             obliges("Backend", HALF, ok, cancel=outcome, depth=after.depth, **seen)
-            if not more:
-                break
 
     async def test_a_repeat_that_is_cut_leaves_the_job_alone(self, kit: Kit, cuts: Cuts) -> None:
         rule = "a repeat changes nothing and answers `created=False`"
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            await k.schedule("a", unique=True)
-            more = await cut(k.schedule("a", unique=True, delay_ms=2 * LONG_MS))
-            await settle(k)
+        queues = await cut_off(
+            kit,
+            cuts,
+            lambda k: k.schedule("a", unique=True, delay_ms=2 * LONG_MS),
+            before=lambda k: k.schedule("a", unique=True),
+        )
+        for n, k in enumerate(queues):
             stats = await k.backend.stats(k.queue)
             ok = stats.depth == 1 and stats.next_due_ms is not None and stats.next_due_ms <= stats.now_ms + LONG_MS
             obliges("Backend.schedule", rule, ok, stats=stats, cut=n)
             (again,) = await k.schedule("a", unique=True)
             obliges("Backend.schedule", rule, again.created is False, repeat=again, cut=n)
-            if not more:
-                break
 
     async def test_of_many_jobs_each_is_scheduled_or_not(self, kit: Kit, cuts: Cuts) -> None:
         ids = [f"j{i}" for i in range(5)]
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            more = await cut(k.schedule(*ids, unique=True))
-            await settle(k)
+        queues = await cut_off(kit, cuts, lambda k: k.schedule(*ids, unique=True))
+        for n, k in enumerate(queues):
             answers = await k.schedule(*ids, unique=True)
             stats = await k.backend.stats(k.queue)
             obliges("Backend", HALF, stats.depth == 5, stats=stats, repeat=answers, cut=n)
             outcomes = await k.cancel(*ids)
             obliges("Backend", HALF, set(outcomes) == {JobOutcome.REMOVED}, cancel=outcomes, cut=n)
-            if not more:
-                break
 
     @pytest.mark.parametrize("by", ["promote", "promote_many"])
     async def test_a_promotion_that_is_cut_is_done_or_not(self, kit: Kit, cuts: Cuts, by: str) -> None:
         ids = ["a", "b", "c"]
         if by == "promote_many":
             needs_support(kit, FleetSupport)
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            longer = Lease(k.queue, (await k.lead()).holder, 10 * LONG_MS)
+
+        def longer(k: Kit) -> Lease:
+            return Lease(k.queue, "leader", 10 * LONG_MS)
+
+        async def lead(k: Kit) -> None:
+            await k.lead("leader")
             await k.schedule(*ids, unique=True, delay_ms=0)
-            more = await cut(
-                k.backend.promote(longer, REQUEST) if by == "promote" else k.backend.promote_many([(longer, REQUEST)])
-            )
-            await settle(k)
+
+        def promote(k: Kit) -> Any:
+            if by == "promote":
+                return k.backend.promote(longer(k), REQUEST)
+            return k.backend.promote_many([(longer(k), REQUEST)])
+
+        for n, k in enumerate(await cut_off(kit, cuts, promote, lead)):
             stats = await k.backend.stats(k.queue)
             renewed = (stats.lease_remaining_ms or 0) > 5 * LONG_MS
             ok = stats.depth + stats.stream_len == 3 and renewed is (stats.stream_len > 0)
             obliges("Backend", HALF, ok, stats=stats, cut=n)
             repeats = await k.schedule(*ids, unique=True)
             obliges("Backend", HALF, not any(again.created for again in repeats), stats=stats, repeats=repeats, cut=n)
-            await k.promote(longer)
+            await k.promote(longer(k))
             arrived = await k.arrived()
             obliges("Backend", HALF, sorted(arrived) == ids, stats=stats, arrived=arrived, cut=n)
-            if not more:
-                break
 
     async def test_a_cancellation_that_is_cut_is_done_or_not(self, kit: Kit, cuts: Cuts) -> None:
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            await k.schedule("a", unique=True)
-            more = await cut(k.cancel("a"))
-            await settle(k)
+        queues = await cut_off(kit, cuts, lambda k: k.cancel("a"), before=lambda k: k.schedule("a", unique=True))
+        for n, k in enumerate(queues):
             (outcome,) = await k.cancel("a")
             left = await k.backend.stats(k.queue)
             (again,) = await k.schedule("a", unique=True)
@@ -130,17 +147,15 @@ class CancellationContract(ContractBase):
             ok = (left.depth, again.created, last) == (0, True, JobOutcome.REMOVED)
             seen = {"cancelled_again": outcome, "stats": left, "scheduled": again, "and_cancelled": last, "cut": n}
             obliges("Backend", HALF, ok, **seen)
-            if not more:
-                break
 
     @pytest.mark.parametrize("by", ["lock", "lock_many"])
     async def test_a_lock_that_is_cut_is_taken_or_not(self, kit: Kit, cuts: Cuts, by: str) -> None:
         if by == "lock_many":
             needs_support(kit, FleetSupport)
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            more = await cut(k.lock("a") if by == "lock" else k.backend.lock_many([k.queue], "a", LONG_MS))
-            await settle(k)
+        queues = await cut_off(
+            kit, cuts, lambda k: k.lock("a") if by == "lock" else k.backend.lock_many([k.queue], "a", LONG_MS)
+        )
+        for n, k in enumerate(queues):
             stats, answer = await k.backend.stats(k.queue), await k.lock("b")
             taken = stats.holder == "a" and 0 < (stats.lease_remaining_ms or 0) <= LONG_MS
             if taken:
@@ -148,37 +163,35 @@ class CancellationContract(ContractBase):
             else:
                 ok = (stats.holder, stats.lease_remaining_ms) == (None, None) and isinstance(answer, Lease)
             obliges("Backend", HALF, ok, stats=stats, lock_of_another=answer, cut=n)
-            if not more:
-                break
 
     @pytest.mark.parametrize("by", ["lock", "renew_many"])
     async def test_a_renewal_that_is_cut_keeps_the_lock(self, kit: Kit, cuts: Cuts, by: str) -> None:
         if by == "renew_many":
             needs_support(kit, FleetSupport)
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            lease = await k.lead("a", LONG_MS)
-            more = await cut(k.lock("a", 2 * LONG_MS) if by == "lock" else k.backend.renew_many([lease]))
-            await settle(k)
+        queues = await cut_off(
+            kit,
+            cuts,
+            lambda k: (
+                k.lock("a", 2 * LONG_MS) if by == "lock" else k.backend.renew_many([Lease(k.queue, "a", LONG_MS)])
+            ),
+            before=lambda k: k.lead("a"),
+        )
+        for n, k in enumerate(queues):
             stats, answer = await k.backend.stats(k.queue), await k.lock("b")
             left_ms = answer.remaining_ms if isinstance(answer, LeaseHeld) else None
             ok = stats.holder == "a" and stats.lease_remaining_ms is not None and left_ms is not None
             obliges("Backend", HALF, ok, stats=stats, lock_of_another=answer, cut=n)
-            if not more:
-                break
 
     async def test_an_unlock_that_is_cut_is_done_or_not(self, kit: Kit, cuts: Cuts) -> None:
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
-            more = await cut(k.backend.unlock(await k.lead("a")))
-            await settle(k)
+        queues = await cut_off(
+            kit, cuts, lambda k: k.backend.unlock(Lease(k.queue, "a", LONG_MS)), before=lambda k: k.lead("a")
+        )
+        for n, k in enumerate(queues):
             stats, answer = await k.backend.stats(k.queue), await k.lock("b")
             free = (stats.holder, stats.lease_remaining_ms) == (None, None)
             held = stats.holder == "a" and 0 < (stats.lease_remaining_ms or 0) <= LONG_MS
             ok = (free and isinstance(answer, Lease)) or (held and isinstance(answer, LeaseHeld))
             obliges("Backend", HALF, ok, stats=stats, lock_of_another=answer, cut=n)
-            if not more:
-                break
 
     async def test_an_unlock_that_is_cut_wakes_when_it_is_done(self, kit: Kit, cuts: Cuts) -> None:
         needs_wake(kit)
@@ -228,20 +241,23 @@ class CancellationContract(ContractBase):
         self, kit: Kit, cuts: Cuts, add_malformed: AddMalformed
     ) -> None:
         needs_support(kit, DeadLetterSupport)
-        for n, cut in enumerate(cuts()):
-            k = kit.other()
+        said = "Move a DLQ entry to the stream, atomically, with this envelope and name."
+        where = "DeadLetterSupport.requeue_dead_letter"
+        entry_ids: dict[str, str] = {}
+
+        async def fail(k: Kit) -> None:
             await add_malformed(k.queue, b"\0")
             await k.promote(await k.lead())
             entries = await k.entries(StreamName.DLQ)
-            said = "Move a DLQ entry to the stream, atomically, with this envelope and name."
-            where = "DeadLetterSupport.requeue_dead_letter"
             obliges(where, said, len(entries) == 1, dead_letters=entries)
-            more = await cut(k.backend.requeue_dead_letter(k.queue, entries[0].id, job("a").envelope, ""))
-            await settle(k)
+            entry_ids[k.queue] = entries[0].id
+
+        def requeue(k: Kit) -> Any:
+            return k.backend.requeue_dead_letter(k.queue, entry_ids[k.queue], job("a").envelope, "")
+
+        for n, k in enumerate(await cut_off(kit, cuts, requeue, fail)):
             stats = await k.backend.stats(k.queue)
             obliges(where, said, stats.dlq_len + stats.stream_len == 1, stats=stats, cut=n)
-            if not more:
-                break
 
     @staticmethod
     async def _woken(kit: Kit, change: ChangeKind) -> bool:

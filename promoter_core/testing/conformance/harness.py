@@ -81,9 +81,9 @@ class Kit:
     async def due(self, *ids: str, **fields: Any) -> None:
         """Schedule jobs, due a millisecond apart, and wait until they are due."""
         already = (await self.backend.stats(self.queue)).due
-        requests = [job(id, **({"delay_ms": SOON_MS + i} | fields)) for i, id in enumerate(ids)]
+        requests = [job(id, **({"delay_ms": 1 + i} | fields)) for i, id in enumerate(ids)]
         await self.backend.schedule(self.queue, requests)
-        await self.sleep_ms(SOON_MS + len(ids))
+        await self.sleep_ms(1 + max((request.delay_ms or 0 for request in requests), default=0))
         for _ in range(100):  # the store's clock may run behind ours
             if (await self.backend.stats(self.queue)).due >= already + len(ids):
                 return

@@ -15,11 +15,16 @@ def obliges(where: str, obligation: str, holds: bool, **seen: Any) -> None:
     its docstring. `seen` are the observed values.
     """
     __tracebackhide__ = True
-    if " ".join(obligation.split()) not in docstring(where):
+    if not _says(where, obligation):
         raise LookupError(f"promoter_core.spi.{where} does not say {obligation!r}")
     if not holds:
         shown = "".join(f"\n  {name}: {_short(value)}" for name, value in seen.items())
         raise AssertionError(f"broken obligation of {where}: “{obligation}”{shown}\n  see promoter_core.spi.{where}")
+
+
+@cache
+def _says(where: str, obligation: str) -> bool:
+    return " ".join(obligation.split()) in docstring(where)
 
 
 @cache

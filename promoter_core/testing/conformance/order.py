@@ -33,7 +33,7 @@ class OrderContract(ContractBase):
         for first in range(0, MANY, 600):
             await kit.backend.schedule(kit.queue, requests[first : first + 600])
         scheduled_ms = (await kit.backend.stats(kit.queue)).now_ms
-        await self._all_due(kit, MANY)
+        await self._all_due(kit, MANY, due_ms + spread_ms)
         jobs = await _promote_all(kit, limit)
         asked = {request.id: request.due_ms or 0 for request in requests}
         wrong = [j for j in jobs if not (j.due_ms == asked.get(j.id or "") or due_ms < j.due_ms <= scheduled_ms)]
@@ -85,7 +85,7 @@ class OrderContract(ContractBase):
             job(f"j{i:04}", due_ms=due_ms + i // 3, traceparent=contexts.get(f"j{i:04}", "")) for i in _shuffled(FEW)
         ]
         await kit.backend.schedule(kit.queue, requests)
-        await self._all_due(kit, FEW)
+        await self._all_due(kit, FEW, due_ms + FEW // 3)
         lease, traces = await kit.lead(), []
         for limit in (7, 100, FEW):
             p = await kit.promote(lease, limit=limit, want_traces=True)
@@ -118,8 +118,8 @@ class OrderContract(ContractBase):
         seen, told = [e["id"] for e in await kit.events()], [j.id for j in jobs]
         obliges("Backend.promote", EVERYWHERE, seen == told, of="the events", **_first_difference(seen, told))
 
-    async def _all_due(self, kit: Kit, count: int) -> None:
-        await kit.sleep_ms(220)
+    async def _all_due(self, kit: Kit, count: int, last_ms: int) -> None:
+        await kit.sleep_ms(last_ms - (await kit.backend.stats(kit.queue)).now_ms)
         for _ in range(1_000):
             if (stats := await kit.backend.stats(kit.queue)).due >= count:
                 return

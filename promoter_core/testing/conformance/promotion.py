@@ -295,7 +295,7 @@ class PromotionContract(ContractBase):
 
     async def test_queues_never_mix(self, kit: Kit) -> None:
         other = kit.other()
-        await kit.schedule("mine", delay_ms=SOON_MS)
+        await kit.due("mine")
         await other.due("theirs")
         p: Promotion = await kit.promote(await kit.lead())
         obliges("Backend", "Queues never see one another.", p.promoted == 1 and p.depth == 0, promotion=p)

@@ -12,7 +12,7 @@ import pytest
 
 from promoter_core.spi import JobChange, JobOutcome, Remove, Replace, Reschedule, RunNow
 from promoter_core.testing.conformance.base import ContractBase
-from promoter_core.testing.conformance.cancellation import HALF, Cuts, settle
+from promoter_core.testing.conformance.cancellation import HALF, Cuts, cut_off
 from promoter_core.testing.conformance.harness import job
 from promoter_core.testing.conformance.interleaving import STEPS, cancellations, failures, meet
 from promoter_core.testing.conformance.managed import FAR_MS, Managed, ManagedFixtures, TwoManaged, payload_of
@@ -269,11 +269,13 @@ class RacesContract(ManagedFixtures, ContractBase):
             "replace": (new, ()),
             "replace, due": (((b"new", FAR_MS),), ()),
         }[name]
-        for n, cut in enumerate(cuts()):
-            k = managed.other()
-            await k.schedule("a", due_ms=FAR_MS, unique=True, payload=b"old", keep_id_ms=86_400_000)
-            more = await cut(k.change(CHANGES[name]("a")))
-            await settle(k)
+        queues = await cut_off(
+            managed,
+            cuts,
+            lambda k: k.change(CHANGES[name]("a")),
+            before=lambda k: k.schedule("a", due_ms=FAR_MS, unique=True, payload=b"old", keep_id_ms=86_400_000),
+        )
+        for n, k in enumerate(queues):
             state = await _state(k)
             seen: dict[str, Any] = {"change": name, "waiting_and_stream": state, "cut": n}
             obliges("Backend", HALF, state in ((old, ()), done), **seen)
@@ -286,36 +288,29 @@ class RacesContract(ManagedFixtures, ContractBase):
             right_outcomes = [ALREADY, ALREADY] if state[1] else [REMOVED, NOT_FOUND]
             ok = outcomes == right_outcomes and (await k.left())[0] == 0
             obliges("Backend", HALF, ok, cancelled=outcomes, left=await k.left(), **seen)
-            if not more:
-                break
 
     async def test_a_job_whose_creation_is_cut_is_there_or_not(self, managed: Managed, cuts: Cuts) -> None:
-        for n, cut in enumerate(cuts()):
-            k = managed.other()
-            request = job("a", payload=b"new", due_ms=FAR_MS, unique=True)
-            more = await cut(k.change(Replace(request=request)))
-            await settle(k)
+        request = job("a", payload=b"new", due_ms=FAR_MS, unique=True)
+        queues = await cut_off(managed, cuts, lambda k: k.change(Replace(request=request)))
+        for n, k in enumerate(queues):
             depth, _ = await k.left()
             (repeat,) = await k.schedule("a", unique=True, payload=b"new", due_ms=FAR_MS)
             outcomes = list(await k.cancel("a", "a"))
             ok = repeat.outcome is (KEPT if depth else CREATED) and outcomes == [REMOVED, NOT_FOUND]
             left = await k.left()
             obliges("Backend", HALF, ok and left == (0, 0), depth=depth, repeat=repeat, cancelled=outcomes, cut=n)
-            if not more:
-                break
 
     async def test_of_many_changes_each_is_done_or_not(self, managed: Managed, cuts: Cuts) -> None:
         ids = [f"j{i}" for i in range(6)]
-        for n, cut in enumerate(cuts()):
-            k = managed.other()
-            await k.schedule(*ids, due_ms=FAR_MS, unique=True)
-            changes: list[JobChange] = [
-                *(RunNow(job=id) for id in ids[:2]),
-                *(Remove(job=id) for id in ids[2:4]),
-                *(Reschedule(job=id, due_ms=FAR_MS + 1) for id in ids[4:]),
-            ]
-            more = await cut(k.change(*changes))
-            await settle(k)
+        changes: list[JobChange] = [
+            *(RunNow(job=id) for id in ids[:2]),
+            *(Remove(job=id) for id in ids[2:4]),
+            *(Reschedule(job=id, due_ms=FAR_MS + 1) for id in ids[4:]),
+        ]
+        queues = await cut_off(
+            managed, cuts, lambda k: k.change(*changes), lambda k: k.schedule(*ids, due_ms=FAR_MS, unique=True)
+        )
+        for n, k in enumerate(queues):
             outcomes = await k.change(*changes)
             right = [{PROMOTED, ALREADY}] * 2 + [{REMOVED, NOT_FOUND}] * 2 + [{MOVED}] * 2
             arrived, listed = await k.arrived(), await k.walk()
@@ -326,8 +321,6 @@ class RacesContract(ManagedFixtures, ContractBase):
                 and {j.id: j.due_ms for j in listed} == dict.fromkeys(ids[4:], FAR_MS + 1)
             )
             obliges("Backend", HALF, ok, again=outcomes, arrived=arrived, listed=listed, cut=n)
-            if not more:
-                break
 
 
 def _rounds(two: TwoManaged) -> Iterator[tuple[Managed, Managed, int]]:

@@ -22,6 +22,9 @@ from promoter_core.testing.forward import OPTIONAL, members_of, offered
 
 REQUIRED = {name: member for name, member in members_of(Backend).items() if inspect.isfunction(member)}
 SEPARATE: dict[Phase, type] = {Phase.CLEANUP: SeparateCleanup, Phase.EMIT: SeparateEmit}
+_DECLARED = {
+    name: member for protocol in (*reversed(OPTIONAL), Backend) for name, member in members_of(protocol).items()
+}
 _OWNERS = {name: protocol for protocol in reversed(OPTIONAL) for name in members_of(protocol)}  # who declares it
 
 
@@ -104,11 +107,14 @@ def _where(name: str) -> str:
     return f"{_OWNERS.get(name, Backend).__name__}.{name}"
 
 
+_CALLS = frozenset(name for name, declared in _DECLARED.items() if inspect.iscoroutinefunction(declared))
+_PAGES = frozenset(name for name, declared in _DECLARED.items() if inspect.isfunction(declared)) - _CALLS
+
+
 def _checked(name: str, member: Any) -> Any:
-    declared = REQUIRED.get(name) or members_of(_OWNERS[name])[name]
-    if inspect.iscoroutinefunction(declared):
+    if name in _CALLS:
         return _checked_call(name, member)
-    return _checked_pages(name, member) if inspect.isfunction(declared) else member
+    return _checked_pages(name, member) if name in _PAGES else member
 
 
 def _checked_call(name: str, method: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
