@@ -49,7 +49,7 @@ def members_of(protocol: type) -> Mapping[str, Any]:
 
 
 def offers(backend: Any, protocol: type) -> bool:
-    """Return `isinstance(backend, protocol)`. That is slow, so the answer is cached where the class alone decides it."""
+    """Return `isinstance(backend, protocol)`. It is slow: the answer is cached where the class alone decides it."""
     own: dict[str, Any] = getattr(backend, "__dict__", {})
     if hasattr(type(backend), "__getattr__") or not own.keys().isdisjoint(members_of(protocol)):
         return isinstance(backend, protocol)

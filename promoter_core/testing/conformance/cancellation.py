@@ -61,8 +61,8 @@ async def cut_off(
 class CancellationContract(ContractBase):
     """Each call below is repeated, each time on a new queue, and cancelled at a different point.
 
-    All calls are cancelled before any queue is checked, so that one wait is enough. Calls that affect a wake are checked
-    one by one: a lost connection ends all waits.
+    All calls are cancelled before any queue is checked, so that one wait is enough. Calls that affect a wake are
+    checked one by one: a lost connection ends all waits.
     """
 
     @pytest.fixture(params=[cancellations, failures], ids=["cancelled", "failed"])
