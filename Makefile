@@ -27,7 +27,8 @@ test-redis-py: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target $(VENV)/redis-py/$(REDIS_PY_VERSION) redis==$(REDIS_PY_VERSION)
 	PYTHONPATH=$(abspath $(VENV))/redis-py/$(REDIS_PY_VERSION) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(PYTEST_ARGS) tests/unit tests/contract tests/plugins
 
-# With the lowest versions that pyproject.toml allows of the extras' packages: each bound is a version that was run.
+# With the lowest versions that pyproject.toml allows of the extras' packages and of the group test: each bound is a
+# version that was run.
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/unit tests/plugins tests/contract --ignore=tests/unit/test_architecture.py --ignore=tests/contract/test_mutants.py \
 	--ignore=tests/contract/test_generated_mutants.py --ignore=tests/contract/test_in_place_mutants.py \
@@ -40,8 +41,8 @@ $(LOWEST)/.ready: pyproject.toml Makefile
 	@$(PYTHON) -m venv --clear $(LOWEST)
 	@echo "Installing into $(LOWEST) …"
 	@$(LOWEST)/bin/python -m pip install -q 'uv>=0.8'
-	@$(LOWEST)/bin/uv pip compile -q --python $(LOWEST)/bin/python --resolution lowest-direct --all-extras --no-header --no-annotate pyproject.toml -o $(LOWEST)/lowest.txt
-	@$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt --group test -e .
+	@$(LOWEST)/bin/uv pip compile -q --python $(LOWEST)/bin/python --resolution lowest-direct --all-extras --group test --no-header --no-annotate pyproject.toml -o $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt -e .
 	@touch $@
 
 # The suite with its coverage, which has a floor in pyproject.toml.

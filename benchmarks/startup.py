@@ -1,9 +1,10 @@
-"""How soon the command line answers today, beside another revision.
+"""How soon the command line answers today, beside an interpreter that does nothing, or beside another revision.
 
-    python -m benchmarks.startup REVISION [--rounds 20] [--only version,run]
+    python -m benchmarks.startup [REVISION] [--rounds 20] [--only version,run]
 
 Both run in turns and in random order, each from its own tree, so the ratios hold on any machine. CPU is that of the
-process, user and system, from its start to its end; `promoter run` is killed as soon as it says that it leads.
+process, user and system, from its start to its end; `promoter run` is killed as soon as it says that it leads. Without
+REVISION, the exit status is 1 when `promoter --version` or a completion takes more than the aim.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.servers import valkey
@@ -25,7 +26,11 @@ from benchmarks.servers import valkey
 ROOT = Path(__file__).parents[1]
 START = "import sys; sys.argv[0] = 'promoter'; from promoter_core.cli import main; sys.exit(main())"
 LEADS = b"leads now"
+NOTHING = "pass"
 COMPLETE = {"_PROMOTER_COMPLETE": "complete_bash"}
+# `promoter --version` and completion in bash. The aim is 80 ms of CPU where an interpreter alone takes 16.
+QUICK = ("version", "source", "commands", "options")
+QUICK_RATIO = 5.0
 
 Case = tuple[list[str], dict[str, str]]  # arguments, and what is added to the environment
 
@@ -57,13 +62,13 @@ def tree(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(at)], check=True)
 
 
-def measure(root: Path, case: Case) -> tuple[float, float]:
+def measure(root: Path, case: Case, code: str = START) -> tuple[float, float]:
     """Milliseconds of CPU, and of the clock."""
     arguments, more = case
     paths = os.pathsep.join(str(root / folder) for folder in ("", "backends", "plugins"))
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", START, *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=root,
         env=os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""} | more,
         stdout=subprocess.DEVNULL,
@@ -86,35 +91,52 @@ def measure(root: Path, case: Case) -> tuple[float, float]:
 
 def compare(then: Path, url: str, name: str, rounds: int) -> tuple[float, float, float, float]:
     """Milliseconds of CPU and of the clock: then, and now."""
-    arguments, more = cases(url)[name]
-    trees = {"then": then, "now": ROOT}
-    found: dict[str, list[tuple[float, float]]] = {which: [] for which in trees}
+    return in_turns({"then": (then, START), "now": (ROOT, START)}, cases(url)[name], rounds)
+
+
+def beside_nothing(url: str, name: str, rounds: int) -> tuple[float, float, float, float]:
+    """Milliseconds of CPU and of the clock: of `python -c pass`, and of the command."""
+    return in_turns({"nothing": (ROOT, NOTHING), "now": (ROOT, START)}, cases(url)[name], rounds)
+
+
+def in_turns(sides: dict[str, tuple[Path, str]], case: Case, rounds: int) -> tuple[float, float, float, float]:
+    """Medians of both sides, each a tree and the code that runs in it."""
+    arguments, more = case
+    found: dict[str, list[tuple[float, float]]] = {which: [] for which in sides}
     for number in range(rounds + 1):
-        for which in random.sample(list(trees), 2):
+        for which in random.sample(list(sides), 2):
             # A queue for each, so that no lock of one that was killed is in the way.
             own = [f"{which}-{number}" if word == "startup" else word for word in arguments]
-            figures = measure(trees[which], (own, more))
+            root, code = sides[which]
+            figures = measure(root, (own, more), code)
             if number:  # the first round compiles
                 found[which].append(figures)
-    (cpu, took), (cpu_now, took_now) = (map(statistics.median, zip(*found[which], strict=True)) for which in trees)
+    (cpu, took), (cpu_now, took_now) = (map(statistics.median, zip(*found[which], strict=True)) for which in sides)
     return cpu, took, cpu_now, took_now
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("revision")
+    parser.add_argument("revision", nargs="?")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default=",".join(cases("")))
     args = parser.parse_args()
-    with valkey() as url, tree(args.revision) as then:
-        print(f"{'':<10}{'CPU then':>10}{'now':>8}{'ratio':>8}{'ms then':>11}{'now':>8}{'ratio':>8}")
+    beside = "then" if args.revision else "pass"
+    missed = []
+    with valkey() as url, tree(args.revision) if args.revision else nullcontext() as then:
+        print(f"{'':<10}{f'CPU {beside}':>10}{'now':>8}{'ratio':>8}{f'ms {beside}':>11}{'now':>8}{'ratio':>8}")
         for name in args.only.split(","):
-            cpu, took, cpu_now, took_now = compare(then, url, name, args.rounds)
+            found = compare(then, url, name, args.rounds) if then else beside_nothing(url, name, args.rounds)
+            cpu, took, cpu_now, took_now = found
             print(
                 f"{name:<10}{cpu:>10.1f}{cpu_now:>8.1f}{cpu_now / cpu:>8.3f}"
                 f"{took:>11.1f}{took_now:>8.1f}{took_now / took:>8.3f}",
                 flush=True,
             )
+            if then is None and name in QUICK and cpu_now > QUICK_RATIO * cpu:
+                missed.append(name)
+    if missed:
+        sys.exit(f"more than {QUICK_RATIO:g} times the CPU of `python -c pass`: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

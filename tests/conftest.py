@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis
 hypothesis.settings.register_profile("promoter", UNHURRIED, derandomize=True)
 hypothesis.settings.register_profile("search", UNHURRIED, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "promoter"))
+
+# As on Python 3.14, nothing makes a loop by asking for the current one. pytest-asyncio before 1.4 asks, and the loop
+# stays the current one: the next asyncio.run leaves none, so that loop is never closed, and some later test is blamed.
+asyncio.set_event_loop(None)
 
 
 def start_or_skip(name: str) -> Iterator[Server]:

@@ -89,16 +89,27 @@ def test_the_matrix_has_every_python_client_and_server_that_is_supported():
 
 
 def lower_bounds():
-    """The lower bound of each package that users get, by the package's name."""
-    extras = PROJECT["project"]["optional-dependencies"].values()
+    """The lower bound of each package that users get or that those tests need, by the package's name."""
+    groups = [*PROJECT["project"]["optional-dependencies"].values(), PROJECT["dependency-groups"]["test"]]
     found: dict[str, str] = {}
-    for text in [*PROJECT["project"]["dependencies"], *(text for extra in extras for text in extra)]:
+    for text in [*PROJECT["project"]["dependencies"], *(text for group in groups for text in group)]:
         requirement = Requirement(text)
         if requirement.name != PROJECT["project"]["name"]:
             (bound,) = requirement.specifier
             assert bound.operator == ">=", f"{text} has no lower bound, or more than that"
             assert found.setdefault(requirement.name, bound.version) == bound.version, f"{text}: two lower bounds"
     return found
+
+
+def test_what_the_other_groups_need_too_has_the_same_lower_bound():
+    lowest = lower_bounds()
+    shared = 0
+    for text in (text for group in PROJECT["dependency-groups"].values() for text in group if isinstance(text, str)):
+        requirement = Requirement(text)
+        if bound := lowest.get(requirement.name):
+            assert str(requirement.specifier) == f">={bound}", text
+            shared += 1
+    assert shared > 10
 
 
 def test_the_lowest_versions_are_those_that_the_bounds_name():
