@@ -95,6 +95,16 @@ def free_port() -> int:
     raise RuntimeError("no port is free")
 
 
+# A replica's first copy begins when it asks for it, and not when more replicas may have asked, five seconds later.
+ALWAYS = {
+    "save": "",
+    "appendonly": "no",
+    "bind": "127.0.0.1",
+    "enable_debug_command": "yes",
+    "repl_diskless_sync_delay": "0",
+}
+
+
 class Server:
     """One server process. Options are those of its configuration, as keyword arguments with `_` for `-`."""
 
@@ -104,7 +114,7 @@ class Server:
         self.name, self.binary = name, binary
         self.port = port or free_port()
         self.dir = Path(tempfile.mkdtemp(prefix="promoter-test-"))
-        self.options = {"save": "", "appendonly": "no", "bind": "127.0.0.1", "enable_debug_command": "yes"} | options
+        self.options = ALWAYS | options
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -116,21 +126,27 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     def start(self, *arguments: str) -> Server:
-        command = [self.binary, "--port", str(self.port), "--dir", str(self.dir)]
-        for key, value in self.options.items():
-            command += [f"--{key.replace('_', '-')}", *(value.split(" ") if value else [""])]
-        self._launch([*command, *arguments])
+        self.begin(*arguments)
+        self.wait_ready()
         return self
 
     def start_with(self, *arguments: str) -> Server:
-        """Start with these arguments alone, as a sentinel with its configuration file."""
-        self._launch([self.binary, *arguments])
+        """As `begin_with`, and wait until it answers."""
+        self.begin_with(*arguments)
+        self.wait_ready()
         return self
 
-    def _launch(self, command: list[str]) -> None:
+    def begin(self, *arguments: str) -> None:
+        """As `start`, without waiting until it answers."""
+        command = ["--port", str(self.port), "--dir", str(self.dir)]
+        for key, value in self.options.items():
+            command += [f"--{key.replace('_', '-')}", *(value.split(" ") if value else [""])]
+        self.begin_with(*command, *arguments)
+
+    def begin_with(self, *arguments: str) -> None:
+        """Begin with these arguments alone, as a sentinel with its configuration file."""
         with (self.dir / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self.wait_ready()
+            self.process = subprocess.Popen([self.binary, *arguments], stdout=log, stderr=subprocess.STDOUT)
 
     def wait_ready(self, timeout_s: float = 20) -> None:
         until = time.monotonic() + timeout_s
@@ -142,7 +158,7 @@ class Server:
                 answer = self.ask("PING")
                 if answer[:1] in b"+-" and not answer.startswith(b"-LOADING"):
                     return
-            time.sleep(0.02)
+            time.sleep(0.01)
         raise RuntimeError(f"{self.name} did not start:\n{(self.dir / 'server.log').read_text()[-2000:]}")
 
     def ask(self, *words: str) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,7 +28,7 @@ def until(condition: Any, timeout_s: float = 30) -> Any:
             if time.monotonic() > deadline:
                 raise
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def raw(client: Redis, *words: str | int) -> Any:
@@ -42,9 +43,13 @@ def raw(client: Redis, *words: str | int) -> Any:
         connection.disconnect()
 
 
+def table(flat: list[bytes]) -> dict[str, str]:
+    words = [word.decode() for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def master(client: Redis, service: str) -> dict[str, str]:
-    flat = [word.decode() for word in raw(client, "SENTINEL", "MASTER", service)]
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return table(raw(client, "SENTINEL", "MASTER", service))
 
 
 RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
@@ -78,24 +83,59 @@ class Cluster:
             raise
 
     def _start(self, replicas: bool, count: int) -> None:
+        """Begin all nodes at once, with what they would come to know by meetings; see `_configurations`."""
+        self._ids = [secrets.token_hex(20) for _ in self.servers]
+        ghosts = [secrets.token_hex(20) for _ in RANGES]
+        for server, configuration in zip(self.servers, self._configurations(ghosts), strict=True):
+            (server.dir / "nodes.conf").write_text(configuration)
+            server.begin("--cluster-node-timeout", "60000")  # nobody fails while they begin
         for server in self.servers:
-            server.start()
-        first = self.servers[0]
-        port = first.options["tls_port"] if "tls_cluster" in first.options else first.port
-        for client in self.clients[1:]:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, first.options["cluster_port"])
-        for i, (low, high) in enumerate(RANGES):
-            self.clients[i].execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
-        if replicas:
-            for i in range(3):
-                until(lambda i=i: self.clients[3 + i].execute_command("CLUSTER", "REPLICATE", self.id(i)))
-        until(lambda: all(b"cluster_state:ok" in raw(c, "CLUSTER", "INFO") for c in self.clients))
+            server.wait_ready()
+        for client in self.clients[:3]:
+            until(lambda c=client: b"cluster_state:ok" in raw(c, "CLUSTER", "INFO"))
+            client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        for client, server in zip(self.clients, self.servers, strict=True):
+            client.config_set("cluster-node-timeout", server.options["cluster_node_timeout"])
+        until(lambda: all(self._knows_all(client) for client in self.clients))
+        for client in self.clients:
+            for ghost in ghosts:
+                client.execute_command("CLUSTER", "FORGET", ghost)
         if replicas:
             until(lambda: all(c.info("replication")["master_link_status"] == "up" for c in self.clients[3:]))
         until(lambda: all(raw(c, "CLUSTER", "NODES").count(b"\n") == count for c in self.clients))
+        until(lambda: all(b"cluster_state:ok" in raw(c, "CLUSTER", "INFO") for c in self.clients))
+
+    def _configurations(self, ghosts: list[str]) -> Iterator[str]:
+        """Of each server: it replicates a primary that has gone, and is to take its place.
+
+        A primary that has just begun serves nothing for two seconds, whatever it knows; a replica that takes over does.
+        """
+        nowhere = free_port()
+        shards = [secrets.token_hex(20) for _ in RANGES]
+        for own in range(len(self.servers)):
+            lines = []
+            for i, (ghost, (low, high)) in enumerate(zip(ghosts, RANGES, strict=True)):
+                address = self._node_address(nowhere, str(nowhere), shards[i])
+                lines.append(f"{ghost} {address} master - 0 0 {i + 1} connected {low}-{high}")
+            for i, (id, server) in enumerate(zip(self._ids, self.servers, strict=True)):
+                port = server.options["tls_port"] if "tls_cluster" in server.options else server.port
+                address = self._node_address(port, server.options["cluster_port"], shards[i % 3])
+                flags = "myself,slave" if i == own else "slave"
+                lines.append(f"{id} {address} {flags} {ghosts[i % 3]} 0 0 {i % 3 + 1} connected")
+            yield "\n".join([*lines, f"vars currentEpoch {10 * (own + 1)} lastVoteEpoch 0", ""])
+
+    def _node_address(self, port: int | str, bus: str, shard: str) -> str:
+        return f"127.0.0.1:{port}@{bus}" + (f",,shard-id={shard}" if self.servers[0].name != "redis-7.0" else "")
+
+    def _knows_all(self, client: Redis) -> bool:
+        """The server knows which slots the first three have, and whom each other one replicates."""
+        nodes = [line.split() for line in raw(client, "CLUSTER", "NODES").decode().splitlines()]
+        seen = {id: (primary, slots) for id, _, _, primary, _, _, _, _, *slots in nodes if id in self._ids}
+        expected = {id: ("-", [f"{low}-{high}"]) for id, (low, high) in zip(self._ids, RANGES, strict=False)}
+        return seen == expected | {id: (self._ids[i], []) for i, id in enumerate(self._ids[3:])}
 
     def id(self, i: int) -> str:
-        return str(raw(self.clients[i], "CLUSTER", "MYID").decode())
+        return self._ids[i]
 
     def urls(self, scheme: str, *seeds: int) -> str:
         """Naming some of the servers; the first three when none is given."""
@@ -120,8 +160,9 @@ class Cluster:
     def restart(self, *which: int) -> None:
         """Start those that were killed; returns when they are back in their cluster."""
         for i in which or range(len(self.servers)):
-            self.servers[i].start()
+            self.servers[i].begin()
         for i in which or range(len(self.servers)):
+            self.servers[i].wait_ready()
             until(lambda i=i: b"cluster_state:ok" in raw(self.clients[i], "CLUSTER", "INFO"))
 
     def give_up(self, i: int) -> None:
@@ -173,40 +214,56 @@ class Sentinels:
     service = "main"
 
     def __init__(self, name: str = "valkey-9.1", *, config: Sequence[str] = (), password: str | None = None) -> None:
-        self.primary = Server(name, repl_diskless_sync_delay="0")
+        self.primary = Server(name)
         self.replica = Server(name, replicaof=f"127.0.0.1 {self.primary.port}")
-        self.sentinels: list[Server] = []
+        self.sentinels = [Server(name) for _ in range(3)]
         self.password = password
         try:
-            self._start(name, config)
+            self._start(config)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, name: str, config: Sequence[str]) -> None:
-        self.primary.start()
-        self.replica.start()
+    def _start(self, config: Sequence[str]) -> None:
+        """Begin all at once; each sentinel is told of the others, of which it would hear within two seconds."""
+        self.primary.begin()
+        self.replica.begin()
+        self.primary.wait_ready()
+        self.replica.wait_ready()
         with Redis(port=self.replica.port) as client:
             until(lambda: client.info("replication")["master_link_status"] == "up")
-        for _ in range(3):
-            sentinel = Server(name)
-            self.sentinels.append(sentinel)
+        ids = [secrets.token_hex(20) for _ in self.sentinels]
+        others = [
+            f"sentinel known-sentinel {self.service} 127.0.0.1 {sentinel.port} {id}"
+            for id, sentinel in zip(ids, self.sentinels, strict=True)
+        ]
+        for i, (id, sentinel) in enumerate(zip(ids, self.sentinels, strict=True)):
             lines = [
                 f"port {sentinel.port}",
                 "bind 127.0.0.1",
                 f"dir {sentinel.dir}",
+                f"sentinel myid {id}",
                 f"sentinel monitor {self.service} 127.0.0.1 {self.primary.port} 2",
                 f"sentinel down-after-milliseconds {self.service} 500",
                 f"sentinel failover-timeout {self.service} 3000",
+                f"sentinel known-replica {self.service} 127.0.0.1 {self.replica.port}",
+                *(line for other, line in enumerate(others) if other != i),
                 *([f"requirepass {self.password}", f"sentinel sentinel-pass {self.password}"] if self.password else []),
                 *config,
             ]
             file = sentinel.dir / "sentinel.conf"
             file.write_text("\n".join(lines) + "\n")
-            sentinel.start_with(str(file), "--sentinel")
-        with self.asking(0) as client:
-            until(lambda: master(client, self.service)["num-other-sentinels"] == "2")
-            until(lambda: master(client, self.service)["num-slaves"] == "1")
+            sentinel.begin_with(str(file), "--sentinel")
+        for i, sentinel in enumerate(self.sentinels):
+            sentinel.wait_ready()
+            with self.asking(i) as client:
+                until(lambda client=client: self._well(client))
+
+    def _well(self, client: Redis) -> bool:
+        """The sentinel sees the primary, the replica and the other sentinels, none of them down or disconnected."""
+        replicas, others = (raw(client, "SENTINEL", what, self.service) for what in ("REPLICAS", "SENTINELS"))
+        seen = [table(entry)["flags"] for entry in [*replicas, *others]]
+        return master(client, self.service)["flags"] == "master" and seen == ["slave", "sentinel", "sentinel"]
 
     def asking(self, i: int) -> Redis:
         """A client of the sentinel."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgpack
 
+from promoter_core import TransientError, connect
 from promoter_core.spi import CHASQUIMQ, Lease, PromotionRequest
 
 
@@ -19,6 +21,24 @@ async def until(condition, timeout_s=10.0):
             if value:
                 return value
             await asyncio.sleep(0.005)
+
+
+async def patiently(call):
+    """The answer of a call that prepares a test: a busy machine may need longer than the test's short time-out."""
+
+    async def answered():
+        with contextlib.suppress(TransientError):
+            return [await call()]
+
+    (answer,) = await until(answered, 30)
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def connected(url):
+    """As `connect`, patiently."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield await patiently(lambda: stack.enter_async_context(connect(url)))
 
 
 TICKS, WATCHES = "t", "P"  # what CLIENT LIST marks our connections with: they are tracked, or subscribe

@@ -161,7 +161,7 @@ async def test_without_what_watching_needs_it_polls_and_says_once_what_is_missin
                 async with asyncio.timeout(10):
                     while str(i) not in events.ids:
                         await asyncio.sleep(0.01)
-            await asyncio.sleep(1.5)  # the pauses between connections that are merely lost are shorter
+            await asyncio.sleep(0.5)  # the pauses between connections that are merely lost are shorter
             assert backend.capabilities.wake == ("poll" if named else "any-write")
     said = [record.getMessage() for record in caplog.records if "cannot watch for changes" in record.getMessage()]
     assert len(said) == (1 if named else 0)

@@ -120,7 +120,7 @@ async def test_what_a_server_answers_comes_out_as_the_same_error_from_both_clien
 
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
 async def test_waiting_for_a_replica_that_there_is_not_is_told_by_both_clients(valkey, name, scheme):
-    async with connect(f"{scheme}://{valkey.address}?wait_replicas=1") as backend:
+    async with connect(f"{scheme}://{valkey.address}?wait_replicas=1&command_timeout_ms=2000") as backend:
         queue = DelayedQueue(backend, name)
         with pytest.raises(TransientError, match="only 0 replicas have it") as raised:
             await queue.schedule(1, delay=60, job_id="a")

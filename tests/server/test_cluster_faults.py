@@ -25,6 +25,7 @@ pytestmark = [
 
 PARTIAL = {"cluster_require_full_coverage": "no"}
 SETTINGS = PromoterSettings(lock_ttl_ms=1_000)
+MORE_THAN_A_LEASE_S = 1.2 * SETTINGS.lock_ttl_ms / 1000
 both_clients = pytest.mark.parametrize("scheme", ["redis+cluster", "glide+cluster"])
 
 
@@ -75,7 +76,7 @@ async def test_the_whole_cluster_is_away_and_comes_back(scheme, name):
                 for _ in range(2):
                     await asyncio.to_thread(cluster.kill)
                     await until(lambda: p.health()[0].last_error is not None)
-                    await asyncio.sleep(2.5)
+                    await asyncio.sleep(MORE_THAN_A_LEASE_S)  # and two seconds that a node takes to serve again
                     await asyncio.to_thread(cluster.restart)
                     began = time.monotonic()
                     await led(p)
@@ -273,7 +274,7 @@ async def test_a_fleet_outlives_each_node_and_the_whole_cluster():
                     await asyncio.to_thread(cluster.restart, node)
                     await drains(backend, events, queues, f"with-{node}")
                 await asyncio.to_thread(cluster.kill)
-                await asyncio.sleep(3)
+                await asyncio.sleep(MORE_THAN_A_LEASE_S)
                 await asyncio.to_thread(cluster.restart)
                 await drains(backend, events, queues, "after")
                 await until(lambda: all(h.leads and h.last_error is None for h in fleet.health()), 30)

@@ -14,7 +14,7 @@ import pytest
 
 from promoter_core import ConfigError, PluginError
 from promoter_demo import side_by_side
-from promoter_layouts.demos import programs
+from promoter_layouts.demos import programs, workers
 from tests import processes
 from tests.server.test_cli import promoter
 from tests.typed import present
@@ -66,6 +66,17 @@ async def test_each_framework_runs_all_jobs_once_either_way():
 
     found = dict(zip(layouts, await asyncio.gather(*map(run, layouts)), strict=True))
     assert found == dict.fromkeys(layouts, "")
+
+
+async def test_a_worker_that_ends_as_its_time_is_up_has_ended(monkeypatch):
+    async def late(ending, timeout_s):
+        await ending
+        raise TimeoutError
+
+    monkeypatch.setattr(asyncio, "wait_for", late)
+    async with workers.process("redis://unused/0", ["-c", "input()"], talks=True) as worker:
+        pass
+    assert worker.returncode == -signal.SIGTERM
 
 
 def test_each_demo_is_tested():

@@ -92,7 +92,7 @@ def _disk(info):
 
 @pytest.mark.parametrize("scheme", ["redis", "glide"])
 async def test_what_wait_replicas_promises_is_told(server, scheme):
-    with Server(replicaof=f"127.0.0.1 {server.port}", repl_diskless_sync_delay="0"):
+    with Server(replicaof=f"127.0.0.1 {server.port}"):
         async with Redis(port=server.port) as client:
             await until(lambda: client.wait(1, 100), 30)
             url = f"{scheme}://{server.address}"
@@ -101,7 +101,7 @@ async def test_what_wait_replicas_promises_is_told(server, scheme):
             assert "lacks the last jobs loses them" in what
             assert "?wait_replicas=1" in advice
             assert find(doctor(url + "?wait_replicas=1")[1], "replicas are connected")[1][0] == "ok"
-            code, findings = doctor(url + "?wait_replicas=2")
+            code, findings = doctor(url + "?wait_replicas=2&command_timeout_ms=2000")
             assert find(findings, "wait_replicas=2 requires more")[1][0] == "problem"
             assert code == 1
             await client.config_set("min-replicas-to-write", 1)

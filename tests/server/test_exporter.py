@@ -130,14 +130,15 @@ def test_a_scrape_never_waits_for_a_server_that_hangs_and_shows_how_old_it_is(se
 
 
 def test_it_waits_for_a_server_that_comes_later(name):
-    server = Server("valkey-9.1")
+    server = Server("valkey-9.1", appendonly="yes", appendfsync="always").start()
+    promoter("schedule", "--url", server.url, "--queue", name, "--delay", "1h", "{}")
+    server.kill()
     with exporting("--url", server.url) as (process, port):
         assert get(port, "/readyz") == (503, "the store has not answered yet\n")
         assert figure(port, "promoter_exporter_up") == 0
         with server:
             until(lambda: figure(port, "promoter_exporter_up") == 1, 20)
             assert get(port, "/readyz")[0] == 200
-            promoter("schedule", "--url", server.url, "--queue", name, "--delay", "1h", "{}")
             until(lambda: figure(port, "promoter_store_unled_jobs", queue=name) == 1, 30)
         assert process.poll() is None
 

@@ -113,7 +113,7 @@ async def test_a_fleet_serves_all_nodes_of_a_cluster(cluster, scheme, prefix):
         async with fleet.running():
             await until(lambda: len(events.jobs) == 30)
             assert len(fleet.health()) == 30
-            await asyncio.sleep(2.5)  # leases are renewed, node by node
+            await asyncio.sleep(1.5)  # leases of a second are renewed, node by node
             assert all(h.leads and h.last_error is None for h in fleet.health())
             for queue in queues:
                 await DelayedQueue(backend, queue).schedule(1, delay=0.1)
@@ -126,7 +126,7 @@ def test_processes_share_the_queues_of_a_pattern(valkey, prefix):
     async def schedule():
         async with connect(valkey.url) as backend:
             for queue in queues:
-                jobs = [Job(data=i, delay=0.5 + i * 0.8) for i in range(10)]
+                jobs = [Job(data=i, delay=0.5 + i * 0.5) for i in range(10)]
                 await DelayedQueue(backend, queue).schedule_many(jobs)
 
     def holders():

@@ -10,10 +10,10 @@ import time
 import msgpack
 import pytest
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError, connect
+from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientError
 from promoter_core.spi import CHASQUIMQ, StreamName, Wake
 from promoter_core.testing import RecordingEvents
-from tests.server.bench import until
+from tests.server.bench import connected, until
 from tests.servers import find
 from tests.topologies import Cluster, raw
 from tests.typed import present
@@ -70,7 +70,7 @@ async def promoting(backend, queues, events, **settings):
 async def test_every_queue_is_promoted_again_once_the_cluster_is_back(cluster, fault):
     queues = [queue_on(cluster, node) for node in range(3)]
     events = RecordingEvents()
-    async with connect(cluster.urls("glide+cluster") + "?command_timeout_ms=500") as backend:
+    async with connected(cluster.urls("glide+cluster") + "?command_timeout_ms=500") as backend:
         async with promoting(backend, queues, events, lock_ttl_ms=1_000) as promoters:
             for q in queues:
                 await schedule(backend, q, f"{q}-before")
@@ -99,7 +99,7 @@ async def test_every_queue_is_promoted_again_once_the_cluster_is_back(cluster, f
 async def test_announcements_are_heard_again_after_the_node_that_we_listen_to_has_gone(cluster, sign):
     events, woken_only = RecordingEvents(), {"lock_ttl_ms": 60_000, "poll_interval_ms": 3_600_000}
     queues = [queue_on(cluster, node) for node in range(3)]
-    async with connect(cluster.urls("glide+cluster") + "?command_timeout_ms=500") as backend:
+    async with connected(cluster.urls("glide+cluster") + "?command_timeout_ms=500") as backend:
         async with promoting(backend, queues, events, **woken_only):
             await until(lambda: backend.capabilities.wake is Wake.ANNOUNCED)
             (node,) = [i for i, c in enumerate(cluster.clients) if raw(c, "PUBSUB", "NUMPAT")]

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from promoter_core import ConfigError, DelayedQueue, Promoter, connect
+from tests.conftest import start_or_skip
 from tests.server.bench import until
 
 pytestmark = pytest.mark.server
@@ -110,10 +111,18 @@ async def test_a_taskiq_worker_runs_each_task_once(server, own, kind):
         await broker.shutdown()
 
 
-@pytest.fixture
-def celery_worker(server, monkeypatch):
+@pytest.fixture(scope="module")
+def celery_server():
+    """A server of which a Celery worker takes its tasks."""
     pytest.importorskip("celery")
-    monkeypatch.setenv("LAYOUT_TASKS_URL", server.url)
+    for server in start_or_skip("valkey-9.1"):
+        with pytest.MonkeyPatch.context() as patch, celery_worker(server):
+            patch.setenv("LAYOUT_TASKS_URL", server.url)
+            yield server
+
+
+@contextmanager
+def celery_worker(server):
     command = [
         sys.executable,
         "-m",
@@ -127,20 +136,26 @@ def celery_worker(server, monkeypatch):
         "error",
     ]
     worker = subprocess.Popen(command, env=os.environ | {"LAYOUT_TASKS_URL": server.url})
-    yield worker
-    worker.send_signal(signal.SIGTERM)
     try:
-        worker.wait(10)
-    except subprocess.TimeoutExpired:
-        worker.kill()
+        yield
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        try:
+            worker.wait(10)
+        except subprocess.TimeoutExpired:
+            worker.kill()
 
 
 @pytest.mark.parametrize("target", ["celery", "celery\x06\x163"], ids=["usual", "priority"])
-async def test_a_celery_worker_runs_each_task_once_beyond_its_visibility_timeout(server, own, celery_worker, target):
+async def test_a_celery_worker_runs_each_task_once_beyond_its_visibility_timeout(celery_server, target):
     from promoter_layouts.for_celery import message
     from tests.server.layout_tasks import note
 
-    async with promoting(server.url, f"celery:key={target}", "celery") as queue:
+    async with (
+        Redis.from_url(celery_server.url) as own,
+        promoting(celery_server.url, f"celery:key={target}", "celery") as queue,
+    ):
+        await own.delete("noted")
         for value in VALUES:
             await queue.schedule(message(note, [value], {"more": value}), delay=4)
         stats = await queue.stats()

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 from promoter_core import DelayedQueue, Promoter, connect
 from tests.server.bench import until
-from tests.server.test_layout_consumers import DELAY_S, VALUES, celery_worker, promoting, settled
+from tests.server.test_layout_consumers import DELAY_S, VALUES, celery_server, promoting, settled
 
-__all__ = ["celery_worker"]
+__all__ = ["celery_server"]
 
 pytestmark = pytest.mark.server
 
@@ -101,13 +101,16 @@ async def test_scheduled_taskiq_tasks_run_once_with_their_labels(server, own, ki
         await broker.shutdown()
 
 
-async def test_celery_tasks_run_once_each_with_chains_links_and_priorities(server, own, celery_worker):
+async def test_celery_tasks_run_once_each_with_chains_links_and_priorities(celery_server):
     from celery import chain
 
     from promoter_layouts.for_celery import apply_async
     from tests.server.layout_tasks import note
 
-    async with promoting(server.url, "celery", "celery") as queue:
+    async with (
+        Redis.from_url(celery_server.url) as own,
+        promoting(celery_server.url, "celery", "celery") as queue,
+    ):
         options: dict[str, Any] = {"countdown": 4, "expires": 60}  # longer than the worker's visibility time-out
         await apply_async(queue, note, ["plain"], task_id="plain", **options)
         await apply_async(queue, note.si("first"), link=note.si("linked"), **options)
@@ -115,7 +118,7 @@ async def test_celery_tasks_run_once_each_with_chains_links_and_priorities(serve
         await apply_async(queue, note, ["cancelled"], task_id="cancelled", **options)
         await apply_async(queue, note, ["late"], countdown=1.5, expires=1)
         assert await queue.cancel("cancelled")
-        async with connect(server.url, layout="celery:priority=6") as backend:
+        async with connect(celery_server.url, layout="celery:priority=6") as backend:
             async with Promoter(backend, "celery").running():
                 urgent = DelayedQueue(backend, "celery")
                 await apply_async(urgent, note, ["urgent"], priority=7, countdown=4)

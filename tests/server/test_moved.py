@@ -15,20 +15,20 @@ from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientErr
 from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingEvents
 from tests.proxy import proxy
-from tests.server.bench import TICKS, WATCHES, member, now_ms, the_one, until
+from tests.server.bench import TICKS, WATCHES, connected, member, now_ms, patiently, the_one, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 K = CHASQUIMQ.keys_of("q")
 SETTINGS = PromoterSettings(lock_ttl_ms=2_000, poll_interval_ms=3_600_000)
-TIMEOUT_MS = 400
+TIMEOUT_MS = 1_000
 CONNECTIONS = 150
 
 
 @pytest.fixture
 async def two():
     """A primary, its replica, and the clients of both."""
-    first = Server(repl_diskless_sync_delay="0").start()
+    first = Server().start()
     second = Server(replicaof=f"127.0.0.1 {first.port}")
     try:
         second.start()
@@ -79,6 +79,11 @@ async def taken_over(network, first, second, one, other):
     await one.execute_command("CLIENT", "KILL", "ID", await the_one(one, TICKS))
 
 
+async def ten(queue, when):
+    """Ten calls at once, each on a connection of its own."""
+    await asyncio.gather(*(queue.schedule(i, delay=3600, job_id=f"{when}-{i}") for i in range(10)))
+
+
 MOVES = {"READONLY": readonly, "MASTERDOWN": masterdown, "silent death": silent, "taken over": taken_over}
 
 
@@ -92,9 +97,9 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
         await client.execute_command("ACL", "SETUSER", *words)
     async with proxy(first.port) as network:
         url = f"redis://app:secret@{network.address}?command_timeout_ms={TIMEOUT_MS}"
-        async with connect(url) as promoting, connect(url) as producing:
+        async with connected(url) as promoting, connected(url) as producing:
             queue = DelayedQueue(producing, "q")
-            await asyncio.gather(*(queue.schedule(i, delay=3600) for i in range(10)))  # ten connections
+            await patiently(lambda: ten(queue, "before"))
             async with Promoter(promoting, "q", SETTINGS, events=[events]).running() as promoter:
                 await until(lambda: promoter.health()[0].leads and promoting.capabilities.wake == "any-write")
                 await until(lambda: (promoter.health()[0].last_tick_age_s or 0) > 0.2)
@@ -109,8 +114,7 @@ async def test_everything_goes_on_with_the_new_server(two, move, info):
                         assert failures < 1_000
                 assert failures <= 2
                 if move != "taken over":
-                    ten = (queue.schedule(i, delay=3600, job_id=f"after-{i}") for i in range(10))
-                    await asyncio.gather(*ten)  # the ten connections were given up together
+                    await ten(queue, "after")  # the ten connections were given up together
                 # by a push: the poll is an hour away, and only this server is written to
                 await until(lambda: promoting.capabilities.wake == "any-write" and promoter.health()[0].leads)
                 await the_one(other, WATCHES)

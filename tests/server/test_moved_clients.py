@@ -15,7 +15,7 @@ from promoter_core import DelayedQueue, Promoter, PromoterSettings, TransientErr
 from promoter_core.spi import CHASQUIMQ, Wake
 from promoter_core.testing import RecordingEvents
 from tests.proxy import proxy
-from tests.server.bench import until
+from tests.server.bench import connected, patiently, until
 from tests.servers import Server, find
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
@@ -54,7 +54,7 @@ def url_of(scheme, network, timeout_ms=500):
 @contextlib.asynccontextmanager
 async def promoting(url, **settings):
     events = RecordingEvents()
-    async with connect(url) as backend:
+    async with connected(url) as backend:
         promoter = Promoter(backend, "q", PromoterSettings(**settings), events=[events])
         async with promoter.running():
             await until(lambda: promoter.health()[0].leads)
@@ -98,9 +98,9 @@ async def test_after_a_demotion_the_promoter_is_woken_by_the_new_server(servers,
 
 @both
 async def test_a_producer_leaves_a_server_that_was_demoted(servers, scheme):
-    async with proxy(servers[0][0].port) as network, connect(url_of(scheme, network)) as backend:
+    async with proxy(servers[0][0].port) as network, connected(url_of(scheme, network)) as backend:
         queue = DelayedQueue(backend, "q")
-        await queue.schedule(1, delay=60, job_id="before")
+        await patiently(lambda: queue.schedule(1, delay=60, job_id="before"))
         await planned_fail_over(network, servers)
         await asyncio.sleep(0.3)
         refused = 0
@@ -129,9 +129,9 @@ async def test_a_promoter_whose_connections_die_without_a_word_is_back(server, s
 
 @both
 async def test_a_producer_whose_connection_dies_without_a_word_fails_once(server, scheme):
-    async with proxy(server.port) as network, connect(url_of(scheme, network)) as backend:
+    async with proxy(server.port) as network, connected(url_of(scheme, network)) as backend:
         queue = DelayedQueue(backend, "q")
-        await queue.schedule(1, delay=60)
+        await patiently(lambda: queue.schedule(1, delay=60, job_id="before"))
         network.silence()
         with pytest.raises(TransientError):
             await queue.schedule(1, delay=60, job_id="a")

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError, connect
+from promoter_core import DelayedQueue, Job, Promoter, PromoterSettings, TransientError
 from promoter_core.testing import RecordingMetrics
 from tests.proxy import proxy
-from tests.server.bench import until
+from tests.server.bench import connected, until
 
 pytestmark = [pytest.mark.server, pytest.mark.parametrize("scheme", ["redis", "glide"])]
 
@@ -32,7 +32,7 @@ async def test_the_promoter_outlives_it_and_promotes_each_job_once(
     valkey, backend, client, name, keys, scheme, trouble
 ):
     metrics = RecordingMetrics()
-    async with proxy(valkey.port) as network, connect(url_of(scheme, network)) as promoting:
+    async with proxy(valkey.port) as network, connected(url_of(scheme, network)) as promoting:
         jobs = [Job(data=i, delay=0.05 + i / 250, job_id=f"j{i}") for i in range(400)]
         await DelayedQueue(backend, name).schedule_many(jobs)
         settings = PromoterSettings(promote_batch=5, lock_ttl_ms=1_000)
@@ -60,7 +60,7 @@ async def test_the_promoter_outlives_it_and_promotes_each_job_once(
 
 
 async def test_a_half_open_connection_ends_with_the_commands_timeout(valkey, name, scheme):
-    async with proxy(valkey.port) as network, connect(url_of(scheme, network)) as backend:
+    async with proxy(valkey.port) as network, connected(url_of(scheme, network)) as backend:
         network.mode = "blackhole"
         async with asyncio.timeout(10):
             with pytest.raises(TransientError) as raised:
@@ -69,7 +69,7 @@ async def test_a_half_open_connection_ends_with_the_commands_timeout(valkey, nam
 
 
 async def test_scheduling_again_after_a_lost_reply_is_safe_with_a_job_id(valkey, client, name, keys, scheme):
-    async with proxy(valkey.port) as network, connect(url_of(scheme, network)) as backend:
+    async with proxy(valkey.port) as network, connected(url_of(scheme, network)) as backend:
         queue = DelayedQueue(backend, name)
         network.mode = "swallow"
         with pytest.raises(TransientError):

@@ -146,7 +146,7 @@ async def test_a_step_of_the_servers_clock_promotes_nothing_early_by_that_clock_
             if step_s > 0:
                 await until(lambda: sorted(events.ids) == ["hour", "soon"], 10)
             else:
-                await asyncio.sleep(3)
+                await asyncio.sleep(1.5)  # by which time it would be due
                 assert events.ids == [], "by the server's clock it is an hour early"
                 async with connect(server.url) as other:
                     await DelayedQueue(other, "q").schedule(1, delay=0.3, job_id="new")
@@ -241,7 +241,7 @@ async def test_a_policy_that_evicts_keys_with_an_end_evicts_no_waiting_job(serve
         await admin.config_set("maxmemory-policy", policy)
         queue = DelayedQueue(backend, "q")
         wanted = [f"j{n}" for n in range(200)]
-        await queue.schedule_many([Job(data=1, delay=4, job_id=id) for id in wanted])
+        await queue.schedule_many([Job(data=1, delay=2, job_id=id) for id in wanted])
         filler = admin.pipeline(transaction=False)
         for n in range(300):
             filler.set(f"filler-{n}", b"x" * 10_000, ex=36_000)

@@ -20,7 +20,7 @@ SCHEMES = ["redis", "glide"]
 
 @pytest.fixture
 def replica(server):
-    with Server(replicaof=f"127.0.0.1 {server.port}", repl_diskless_sync_delay="0") as replica:
+    with Server(replicaof=f"127.0.0.1 {server.port}") as replica:
         yield replica
 
 
@@ -93,7 +93,7 @@ async def test_scripts_that_were_flushed_are_waited_for_too(server, replica, pri
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_missing_replica_is_told_as_such_when_scripts_were_flushed(server, replica, primary, name, scheme):
-    async with connect(f"{scheme}://{server.address}?wait_replicas=2&command_timeout_ms=4000") as backend:
+    async with connect(f"{scheme}://{server.address}?wait_replicas=2&command_timeout_ms=2000") as backend:
         await primary.script_flush()
         with pytest.raises(TransientError) as raised:
             await DelayedQueue(backend, name).schedule(1, delay=60, job_id="a")

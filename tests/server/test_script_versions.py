@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -150,15 +151,18 @@ def store(request):
 
 def fill(client, k, jobs, flags, wrong):
     pipeline = client.pipeline(transaction=False)
+    delayed = {}
     for number, job in enumerate(jobs):
         member, id = job.made(number)
-        pipeline.zadd(k.delayed, {member: NOW_MS - job.late})
+        delayed[member] = NOW_MS - job.late
         if job.index and not job.plain:
             pipeline.set(k.index + id, member, px=None if number % 3 else 7_200_000)
         if job.marker_ms and not job.plain:
             pipeline.set(k.marker + id, "1", px=None if job.marker_ms < 0 else job.marker_ms)
         if job.trace:
             pipeline.set(k.trace + id, b"00-%032x-%016x-01" % (number, number), px=90_000_000)
+    if delayed:
+        pipeline.zadd(k.delayed, delayed)
     if flags[0]:
         pipeline.set(k.marker, "1", px=90_000_000)
     if flags[1]:
@@ -214,17 +218,19 @@ def without_traces(fields):
 
 def contents(client, k):
     """All keys of a queue with their values, and apart from them how long each has to live."""
-    values, left = {}, {}
-    read = {
-        b"string": client.get,
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"stream": lambda key: [without_traces(fields) for _, fields in client.xrange(key)],
-    }
-    for key in sorted(client.scan_iter(k.prefix + b"*", count=10_000)):
-        name = key.removeprefix(k.prefix)
-        values[name] = read[client.type(key)](key)
-        left[name] = client.pttl(key)
-    return values, left
+    scan = partial(client.scan_iter, k.prefix + b"*", count=10_000)
+    keys = sorted(scan())
+    strings, sets, streams = (list(scan(_type=kind)) for kind in ("string", "zset", "stream"))
+    values = dict(zip(strings, client.mget(strings), strict=True)) if strings else {}
+    values |= {key: client.zrange(key, 0, -1, withscores=True) for key in sets}
+    values |= {key: [without_traces(fields) for _, fields in client.xrange(key)] for key in streams}
+    assert sorted(values) == keys, "each is of one of these types"
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.pttl(key)
+    left = dict(zip(keys, pipeline.execute(), strict=True))
+    by_name = ({key.removeprefix(k.prefix): found[key] for key in keys} for found in (values, left))
+    return tuple(by_name)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

@@ -58,9 +58,9 @@ async def test_the_promoter_follows_a_fail_over(sentinels, how):
     async with connect(sentinels.url) as backend, connect(sentinels.url + "?wait_replicas=1") as producing:
         queue = DelayedQueue(producing, "q")
         await queue.schedule_many([Job(data=i, delay=0.2, job_id=f"before-{i}") for i in range(50)])
-        await queue.schedule_many([Job(data=i, delay=8, job_id=f"across-{i}") for i in range(50)])
+        await queue.schedule_many([Job(data=i, delay=4, job_id=f"across-{i}") for i in range(50)])
         async with Promoter(backend, "q", PromoterSettings(lock_ttl_ms=1_000), metrics=[metrics]).running() as promoter:
-            await until(lambda: metrics.promoted == 50)
+            await until(lambda: metrics.promoted >= 50)
             if how == "demoted":
                 await asyncio.to_thread(sentinels.fail_over)
             else:
@@ -199,7 +199,7 @@ async def test_no_sentinel_and_no_service_are_clear_errors(standing):
 
 
 async def test_what_too_few_replicas_have_acknowledged_is_told(standing):
-    async with connect(standing.url + "?wait_replicas=2") as backend:
+    async with connect(standing.url + "?wait_replicas=2&command_timeout_ms=2000") as backend:
         with pytest.raises(TransientError, match="scheduled, but only 1 replicas have it") as raised:
             await DelayedQueue(backend, "q").schedule(1, delay=60, job_id="a")
         assert raised.value.code == "NOREPLICAS"

@@ -20,7 +20,7 @@ from promoter_core.spi import CHASQUIMQ
 from promoter_core.testing import RecordingMetrics
 from tests import processes
 from tests.proxy import proxy
-from tests.server.bench import TICKS, member, the_one, until
+from tests.server.bench import TICKS, connected, member, the_one, until
 from tests.servers import Server, find
 from tests.typed import untyped
 
@@ -117,7 +117,7 @@ async def test_somebodys_endless_script_is_waited_out(server, admin, scheme, los
     async with (
         proxy(server.port) as network,
         Redis(port=server.port) as hogging,
-        connect(f"{scheme}://{network.address}?command_timeout_ms=500") as backend,
+        connected(f"{scheme}://{network.address}?command_timeout_ms=500") as backend,
         Promoter(backend, "q", settings, metrics=[metrics]).running() as promoter,
     ):
         await until(lambda: promoter.health()[0].leads)

@@ -320,7 +320,7 @@ print(*[answer.get(timeout=90) for answer in answers], sep="\\n")
 SCRIPT = """
 import sys, threading, time
 from promoter_core.sync import DelayedQueue, connect
-backend = connect(sys.argv[1])
+backend = connect(sys.argv[1] + "?command_timeout_ms=1500")
 queue = DelayedQueue(backend, "q")
 queue.stats()
 print("ready", flush=True)

@@ -292,7 +292,7 @@ async def drained(backend, name):
 
 
 async def test_a_replaced_job_is_answered_for_when_replicas_have_it(server, name):
-    async with connect(f"{server.url}?wait_replicas=1&command_timeout_ms=300") as backend:
+    async with connect(f"{server.url}?wait_replicas=1&command_timeout_ms=2000") as backend:
         assert isinstance(backend, ManagementSupport)
         with pytest.raises(TransientError) as raised:
             await backend.change_jobs(name, [Replace(request=request("a"))])

@@ -53,7 +53,8 @@ async def process(
         try:
             await asyncio.wait_for(started.wait(), END_S)
         except TimeoutError:
-            started.kill()
+            with suppress(ProcessLookupError):  # it has ended since
+                started.kill()
             await started.wait()
 
 
