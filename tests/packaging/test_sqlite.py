@@ -16,7 +16,7 @@ import pytest
 from tests.packaging.conftest import ROOT, environment, run
 
 EXAMPLE = ROOT / "docs/examples/promoter-sqlite"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from tests.frameworks.checks import QUEUE, jobs, produced, published, running, s
 from tests.server.bench import promote, until
 from tests.typed import untyped
 
-pytestmark = pytest.mark.server
+PATIENCE_S = 240  # with workers that fork for each job, on a busy machine
+pytestmark = [pytest.mark.server, pytest.mark.timeout(2 * PATIENCE_S)]
 
 VALUES = [[], {}, 2**53 + 1, "é\0", {"n": [None, 1.5, True], "": ""}, "x" * 1_048_576]
 
@@ -50,7 +51,7 @@ async def test_an_unmodified_worker_runs_each_job_with_its_arguments_and_none_ea
             values = [value for value in VALUES if framework.module or value != 2**53 + 1]  # more than JavaScript has
             some = [{"id": f"j{i}", "in": 0, "value": value} for i, value in enumerate(values)]
             due = await produced(framework, server, some)
-            await until(lambda: len(started(out)) >= len(values), 30)
+            await until(lambda: len(started(out)) >= len(values), PATIENCE_S)
             await asyncio.sleep(0.3)
             lines = started(out)
             assert {line["id"]: line["value"] for line in lines} == {job["id"]: job["value"] for job in some}
@@ -99,7 +100,7 @@ async def test_beside_their_own_mover_each_of_1000_jobs_runs_once(framework, ser
         async with connect(server.url, layout=framework.layout) as backend:
             async with Promoter(backend, QUEUE).running():
                 await produced(framework, server, some)
-                await until(lambda: len({line["id"] for line in started(out)}) == 1000, 60)
+                await until(lambda: len({line["id"] for line in started(out)}) == 1000, PATIENCE_S)
                 await asyncio.sleep(0.5)
                 assert set(Counter(line["id"] for line in started(out)).values()) == {1}
                 assert (await backend.stats(QUEUE)).depth == 0
@@ -275,8 +276,8 @@ async def test_a_promoter_that_is_killed_loses_and_doubles_nothing(framework, se
         after = [(i // 100 if framework.whole else i / 200) - 2 for i in range(400)]
         some = [job | {"in": seconds} for job, seconds in zip(jobs(400), after, strict=True)]
         await produced(framework, server, some)
-        await until(lambda: len(started(out)) > 50, 30)
+        await until(lambda: len(started(out)) > 50, PATIENCE_S)
         pair[0].kill()
-        await until(lambda: len({line["id"] for line in started(out)}) == 400, 60)
+        await until(lambda: len({line["id"] for line in started(out)}) == 400, PATIENCE_S)
         await asyncio.sleep(0.3)
         assert set(Counter(line["id"] for line in started(out)).values()) == {1}
