@@ -74,7 +74,7 @@ def test_run_serves_it_too_and_asks_for_the_token(valkey, name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--host", "0.0.0.0"], "set PROMOTER_UI_TOKEN, or say that they are public"),
+        (["--host", "0.0.0.0"], "set PROMOTER_UI_TOKEN, or make the pages public"),
         (["--allow-actions"], "actions need a token"),
         (["--token", "short"], "at least 16"),
         (["--port", "-1"], "--port must be"),
@@ -103,7 +103,7 @@ def test_a_store_that_is_away_at_the_start_and_later_is_waited_for(name):
         with Server("valkey-9.1", port=port):
             promoter("schedule", "--url", url, "--queue", name, "--delay", "30m", "{}")
             until(lambda: re.search(r"<dt>jobs</dt><dd>1</dd>", get(page, "/ui/")[1]), 30)
-        until(lambda: "these are the last figures" in get(page, "/ui/")[1], 30)
+        until(lambda: "showing the last known figures" in get(page, "/ui/")[1], 30)
 
 
 async def test_dead_letters_are_shown_and_put_back(backend, client, queue, keys, name):
