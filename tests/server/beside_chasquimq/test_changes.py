@@ -10,7 +10,7 @@ from tests.servers import find
 
 @pytest.mark.parametrize("server", ["valkey-9.1", "redis-8.2"])
 @pytest.mark.server
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_every_id_is_accounted_for(server):
     pytest.importorskip("chasquimq")
     pytest.importorskip("glide")
