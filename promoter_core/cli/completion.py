@@ -1,7 +1,7 @@
-"""Answer bash's completion requests without typer, which is too slow to import.
+"""Answer bash's completion requests, and requests for a script, without typer, which is too slow to import.
 
 Only the contents of `OPTIONS` and unambiguous words are answered. Typer handles the rest: other shells, quoted words,
-commands of plugins. A test compares these answers with typer's.
+options of plugins' commands. A test compares these answers with typer's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from promoter_core.cli import commands, session
+from promoter_core.cli import commands, completion_scripts, plugin_commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +73,14 @@ OPTIONS = {
 
 
 def answer(environ: Mapping[str, str], program: str) -> str | None:
-    """Return the completions, a line each; None for another request, or one for typer."""
+    """Return the completions, a line each, or a script; None for another request, or one for typer."""
+    request, _, shell = environ.get(VARIABLE, "").partition("_")
+    if program != "promoter":
+        return None
+    if request == "source":
+        return completion_scripts.script(shell)
     line = environ.get("COMP_WORDS", "")
-    if environ.get(VARIABLE) != "complete_bash" or program != "promoter" or set(line) & set("'\"\\"):
+    if (request, shell) != ("complete", "bash") or set(line) & set("'\"\\"):
         return None
     try:
         at = int(environ.get("COMP_CWORD", ""))
@@ -129,7 +134,12 @@ def _named(options: list[str], word: str) -> str | None:
 def _commands(command: str) -> list[str]:
     if command:
         return [name.removeprefix(f"{command} ") for name in OPTIONS if name.startswith(f"{command} ")]
-    return [*commands.COMMANDS, *(r.spec.name for r in session.registry().all() if r.kind == "command")]
+    of_plugins = plugin_commands.own_commands()
+    if of_plugins is None:
+        from promoter_core.cli import session
+
+        of_plugins = [r.spec.name for r in session.registry().all() if r.kind == "command"]
+    return [*commands.COMMANDS, *of_plugins]
 
 
 def answered() -> bool:

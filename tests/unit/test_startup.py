@@ -20,7 +20,7 @@ from typer._completion_classes import BashComplete
 
 import promoter_core
 from promoter_core import Overflow, Registry
-from promoter_core.cli import commands, completion
+from promoter_core.cli import commands, completion, completion_scripts
 from promoter_core.cli.app import build
 from promoter_core.cli.arguments import for_typer, parse_plain
 from promoter_core.cli.run import LogFormat, run
@@ -296,7 +296,9 @@ def test_what_is_not_known_for_sure_is_left_to_typer():
     "environ",
     [
         {completion.VARIABLE: "complete_zsh"},
-        {completion.VARIABLE: "source_bash"},
+        {completion.VARIABLE: "source_powershell"},
+        {completion.VARIABLE: "source_tcsh"},
+        {completion.VARIABLE: "source"},
         {completion.VARIABLE: "complete_bash", "COMP_WORDS": "promoter 'ru", "COMP_CWORD": "1"},
         {completion.VARIABLE: "complete_bash", "COMP_WORDS": "promoter ru", "COMP_CWORD": "x"},
         {completion.VARIABLE: "complete_bash", "COMP_WORDS": "promoter", "COMP_CWORD": "0"},
@@ -317,14 +319,21 @@ def test_bash_has_its_answer_without_typer():
     assert modules & HEAVY == set()
     told, modules = asked(COMP_WORDS="promoter d", COMP_CWORD="1")
     assert told == "doctor\ndead-letters\ndemo\n"
-    assert modules & {"typer", "rich", "pydantic", "asyncio", "redis", "promoter_demo.command"} == set()
+    assert modules & (HEAVY | {"promoter_core.registry", "promoter_core.spi.hooks", "promoter_demo"}) == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_is_printed_without_typer(shell):
+    told, modules = asked(**{completion.VARIABLE: f"source_{shell}"})
+    assert told.rstrip("\n") == completion_scripts.script(shell)
+    assert modules & HEAVY == set()
 
 
 def test_the_other_shells_have_their_answers_of_typer():
     told, _ = asked(**{completion.VARIABLE: "complete_zsh", "_TYPER_COMPLETE_ARGS": "promoter sch"})
     assert told.startswith('_arguments \'*: :(("schedule":')
-    script, _ = asked(**{completion.VARIABLE: "source_bash"})
-    assert "complete -o default -F _promoter_completion promoter" in script
+    script, _ = asked(**{completion.VARIABLE: "source_powershell"})
+    assert "Register-ArgumentCompleter -Native -CommandName promoter" in script
     told, _ = asked(COMP_WORDS="promoter demo --j", COMP_CWORD="2")
     assert told == "--jobs\n"
 
