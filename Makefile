@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Old and new versions of redis-py that PROMOTER_SERVERS=all runs against, beside the one in the environment.
 REDIS_PY := 5.0.8 8.1.0
 # The tests wait more than they work. tests/spread.py says which stay together on one worker and share its servers.
-WORKERS := 6
+WORKERS := 8
 
 # The tests start many processes, which then find their modules compiled.
 export PYTHONDONTWRITEBYTECODE :=

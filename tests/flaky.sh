@@ -16,7 +16,7 @@ trap 'kill %1 2>/dev/null || true' EXIT
 failed=0
 for run in $(seq "${RUNS:-5}"); do
   log="build/flaky/$run.log"
-  .venv/bin/python -m pytest -n "${WORKERS:-6}" --dist loadscope -q "$@" >"$log" 2>&1 || failed=1
+  .venv/bin/python -m pytest -n "${WORKERS:-8}" --dist loadscope -q "$@" >"$log" 2>&1 || failed=1
   echo "run $run: $(tail -n 1 "$log")"
   grep -E '^(FAILED|ERROR) ' "$log" || true
 done
