@@ -28,8 +28,10 @@ START = "import sys; sys.argv[0] = 'promoter'; from promoter_core.cli import mai
 LEADS = b"leads now"
 NOTHING = "pass"
 COMPLETE = {"_PROMOTER_COMPLETE": "complete_bash"}
-# `promoter --version` and completion in bash. The aim is 80 ms of CPU where an interpreter alone takes 16.
-QUICK = ("version", "source", "commands", "options")
+IN_ZSH = {"_PROMOTER_COMPLETE": "complete_zsh"}
+IN_FISH = {"_PROMOTER_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+# `promoter --version` and completion. The aim is 80 ms of CPU where an interpreter alone takes 16.
+QUICK = ("version", "source", "commands", "options", "zsh-commands", "zsh-options", "fish-commands", "fish-options")
 QUICK_RATIO = 5.0
 
 Case = tuple[list[str], dict[str, str]]  # arguments, and what is added to the environment
@@ -41,6 +43,10 @@ def cases(url: str) -> dict[str, Case]:
         "source": ([], {"_PROMOTER_COMPLETE": "source_bash"}),
         "commands": ([], COMPLETE | {"COMP_WORDS": "promoter ", "COMP_CWORD": "1"}),
         "options": ([], COMPLETE | {"COMP_WORDS": "promoter run --", "COMP_CWORD": "2"}),
+        "zsh-commands": ([], IN_ZSH | {"_TYPER_COMPLETE_ARGS": "promoter "}),
+        "zsh-options": ([], IN_ZSH | {"_TYPER_COMPLETE_ARGS": "promoter run --"}),
+        "fish-commands": ([], IN_FISH | {"_TYPER_COMPLETE_ARGS": "promoter "}),
+        "fish-options": ([], IN_FISH | {"_TYPER_COMPLETE_ARGS": "promoter run --"}),
         "help": (["--help"], {}),
         "run-help": (["run", "--help"], {}),
         "schedule": (["schedule", "{}", "--delay", "1h", "--url", url, "--queue", "startup"], {}),
@@ -124,12 +130,12 @@ def main() -> None:
     beside = "then" if args.revision else "pass"
     missed = []
     with valkey() as url, tree(args.revision) if args.revision else nullcontext() as then:
-        print(f"{'':<10}{f'CPU {beside}':>10}{'now':>8}{'ratio':>8}{f'ms {beside}':>11}{'now':>8}{'ratio':>8}")
+        print(f"{'':<14}{f'CPU {beside}':>10}{'now':>8}{'ratio':>8}{f'ms {beside}':>11}{'now':>8}{'ratio':>8}")
         for name in args.only.split(","):
             found = compare(then, url, name, args.rounds) if then else beside_nothing(url, name, args.rounds)
             cpu, took, cpu_now, took_now = found
             print(
-                f"{name:<10}{cpu:>10.1f}{cpu_now:>8.1f}{cpu_now / cpu:>8.3f}"
+                f"{name:<14}{cpu:>10.1f}{cpu_now:>8.1f}{cpu_now / cpu:>8.3f}"
                 f"{took:>11.1f}{took_now:>8.1f}{took_now / took:>8.3f}",
                 flush=True,
             )

@@ -1,11 +1,11 @@
 """The `promoter` command: a file for each command, or for several similar ones, listed in `commands.py`.
 
 `launch.py` starts them: through typer and `app.py`, or with `arguments.py` alone if the arguments are plain, because
-typer is slow to import. `completion.py` answers bash, with `plugin_commands.py` and `completion_scripts.py`. They
-share `options.py`, `times.py` and `data.py` (options and their parsing), `jobs.py` (selecting and showing waiting
-jobs), `near.py` (queues by pattern, and the nearest name), `job_files.py`, `progress.py`, `output.py` (text for a
-terminal), `session.py` (the registry, and an open backend), `logs.py` with `json_logs.py`, `signals.py`, and
-`lasting.py` (start and end of commands that run until a signal).
+typer is slow to import. `completion.py` answers shells, with `plugin_commands.py`, `completion_scripts.py`,
+`completion_shells.py` and `completion_help.py`. They share `options.py`, `times.py` and `data.py` (options and their
+parsing), `jobs.py` (selecting and showing waiting jobs), `near.py` (queues by pattern, and the nearest name),
+`job_files.py`, `progress.py`, `output.py` (text for a terminal), `session.py` (the registry, and an open backend),
+`logs.py` with `json_logs.py`, `signals.py`, and `lasting.py` (start and end of commands that run until a signal).
 `config_file.py` reads the file of `promoter run --config`. `live/` is the view of `watch`.
 """
 

@@ -1,7 +1,7 @@
-"""Answer bash's completion requests, and requests for a script, without typer, which is too slow to import.
+"""Answer the completion requests of shells, and requests for a script, without typer, which is too slow to import.
 
-Only the contents of `OPTIONS` and unambiguous words are answered. Typer handles the rest: other shells, quoted words,
-options of plugins' commands. A test compares these answers with typer's.
+Only the contents of `OPTIONS` and unambiguous words are answered. Typer handles the rest: quoted words, and options of
+plugins' commands. A test compares these answers with typer's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from promoter_core.cli import commands, completion_scripts, plugin_commands
+from promoter_core.cli import commands, completion_scripts, completion_shells, plugin_commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,20 +79,45 @@ def answer(environ: Mapping[str, str], program: str) -> str | None:
         return None
     if request == "source":
         return completion_scripts.script(shell)
-    line = environ.get("COMP_WORDS", "")
-    if (request, shell) != ("complete", "bash") or set(line) & set("'\"\\"):
+    if request != "complete" or shell not in completion_shells.SHELLS:
         return None
-    try:
-        at = int(environ.get("COMP_CWORD", ""))
-    except ValueError:
+    asked = completion_shells.asked(shell, environ)
+    if asked is None or (offered := complete(*asked)) is None:
         return None
-    words = line.split()
-    offered = complete(words[1:at], words[at] if at < len(words) else "") if at > 0 else None
-    return None if offered is None else "\n".join(offered)
+    with_help = [(word, "") for word in offered] if shell == "bash" else explain(asked[0], offered)
+    return completion_shells.reply(shell, environ, with_help)
 
 
 def complete(before: Sequence[str], begun: str) -> list[str] | None:
     """Return the words that can complete `begun`."""
+    if (place := _place(before)) is None:
+        return None
+    command, given, wanting = place
+    if begun.startswith("-"):
+        if wanting or "=" in begun:
+            return None
+        options = [option for option in _options(command) if option[0] == "*" or option not in given]
+        offered = [name for option in options for name in _names(option)]
+    elif wanting:
+        offered = [value for value in wanting.partition("=")[2].split(",") if value]
+    else:
+        offered = _commands(command)
+    return [word for word in offered if word.startswith(begun)]
+
+
+def explain(before: Sequence[str], offered: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the words that `complete` offers, each with its line of help; "" for the value of an option."""
+    from promoter_core.cli.completion_help import HELP
+
+    command, _, wanting = _place(before) or ("", [], "")
+    known = {} if wanting else HELP[command]
+    if not command and not known.keys() >= set(offered):
+        known = {name: " ".join(summary.split()) for name, summary in _registered().items()} | known
+    return [(word, known.get(word, "")) for word in offered]
+
+
+def _place(before: Sequence[str]) -> tuple[str, list[str], str] | None:
+    """Return the command, its options so far, and the one whose value is next, or ""; None if any word is unknown."""
     given: list[str] = []
     command = ""
     options, wanting = _options(command), ""
@@ -106,15 +131,7 @@ def complete(before: Sequence[str], begun: str) -> list[str] | None:
             command, given, options = inner, [], _options(inner)
         else:
             return None
-    if begun.startswith("-"):
-        if wanting or "=" in begun:
-            return None
-        offered = [name for option in options if option[0] == "*" or option not in given for name in _names(option)]
-    elif wanting:
-        offered = [value for value in wanting.partition("=")[2].split(",") if value]
-    else:
-        offered = _commands(command)
-    return [word for word in offered if word.startswith(begun)]
+    return command, given, wanting
 
 
 def _options(command: str) -> list[str]:
@@ -135,11 +152,14 @@ def _commands(command: str) -> list[str]:
     if command:
         return [name.removeprefix(f"{command} ") for name in OPTIONS if name.startswith(f"{command} ")]
     of_plugins = plugin_commands.own_commands()
-    if of_plugins is None:
-        from promoter_core.cli import session
+    return [*commands.COMMANDS, *(_registered() if of_plugins is None else of_plugins)]
 
-        of_plugins = [r.spec.name for r in session.registry().all() if r.kind == "command"]
-    return [*commands.COMMANDS, *of_plugins]
+
+def _registered() -> dict[str, str]:
+    """Return the summaries of the commands of all plugins."""
+    from promoter_core.cli import session
+
+    return {r.spec.name: r.spec.summary for r in session.registry().all() if r.kind == "command"}
 
 
 def answered() -> bool:

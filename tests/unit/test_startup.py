@@ -295,7 +295,7 @@ def test_what_is_not_known_for_sure_is_left_to_typer():
 @pytest.mark.parametrize(
     "environ",
     [
-        {completion.VARIABLE: "complete_zsh"},
+        {completion.VARIABLE: "complete_tcsh"},
         {completion.VARIABLE: "source_powershell"},
         {completion.VARIABLE: "source_tcsh"},
         {completion.VARIABLE: "source"},
@@ -329,13 +329,31 @@ def test_the_script_of_a_shell_is_printed_without_typer(shell):
     assert modules & HEAVY == set()
 
 
-def test_the_other_shells_have_their_answers_of_typer():
-    told, _ = asked(**{completion.VARIABLE: "complete_zsh", "_TYPER_COMPLETE_ARGS": "promoter sch"})
-    assert told.startswith('_arguments \'*: :(("schedule":')
+@pytest.mark.parametrize(
+    ("shell", "first", "command"),
+    [
+        ("zsh", '_arguments \'*: :(("--lock-ttl-ms":"The leader', '_arguments \'*: :(("schedule":"Sch'),
+        ("fish", "--lock-ttl-ms\tThe leader's lease.\n--log-", "schedule\tSchedule a job and print its id.\n"),
+        ("pwsh", "--lock-ttl-ms:::The leader's lease.\n--log-", "schedule:::Schedule a job and print its id.\n"),
+    ],
+    ids=["zsh", "fish", "pwsh"],
+)
+def test_the_other_shells_have_their_answers_without_typer(shell, first, command):
+    for line, expected in [("promoter run --lo", first), ("promoter sch", command)]:
+        env = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        env |= {"_TYPER_COMPLETE_WORD_TO_COMPLETE": line.split()[-1]} if shell == "pwsh" else {}
+        told, modules = asked(**{completion.VARIABLE: f"complete_{shell}"} | env)
+        assert told.startswith(expected)
+        assert modules & (HEAVY | {"promoter_core.registry", "promoter_core.spi.hooks", "promoter_demo"}) == set()
+
+
+def test_typer_answers_the_rest():
     script, _ = asked(**{completion.VARIABLE: "source_powershell"})
     assert "Register-ArgumentCompleter -Native -CommandName promoter" in script
     told, _ = asked(COMP_WORDS="promoter demo --j", COMP_CWORD="2")
     assert told == "--jobs\n"
+    told, _ = asked(**{completion.VARIABLE: "complete_zsh", "_TYPER_COMPLETE_ARGS": "promoter demo --j"})
+    assert told.startswith('_arguments \'*: :(("--jobs":')
 
 
 COMMAND = """
