@@ -50,6 +50,13 @@ def distribution(folder, info, entry_points=None):
         (at / "entry_points.txt").write_text(entry_points)
 
 
+@pytest.fixture(autouse=True)
+def finder_of_the_standard_library(monkeypatch):
+    """Whichever packages were imported: the backport of importlib.metadata takes this method away."""
+    find = staticmethod(metadata.MetadataPathFinder.find_distributions)
+    monkeypatch.setattr(PathFinder, "find_distributions", find, raising=False)
+
+
 @pytest.fixture
 def listed(monkeypatch):
     """The commands that are told, and those of the entry points, with these folders alone on the path."""
