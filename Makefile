@@ -101,6 +101,8 @@ release: lint docs audit changelog dist sbom
 	@echo "Look at CHANGELOG.md and dist/, commit, and push a tag v$$($(BIN)/python -c 'import promoter_core; print(promoter_core.__version__)'): CI publishes it."
 
 # Half an hour; BENCH_ARGS='--quick' for a first look, '--write' keeps the figures in docs/explanation/performance.
+# Every figure of the performance page, with the redis-py that a fresh install gets: peers in the environment pin older ones.
+bench: export PYTHONPATH := $(abspath $(VENV))/redis-py/$(lastword $(REDIS_PY)):$(PYTHONPATH)
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.fleet

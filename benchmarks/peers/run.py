@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,10 @@ def run(peer: str, url: str, jobs: int, lead_s: float, spread_s: float) -> Resul
             str(lead_s),
             str(spread_s),
         ]
+        theirs = None if PEERS[peer] is None else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        patience_s = PATIENCE_S + lead_s + spread_s
         try:
-            done = subprocess.run(
-                command, capture_output=True, timeout=PATIENCE_S + lead_s + spread_s, cwd=FOLDER, check=False
-            )
+            done = subprocess.run(command, capture_output=True, timeout=patience_s, cwd=FOLDER, env=theirs, check=False)
             said = _last_line(done.stderr)
         except subprocess.TimeoutExpired as exc:
             said = f"not done after {exc.timeout:g} s; {_last_line(exc.stderr or b'')}"
