@@ -206,9 +206,9 @@ class Reporter:
         if now_s - since_s >= FULL_S and not last.full_said:
             last.full_said = True
             log.warning(
-                "queue %r: due jobs wait for room, %d of them: the stream has its %d entries. "
+                "queue %r: the stream is full (%d entries), and %d due jobs wait. "
                 "Its consumers do not keep up or do not acknowledge",
-                *(queue, held_back, self._settings.max_stream_len),
+                *(queue, self._settings.max_stream_len, held_back),
             )
 
     def _lock(self, queue: str, outcome: LockOutcome) -> None:

@@ -278,7 +278,7 @@ async def test_a_stream_that_stays_full_is_a_warning_and_so_is_not_one_that_is_f
         assert said() == []
         await clock.sleep(20)
         (warning,) = said()
-        assert "queue 'q': due jobs wait for room, 2 of them: the stream has its 5 entries" in warning
+        assert "queue 'q': the stream is full (5 entries), and 2 due jobs wait." in warning
         store["q"].streams[StreamName.JOBS].entries.clear()
         await clock.sleep(1)
         assert said()[1:] == ["queue 'q': the stream has room again, after 24.0 s"]

@@ -87,11 +87,11 @@ class ContractBase(Guarded):
     pair: Any = optional("pair", "two backends on one store")
     unreachable: Any = optional("unreachable", "a backend whose store cannot be reached")
     clock: Any = pytest.fixture(name="clock")(lambda self: SystemClock())
-    leap: Any = optional("leap", "async (queue, ms): lets that much time pass in the store")
-    set_time: Any = optional("set_time", "async (ms): has the store's clock stand at this Unix time")
-    add_malformed: Any = optional("add_malformed", "async (queue, member): puts bytes that are no job into the set")
-    add_parked: Any = optional("add_parked", "async (queue, request): puts a job that is due after the year 9999")
-    stored_names: Any = optional("stored_names", "async (): the names of all that the store holds")
+    leap: Any = optional("leap", "async (queue, ms): advances the clock of the store by that many milliseconds")
+    set_time: Any = optional("set_time", "async (ms): stops the clock of the store at this Unix time, in milliseconds")
+    add_malformed: Any = optional("add_malformed", "async (queue, member): adds a malformed member to the sorted set")
+    add_parked: Any = optional("add_parked", "async (queue, request): adds a job that is due after the year 9999")
+    stored_names: Any = optional("stored_names", "async (): returns the names of all keys in the store")
 
     @pytest.fixture
     def kit(self, backend: Any, clock: Clock) -> Kit:
