@@ -46,6 +46,10 @@ async def main(names: list[str], scale: Scale, *, write: bool) -> bool:
             progress.advance(task)
     Console().print(Markdown(report.markdown()))
     if write:
+        if set(names) != set(SECTIONS):
+            kept = Report.kept()
+            kept.replace(report)
+            report = kept
         report.write()
         console.print(f"written to {PAGES}")
     return not failed
@@ -55,7 +59,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, for a first look")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections: {', '.join(SECTIONS)}")
-    parser.add_argument("--write", action="store_true", help="keep the figures in docs/explanation/performance/")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="keep the figures in docs/explanation/performance/; with --only, those of these sections",
+    )
     parser.add_argument("--url", help="run the other task queues on this server, which is FLUSHED before each")
     args = parser.parse_args()
     chosen = args.only.split(",")

@@ -70,6 +70,27 @@ class Report:
         parts += [f"![{title}]({file}.svg)\n" for file, (title, _) in self.bars.items()]
         return "\n".join(parts)
 
+    @classmethod
+    def kept(cls, folder: Path = PAGES, name: str = "figures") -> Report:
+        """Return the findings that were written before."""
+        kept = json.loads((folder / f"{name}.json").read_text())
+        kept["sections"] = [Section(**section) for section in kept["sections"]]
+        kept["aims"] = [Aim(**aim) for aim in kept["aims"]]
+        return cls(**kept)
+
+    def replace(self, later: Report) -> None:
+        """Take over the sections of a later run, which say so. Those that are not here yet are added."""
+        for section in later.sections:
+            section.note = f"{section.note} From a separate run: {later.where}".strip()
+            titles = [one.title for one in self.sections]
+            if section.title in titles:
+                self.sections[titles.index(section.title)] = section
+            else:
+                self.sections.append(section)
+        aims = {aim.what: aim for aim in self.aims} | {aim.what: aim for aim in later.aims}
+        self.aims = list(aims.values())
+        self.bars |= later.bars
+
     def write(self, folder: Path = PAGES, name: str = "figures") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.md").write_text(self.markdown())

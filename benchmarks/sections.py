@@ -210,7 +210,7 @@ async def others(report: Report, scale: Scale) -> None:
         *("", "version", "late p50, ms", "p99", "max", "all started after, s"),
         note="Each with its own worker and a no-op job, one process, default settings; ours is the promoter and a "
         "plain consumer of the stream. Lateness is from the due time to the start of the job; the last column is for "
-        "those due at one instant.",
+        "those due at one instant. A negative value is a start before the due time.",
     )
     bars = {}
     with nullcontext(scale.url) if scale.url else valkey() as url:

@@ -55,9 +55,15 @@ def python_of(peer: str) -> Path:
     python = folder / "bin" / "python"
     if not (folder / ".ready").exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, capture_output=True)
+        command: list[str | Path] = [python, "-m", "pip", "install", "-q", *packages]
+        subprocess.run(command, check=True, capture_output=True, env=alone())
         (folder / ".ready").touch()
     return python
+
+
+def alone() -> dict[str, str]:
+    """What an interpreter with its own packages gets: it sees none of ours."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def run(peer: str, url: str, jobs: int, lead_s: float, spread_s: float) -> Result:
@@ -77,7 +83,7 @@ def run(peer: str, url: str, jobs: int, lead_s: float, spread_s: float) -> Resul
             str(lead_s),
             str(spread_s),
         ]
-        theirs = None if PEERS[peer] is None else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        theirs = None if PEERS[peer] is None else alone()
         patience_s = PATIENCE_S + lead_s + spread_s
         try:
             done = subprocess.run(command, capture_output=True, timeout=patience_s, cwd=FOLDER, env=theirs, check=False)
