@@ -8,7 +8,7 @@ from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainS
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from promoter_core.spi import BackendUrl, ConfigError
+from promoter_core.spi import BackendUrl, ConfigError, host_port
 from promoter_redis.credentials import Rotating
 from promoter_redis.driver import RedisDriver
 from promoter_redis.sentinel import Sentinels
@@ -91,15 +91,11 @@ def open_cluster(url: BackendUrl) -> RespBackend:
 
     def make_node(host: str, port: int) -> RedisDriver:
         pool = make_pool(connection_class, timeout_s, host=host, port=port, socket_keepalive=True, **kwargs)
-        where = _shown(host, port) + (BY_TLS if options.tls else "")
+        where = host_port(host, port) + (BY_TLS if options.tls else "")
         return RedisDriver(pool, where=where, timeout_s=timeout_s, layout=layout)
 
-    where = ",".join(_shown(host, port) for host, port in seeds)
+    where = ",".join(host_port(host, port) for host, port in seeds)
     return _backend(ClusterDriver(seeds, make_node, where=where), options, url)
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def plain(timeout_s: float) -> dict[str, Any]:

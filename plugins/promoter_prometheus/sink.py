@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
-from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, sink_options
+from promoter_core.spi import BackendError, ConfigError, LockOutcome, SinkFailure, Tick, host_port, sink_options
 from promoter_prometheus.figures import COMPAT, Figures, families, hidden
 from promoter_prometheus.server import serve
 
@@ -121,7 +121,7 @@ def page_of(registry: CollectorRegistry) -> bytes:
 
 
 def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
-    number = 0 if port == "0" else sink_options.port("prometheus", port)
+    number = sink_options.port("prometheus", port, low=0)
     if (addr, number) in _served:
         return
     try:
@@ -130,4 +130,4 @@ def _serve(addr: str, port: str, registry: CollectorRegistry) -> None:
         raise ConfigError(f"prometheus: cannot listen on {addr}:{port}: {exc.strerror}") from exc
     if number:
         _served.add((addr, number))
-    log.info("metrics on http://%s:%d/metrics", f"[{addr}]" if ":" in addr else addr, real)
+    log.info("metrics on http://%s/metrics", host_port(addr, real))

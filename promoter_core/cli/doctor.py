@@ -56,11 +56,10 @@ def doctor(
 
 def _rules(error: BackendError, url: str, layout: str | None) -> str | None:
     """Return the rules of a user who may not even connect; None for another error."""
-    backend = session.registry().backend(url, layout=layout)
-    if error.code != "NOPERM" or not isinstance(backend, LayoutSupport):
+    if error.code != "NOPERM":
         return None
-    words = [word for word in backend.layout.acl() if word not in ("resetchannels", "-@all")]
-    return f"rules of ACL SETUSER that it needs: {' '.join(words)}"
+    backend = session.registry().backend(url, layout=layout)
+    return backend.layout.acl_advice() if isinstance(backend, LayoutSupport) else None
 
 
 async def _look_at(backend: Backend, queue: str) -> list[Finding]:

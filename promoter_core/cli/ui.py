@@ -13,6 +13,7 @@ from promoter_core.cli.lasting import until_stopped
 from promoter_core.cli.run import LogFormat
 from promoter_core.cli.signals import stop_on_signals
 from promoter_core.cli.times import parse_duration
+from promoter_core.spi import host_port
 
 log = logging.getLogger("promoter.ui")
 
@@ -86,8 +87,7 @@ def ui(
             "session": f"{session_s:.0f}",
         },
     )
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    asyncio.run(_serve(backend, app, address, exposed=public and not token))
+    asyncio.run(_serve(backend, app, host_port(host, port), exposed=public and not token))
 
 
 def _word(on: bool) -> str:

@@ -15,7 +15,7 @@ from promoter_core.registry import Registry, installed
 from promoter_core.runner.health import Health, served_within_s
 from promoter_core.runner.sink_dispatch import MetricsFanout, SinkQueue
 from promoter_core.settings import PromoterSettings
-from promoter_core.spi.clock import Clock
+from promoter_core.spi.clock import Clock, clock_offset_ms
 from promoter_core.spi.errors import BackendError, ConfigError, PermanentError, TransientError
 from promoter_core.spi.model import LeaseHeld, LockOutcome, Tick
 from promoter_core.spi.sinks import EventSink, MetricsSink
@@ -178,20 +178,18 @@ class Reporter:
         """
         if not store_ms:
             return
-        ahead_ms: float = store_ms - self._clock.time_ms()
-        if ahead_ms < 0:  # the store may have read its clock when the call began
-            ahead_ms = min(ahead_ms + call_s * 1_000, 0.0)
-        if abs(ahead_ms - self._ahead_ms) < APART_MS:
+        ahead = clock_offset_ms(store_ms, self._clock.time_ms(), call_s)
+        if abs(ahead - self._ahead_ms) < APART_MS:
             return
-        self._ahead_ms = ahead_ms
-        if abs(ahead_ms) < APART_MS:
+        self._ahead_ms = ahead
+        if abs(ahead) < APART_MS:
             log.info("the store's clock agrees with this machine's again")
             return
-        words = ("ahead of", "early") if ahead_ms > 0 else ("behind", "late")
+        words = ("ahead of", "early") if ahead > 0 else ("behind", "late")
         log.warning(
             "the store's clock is %.1f s %s this machine's: jobs for a time by this machine's clock are promoted that "
             "much too %s. Delays are exact. Synchronize both clocks",
-            *(abs(ahead_ms) / 1_000, *words),
+            *(abs(ahead) / 1_000, *words),
         )
 
     def _full(self, queue: str, last: _Last, held_back: int, now_s: float) -> None:

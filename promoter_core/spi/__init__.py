@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.batches import chunked
     from promoter_core.spi.calls import ErrorTable, run_call
     from promoter_core.spi.change_flags import ChangeFlags
-    from promoter_core.spi.clock import Clock, SystemClock
+    from promoter_core.spi.clock import Clock, SystemClock, clock_offset_ms
     from promoter_core.spi.errors import (
         BackendError,
         ConfigError,
@@ -121,7 +121,7 @@ if TYPE_CHECKING:
         SinkMonitor,
     )
     from promoter_core.spi.tasks import being_cancelled, cancel_and_wait, close_all, run_within
-    from promoter_core.spi.urls import BackendUrl, Credentials, parse_url
+    from promoter_core.spi.urls import BackendUrl, Credentials, host_port, parse_url
     from promoter_core.spi.wire import (
         Envelope,
         RetryOverrides,
@@ -230,9 +230,11 @@ __all__ = [
     "check_job_name",
     "check_queue_name",
     "chunked",
+    "clock_offset_ms",
     "close_all",
     "closed_error",
     "hookimpl",
+    "host_port",
     "in_buckets",
     "in_place",
     "is_pattern",
@@ -264,7 +266,7 @@ _HOMES = {  # the same imports, made on first use
     "pages": ("PageContext",),
     "push": ("PushChannel",),
     "change_flags": ("ChangeFlags",),
-    "clock": ("Clock", "SystemClock"),
+    "clock": ("Clock", "SystemClock", "clock_offset_ms"),
     "errors": (
         "BackendError",
         "ConfigError",
@@ -357,7 +359,7 @@ _HOMES = {  # the same imports, made on first use
         "SinkMonitor",
     ),
     "tasks": ("being_cancelled", "cancel_and_wait", "close_all", "run_within"),
-    "urls": ("BackendUrl", "Credentials", "parse_url"),
+    "urls": ("BackendUrl", "Credentials", "host_port", "parse_url"),
     "wire": (
         "Envelope",
         "RetryOverrides",

@@ -36,3 +36,12 @@ class SystemClock:
         import asyncio  # imported late, because listing plugins does not need it
 
         await asyncio.sleep(seconds)
+
+
+def clock_offset_ms(store_ms: float, now_ms: float, call_s: float) -> float:
+    """Return by how many milliseconds a store's clock is ahead of ours for sure; negative if it is behind.
+
+    `store_ms` is what it showed at some moment of a call that took `call_s` seconds and ended at `now_ms`.
+    """
+    ahead = store_ms - now_ms
+    return ahead if ahead > 0 else min(ahead + call_s * 1_000, 0.0)

@@ -173,6 +173,11 @@ class Layout:
         channels = (f"&{self.channels}", "&__redis__:invalidate")
         return (*keys, "resetchannels", *channels, "-@all", *(f"+{command}" for command in commands))
 
+    def acl_advice(self, queue: str = "*") -> str:
+        """Return advice with the rules of `acl` that a user may lack: to follow it takes no permission away."""
+        words = (word for word in self.acl(queue) if word not in ("resetchannels", "-@all"))
+        return f"rules of ACL SETUSER that it needs: {' '.join(words)}"
+
     def check_queue(self, queue: str) -> None:
         """Raise ConfigError for a queue, or a pattern of queues, that the layout does not allow."""
 

@@ -27,15 +27,15 @@ def split(kind: str, name: str, text: str, known: tuple[str, ...]) -> dict[str, 
     return options
 
 
-def port_number(text: str) -> int | None:
-    """Return the number of a TCP or UDP port; None when `text` is not one."""
+def port_number(text: str, low: int = 1) -> int | None:
+    """Return the number of a TCP or UDP port; None when `text` is not one. With `low` 0, that is any free port."""
     short = len(text) <= 5 and text.isascii() and text.isdigit()
-    return int(text) if short and 0 < int(text) < 65536 else None
+    return int(text) if short and low <= int(text) < 65536 else None
 
 
-def port(sink: str, text: str) -> int:
-    """Return the value of the option `port`. Raises ConfigError when it is not a port."""
-    number = port_number(text)
+def port(sink: str, text: str, low: int = 1) -> int:
+    """Return the value of the option `port`, from `low`. Raises ConfigError when it is not a port."""
+    number = port_number(text, low)
     if number is None:
         raise ConfigError(f"{sink}: port must be a number from 1 to 65535, not {text!r}")
     return number

@@ -44,7 +44,7 @@ class BackendUrl:
         user = f"{self.username or ''}:{_HIDDEN}@" if self.password is not None else ""
         user = user or (f"{_HIDDEN}@" if self.username else "")  # a user alone may be a misplaced password
         path = self.path if "@" not in self.path else f"/{_HIDDEN}"  # a password may have started with a /
-        return f"{self.scheme}://{user}{','.join(_show(*host) for host in self.hosts)}{path}"
+        return f"{self.scheme}://{user}{','.join(host_port(*host) for host in self.hosts)}{path}"
 
     def __repr__(self) -> str:
         return f"<BackendUrl {self}>"
@@ -145,5 +145,6 @@ def _host(text: str) -> tuple[str, int | None]:
     return unquote(parts.hostname), parts.port
 
 
-def _show(host: str, port: int | None) -> str:
+def host_port(host: str, port: int | None = None) -> str:
+    """Return `host:port`, with an IPv6 address in brackets; `host` without a port."""
     return (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")

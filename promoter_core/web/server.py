@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from promoter_core import ConfigError, Health, PluginError, Runner
 from promoter_core.monitor import CONTENT_TYPE, Sampler, render
-from promoter_core.spi import sink_options
+from promoter_core.spi import host_port, sink_options
 from promoter_core.web.mounted import AsgiApp, mount
 
 LOOPBACK = "127.0.0.1"
@@ -32,7 +32,7 @@ def parse_address(text: str) -> tuple[str, int]:
     Raises ConfigError.
     """
     host, _, port = text.rpartition(":")
-    number = 0 if port == "0" else sink_options.port_number(port)
+    number = sink_options.port_number(port, low=0)
     if number is None:
         raise ConfigError(f"expected HOST:PORT to serve pages on, such as 127.0.0.1:9464 or :9464, not {text!r}")
     return host.strip("[]") or LOOPBACK, number
@@ -80,7 +80,7 @@ async def serving(
             await web.TCPSite(runner, host, port).start()
         except OSError as exc:
             raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        yield f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
+        yield f"http://{host_port(host, runner.addresses[0][1])}"
     finally:
         await runner.cleanup()
 

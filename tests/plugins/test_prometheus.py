@@ -361,6 +361,8 @@ def test_how_far_the_clocks_are_apart_is_a_figure_while_it_leads(ahead_s):
     sink.on_tick("q", Tick(Promotion(now_ms=int((time.time() - 3) * 1_000)), 5.0))
     assert registry.get_sample_value("promoter_clock_offset_seconds") == 0, "the call took so long"
     sink.on_tick("q", Tick(Promotion(now_ms=int((time.time() + ahead_s) * 1_000)), 0.001))
+    sink.on_lock("other", LockOutcome.HELD)
+    assert registry.get_sample_value("promoter_clock_offset_seconds") != 0, "it leads this queue"
     sink.on_lock("q", LockOutcome.HELD)
     assert registry.get_sample_value("promoter_clock_offset_seconds") == 0
 

@@ -137,12 +137,7 @@ class QueueScreen(Screen[None]):
         figures = details.figures(seen, self._source.probe(self._queue.name), self.size.width - 2)
         self._put("#figures", "\n".join(f" {line}" for line in figures))
         self._put("#tabs", frame.ruled(self._tab(), self.size.width))
-        if self._dead:
-            rows.empty = "no dead letters" if len(self._cursors) == 1 else "no more dead letters"
-        else:
-            rows.empty = "no waiting jobs" if self._only is None and self._name is None else "no waiting job matches"
-        if not self._read:
-            rows.empty = "not read yet"
+        rows.empty = self._empty()
         if self._dead:
             rows.show(Letters.COLUMNS, [(id, False) for id in self._entries], self._letter_cells)
         else:
@@ -157,6 +152,14 @@ class QueueScreen(Screen[None]):
             "#status", " " + "   ".join(word for word in (held, trouble, self._said.lstrip("> ")) if word), "bold"
         )
         self._put("#keys", frame.fit(self._keys(), self.size.width))
+
+    def _empty(self) -> str:
+        """Return what the table says without rows."""
+        if not self._read:
+            return "not read yet"
+        if self._dead:
+            return "no dead letters" if len(self._cursors) == 1 else "no more dead letters"
+        return "no waiting jobs" if self._only is None and self._name is None else "no waiting job matches"
 
     def _tab(self) -> str:
         page = f", page {len(self._cursors):,}" if len(self._cursors) > 1 or self._more else ""
