@@ -107,10 +107,10 @@ def complete(before: Sequence[str], begun: str) -> list[str] | None:
 
 def explain(before: Sequence[str], offered: Sequence[str]) -> list[tuple[str, str]]:
     """Return the words that `complete` offers, each with its line of help; "" for the value of an option."""
-    from promoter_core.cli.completion_help import HELP
+    from promoter_core.cli.completion_help import HELP, SHARED
 
     command, _, wanting = _place(before) or ("", [], "")
-    known = {} if wanting else HELP[command]
+    known = {} if wanting else SHARED | HELP.get(command, {})
     if not command and not known.keys() >= set(offered):
         known = {name: " ".join(summary.split()) for name, summary in _registered().items()} | known
     return [(word, known.get(word, "")) for word in offered]

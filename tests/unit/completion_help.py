@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import typer
@@ -30,8 +31,9 @@ Written by `{COMMAND}`.
 
 from __future__ import annotations
 
-HELP: dict[str, dict[str, str]] = {{  # by command, as in `completion.OPTIONS`
 '''
+SHARED = "SHARED = {  # the usual line of each option\n"
+HELP = "HELP: dict[str, dict[str, str]] = {  # by command, as in `completion.OPTIONS`: all that differs\n"
 
 
 @functools.cache
@@ -73,14 +75,19 @@ def sentence(text):
 
 
 def render():
-    lines = []
-    for path in completion.OPTIONS:
-        lines += [
-            f"    {quoted(path)}: {{",
-            *(f"        {quoted(n)}: {quoted(text)}," for n, text in helps(path)),
-            "    },",
-        ]
-    return HEAD + "\n".join([*lines, "}"]) + "\n"
+    found = {path: dict(helps(path)) for path in completion.OPTIONS}
+    lines_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for texts in found.values():
+        for name, text in texts.items():
+            if name.startswith("-"):
+                lines_of[name][text] += 1
+    shared = {name: counted.most_common(1)[0] for name, counted in lines_of.items()}
+    shared = {name: text for name, (text, times) in shared.items() if times > 1}
+    text = HEAD + SHARED + "".join(f"    {quoted(n)}: {quoted(t)},\n" for n, t in shared.items()) + "}\n\n" + HELP
+    for path, texts in found.items():
+        own = [f"        {quoted(n)}: {quoted(t)},\n" for n, t in texts.items() if shared.get(n) != t]
+        text += f"    {quoted(path)}: {{\n{''.join(own)}    }},\n" if own else ""
+    return text + "}\n"
 
 
 def quoted(text):

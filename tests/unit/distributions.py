@@ -32,6 +32,14 @@ class Box:
         pass
 """
 
+# A command whose module is missing: it can be listed, and not run.
+COMMAND = """
+from promoter_core.spi import CommandSpec, hookimpl
+@hookimpl
+def promoter_register_commands():
+    yield CommandSpec(name="vacuum", summary="compact the file", target="no_such_module:vacuum")
+"""
+
 
 def install(site, dist, version, entry, source):
     """A distribution with one module `plug_<entry>` and one entry point of the group `promoter`."""

@@ -16,7 +16,7 @@ from typer import rich_utils
 from promoter_core.cli import completion, completion_shells
 from tests.typed import untyped
 from tests.unit import completion_help
-from tests.unit.distributions import install
+from tests.unit.distributions import COMMAND, install
 
 SHELLS = {
     "zsh": by_typer.ZshComplete,
@@ -154,16 +154,8 @@ def test_zsh_reads_any_line_of_help(options, tmp_path):
     assert done.stdout.splitlines() == [f"a\\:b:{escaped}", "c", "d:e"]
 
 
-COMMAND = """
-from promoter_core.spi import CommandSpec, hookimpl
-@hookimpl
-def promoter_register_commands():
-    yield CommandSpec(name="vacuum", summary="compact\\n the file", target="no_such_module:vacuum")
-"""
-
-
 def test_the_command_of_a_third_partys_plugin_has_its_summary(site):
-    install(site, "vac-store", "1", "vac", COMMAND)
+    install(site, "vac-store", "1", "vac", COMMAND.replace("compact", "compact\\n"))
     env = {k: v for k, v in os.environ.items() if not k.startswith("COV_")} | request("fish", "promoter vac")
     env["PYTHONPATH"] = os.pathsep.join([str(site), *sys.path])
     code = (

@@ -25,7 +25,7 @@ from promoter_core.cli.app import build
 from promoter_core.cli.arguments import for_typer, parse_plain
 from promoter_core.cli.run import LogFormat, run
 from tests.typed import untyped
-from tests.unit.distributions import install
+from tests.unit.distributions import COMMAND, install
 
 HEAVY = {"typer", "rich", "pydantic", "click", "msgpack", "pluggy", "asyncio", "ulid", "redis", "importlib.metadata"}
 REPORT = "import sys; print(*sorted(sys.modules), file=sys.stderr)"
@@ -354,14 +354,6 @@ def test_typer_answers_the_rest():
     assert told == "--jobs\n"
     told, _ = asked(**{completion.VARIABLE: "complete_zsh", "_TYPER_COMPLETE_ARGS": "promoter demo --j"})
     assert told.startswith('_arguments \'*: :(("--jobs":')
-
-
-COMMAND = """
-from promoter_core.spi import CommandSpec, hookimpl
-@hookimpl
-def promoter_register_commands():
-    yield CommandSpec(name="vacuum", summary="compact the file", target="no_such_module:vacuum")
-"""
 
 
 def test_the_command_of_a_plugin_that_cannot_be_loaded_is_listed_and_completed(site):
