@@ -81,8 +81,8 @@ def render():
         for name, text in texts.items():
             if name.startswith("-"):
                 lines_of[name][text] += 1
-    shared = {name: counted.most_common(1)[0] for name, counted in lines_of.items()}
-    shared = {name: text for name, (text, times) in shared.items() if times > 1}
+    usual = {name: counted.most_common(1)[0] for name, counted in lines_of.items()}
+    shared = {name: text for name, (text, times) in usual.items() if times > 1}
     text = HEAD + SHARED + "".join(f"    {quoted(n)}: {quoted(t)},\n" for n, t in shared.items()) + "}\n\n" + HELP
     for path, texts in found.items():
         own = [f"        {quoted(n)}: {quoted(t)},\n" for n, t in texts.items() if shared.get(n) != t]
