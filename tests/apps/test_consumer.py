@@ -54,9 +54,9 @@ class Consumers:
         self.database, self.log = folder / "bills.db", folder / "log"
         self.processes = []
 
-    def start(self):
+    def start(self, code=FAST):
         with self.log.open("ab") as log:
-            process = processes.Popen([sys.executable, "-c", FAST], env=self.environment, stderr=log)
+            process = processes.Popen([sys.executable, "-c", code], env=self.environment, stderr=log)
         self.processes.append(process)
         return process
 
@@ -249,6 +249,40 @@ async def test_it_goes_on_after_the_server_lost_its_data_and_was_away(server, or
         await orders.stats()  # its connection may be the one that was lost
     await orders.schedule_many([order(3)])
     await until(lambda: consumers.bills() == {1: 1, 2: 1, 3: 1}, 40)
+
+
+def losing_all_before(command):
+    """The consumer, whose server loses its data just before the first one of this command."""
+    return FAST.replace(
+        "given = consumer.work\n",
+        f"""
+seen = consumer.Redis.{command}
+async def losing(self, *args, **named):
+    consumer.Redis.{command} = seen
+    await self.flushall()
+    print("all is lost", file=sys.stderr, flush=True)
+    return await seen(self, *args, **named)
+consumer.Redis.{command} = losing
+given = consumer.work
+""",
+    )
+
+
+async def test_it_goes_on_when_the_server_loses_its_data_before_it_asks_for_the_consumers(orders, consumers):
+    process = consumers.start(losing_all_before("xinfo_consumers"))
+    await until(lambda: "all is lost" in consumers.log.read_text(), 30)
+    await orders.schedule_many([order(1)])
+    await until(lambda: process.poll() is not None or consumers.bills() == {1: 1}, 30)
+    assert process.poll() is None, consumers.log.read_text()
+
+
+async def test_it_stops_well_when_the_server_has_just_lost_its_data(orders, consumers):
+    process = consumers.start(losing_all_before("xpending_range"))
+    await orders.schedule_many([order(1)])
+    await until(lambda: consumers.bills() == {1: 1}, 30)
+    process.send_signal(signal.SIGTERM)
+    await until(lambda: process.poll() is not None, 30)
+    assert process.poll() == 0, consumers.log.read_text()
 
 
 def test_without_a_server_it_ends_with_one_line():

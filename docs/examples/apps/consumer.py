@@ -35,6 +35,7 @@ FORGET_S = 3600.0  # a consumer without pending entries leaves the group after t
 BACKOFF = Backoff.exponential(1, factor=2, max=300, jitter=1, max_attempts=5)
 
 AWAY = (exceptions.ConnectionError, exceptions.TimeoutError)
+LOST = ("NOGROUP", "no such key")  # how an error begins after the server lost its data
 log = logging.getLogger("consumer")
 tracer = trace.get_tracer("consumer")
 
@@ -74,8 +75,9 @@ class Consumer:
         for task in (reading, *self.running):
             task.cancel()  # another consumer gets the unacknowledged entries
         await asyncio.gather(reading, *self.running, return_exceptions=True)
-        if not await self.client.xpending_range(STREAM, GROUP, "-", "+", 1, consumername=ME):
-            await self.client.xgroup_delconsumer(STREAM, GROUP, ME)  # with pending entries, this would lose them
+        with contextlib.suppress(exceptions.ResponseError):  # NOGROUP: the server lost its data
+            if not await self.client.xpending_range(STREAM, GROUP, "-", "+", 1, consumername=ME):
+                await self.client.xgroup_delconsumer(STREAM, GROUP, ME)  # with pending entries, this would lose them
         if not reading.cancelled():
             reading.result()  # raises its error, if any
 
@@ -87,7 +89,7 @@ class Consumer:
                 log.warning("the server is away: %s", error)
                 await asyncio.sleep(1)
             except exceptions.ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
+                if not str(error).startswith(LOST):
                     raise
                 await self.make_group()  # at the start, and after the server lost its data
 
