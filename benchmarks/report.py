@@ -91,6 +91,19 @@ class Report:
         self.aims = list(aims.values())
         self.bars |= later.bars
 
+    def replace_rows(self, later: Report, note: str) -> None:
+        """Take over the rows of those that a later run has measured; each section gets the note."""
+        for section in later.sections:
+            mine = next(one for one in self.sections if one.title == section.title)
+            by_name: dict[str, list[list[str]]] = {row[0]: [] for row in [*mine.rows, *section.rows]}
+            measured = {row[0] for row in section.rows}
+            for row in [*(row for row in mine.rows if row[0] not in measured), *section.rows]:
+                by_name[row[0]].append(row)
+            mine.rows = [row for rows in by_name.values() for row in rows]
+            mine.note = f"{mine.note} {note}"
+        for file, (_, values) in later.bars.items():
+            self.bars[file][1].update(values)
+
     def write(self, folder: Path = PAGES, name: str = "figures") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.md").write_text(self.markdown())
