@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from tests.postgres import PostgresServer, binaries
-from tests.servers import Server, find, required, wanted
+from tests.servers import BINARIES, Server, find, is_default, required, wanted, whole_matrix
 
 pytest_plugins = ["tests.spread"]
 
@@ -26,6 +26,28 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "promoter"
 # As on Python 3.14, nothing makes a loop by asking for the current one. pytest-asyncio before 1.4 asks, and the loop
 # stays the current one: the next asyncio.run leaves none, so that loop is never closed, and some later test is blamed.
 asyncio.set_event_loop(None)
+
+
+def pytest_report_header() -> str:
+    return f"servers: {', '.join(wanted())}" + ("" if whole_matrix() else " (PROMOTER_SERVERS=all: the whole matrix)")
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    if item.get_closest_marker("whole_matrix") is not None and not whole_matrix():
+        return True
+    if item.get_closest_marker("newest_server") is None or not is_default():
+        return False
+    callspec = getattr(item, "callspec", None)
+    newest = next(iter(BINARIES))
+    return callspec is not None and callspec.params.get("any_server", newest) != newest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_left_out(item)]
 
 
 def start_or_skip(name: str) -> Iterator[Server]:

@@ -55,6 +55,11 @@ def whole_matrix() -> bool:
     return os.environ.get("PROMOTER_SERVERS") == "all"
 
 
+def is_default() -> bool:
+    """Return whether nothing says which servers are wanted."""
+    return not os.environ.get("PROMOTER_SERVERS")
+
+
 def wanted() -> list[str]:
     """The servers that the kit runs against: PROMOTER_SERVERS=valkey-9.1,redis-8.2, or `all`.
 

@@ -78,8 +78,8 @@ def _first_example(_: None) -> None:
 def pytest_collection() -> Iterator[None]:
     """Thousands of tests stay until the end: the garbage collector need not look at them again and again."""
     gc.disable()
+    _first_example()  # it looks through all objects for what refers to its source: few now, many frozen ones later
     yield
-    _first_example()  # its source is made once, and what refers to it cannot be found among frozen objects
     gc.collect()
     gc.freeze()
     gc.enable()

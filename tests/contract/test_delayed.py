@@ -87,11 +87,13 @@ class VirtuallyDelayed(Delayed):
         return set_time
 
 
+@pytest.mark.whole_matrix
 class TestMemory2(VirtuallyDelayed, BackendContract):
     matrix_server = "+ 2 ms"
     latency_ms = (2.0, 2.0)
 
 
+@pytest.mark.whole_matrix
 class TestMemory50(VirtuallyDelayed, BackendContract):
     matrix_server = "+ 50 ms"
     latency_ms = (50.0, 50.0)

@@ -11,7 +11,7 @@ from tests.contract.stores import ServerFixtures
 from tests.servers import free_port
 
 pytest.importorskip("glide")
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.newest_server]  # redis-py's kit runs on the oldest
 
 
 class TestGlide(ServerFixtures, BackendContract):

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from promoter_core import Registry, connect
 from promoter_core.testing.conformance import BackendContract
 from tests.contract.stores import ServerFixtures
-from tests.servers import free_port, whole_matrix
+from tests.servers import free_port
 
 pytestmark = pytest.mark.server
 
@@ -79,7 +79,7 @@ class TestFake(ServerFixtures, BackendContract):
             yield client
 
 
-@pytest.mark.skipif(not whole_matrix(), reason="the embedded server is one of PROMOTER_SERVERS=all, as in CI")
+@pytest.mark.whole_matrix
 class TestEmbedded(ServerFixtures, BackendContract):
     """A server that one process has to itself: there is no second backend on it."""
 

@@ -49,6 +49,7 @@ def test_it_is_listed_with_its_own_distribution(bin_, tmp_path):
     assert row["missing"] == []
 
 
+@pytest.mark.whole_matrix  # tests/contract/test_postgres.py runs the kit
 def test_its_own_tests_pass(bin_, postgres):
     """With a part of the kit: tests/contract/test_postgres.py runs all of it, on the same server."""
     kit = [

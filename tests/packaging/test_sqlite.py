@@ -89,6 +89,7 @@ asyncio.run(main())
     assert sorted(codes.values()) == [-signal.SIGKILL, 0]
 
 
+@pytest.mark.whole_matrix  # the kit by its URL, above, is most of them
 def test_its_own_tests_pass(bin_, tmp_path):
     """In memory where the system offers it: no test cuts the power, and a disk takes most of the time."""
     memory = Path("/dev/shm")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import WORKERS, whole_matrix
+from tests.servers import WORKERS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".venv" / "redis-py"
@@ -33,7 +33,7 @@ PARTS = {
 
 pytestmark = [
     pytest.mark.server,
-    pytest.mark.skipif(not whole_matrix(), reason="other versions of redis-py run with PROMOTER_SERVERS=all, as in CI"),
+    pytest.mark.whole_matrix,
 ]
 
 

@@ -206,5 +206,5 @@ async def peak_of(jobs):
 
 
 async def test_memory_stays_flat_however_many_jobs_there_are():
-    few, many = await peak_of(3_000), await peak_of(15_000)
+    few, many = await peak_of(1_500), await peak_of(7_500)
     assert many < few * 1.5
