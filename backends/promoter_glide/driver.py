@@ -28,8 +28,14 @@ from promoter_glide.clients import CLUSTER_YOUNG_S, YOUNG_S, Clients
 from promoter_glide.errors import translate
 from promoter_glide.subscriber import Heard, Subscriber
 from promoter_resp.driver import SCANNED, Arg, Call, Changed, Timed, between_ms
+from promoter_resp.errors import server_error
 
 GRACE_S = 1.0  # GLIDE has its own time-outs; this covers requests that it loses
+# GLIDE repeats a refused subscription without a pause, tens of thousands of times a second, so we ask before it tries.
+MAY_SUBSCRIBE = """
+if redis.acl_check_cmd and not redis.acl_check_cmd('PSUBSCRIBE', ARGV[1]) then return 0 end
+return 1
+"""
 
 
 class GlideDriver:
@@ -216,6 +222,11 @@ class GlideDriver:
         await self._guard(self._command((b"PUBLISH", channel, b"")))
 
     async def _subscribed(self, heard: Heard) -> Any:
+        if not await self._guard(self._command(("EVAL", MAY_SUBSCRIBE, 0, self._layout.channels))):
+            raise server_error(
+                "User has no permissions to run the 'psubscribe' command or to access its channels", "NOPERM"
+            )
+
         def hear(message: Any, context: Any) -> None:
             heard(bytes(message.channel), bytes(message.message))
 

@@ -185,15 +185,34 @@ async def test_a_subscriber_that_stays_with_another_server_is_noticed_and_follow
             await announced_is_promoted(events, two.url, "after")
 
 
-async def test_a_user_who_may_not_subscribe_polls_and_is_told_once_what_is_missing(server, caplog):
+@pytest.mark.parametrize("rules", [["resetchannels"], ["allchannels", "-psubscribe"]], ids=["channels", "command"])
+async def test_a_user_who_may_not_subscribe_polls_and_is_told_once_what_is_missing(rules, server, caplog):
+    """GLIDE would repeat the subscription without a pause, so it is never asked to make it."""
     async with Redis(port=server.port) as admin:
-        await admin.execute_command("ACL", "SETUSER", "app", "on", ">x", "~*", "resetchannels", "+@all")
-    url = f"glide://app:x@{server.address}?command_timeout_ms=500"
-    async with promoting(url, lock_ttl_ms=1_000, poll_interval_ms=20) as (promoter, events, backend):
-        await DelayedQueue(backend, "q").schedule(1, delay=0.1, job_id="a")
-        await until(lambda: events.ids == ["a"])
-        assert backend.capabilities.wake is Wake.POLL
-        await until(lambda: [r for r in caplog.records if "+psubscribe" in r.getMessage()], 20)
-        assert promoter.health()[0].last_error is None
-        await asyncio.sleep(1)
-    assert len([r for r in caplog.records if "+psubscribe" in r.getMessage()]) == 1
+        await admin.execute_command("ACL", "SETUSER", "app", "on", ">x", "~*", "+@all", *rules)
+        url = f"glide://app:x@{server.address}?command_timeout_ms=500"
+        async with promoting(url, lock_ttl_ms=1_000, poll_interval_ms=20) as (promoter, events, backend):
+            await DelayedQueue(backend, "q").schedule(1, delay=0.1, job_id="a")
+            await until(lambda: events.ids == ["a"])
+            assert backend.capabilities.wake is Wake.POLL
+            await until(lambda: [r for r in caplog.records if "+psubscribe" in r.getMessage()], 20)
+            assert promoter.health()[0].last_error is None
+            await asyncio.sleep(1)
+        assert len([r for r in caplog.records if "+psubscribe" in r.getMessage()]) == 1
+        assert "cmdstat_psubscribe" not in await admin.info("commandstats")
+
+
+async def test_a_user_whose_permission_to_subscribe_ends_polls_and_is_awake_again_with_it(server):
+    async with Redis(port=server.port) as admin:
+        await admin.execute_command("ACL", "SETUSER", "app", "on", ">x", "~*", "+@all", "allchannels")
+        url = f"glide://app:x@{server.address}?command_timeout_ms=500"
+        async with promoting(url, lock_ttl_ms=1_000, poll_interval_ms=20) as (_, _, backend):
+            await until(lambda: backend.capabilities.wake is Wake.ANNOUNCED)
+            await admin.execute_command("ACL", "SETUSER", "app", "resetchannels")
+            await until(lambda: backend.capabilities.wake is Wake.POLL, 20)
+            await asyncio.sleep(0.5)  # the client that repeats its subscription is closed in the background
+            await admin.config_resetstat()
+            await asyncio.sleep(2)
+            assert "cmdstat_psubscribe" not in await admin.info("commandstats")
+            await admin.execute_command("ACL", "SETUSER", "app", "allchannels")
+            await until(lambda: backend.capabilities.wake is Wake.ANNOUNCED, 20)
