@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis.exceptions as rx
 
 from promoter_core.spi import BackendError, PermanentError
-from promoter_resp.errors import connection_error, server_error, timeout_error, unknown_error
+from promoter_resp.errors import connection_error, foreign_error, server_error, timeout_error, unknown_error
 
 # redis-py removes the code from some messages, and raises a specific class instead.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -59,4 +59,6 @@ def translate(exc: BaseException, where: str) -> BackendError:
         return connection_error(where, exc)
     if isinstance(exc, rx.ResponseError):
         return server_error(text)
+    if isinstance(exc, rx.InvalidResponse):
+        return foreign_error(where)
     return unknown_error(where, exc)

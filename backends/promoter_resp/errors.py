@@ -121,6 +121,13 @@ def timeout_error(where: str) -> TransientError:
     return TransientError(f"the server at {where} did not answer in time", code="TIMEOUT")
 
 
+def foreign_error(where: str) -> TransientError:
+    """Return the error for an answer in another protocol. It may come from a proxy that has lost its server."""
+    return TransientError(
+        f"what listens at {where} does not speak the protocol of Redis: check the port", code="PROTOCOL"
+    )
+
+
 def unknown_error(where: str, exc: BaseException) -> TransientError:
     """Return the error for an unknown exception of a client library: it may be temporary."""
     text = str(exc).strip().splitlines()

@@ -137,7 +137,7 @@ async def missing(driver: Driver, layout: in_place.InPlace) -> tuple[str, str]:
         with suppress(TimeoutError, BackendError):
             async with asyncio.timeout(LOOKED_S):
                 async for page in driver.scan(layout.alike.encode()):
-                    there += [to_text(key) for key in page]
+                    there += [to_text(key) for key in page if not key.startswith(in_place.OWN)]
                     if len(there) >= SHOWN:
                         break
     what = f"{layout.owner} has no delayed jobs at {sets(layout)}"

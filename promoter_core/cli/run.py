@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -314,6 +314,8 @@ async def _run(
                 quiet.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        if until_idle and not stop.is_set():
+            await _say_what_waits(backend, queues)
     log.info("stopped")
 
 
@@ -327,6 +329,13 @@ async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
         await near.say_if_quiet(backend, queues, QUIET_S)
     except Exception:  # a plugin that searches for queues may raise anything, and a hint must not end promotion
         log.debug("cannot look for what the store has instead of idle queues", exc_info=True)
+
+
+async def _say_what_waits(backend: Backend, queues: list[str]) -> None:
+    from promoter_core.cli import near
+
+    with suppress(TransientError):
+        await near.say_what_waits(backend, queues)
 
 
 async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:

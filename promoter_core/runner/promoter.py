@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from promoter_core.engine.actions import Action, Failed, Lock, Outcome, Promote, Stop, Unlock, Wait, Waited
@@ -17,9 +18,11 @@ from promoter_core.spi.backend import Backend, check_backend
 from promoter_core.spi.clock import Clock
 from promoter_core.spi.errors import ConfigError
 from promoter_core.spi.model import Wake
-from promoter_core.spi.names import check_queue_name
+from promoter_core.spi.names import check_queue_name, is_pattern
 from promoter_core.spi.sinks import EventSink, MetricsSink
 from promoter_core.spi.tasks import being_cancelled, cancel_and_wait
+
+log = logging.getLogger("promoter")
 
 
 class Promoter(Runner):
@@ -47,6 +50,8 @@ class Promoter(Runner):
         """
         self._backend = check_backend(backend)
         self.queue = check_queue_name(queue)
+        if is_pattern(queue):
+            log.warning("queue %r: taken as the name of one queue; a PromoterFleet takes patterns", queue)
         super().__init__(settings, holder_id, metrics, events, clock, registry)
         self._machine: Machine | None = None
         self._steps = 0  # number of successful steps

@@ -63,7 +63,8 @@ class BackendError(PromoterError):
     """The store failed to carry out a request.
 
     `code` is a short stable word for metrics and tests: the server's own error code if it has one (`READONLY`, `OOM`,
-    …), otherwise `CONNECTION`, `TIMEOUT`, `CLOSED`, `UNEXPECTED` or the name of the driver's exception class.
+    …), otherwise `CONNECTION`, `TIMEOUT`, `CLOSED`, `PROTOCOL`, `UNEXPECTED` or the name of the driver's exception
+    class.
     """
 
     def __init__(self, message: str, *, code: str) -> None:

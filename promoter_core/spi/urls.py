@@ -97,6 +97,11 @@ def parse_url(url: object) -> BackendUrl:
     if not _SCHEME.fullmatch(scheme):
         raise ConfigError("this is not a backend URL: expected scheme://…, such as redis://localhost:6379")
     parsed = _parse(scheme.lower(), rest)
+    if parsed is None and "@" not in rest and _BAD_PORT.match(rest):
+        raise ConfigError(
+            f"the {scheme.lower()}:// URL is malformed: a host is followed by : and a port from 0 to 65535, and a user "
+            "and a password by @, as in scheme://user:password@host:port"
+        )
     if parsed is None:  # raised outside the `except`, because the caught exception contains the URL
         raise ConfigError(
             f"the {scheme.lower()}:// URL is malformed; percent-encode the password (a # is %23, a / is %2F, a ? is "
@@ -108,6 +113,7 @@ def parse_url(url: object) -> BackendUrl:
 _END_OF_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # anything other than a host and a port
+_BAD_PORT = re.compile(r"[^@/?#\[\]]*:(?!\d{1,5}(?:[,/]|$))[^@/?#,]*(?:[,/]|$)")  # or a password without @ and a host
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library silently drops some of them
 

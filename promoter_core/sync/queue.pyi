@@ -264,13 +264,13 @@ class DelayedQueue:
         """Schedule one job.
 
         `data` is packed by the queue's serializer. `delay` is a timedelta or seconds from the store's clock; `at` is an
-        aware datetime. A due time in the past is now; the job is promoted like any other. `name` (at most 256 bytes)
-        tells consumers what to run. With `job_id` (1 to 512 bytes), the id is taken while the job waits and for
-        `keep_id_for` after its promotion: seconds or a timedelta, 0 to 366 days, an hour by default. `index=False`
-        saves one key for a job without a `job_id`, but `cancel` then has to search the set; the default is the queue's.
-        Names and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace context (W3C), which
-        consumers receive with the job. The default is the context of the current span if the program uses
-        OpenTelemetry; None means no context. `attempt` is the number of earlier runs.
+        aware datetime. With neither, and with a time in the past, the job is due now; it is promoted like any other.
+        `name` (at most 256 bytes) tells consumers what to run. With `job_id` (1 to 512 bytes), the id is taken while
+        the job waits and for `keep_id_for` after its promotion: seconds or a timedelta, 0 to 366 days, an hour by
+        default. `index=False` saves one key for a job without a `job_id`, but `cancel` then has to search the set; the
+        default is the queue's. Names and ids are UTF-8 text. `traceparent` and `tracestate` are the producer's trace
+        context (W3C), which consumers receive with the job. The default is the context of the current span if the
+        program uses OpenTelemetry; None means no context. `attempt` is the number of earlier runs.
 
         `on_repeat` says what to do when the `job_id` is taken:
 

@@ -137,6 +137,22 @@ def test_while_the_promoter_rests_requests_are_answered_and_the_application_ends
         assert len(client.get("/mails").json()) == 1
 
 
+def test_while_the_store_is_away_a_request_is_answered_503_and_repeated_with_its_id(monkeypatch):
+    from fastapi.testclient import TestClient
+
+    backend = FaultyBackend(MemoryBackend())
+    site = served_by(backend, monkeypatch)
+    mail = {"to": "ada@example.com", "id": "ada-1"}
+    with TestClient(site.app) as client:
+        backend.disconnected = True
+        refused = client.post("/mails", json=mail)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        backend.disconnected = False
+        for _ in range(2):
+            assert client.post("/mails", json=mail).json() == {"id": "ada-1"}
+        assert len(client.get("/mails").json()) == 1
+
+
 def test_without_a_leader_it_is_not_ready_and_says_why(monkeypatch):
     from fastapi.testclient import TestClient
 

@@ -75,6 +75,14 @@ async def test_a_diagnosis_says_what_is_there_and_writes_nothing_of_theirs(serve
     assert await client.keys("*") == before
 
 
+async def test_a_diagnosis_does_not_take_our_keys_for_theirs(server, client):
+    """They are left when the set is empty again."""
+    await client.xadd("promoter-in-place:{rq:scheduled:default}:events", {"a": 1})
+    said = await asyncio.to_thread(run, "doctor", "--url", server.url, "--layout", "rq")
+    assert "RQ has no delayed jobs at" in said
+    assert "promoter-in-place" not in said
+
+
 async def test_a_diagnosis_names_the_commands_that_are_refused(server, client):
     await client.zadd("queues:default:delayed", {"a": 1})
     words = ("reset", "on", ">pw", "~*", "&*", "+@all", "-rpush", "-zremrangebyrank")

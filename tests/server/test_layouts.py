@@ -146,13 +146,13 @@ async def test_jobs_that_wait_by_another_layout_are_found(valkey, caplog):
     async with connect(valkey.url, layout="celery") as backend, connect(valkey.url, layout="list") as other:
         for i in range(3):
             await DelayedQueue(backend, name).schedule(b"%d" % i, delay=60)
-        expected = "3 of its jobs wait by the layout 'celery': give --layout celery"
+        expected = "3 of its jobs wait under the layout 'celery': give --layout celery"
         session.opened = valkey.url, "list"
         await near.say_if_quiet(other, [name, f"{name[:-1]}*", "nothing-of-it-*"], 30)
         one, pattern, none = (record.getMessage() for record in caplog.records)
         assert one.startswith(f"queue {name!r} has received nothing in 30 s")
         assert expected in one
-        assert f"by the layout 'celery' there are {name!r}: give --layout celery" in pattern
+        assert f"under the layout 'celery' there are {name!r}: give --layout celery" in pattern
         assert "no queue matches 'nothing-of-it-*' after 30 s; the store has" in none
         session.opened = "", None
         lease = await other.lock(name, "h", 5_000)

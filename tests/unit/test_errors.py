@@ -108,7 +108,7 @@ def test_a_message_without_code_is_err(message):
         (rx.ResponseError("DB index is out of range"), PermanentError, "ERR"),
         (rx.ResponseError("max number of clients + cluster connections reached"), TransientError, "CONNECTION"),
         (rx.ExecAbortError("Transaction discarded"), TransientError, "EXECABORT"),
-        (rx.InvalidResponse("Protocol Error: b'x'"), TransientError, "UNEXPECTED"),
+        (rx.InvalidResponse("Protocol Error: b'x'"), TransientError, "PROTOCOL"),
         (rx.RedisClusterException("Redis Cluster cannot be connected."), TransientError, "UNEXPECTED"),
         (rx.SlotNotCoveredError('Slot "1" is not covered by the cluster.'), TransientError, "UNEXPECTED"),
         (struct.error("unpack requires a buffer of 4 bytes"), TransientError, "UNEXPECTED"),

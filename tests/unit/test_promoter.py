@@ -26,6 +26,12 @@ async def test_jobs_are_promoted_at_their_due_time_and_told_to_sinks(backend, cl
     assert sink.closed
 
 
+def test_a_pattern_is_taken_as_a_name_with_a_warning(backend, clock, caplog):
+    Promoter(backend, "mail-*", clock=clock)
+    (record,) = caplog.records
+    assert record.getMessage() == "queue 'mail-*': taken as the name of one queue; a PromoterFleet takes patterns"
+
+
 async def test_a_job_due_in_thirty_days_takes_no_time_to_test(backend, clock, queue):
     sink = RecordingEvents()
     await queue.schedule("later", delay=30 * 86_400)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from promoter_core import DelayedQueue, Job
 from promoter_core.cli import near, run, session
 from promoter_core.cli.near import SHOWN
 from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import MemoryStore
 
 
 async def test_of_many_quiet_queues_a_few_are_looked_after_and_the_others_counted(caplog, monkeypatch):
@@ -24,6 +26,18 @@ async def test_of_many_quiet_queues_a_few_are_looked_after_and_the_others_counte
     *few, rest = [record.getMessage() for record in caplog.records]
     assert len(few) == SHOWN
     assert rest.startswith("35 more queues have received nothing in 30 s: 'q5', 'q6', ")
+
+
+async def test_after_a_run_until_idle_what_still_waits_is_logged(caplog, clock):
+    caplog.set_level("INFO", "promoter")
+    backend = MemoryBackend(MemoryStore(clock))
+    await backend.open()
+    await DelayedQueue(backend, "later", clock=clock).schedule_many([Job(data=1, delay=n) for n in (3.5, 60)])
+    await near.say_what_waits(backend, ["later", "empty", "x-*"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "queue 'later': waiting jobs: 2, the next is due in 3.5 s",
+        "queue 'empty': no job waits",
+    ]
 
 
 async def test_a_plugin_that_fails_when_it_is_asked_what_is_there_ends_nothing(monkeypatch):

@@ -90,7 +90,6 @@ def test_no_part_of_a_password_is_shown_wherever_it_is_and_whatever_is_in_it(sch
         "redis://app:S3\tcret@h",
         "redis://app:S3cret@[::1",
         "redis://app:S3cret@h:port",
-        "redis://app:S3cret",
     ],
 )
 def test_what_to_do_about_a_malformed_url_is_said_in_one_line(url):
@@ -98,6 +97,18 @@ def test_what_to_do_about_a_malformed_url_is_said_in_one_line(url):
         parse_url(url)
     shown = everything_shown(raised.value)
     assert not [part for part in ("S3", "cret", "rest", "4711") if part in shown.replace("test_what_to_do", "")]
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://app:S3cret", "redis://h:S3cret/0", "redis+cluster://h1:7001,h2:S3cret", "redis://h:"]
+)
+def test_a_port_that_is_no_number_may_be_a_password_and_is_not_shown(url):
+    if url.endswith(":"):
+        assert parse_url(url).port is None
+        return
+    with pytest.raises(ConfigError, match="a host is followed by : and a port from 0 to 65535") as raised:
+        parse_url(url)
+    assert "S3" not in everything_shown(raised.value)
 
 
 @settings(deadline=None)

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from promoter_core import DelayedQueue, JobOutcome, PermanentError, Promoter, connect
+from promoter_core import DelayedQueue, JobOutcome, PermanentError, Promoter, TransientError, connect
 
 log = logging.getLogger(__name__)
 AGAIN_S = 60.0  # after a permanent error, as a fleet does with a queue
@@ -52,8 +53,15 @@ Mails = Annotated[DelayedQueue, Depends(get_mails)]
 app = FastAPI(lifespan=lifespan)
 
 
+@app.exception_handler(TransientError)
+async def unavailable(request: Request, error: TransientError) -> JSONResponse:
+    """Answer 503 while the store cannot be reached. A job may have been stored, so a client repeats it with its id."""
+    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "1"})
+
+
 class Mail(BaseModel):
     to: str
+    id: str | None = Field(None, description="makes it safe to repeat the request")
     delay: float = Field(300, ge=0, description="seconds")
 
 
@@ -65,7 +73,7 @@ class Waiting(BaseModel):
 
 @app.post("/mails", status_code=201)
 async def schedule(mail: Mail, mails: Mails) -> dict[str, str]:
-    job = await mails.schedule({"to": mail.to}, name="welcome", delay=mail.delay)
+    job = await mails.schedule({"to": mail.to}, name="welcome", delay=mail.delay, job_id=mail.id)
     return {"id": job.id}
 
 

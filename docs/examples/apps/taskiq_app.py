@@ -16,7 +16,7 @@ from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqMessage, TaskiqMi
 from taskiq_redis import RedisStreamBroker
 
 from promoter_core import Backoff, DelayedQueue, PromoterError, connect
-from promoter_layouts.for_taskiq import message
+from promoter_layouts.for_taskiq import schedule
 
 URL = os.environ.get("PROMOTER_URL", "redis://localhost:6379")
 DATABASE = os.environ.get("DATABASE", "mails.db")
@@ -77,7 +77,7 @@ def write(task_id: str, to: str) -> None:
 
 async def main(to: str, seconds: str) -> None:
     async with connect(URL, layout="taskiq") as backend:
-        job = await DelayedQueue(backend, QUEUE).schedule(await message(send_mail, to), delay=float(seconds))
+        job = await schedule(DelayedQueue(backend, QUEUE), send_mail, to, delay=float(seconds))
     print(job.id)
 
 
