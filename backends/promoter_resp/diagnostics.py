@@ -39,6 +39,8 @@ Ask = Callable[..., Awaitable[Any]]
 LOSSY = "allkeys-"  # prefix of policies that also evict keys without a time to live
 FLEET_RULES = "+scan +psubscribe +zremrangebyscore"
 CLOCK_S = 1.0
+SLOW_S = 0.05  # for one command
+ASKED = 3  # commands that are timed; the fastest counts
 DUE_S = 0.01  # delay of the rehearsed job
 
 
@@ -71,7 +73,7 @@ async def look_at_server(ask: Ask, *, wait_replicas: int = 0) -> list[Finding]:
         return await _replication(ask, wait_replicas)
 
     findings: list[Finding] = []
-    for check in (_version, _role, _clock, _memory, _persistence, _disk, _replicas, _cluster):
+    for check in (_version, _role, _latency, _clock, _memory, _persistence, _disk, _replicas, _cluster):
         try:
             found = await check(ask)
         except BackendError as error:
@@ -123,6 +125,22 @@ async def _role(ask: Ask) -> Finding:
             "give the primary, or redis+sentinel:// or a cluster URL",
         )
     return Finding(Severity.OK, "the server is a primary")
+
+
+async def _latency(ask: Ask) -> Finding:
+    took: list[float] = []
+    for _ in range(ASKED):
+        began_s = time.perf_counter()
+        await ask(b"TIME")
+        took.append(time.perf_counter() - began_s)
+    what = f"a command takes {min(took) * 1000:.1f} ms"
+    if min(took) < SLOW_S:
+        return Finding(Severity.OK, what)
+    return Finding(
+        Severity.WARNING,
+        f"{what}: the network to the server, or the server, is slow, and jobs are up to a few times that late",
+        "run the promoter near the server; `redis-cli --latency` on another host shows which of the two it is",
+    )
 
 
 async def _clock(ask: Ask) -> Finding:
@@ -329,7 +347,7 @@ async def _rehearse_fleet(backend: FleetOfLayout, driver: Driver, queue: str) ->
         await backend.leave_group(queue, "promoter doctor")
         await driver.command(backend.layout.keys_of(queue).lock, b"SCAN", b"0", b"COUNT", 1)
     except BackendError as error:
-        what = f"several queues in one process cannot be served: {error}"
+        what = f"a promoter with a pattern or several queues ends with an error: {error}"
         return Finding(Severity.WARNING, what, rules(error, backend.layout) and f"for a fleet: {FLEET_RULES}")
     return Finding(Severity.OK, "several queues can be served in one process")
 

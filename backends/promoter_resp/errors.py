@@ -73,9 +73,9 @@ HINTS = {
     "WRONGPASS": "the user or password of the URL is wrong",
     "NOPERM": "the user lacks a permission: `promoter doctor` shows the rules that it needs",
     "WRONGTYPE": "a key of the queue is of another type, `promoter inspect` names it; nothing was removed from the set",
-    "OOM": "the server has reached its maxmemory",
-    "READONLY": "the server is a replica, or was demoted",
-    "MISCONF": "the server cannot write to its disk",
+    "OOM": "the server has reached its maxmemory: have consumers delete what they have read, or raise it",
+    "READONLY": "the server is a replica, or was demoted: the address must lead to the primary",
+    "MISCONF": "the server cannot write to its disk: free it, and writes resume",
     "NOREPLICAS": "the server has too few connected replicas",
     "BUSY": "another client's script has been running for too long",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from promoter_core.cli.arguments import Option
 from promoter_core.spi import BackendError, DiagnosticsSupport, Finding, LayoutSupport, Severity
 
 OVERDUE_MS = 1_000
+AGAIN_S = 1.0  # between two looks at entries that are not delivered
 LONG_LEASE_MS = 60_000
 
 MARKS = {Severity.OK: "[green]ok[/]     ", Severity.WARNING: "[yellow]warning[/]", Severity.PROBLEM: "[red]problem[/]"}
@@ -43,9 +45,9 @@ def doctor(
     try:
         findings = session.with_backend(url, go, layout)
     except BackendError as error:
-        if (rules := _rules(error, url, layout)) is None:
+        if (advice := _advice(error, url, layout)) is None:
             raise
-        findings = [Finding(Severity.PROBLEM, str(error), rules)]
+        findings = [Finding(Severity.PROBLEM, str(error), advice)]
     if json:
         output.print_json([asdict(f) for f in findings])
     else:
@@ -54,8 +56,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _rules(error: BackendError, url: str, layout: str | None) -> str | None:
-    """Return the rules of a user who may not even connect; None for another error."""
+def _advice(error: BackendError, url: str, layout: str | None) -> str | None:
+    """Return advice where even connecting is refused, such as the rules that the user needs; None for other errors."""
+    if error.code == "MISCONF":  # it refuses even PING
+        return "look at the disk, and at the server's log"
     if error.code != "NOPERM":
         return None
     backend = session.registry().backend(url, layout=layout)
@@ -70,14 +74,22 @@ async def _look_at(backend: Backend, queue: str) -> list[Finding]:
     findings = []
     if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
         findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
+    before: dict[str, int] = {}
+    if any(group.undelivered for group in stats.groups):
+        before = {group.name: group.undelivered or 0 for group in stats.groups}
+        await asyncio.sleep(AGAIN_S)
+        stats = await DelayedQueue(backend, queue).stats()
     # A backend without layouts has no consumer groups: its users run their own consumers.
-    return findings + _queue(stats, grouped=isinstance(backend, LayoutSupport) and session.to_stream(backend))
+    grouped = isinstance(backend, LayoutSupport) and session.to_stream(backend)
+    return findings + _queue(stats, before, grouped=grouped)
 
 
-def _queue(s: QueueStats, *, grouped: bool) -> list[Finding]:
+def _queue(s: QueueStats, undelivered: Mapping[str, int], *, grouped: bool) -> list[Finding]:
+    """Report a queue. `undelivered` is what each group had not received a moment before."""
     findings = []
     if s.holder is None:
-        findings.append(Finding(Severity.WARNING, "no promoter leads this queue", "start `promoter run`"))
+        advice = "start `promoter run`; if one runs, its log and its /readyz name the error"
+        findings.append(Finding(Severity.WARNING, "no promoter leads this queue", advice))
     else:
         findings.append(_leader(s, s.holder))
     if s.dlq_len:
@@ -96,9 +108,14 @@ def _queue(s: QueueStats, *, grouped: bool) -> list[Finding]:
     busy = [g for g in s.groups if g.pending or g.undelivered]
     for g in busy:
         who = f", the oldest with consumer {g.oldest_pending_consumer}" if g.oldest_pending_consumer else ""
-        undelivered = "an unknown number" if g.undelivered is None else g.undelivered
-        what = f"group {g.name} has {g.pending} entries unacknowledged{who}, and {undelivered} not delivered"
-        findings.append(Finding(Severity.OK, what))
+        waiting = "an unknown number" if g.undelivered is None else g.undelivered
+        what = f"group {g.name} has {g.pending} entries unacknowledged{who}, and {waiting} not delivered"
+        if g.undelivered and g.undelivered >= undelivered.get(g.name, g.undelivered + 1):
+            what += ", no fewer than a second before"
+            advice = "if no consumer of the group reads, start one; otherwise they do not keep up"
+            findings.append(Finding(Severity.WARNING, what, advice))
+        else:
+            findings.append(Finding(Severity.OK, what))
     if s.due and s.oldest_pending_lag_ms > OVERDUE_MS:
         what = f"{output.count(s.due, 'job')} due, the oldest for {output.show_ms(s.oldest_pending_lag_ms)}"
         advice = "see the log of its promoter"

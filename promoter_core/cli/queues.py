@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 from rich.table import Table
 
-from promoter_core import Backend, QueueInfo, list_queues
+from promoter_core import Backend, PermanentError, QueueInfo, list_queues
 from promoter_core.cli import near, options, output, session
 from promoter_core.cli.arguments import Argument
 from promoter_core.spi import is_pattern
@@ -24,22 +25,35 @@ def queues(
 ) -> None:
     """List queues with delayed jobs or a leader: depth, due, next due time, stream, dead letters, leader."""
 
+    failed: list[PermanentError] = []  # of a queue that cannot be read; the others are shown
+
     async def go(backend: Backend) -> list[QueueInfo]:
         found: dict[str, QueueInfo] = {}
         for pattern in patterns or ["*"]:
-            some = {info.name: info async for info in list_queues(backend, pattern)}
+            some = set[str]()
+            try:
+                async for info in list_queues(backend, pattern):
+                    some.add(info.name)
+                    found[info.name] = info
+            except PermanentError as error:
+                failed.append(error)
+                continue
             if not some and not is_pattern(pattern):
                 await near.say(backend, pattern)
-            found |= some
         return [found[name] for name in sorted(found)]
 
     found = session.with_backend(url, go, layout)
     if json:
         output.print_json([{"queue": info.name, **asdict(info.stats)} for info in found])
-        return
-    if not found:
+    elif found:
+        output.out.print(_table(found))
+    elif not failed:
         output.note("no queue has delayed jobs or a leader" + (" and matches" if patterns else ""))
-        return
+    if failed:
+        raise failed[0]
+
+
+def _table(found: Sequence[QueueInfo]) -> Table:
     table = Table(title="1 queue" if len(found) == 1 else f"{len(found):,} queues", title_justify="left")
     table.add_column("queue", overflow="fold")
     for column in ("delayed", "due", "next due", "stream", "DLQ"):
@@ -53,4 +67,4 @@ def queues(
         )
         numbers = (f"{s.depth:,}", f"{s.due:,}", next_due, f"{s.stream_len:,}", f"{s.dlq_len:,}")
         table.add_row(output.plain(info.name), *numbers, output.plain(s.holder if s.holder is not None else "–"))
-    output.out.print(table)
+    return table

@@ -75,7 +75,7 @@ def parse_when(text: str) -> When:
         return When(delay=timedelta())
     plain = words.lower()
     ago = plain.endswith(" ago")
-    span = plain.removesuffix(" ago") if ago else plain.removeprefix("in ")
+    span = plain.removesuffix(" ago") if ago else plain.removeprefix("in ").removeprefix("+")
     span = _LONG.sub(lambda unit: unit[0][0], span.replace(" and ", " ").replace(",", " ").replace(" ", ""))
     if span and _PART.sub("", span) == "":
         return When(delay=-parse_duration(span) if ago else parse_duration(span))

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 from promoter_core.spi.errors import BackendError
@@ -33,6 +34,7 @@ QUEUED_BATCHES = 10_000  # per event sink; beyond this, its newest batches are d
 QUEUED_JOBS = 50_000
 SLICE = 100  # jobs handed to a sink at once, to keep the event loop responsive
 BLOCKED_S = 0.1  # a metrics sink that takes longer delays promotion
+EMIT_BLOCKED_S = 0.5  # so does an event sink that keeps the event loop for longer without awaiting anything
 
 OnFailure = Callable[[str, SinkFailure], None]
 
@@ -58,7 +60,7 @@ class SinkGuard:
 
     def blocked(self, what: str, seconds: float) -> None:
         self._again(SinkFailure.BLOCKED)
-        text = "sink %s blocked for %.0f ms in %s: it delays promotion, and must return at once"
+        text = "sink %s blocked the event loop for %.0f ms in %s: due jobs waited"
         self._warn(SinkFailure.BLOCKED, text, self.name, seconds * 1000, what)
 
     def reported(self, failure: SinkFailure) -> None:
@@ -133,6 +135,38 @@ class MetricsFanout:
                 guard.blocked(what, took_s)
 
 
+class _Steps:
+    """Await `awaitable`, and call `blocked` with the seconds of each step that keeps the event loop for too long."""
+
+    def __init__(self, awaitable: Awaitable[None], blocked: Callable[[float], None]) -> None:
+        self._steps = awaitable.__await__()
+        self._blocked = blocked
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        answer: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                wanted = self._step(answer, error)
+            except StopIteration:
+                return
+            answer = error = None
+            try:
+                answer = yield wanted
+            except BaseException as exc:
+                error = exc
+
+    def _step(self, answer: Any, error: BaseException | None) -> Any:
+        began_s = time.perf_counter()
+        try:
+            if error is None:
+                return self._steps.send(answer)
+            return self._steps.throw(error)
+        finally:
+            if (took_s := time.perf_counter() - began_s) > EMIT_BLOCKED_S:
+                self._blocked(took_s)
+
+
 class SinkQueue:
     """Feeds one event sink from a bounded queue, in order, in a separate task."""
 
@@ -199,7 +233,7 @@ class SinkQueue:
                     served = 0
                     await asyncio.sleep(0)  # let the event loop handle a tick's reply first
                 try:
-                    await self._sink.emit(queue, some)
+                    await _Steps(self._sink.emit(queue, some), partial(self._guard.blocked, "emit"))
                 except Exception as exc:
                     self._guard.failed("emit", exc)
                 except asyncio.CancelledError as exc:

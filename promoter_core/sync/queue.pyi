@@ -302,5 +302,6 @@ def list_queues(backend: Connection, pattern: str = "*") -> Iterator[QueueInfo]:
     statistics of the queues found, some at a time. Skips names that this library cannot serve (not UTF-8, over 200
     bytes).
 
-    Raises ConfigError, also for a backend without `DiscoverySupport`; TransientError, PermanentError.
+    Raises ConfigError, also for a backend without `DiscoverySupport`; TransientError, PermanentError. A queue that
+    cannot be read for good, such as one with a key of another type, raises its error after all others were yielded.
     """

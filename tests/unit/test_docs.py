@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import dataclasses
 import inspect
 import itertools
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 import typing
@@ -20,9 +18,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from ulid import ULID
 
-from promoter_core import DelayedQueue, Promoter, PromoterSettings, Registry, connect, spi
+from promoter_core import PromoterSettings, Registry, spi
 from promoter_core.cli.app import build
 from promoter_core.engine import actions
 from promoter_core.engine.machine import State
@@ -381,34 +378,3 @@ def test_an_example_runs_and_prints_what_it_says(code, output, valkey, tmp_path)
         for line in output:
             if "first_queue" not in line and "welcome" not in line:
                 assert line in run.stdout
-
-
-@pytest.mark.server
-async def test_the_tutorials_consumer_takes_promoted_jobs_after_a_wait_and_in_a_second_run(valkey):
-    (code,) = [c for c in re.findall(r"```python\n(.*?)```", page("tutorial/first-queue.md"), re.S) if "Redis()" in c]
-    queue = f"q-{ULID()}"
-    code = code.replace("redis.Redis()", f"redis.Redis.from_url({valkey.url!r}, socket_timeout=3)").replace(
-        "emails", queue
-    )
-    command = [sys.executable, "-W", "error", "-c", code]
-    async with connect(valkey.url) as backend:
-        for run in range(2):
-            consumer = processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            try:
-                await asyncio.sleep(1.5 * run)  # more than one empty read
-                await DelayedQueue(backend, queue).schedule({"to": "ada@example.com"}, job_id=f"ada-{run}")
-                await Promoter(backend, queue).run(until_idle=True)
-                line = await asyncio.to_thread(present(consumer.stdout).readline)
-            finally:
-                consumer.kill()
-            _, said = consumer.communicate()
-            assert line == f"ada-{run} {{'to': 'ada@example.com'}}\n", said
-
-
-@pytest.mark.parametrize("source", PAGES, ids=lambda path: path.stem)
-def test_a_page_that_uses_the_command_installs_it(source):
-    text = source.read_text()
-    extras = {x for found in re.findall(r"promoter-core\[([\w,]+)\]", text) for x in found.split(",")}
-    blocks = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.S | re.M)
-    if extras and any(re.search(r"^(?:\$ )?promoter (?!demo)", block, re.M) for block in blocks):
-        assert extras & {"cli", "tui", "ui", "all"}

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from promoter_core import Job, PermanentError, TransientError
+from promoter_core.runner import sink_dispatch
 from promoter_core.runner.reporter import CALM_S
 from promoter_core.runner.sink_dispatch import SinkQueue
 from promoter_core.spi import PromotedJob, SinkFailure
@@ -213,8 +214,34 @@ async def test_a_metrics_sink_that_blocks_is_reported(backend, clock, queue, cap
     async with promoter(backend, clock, metrics=[Blocking(), monitor]).running():
         await clock.sleep(2)
     assert monitor.failures == [("Blocking", SinkFailure.BLOCKED)]
-    assert "sink Blocking blocked for 1" in caplog.text
+    assert "sink Blocking blocked the event loop for 1" in caplog.text
     assert len(await streamed(backend)) == 1
+
+
+async def test_an_event_sink_that_blocks_is_reported_by_name(backend, clock, queue, caplog, monkeypatch):
+    monkeypatch.setattr(sink_dispatch, "EMIT_BLOCKED_S", 0.1)
+
+    class Blocking(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await asyncio.sleep(0)
+            time.sleep(0.15)  # noqa: ASYNC251 - the mistake that is reported
+            await asyncio.sleep(0)
+            await super().emit(queue, jobs)
+
+    class Waiting(RecordingEvents):
+        async def emit(self, queue, jobs):
+            await asyncio.sleep(0.15)
+            await super().emit(queue, jobs)
+
+    monitor, blocking, waiting = Monitoring(), Blocking(), Waiting()
+    await queue.schedule("x", delay=1, job_id="a")
+    async with promoter(backend, clock, metrics=[monitor], events=[blocking, waiting]).running():
+        await clock.sleep(2)
+        await asyncio.sleep(0.3)
+    assert ("Blocking", SinkFailure.BLOCKED) in monitor.failures
+    assert "sink Blocking blocked the event loop for 1" in caplog.text
+    assert "in emit: due jobs waited" in caplog.text
+    assert blocking.ids == waiting.ids == ["a"]
 
 
 async def test_sinks_are_served_while_the_next_ticks_run_and_in_order(backend, clock, queue):

@@ -11,6 +11,8 @@ from tests import processes
 
 pytest.importorskip("typer")
 
+from promoter_core.cli.times import parse_when
+
 MONITOR = Path(__file__).parents[2] / "docs/how-to/monitor"
 PAGE = (MONITOR / "questions.md").read_text()
 COMMANDS = sorted(set(re.findall(r"`promoter ([a-z-]+(?: list)?)[^`]*`", PAGE)))
@@ -35,3 +37,8 @@ def test_metrics_and_alerts_are_there():
     assert {alert for alert in ALERTS if f"alert: {alert}\n" not in rules} == set()
     assert len(COMMANDS) >= 6
     assert len(ALERTS) >= 12
+
+
+@pytest.mark.parametrize("text", sorted(set(re.findall(r"--(?:due-before|due-from|at) (\S+?)[ `]", PAGE))))
+def test_a_time_is_one(text):
+    parse_when(text.strip("'"))

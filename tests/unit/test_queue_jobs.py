@@ -245,6 +245,27 @@ async def test_queues_are_listed_once_with_their_statistics(backend, clock):
     assert {info.name for info in await items(list_queues(backend))} == {"mail-a", "mail-b", "other"}
 
 
+async def test_a_queue_that_cannot_be_read_is_reported_after_the_others(backend):
+    names = [f"q{n}" for n in range(40)]
+    for name in names:
+        await DelayedQueue(backend, name).schedule(1, delay=9)
+    read, seen = backend.stats, []
+
+    async def stats(queue):
+        if queue in ("q3", "q20"):
+            raise PermanentError(f"{queue} is of another type", code="WRONGTYPE")
+        return await read(queue)
+
+    async def look():
+        async for info in list_queues(backend):
+            seen.append(info.name)
+
+    backend.stats = stats
+    with pytest.raises(PermanentError, match="of another type"):
+        await look()
+    assert sorted(seen) == sorted(set(names) - {"q3", "q20"})
+
+
 class Twice(MemoryBackend):
     async def find_queues(self, patterns):
         yield ["a", "a"]

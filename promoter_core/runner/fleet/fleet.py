@@ -221,7 +221,9 @@ class PromoterFleet(Runner):
             busy = pool.busy or assignment.pending or self._news
             timeout_s = 0.0 if busy else self._timeout_s()
             if timeout_s <= 0:
+                began_s = self._clock.monotonic()
                 await asyncio.sleep(0)  # a store that answers immediately must not starve other tasks
+                self._reporter.waited(0.0, self._clock.monotonic() - began_s)
             began_s = self._clock.monotonic()
             changes = await self._next(feed, timeout_s, stopper)
             self._reporter.waited(timeout_s, self._clock.monotonic() - began_s)

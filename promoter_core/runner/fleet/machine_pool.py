@@ -77,6 +77,7 @@ class MachinePool:
         self._changed: deque[ServedQueue] = deque()  # still to be woken after a change of everything
         self._changed_jobs: deque[str] = deque()  # queues still to be woken after many changes
         self._changed_locks: deque[str] = deque()
+        self._answered_s = math.inf  # when the last outcomes of this step had been handled
         self.steps = 0  # number of successful steps
         self.ends = False  # the locks are being released
 
@@ -192,7 +193,9 @@ class MachinePool:
                     promotes.append(served)
                 case _:
                     single.append(served)
+        self._answered_s = math.inf
         await asyncio.gather(self._ticks(locks, promotes), *map(self._single, single))
+        self._reporter.waited(0.0, self._clock.monotonic() - self._answered_s)  # sinks run before this task does
 
     async def _ticks(self, locks: list[ServedQueue], promotes: list[ServedQueue]) -> None:
         s = self._settings
@@ -207,6 +210,7 @@ class MachinePool:
     async def _single(self, served: ServedQueue) -> None:
         outcome = await as_outcome(execute(self._backend, served.queue, served.action, self._settings))
         self._handle(served, outcome, self._clock.monotonic())
+        self._answered_s = self._clock.monotonic()
 
     async def _together(self, batch: list[ServedQueue], call: Any, *args: Any) -> None:
         began_s = self._clock.monotonic()
@@ -220,6 +224,7 @@ class MachinePool:
         now_s = self._clock.monotonic()
         for served, answer in zip(batch, answers, strict=True):
             self._handle(served, Failed(answer) if isinstance(answer, BackendError) else answer, now_s)
+        self._answered_s = self._clock.monotonic()
 
     def renew_soon(self) -> None:
         """Renew the leases soon, after membership was renewed, unless they were just renewed."""
