@@ -15,7 +15,7 @@ class SinkFailure(StrEnum):
 
     FAILED = "failed"  # it raised an exception
     DROPPED = "dropped"  # it was too slow, and missed a batch
-    BLOCKED = "blocked"  # it did not return at once, and delayed promotion
+    BLOCKED = "blocked"  # it kept the event loop, and delayed promotion
     REFUSED = "refused"  # its receiver refused a batch, which is lost
 
 
@@ -29,7 +29,8 @@ class EventSink(Protocol):
     async def emit(self, queue: str, jobs: tuple[PromotedJob, ...]) -> None:
         """Handle one batch, never empty, of some hundred jobs at most.
 
-        An exception is logged and counted, and the next batch still arrives.
+        An exception is logged and counted, and the next batch still arrives. So is a step that keeps the event loop for
+        more than half a second, because due jobs wait meanwhile: call blocking code by `asyncio.to_thread`.
         """
         ...
 
