@@ -33,13 +33,19 @@ class Proxy:
         self.target = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
         self._frozen = asyncio.Event()  # of the connections since the last `freeze`
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(reader, writer))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse:
             writer.close()
             return
@@ -57,6 +63,18 @@ class Proxy:
                 task = asyncio.create_task(work)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Close all connections, also those that are only being made."""
+        self.refuse = True
+        for _ in range(3):  # turns of the event loop until `_accept` is called for what has been accepted
+            await asyncio.sleep(0)
+        while self._accepting:
+            await asyncio.gather(*self._accepting, return_exceptions=True)
+        self.reset()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(
         self,
@@ -121,7 +139,4 @@ async def proxy(port: int) -> AsyncIterator[Proxy]:
         yield it
     finally:
         listening.close()
-        it.reset()
-        for task in list(it._tasks):
-            task.cancel()
-        await asyncio.gather(*it._tasks, return_exceptions=True)
+        await it.end()

@@ -67,8 +67,8 @@ OPTIONS = {
     "dead-letters": "--help",
     "dead-letters list": "--url= --queue/-q= --layout= --json --help",
     "dead-letters show": "--url= --queue/-q= --layout= --json --help",
-    "dead-letters requeue": "--url= --queue/-q= --layout= --json --help",
-    "dead-letters delete": "--url= --queue/-q= --layout= --json --help",
+    "dead-letters requeue": "--url= --queue/-q= --reason= --all --dry-run --layout= --json --help",
+    "dead-letters delete": "--url= --queue/-q= --reason= --all --dry-run --layout= --json --help",
 }
 
 

@@ -25,6 +25,7 @@ SHARED = {  # the usual line of each option
     "--due-before": "Only jobs due before this time; written as for --at.",
     "--dry-run": "Print how many jobs match, and change nothing.",
     "--refresh": "Seconds between two reads of a queue.",
+    "--reason": "All entries with this reason, such as malformed or retries_exhausted.",
 }
 
 HELP: dict[str, dict[str, str]] = {  # by command, as in `completion.OPTIONS`: all that differs
@@ -164,5 +165,13 @@ HELP: dict[str, dict[str, str]] = {  # by command, as in `completion.OPTIONS`: a
         "show": "Show entries in full: the escaped bytes, and the job in them, if any.",
         "requeue": "Move entries that contain a readable job to the stream.",
         "delete": "Delete entries permanently.",
+    },
+    "dead-letters requeue": {
+        "--all": "All entries.",
+        "--dry-run": "Print how many entries match, and change nothing.",
+    },
+    "dead-letters delete": {
+        "--all": "All entries.",
+        "--dry-run": "Print how many entries match, and change nothing.",
     },
 }

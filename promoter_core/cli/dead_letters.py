@@ -8,15 +8,24 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from promoter_core import Backend, ConfigError, unpack_envelope
+from promoter_core import Backend, ConfigError, JobError, unpack_envelope
 from promoter_core.cli import options, output, session
-from promoter_core.cli.arguments import Argument, for_typer
-from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, check_queue_name, to_text
+from promoter_core.cli.arguments import Argument, Option, for_typer
+from promoter_core.spi import DeadLetterSupport, StreamEntry, StreamName, check_queue_name, chunked, to_text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Manage the dead-letter stream of a queue.")
 
 Ids = Annotated[list[str], Argument(metavar="ENTRY…", help="Ids of entries, as `dead-letters list` shows them.")]
+SomeIds = Annotated[
+    list[str] | None, Argument(metavar="[ENTRY…]", help="Ids of entries, as `dead-letters list` shows them.")
+]
+Reason = Annotated[
+    str | None, Option("--reason", help="All entries with this reason, such as malformed or retries_exhausted.")
+]
+All = Annotated[bool, Option("--all", help="All entries.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print how many entries match, and change nothing.")]
 PAGE = 500
+UNREADABLE = "no readable job; `dead-letters show` shows the bytes, `delete` removes the entry"
 
 
 @app.command("list")
@@ -54,52 +63,79 @@ def show(
 @app.command()
 @for_typer
 def requeue(
-    ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
+    url: options.Url,
+    queue: options.Queue,
+    ids: SomeIds = None,
+    reason: Reason = None,
+    all_: All = False,
+    dry_run: DryRun = False,
+    layout: options.Layout = None,
+    json: options.Json = False,
 ) -> None:
-    """Move entries that contain a readable job to the stream."""
+    """Move entries that contain a readable job to the stream. Exits with 1 if one stays."""
+    _check_chosen(ids, reason, all_)
 
-    async def go(backend: Backend) -> list[str]:
+    async def go(backend: Backend) -> tuple[list[str], int]:
         letters, moved = _dead_letters(backend), list[str]()
-        for entry in _found(await _all(backend, queue), ids):
+        chosen = _chosen(await _all(backend, queue), ids, reason)
+        unreadable = 0
+        for entry in chosen:
             data = entry.fields.get("d", b"")
             if _envelope(data) is None:
-                output.fail(
-                    f"{entry.id}: it contains no readable job; `dead-letters show` shows its bytes, `delete` removes it"
-                )
+                unreadable += 1
+                if ids:
+                    output.fail(f"{entry.id}: {UNREADABLE}")
                 continue
             name = to_text(entry.fields.get("n", b""))
-            if await letters.requeue_dead_letter(queue, entry.id, data, name):
+            if dry_run or await letters.requeue_dead_letter(queue, entry.id, data, name):
                 moved.append(entry.id)
-        return moved
+        if unreadable and not ids:
+            output.fail(f"{output.count(unreadable, 'entry', 'entries')}: {UNREADABLE}")
+        return moved, len(ids or chosen)
 
-    moved = session.with_backend(url, go, layout)
+    moved, wanted = session.with_backend(url, go, layout)
     if json:
-        output.print_json({"requeued": moved})
-    else:
+        output.print_json({"would_requeue" if dry_run else "requeued": moved})
+    elif dry_run:
+        typer.echo(f"{len(moved)} would be requeued")
+    elif ids:
         for id in moved:
             typer.echo(f"{id}\trequeued")
-    if len(moved) < len(ids):
+    else:
+        typer.echo(f"{len(moved)} requeued")
+    if len(moved) < wanted:
         raise typer.Exit(1)
 
 
 @app.command()
 @for_typer
 def delete(
-    ids: Ids, url: options.Url, queue: options.Queue, layout: options.Layout = None, json: options.Json = False
+    url: options.Url,
+    queue: options.Queue,
+    ids: SomeIds = None,
+    reason: Reason = None,
+    all_: All = False,
+    dry_run: DryRun = False,
+    layout: options.Layout = None,
+    json: options.Json = False,
 ) -> None:
     """Delete entries permanently."""
+    _check_chosen(ids, reason, all_)
 
-    async def go(backend: Backend) -> int:
+    async def go(backend: Backend) -> tuple[int, int]:
         letters = _dead_letters(backend)
-        found = [e.id for e in _found(await _all(backend, queue), ids)]
-        return await letters.delete_dead_letters(queue, found) if found else 0
+        found = [e.id for e in _chosen(await _all(backend, queue), ids, reason)]
+        wanted = len(ids or found)
+        if dry_run:
+            return len(found), wanted
+        return sum([await letters.delete_dead_letters(queue, some) for some in chunked(found, PAGE)]), wanted
 
-    deleted = session.with_backend(url, go, layout)
+    deleted, wanted = session.with_backend(url, go, layout)
     if json:
-        output.print_json({"deleted": deleted})
+        output.print_json({"would_delete" if dry_run else "deleted": deleted})
     else:
-        typer.echo(f"{deleted} deleted")
-    if deleted < len(ids):
+        typer.echo(f"{deleted} would be deleted" if dry_run else f"{deleted} deleted")
+    if deleted < wanted:
         raise typer.Exit(1)
 
 
@@ -138,6 +174,18 @@ def _found(entries: list[StreamEntry], ids: list[str]) -> list[StreamEntry]:
         if id not in there:
             output.fail(f"{id}: no such dead letter")
     return [there[id] for id in ids if id in there]
+
+
+def _check_chosen(ids: list[str] | None, reason: str | None, all_: bool) -> None:
+    """Raises JobError."""
+    if bool(ids) + (reason is not None) + all_ != 1:
+        raise JobError("give either the ids of entries, --reason, or --all")
+
+
+def _chosen(entries: list[StreamEntry], ids: list[str] | None, reason: str | None) -> list[StreamEntry]:
+    if ids:
+        return _found(entries, ids)
+    return [e for e in entries if reason is None or e.fields.get("reason", b"").decode("utf-8", "replace") == reason]
 
 
 def _dead_letters(backend: Backend) -> DeadLetterSupport:

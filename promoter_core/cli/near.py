@@ -70,17 +70,6 @@ async def say_if_quiet(backend: Backend, queues: Sequence[str], after_s: float) 
         )
 
 
-async def say_what_waits(backend: Backend, queues: Sequence[str]) -> None:
-    """After a run until nothing is due: log how many jobs of some named queues still wait, and for how long."""
-    for queue in [queue for queue in queues if not is_pattern(queue)][:SHOWN]:
-        stats = await backend.stats(queue)
-        if not stats.depth:
-            log.info("queue %r: no job waits", queue)
-        elif stats.next_due_ms is not None:
-            next_s = max(stats.next_due_ms - stats.now_ms, 0) / 1000
-            log.info("queue %r: waiting jobs: %d, the next is due in %.1f s", queue, stats.depth, next_s)
-
-
 async def say_if_unknown(backend: Backend, queue: str) -> None:
     """Like `say`, if the store has nothing of the queue."""
     if is_unknown(await backend.stats(queue)):

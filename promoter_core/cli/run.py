@@ -39,6 +39,7 @@ log = logging.getLogger("promoter")
 CONNECT_RETRY_S = 0.25
 THREADS_S = 2.0  # after a signal, for threads that still hang when everything else has ended
 QUIET_S = 30.0  # time without a job after which a hint about other queues is logged
+SHOWN = 5  # queues whose waiting jobs are logged at the end
 CLOSE_S = 2.0  # for a backend to close; the built-in ones take at most half of it
 
 
@@ -332,10 +333,15 @@ async def _say_if_quiet(backend: Backend, queues: list[str]) -> None:
 
 
 async def _say_what_waits(backend: Backend, queues: list[str]) -> None:
-    from promoter_core.cli import near
-
+    """After a run until nothing is due: log how many jobs of some named queues still wait, and for how long."""
     with suppress(TransientError):
-        await near.say_what_waits(backend, queues)
+        for queue in [queue for queue in queues if not is_pattern(queue)][:SHOWN]:
+            stats = await backend.stats(queue)
+            if not stats.depth:
+                log.info("queue %r: no job waits", queue)
+            elif stats.next_due_ms is not None:
+                next_s = max(stats.next_due_ms - stats.now_ms, 0) / 1000
+                log.info("queue %r: waiting jobs: %d, the next is due in %.1f s", queue, stats.depth, next_s)
 
 
 async def _stop_all(stop: asyncio.Event, runners: list[Runner]) -> None:

@@ -317,7 +317,7 @@ async def test_dead_letters_can_be_listed_shown_requeued_and_deleted(valkey, bac
     assert "{'to': 'ada'}" in shown
     refused = promoter("dead-letters", "requeue", broken, old, *at)
     assert refused.returncode == 1
-    assert f"{broken}: it contains no readable job" in refused.stderr
+    assert f"{broken}: no readable job" in refused.stderr
     assert refused.stdout == f"{old}\trequeued\n"
     stream = [fields for _, fields in await client.xrange(keys.stream)]
     assert stream[-1] == {b"d": legacy}
@@ -333,6 +333,37 @@ async def test_what_consumers_gave_up_on_can_be_requeued_too(valkey, client, nam
     done = promoter("dead-letters", "requeue", entry.decode(), "--url", valkey.url, "--queue", name)
     assert done.returncode == 0
     assert [f for _, f in await client.xrange(keys.stream)] == [{b"d": envelope, b"n": b"mail"}]
+
+
+async def test_all_or_those_of_a_reason_are_requeued_and_deleted(valkey, client, name, keys):
+    envelope = msgpack.packb(["a", b"\xc0", 1, 3])
+    for _ in range(3):
+        await client.xadd(keys.dlq, {"reason": "retries_exhausted", "d": envelope})
+        await client.xadd(keys.dlq, {"reason": "malformed", "d": b"\x01"})
+    at = ("--url", valkey.url, "--queue", name)
+    tried = promoter("dead-letters", "requeue", "--reason", "retries_exhausted", "--dry-run", *at)
+    assert tried.stdout == "3 would be requeued\n"
+    assert await client.xlen(keys.dlq) == 6
+    done = promoter("dead-letters", "requeue", "--all", *at)
+    assert (done.returncode, done.stdout) == (1, "3 requeued\n")
+    assert done.stderr.strip().endswith(
+        "3 entries: no readable job; `dead-letters show` shows the bytes, `delete` removes the entry"
+    )
+    assert await client.xlen(keys.stream) == 3
+    assert promoter("dead-letters", "delete", "--reason", "other", *at).stdout == "0 deleted\n"
+    assert promoter("dead-letters", "delete", "--all", "--dry-run", *at).stdout == "3 would be deleted\n"
+    assert json.loads(promoter("dead-letters", "delete", "--reason", "malformed", "--json", *at).stdout) == {
+        "deleted": 3
+    }
+    assert await client.xlen(keys.dlq) == 0
+
+
+@pytest.mark.parametrize("chosen", [[], ["1-1", "--all"], ["--all", "--reason", "malformed"]])
+@pytest.mark.parametrize("command", ["requeue", "delete"])
+def test_ids_a_reason_or_all_is_required(command, chosen):
+    run = promoter("dead-letters", command, *chosen, "--url", "redis://localhost:1", "--queue", "q")
+    assert run.returncode == 2
+    assert run.stderr.strip() == "Error: give either the ids of entries, --reason, or --all"
 
 
 async def test_an_entry_that_has_gone_is_not_requeued(backend, name):

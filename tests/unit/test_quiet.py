@@ -33,7 +33,7 @@ async def test_after_a_run_until_idle_what_still_waits_is_logged(caplog, clock):
     backend = MemoryBackend(MemoryStore(clock))
     await backend.open()
     await DelayedQueue(backend, "later", clock=clock).schedule_many([Job(data=1, delay=n) for n in (3.5, 60)])
-    await near.say_what_waits(backend, ["later", "empty", "x-*"])
+    await run._say_what_waits(backend, ["later", "empty", "x-*"])
     assert [record.getMessage() for record in caplog.records] == [
         "queue 'later': waiting jobs: 2, the next is due in 3.5 s",
         "queue 'empty': no job waits",
