@@ -26,7 +26,7 @@ class Pool:
 
     def lead(self, queue):
         self.led.append(queue)
-        self.queues[queue] = SimpleNamespace(queue=queue, handed_over=False, busy_s=self._clock.monotonic())
+        self.queues[queue] = SimpleNamespace(queue=queue, handed_over=False, busy_s=self._clock.monotonic(), due_s=0.0)
 
     def retire(self, queue):
         self.retired.append(queue)

@@ -20,7 +20,7 @@ from promoter_memory.backend import MemoryBackend
 from promoter_memory.store import MemoryStore
 from tests.typed import untyped
 
-FEW, MANY = 400, 2_000
+FEW, MANY = 800, 2_400
 PAGE = 100
 SLICE = 200  # queues that are looked at in a slice of time
 LEASE_MS = 2_000

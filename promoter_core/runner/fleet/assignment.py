@@ -171,7 +171,8 @@ class Assignment:
         """Drop those of the found queues that have been idle for IDLE_S, as many as there is room for."""
         since_s, room = self._clock.monotonic() - IDLE_S, self._pool.room
         for served in some:
-            if served.busy_s < since_s and served.queue not in self._listed and not served.handed_over:
+            waits = served.due_s is not None and self._pool.queues.get(served.queue) is served
+            if waits and served.busy_s < since_s and served.queue not in self._listed and not served.handed_over:
                 self.drop(served.queue)
                 self._pool.retire(served.queue)
                 room -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ log = logging.getLogger("promoter.fleet")
 
 RETRY_S = 0.4  # before a failed subscription is retried
 ADDED_AT_ONCE = 256  # queues added before the event loop continues
+UPKEEP_S = 1.0  # how long to wait at most while the upkeep runs, whose end ends the wait too
 SHORTEST_S = 0.0001  # the shortest useful wait: the resolution of timers
 
 
@@ -86,6 +88,7 @@ class PromoterFleet(Runner):
         self._until_idle = until_idle
         self._started = False
         self._feed: ChangeFeed | None = None
+        self._upkeep: asyncio.Task[None] | None = None  # while membership or leases are being renewed
         self._news: deque[str] = deque()  # changed queues, some of which may be unknown
         s = self.settings
         self._pool = MachinePool(
@@ -180,6 +183,7 @@ class PromoterFleet(Runner):
                 helpers.append(asyncio.create_task(announcing, name="promoter-announcing"))
                 await self._loop(feed, stopper)
         finally:
+            await self._end_upkeep()
             for task in (starting, *helpers):
                 await cancel_and_wait(task)
             if self._feed is not None:
@@ -209,6 +213,7 @@ class PromoterFleet(Runner):
             if being_cancelled():
                 raise asyncio.CancelledError  # a client has swallowed the cancellation
             if stopper.done() and not assignment.stopping:
+                await self._end_upkeep()
                 await self._wind_up()
             failed = assignment.next_retry_s() is not None
             if not pool.queues and not assignment.pending and (assignment.stopping or self._until_idle or failed):
@@ -232,7 +237,27 @@ class PromoterFleet(Runner):
             raise next(iter(errors.values()))
 
     async def _keep_up(self) -> None:
-        """Maintain all queues: membership, then leases, then queues that are suspended or idle."""
+        """Maintain all queues beside the steps: on a slow link, due jobs do not wait for it."""
+        if self._upkeep is None and self._next_upkeep_s() <= self._clock.monotonic():
+            self._upkeep = asyncio.create_task(self._maintain(), name="promoter-upkeep")
+            await asyncio.sleep(0)  # a store that answers immediately is done with it
+        if self._upkeep is not None and self._upkeep.done():
+            done, self._upkeep = self._upkeep, None
+            done.result()
+        if not self._assignment.stopping:
+            self._assignment.retry_suspended()
+
+    def _next_upkeep_s(self) -> float:
+        member = None if self._assignment.stopping else self._membership
+        return min(self._pool.next_renewal_s(), math.inf if member is None else member.next_s)
+
+    async def _end_upkeep(self) -> None:
+        if self._upkeep is not None:
+            await cancel_and_wait(self._upkeep)
+            self._upkeep = None
+
+    async def _maintain(self) -> None:
+        """Renew membership, then leases, and drop queues that are idle."""
         now_s, assignment, member = self._clock.monotonic(), self._assignment, self._membership
         if member is not None and not assignment.stopping and now_s >= member.next_s:
             if await member.heartbeat(now_s):
@@ -243,25 +268,24 @@ class PromoterFleet(Runner):
             renewed = await self._pool.renew()
             if not assignment.stopping:
                 assignment.drop_idle(renewed)
-        if not assignment.stopping:
-            assignment.retry_suspended()
 
     def _timeout_s(self) -> float:
-        times = [self._pool.next_s()]
+        now_s = self._clock.monotonic()
+        times = [self._pool.next_step_s(), now_s + UPKEEP_S if self._upkeep is not None else self._next_upkeep_s()]
         if (retry_s := self._assignment.next_retry_s()) is not None:
             times.append(retry_s)
-        if self._membership is not None:
-            times.append(self._membership.next_s)
-        left_s = min(times) - self._clock.monotonic()
+        left_s = min(times) - now_s
         return max(left_s, SHORTEST_S) if left_s > 0 else 0.0
 
     async def _next(self, feed: ChangeFeed, timeout_s: float, stopper: asyncio.Task[None]) -> Changes:
-        """Return the next changes; a stop ends the wait."""
-        if timeout_s <= 0 or self._assignment.stopping:
+        """Return the next changes; a stop ends the wait, and so does the end of the upkeep."""
+        ends = {stopper} if not self._assignment.stopping else set()
+        ends |= {self._upkeep} if self._upkeep is not None else set()
+        if timeout_s <= 0 or not ends:
             return await feed.next(timeout_s)
         waiter = asyncio.ensure_future(feed.next(timeout_s))
         try:
-            await asyncio.wait((waiter, stopper), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiter, *ends}, return_when=asyncio.FIRST_COMPLETED)
             return waiter.result() if waiter.done() else Changes()
         finally:
             if not waiter.done():

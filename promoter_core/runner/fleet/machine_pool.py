@@ -109,11 +109,14 @@ class MachinePool:
         """Whether leases have to be renewed now."""
         return bool(self._renewing) or self._clock.monotonic() >= self.renew_s
 
-    def next_s(self) -> float:
-        """When the next work is due, if nothing changes before."""
+    def next_step_s(self) -> float:
+        """When the next step is due, if nothing changes before."""
         due_s = self._turns.next_s()
-        renew_s = float("-inf") if self._renewing else self.renew_s
-        return renew_s if due_s is None else min(due_s, renew_s)
+        return math.inf if due_s is None else due_s
+
+    def next_renewal_s(self) -> float:
+        """When leases have to be renewed next."""
+        return float("-inf") if self._renewing else self.renew_s
 
     def lead(self, queue: str) -> None:
         """Start trying to lead the queue."""
