@@ -121,7 +121,7 @@ async def test_the_retries_of_their_worker_are_jobs_that_we_see_and_change(
         running = asyncio.create_task(worker.run())
 
         async def is_put_back():  # by its id it is found only until a second after it was due first
-            return next((job for job in (await queue.jobs()).jobs if job.id == id and job.attempt), None)
+            return next((job for job in (await queue.jobs(details=True)).jobs if job.id == id and job.attempt), None)
 
         job = await until(is_put_back)
         assert (job.name, job.attempt, job.data(), job.unique) == ("größe", 1, THEIR_DATA, False)
