@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,7 +49,10 @@ def promtool():
 def check(promtool, folder, series, interval_s, expected):
     file = folder / "test.yml"
     file.write_text(rule_test(series, interval_s, expected, FILES))
-    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    thrifty = os.environ | {"GOGC": "800"}  # collecting garbage would take a fifth of the time
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False, env=thrifty
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
