@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -39,7 +40,9 @@ async def promoters(
     finally:
         for process in started.values():
             if process.returncode is None:
-                process.terminate()
+                with contextlib.suppress(ProcessLookupError):
+                    # Not `terminate`: it consumes the exit code of a process that has just ended, and asyncio warns.
+                    os.kill(process.pid, signal.SIGTERM)
         codes = await asyncio.gather(*(p.wait() for p in started.values()))
     if failed := [c for c in codes if c not in (0, -signal.SIGKILL)]:
         raise PromoterError(f"a promoter ended with exit code {failed[0]}")

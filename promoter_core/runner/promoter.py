@@ -132,7 +132,7 @@ class Promoter(Runner):
 
     async def _wait(self, wait: Wait) -> bool:
         """Wait, and return whether something changed. `stop` ends it at once, by expiring its timeout."""
-        if self._stop.asked:
+        if self._stop.heard:
             return False
         began_s = self._clock.monotonic()
         try:

@@ -38,6 +38,11 @@ class StopRequest:
             with contextlib.suppress(RuntimeError):  # the loop is closed by now
                 loop.call_soon_threadsafe(self._heard)
 
+    @property
+    def heard(self) -> bool:
+        """Whether the run has received the request, a turn of its event loop after `ask`."""
+        return self._event.is_set()
+
     async def wait(self) -> None:
         await self._event.wait()
 

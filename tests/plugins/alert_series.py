@@ -34,6 +34,11 @@ def then(before: Value, after: Value, at_s: int = EVENT_S) -> Value:
     return lambda t: before(t) if t < at_s else after(t)
 
 
+def busy(t: int) -> int:
+    """Entries that a group has not read yet: 0, 1 or 6, and less than before within any five scrapes."""
+    return pow(t // 5, 3, 7)
+
+
 def process(instance: str, queue: str) -> dict[str, Value]:
     """The series of a process that leads a queue on which ten jobs a second are promoted in time."""
     at = f'instance="{instance}",job="promoter"'
@@ -80,6 +85,7 @@ def exported(queue: str) -> dict[str, Value]:
     return {f"promoter_store_{name}{{{of}}}": always(0) for name in zeros} | {
         f"promoter_store_read_ok{{{of}}}": always(1),
         f'promoter_store_group_oldest_pending_seconds{{{of},group="workers"}}': always(1),
+        f'promoter_store_group_undelivered_entries{{{of},group="workers"}}': busy,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.plugins.alert_series import (
     GONE,
     LATE_S,
     always,
+    busy,
     change,
     exported,
     find,
@@ -47,7 +49,10 @@ def promtool():
 def check(promtool, folder, series, interval_s, expected):
     file = folder / "test.yml"
     file.write_text(rule_test(series, interval_s, expected, FILES))
-    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    thrifty = os.environ | {"GOGC": "800"}  # collecting garbage would take a fifth of the time
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False, env=thrifty
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -126,6 +131,15 @@ def late(series):
         change(series, 10 * EVENT_S, "lateness", "emails", f'le="{bound}"')
 
 
+def fails_from_its_start(series):
+    """The only process of a queue has started again, and has not been seen with a lock since."""
+    gauges = ("leads", "delayed_jobs", "oldest_pending", "held_back", "last_tick", "next_due")
+    for name in [name for gauge in gauges for name in find(series, gauge, 'instance="a"')]:
+        series[name] = until(series[name], EVENT_S)
+    change(series, lambda t: 1 + (t - EVENT_S) // 20, "failed_steps", "emails")
+    change(series, 50, "unled_jobs", "emails", at_s=EVENT_S + 5)
+
+
 def set_to(value, *parts):
     return lambda series: change(series, value, *parts)
 
@@ -138,6 +152,20 @@ def no_process(series):
 def exporter_gone(series):
     for name in find(series, 'job="exporter"'):
         series[name] = until(series[name], EVENT_S)
+
+
+UNREAD = "group_undelivered"
+
+
+def new_group(series):
+    change(series, lambda t: 1 + (t - EVENT_S) // 60, UNREAD, "emails")
+    series |= {name: since(series[name], EVENT_S + 1) for name in find(series, UNREAD, "emails")}
+
+
+def unread_among_the_rest(series):
+    name = 'promoter_store_group_undelivered_entries{instance="exporter",job="exporter",pattern="*",group="workers"}'
+    series[name] = always(0)
+    change(series, 374, name)
 
 
 # What happens, what fires, and after how many seconds at scrapes of 5 and 15 seconds, and of 60.
@@ -160,6 +188,7 @@ CASES = {
     "a clock behind": (set_to(-600, "clock_offset", 'instance="a"'), {"PromoterClock"}, 345, 420),
     "dead letters": (set_to(2, "dead_letter_entries", "emails"), {"PromoterDeadLetters"}, 30, 90),
     "leaderless": (set_to(0, "promoter_leads", "emails"), {"PromoterNoLeader"}, 60, 120),
+    "fails from its start": (fails_from_its_start, {"PromoterNoLeader", "PromoterUnserved"}, 60, 120),
     "stuck": (set_to(lambda t: t - EVENT_S, "pending_lag", "emails"), {"PromoterStuck"}, 75, 150),
     "overdue": (set_to(lambda t: t - EVENT_S, "overdue", "emails"), {"PromoterOverdue"}, 75, 150),
     "held back": (set_to(9, "held_back", "emails"), {"PromoterHeldBack"}, 90, 150),
@@ -170,6 +199,10 @@ CASES = {
     "one queue unreadable": (set_to(0, "read_ok", "emails"), {"PromoterQueueUnreadable"}, 90, 150),
     "behind": (set_to(500, "oldest_sample"), {"PromoterExporterBehind"}, 90, 150),
     "unacknowledged": (set_to(1000, "group_oldest_pending", "emails"), {"PromoterUnacknowledged"}, 90, 150),
+    "unread, few jobs": (set_to(374, UNREAD, "emails"), {"PromoterUnread"}, 690, 765),
+    "unread, more jobs": (set_to(lambda t: t - EVENT_S + 1, UNREAD, "emails"), {"PromoterUnread"}, 690, 765),
+    "unread by a new group": (new_group, {"PromoterUnread"}, 690, 765),
+    "unread, beyond --max-queues": (unread_among_the_rest, {"PromoterUnread"}, 690, 765),
 }
 
 
@@ -222,6 +255,37 @@ def test_a_queue_that_another_process_takes_over_pages_nobody(interval_s, promto
     change(series, 0, "unled_jobs", "emails", at_s=EVENT_S + 8)
     series |= {n: since(v, EVENT_S + 6) for n, v in process("b", "emails").items() if 'queue="emails"' in n}
     check(promtool, tmp_path, series, interval_s, {EVENT_S + t: {"PromoterDown"} for t in (135, 300, 900)})
+
+
+@pytest.mark.parametrize("interval_s", INTERVALS_S)
+def test_a_process_that_fails_from_its_start_pages_nobody_while_another_leads(interval_s, promtool, tmp_path):
+    series = healthy()
+    name = 'promoter_failed_steps_total{instance="c",job="promoter",queue="emails"}'
+    series[name] = since(lambda t: 1 + (t - EVENT_S) // 20, EVENT_S)
+    check(promtool, tmp_path, series, interval_s, {t: set() for t in range(0, EVENT_S + 600, 15)})
+
+
+# Entries that a group has not read, by second.
+READ = {
+    "never caught up, but reading": lambda t: 1 + busy(t),
+    "a backlog that is drained": lambda t: 40_000 - 10 * t,
+    "a slow drain": lambda t: 100 - t // 300,
+    "a drain with a batch of new jobs every five minutes": lambda t: 5_000 + 900 * (t // 300) - 3 * t,
+    "jobs each hour, which wait for nine minutes": lambda t: 374 if 900 <= t % 3600 < 900 + 540 else 0,
+    "one entry now and then": lambda t: int(t // 60 % 8 == 0),
+    "a new group, read after nine minutes": since(lambda t: max(0, 374 - (t - 1500 if t > 1500 else 0)), 960),
+    "a number that becomes unknown": until(always(374), 600),
+    "a store that is away": lambda t: busy(t) if t < 900 else 3 if t < 1200 else GONE if t < 1440 else 2000 - t,
+    "a group that is deleted": until(lambda t: t, 500),
+}
+
+
+@pytest.mark.parametrize("interval_s", INTERVALS_S)
+@pytest.mark.parametrize("entries", READ)
+def test_a_group_that_reads_or_whose_entries_are_not_known_never_fires(entries, interval_s, promtool, tmp_path):
+    series = healthy()
+    change(series, READ[entries], UNREAD, "emails", at_s=0)
+    check(promtool, tmp_path, series, interval_s, {t: set() for t in range(0, 5400, 15)})
 
 
 def test_the_end_of_a_series_is_marked():

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.grafana import problems
+from tests.unit.test_docs import anchors
 
-MIXIN = Path(__file__).parents[2] / "docs/how-to/monitor/mixin"
+DOCS = Path(__file__).parents[2] / "docs"
+MIXIN = DOCS / "how-to/monitor/mixin"
 DASHBOARDS = {path.name: json.loads(path.read_text()) for path in sorted(MIXIN.glob("dashboards/*.json"))}
 
 needs_grafana = pytest.mark.skipif(
@@ -93,6 +95,35 @@ def test_a_setting_of_an_alert_that_is_not_there_is_an_error(config):
         alerts(config)
 
 
+def test_every_alert_has_a_runbook_whose_page_and_heading_exist():
+    yaml = pytest.importorskip("yaml")
+    files = [yaml.safe_load(path.read_text()) for path in MIXIN.glob("rules/*.yml")]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    assert len(rules) >= 24
+    for rule in rules:
+        page, heading = rule["annotations"]["runbook"].split("#")
+        assert heading in anchors((DOCS / page).read_text()), rule["alert"]
+
+
+@needs_jsonnet
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_with_the_address_of_the_docs_every_alert_has_the_address_of_its_runbook(slash):
+    changed = alerts(f"{{docs: 'https://docs.example.com/promoter{slash}', labels: {{team: 'mail'}}}}")
+    assert all("runbook_url" not in rule["annotations"] for rule in alerts().values())
+    for name, rule in alerts().items():
+        page, heading = rule["annotations"]["runbook"].split(".md#")
+        url = f"https://docs.example.com/promoter/{page}.html#{heading}"
+        assert changed[name]["annotations"] == rule["annotations"] | {"runbook_url": url}
+
+
+@needs_jsonnet
+def test_an_alert_can_have_another_runbook():
+    url = "https://wiki.example.com/late"
+    late = json.dumps({"PromoterLate": {"annotations": {"runbook_url": url}}})
+    changed = alerts(f"{{docs: 'https://docs.example.com', alerts: {late}}}")
+    assert changed["PromoterLate"]["annotations"]["runbook_url"] == url
+
+
 @needs_jsonnet
 def test_settings_change_the_dashboards():
     made_ = made("grafanaDashboards", "{refresh: '1m', tags: ['queues'], timezone: 'browser'}")
@@ -115,7 +146,7 @@ def test_every_setting_is_on_the_page():
     settings = re.search(r"_config\+:: \{(.*?)\n  \},", (MIXIN / "mixin.libsonnet").read_text(), re.S)
     page = (MIXIN / "README.md").read_text()
     names = re.findall(r"^    (\w+): ", settings[1] if settings else "", re.M)
-    assert len(names) == 8
+    assert len(names) == 9
     rows = " ".join(row.split("|")[1] for row in page.splitlines() if row.startswith("| `"))
     assert all(f"`{name}`" in rows for name in names)
 

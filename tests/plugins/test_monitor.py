@@ -152,7 +152,7 @@ def test_a_dashboard_is_one(dashboard):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_each_rule_says_what_is_wrong_and_what_to_do(rule):
     assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
-    assert rule["annotations"].keys() == {"summary", "action"}
+    assert rule["annotations"].keys() == {"summary", "action", "runbook"}
     assert rule["labels"]["severity"] in ("page", "ticket")
     tree = promql.parse(rule["expr"])
     assert isinstance(tree, promql.BinaryExpr | promql.Call | promql.AggregateExpr)

@@ -122,9 +122,10 @@ async def test_the_server_of_a_killed_process_ends_with_it_and_leaves_no_folder(
 async def test_a_server_whose_guard_was_killed_too_is_ended_by_the_next_process(tmp_path):
     url = f"embedded://{tmp_path / 'data'}"
     process, home, guard, server = await asyncio.to_thread(embedding, url)
-    os.kill(guard, signal.SIGKILL)
+    os.kill(guard, signal.SIGSTOP)  # so that neither sees the other end
     process.send_signal(signal.SIGKILL)
     process.wait()
+    os.kill(guard, signal.SIGKILL)
     assert works_in(server) == tmp_path / "data", "it lives on"
     assert await depth(url) == 1
     assert works_in(server) is None

@@ -358,3 +358,22 @@ async def test_a_permanent_error_still_ends_run_with_it(memory):
     with pytest.raises(PermanentError, match="no"):
         await runner("promoter", Refusing(memory)).run()
     assert isinstance(await memory.lock("q", "x", 1_000), Lease)
+
+
+async def test_a_stop_in_the_turn_in_which_a_wait_ends_does_not_keep_the_event_loop(backend, clock):
+    """The request arrives a turn later. Until then a store that answers at once must not be asked again and again."""
+    stopped = promoter(backend, clock)
+    ticks, promote = 0, backend.promote
+
+    async def counted(lease, request):
+        nonlocal ticks
+        ticks += 1
+        assert ticks < 100, "the event loop is kept"
+        if ticks == 2:
+            stopped.stop()
+        return await promote(lease, request)
+
+    backend.promote = counted
+    async with stopped.running():
+        await clock.sleep(60)
+    assert ticks < 5

@@ -15,7 +15,7 @@ async def main():
             Promoter(backend, "emails").running() as promoter,
             PromoterFleet(backend, ["mail-*"]).running() as fleet,
         ):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1)
             print(report(promoter), report(fleet))
             print(promoter.unready(), fleet.unready())
 

@@ -46,16 +46,19 @@ async def process(
     try:
         yield started
     finally:
-        if started.returncode is None:
-            with suppress(ProcessLookupError):
-                # Not `terminate`: it consumes the exit code of a process that Ctrl-C has ended, and asyncio warns.
-                os.kill(started.pid, signal.SIGTERM)
+        _send(started, signal.SIGTERM)
         try:
             await asyncio.wait_for(started.wait(), END_S)
         except TimeoutError:
-            with suppress(ProcessLookupError):  # it has ended since
-                started.kill()
+            _send(started, signal.SIGKILL)
             await started.wait()
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Not by `terminate` or `kill`: they consume the exit code of a process that has just ended, and asyncio warns."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 @asynccontextmanager

@@ -28,6 +28,15 @@ def need(name, *parts):
         (pytest.fail if name in required() else pytest.skip)(f"{name} is not installed: {', '.join(missing)}")
 
 
+async def all_wait(client, source, count, produce):
+    """Produce jobs far enough ahead: one that is due when its producer has started does not wait."""
+    ahead_s = 1.5
+    while await client.zcard(source) < count:
+        await client.flushdb()
+        await produce(ahead_s)
+        ahead_s *= 2
+
+
 class App:
     """A framework's app on one database: `run` does one thing, `running` keeps a worker."""
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from promoter_core import connect
 from promoter_core.testing.conformance import InPlaceContract
-from tests.server.in_place.apps import HERE, App, OnAServer, contents, copied, need
+from tests.server.in_place.apps import HERE, App, OnAServer, all_wait, contents, copied, need
 
 pytestmark = pytest.mark.server
 VALUES = [[], {}, 2**53 + 1, "é\0", None, 1.5]
@@ -50,16 +50,10 @@ class WithServer(OnAServer, InPlaceContract):
 
     @pytest.fixture
     def golden(self, server, client, backend, produce, queue):
-        async def five_wait():
-            """Produce jobs far enough ahead: one that is due when its producer has started does not wait."""
-            ahead_s = 1.5
-            while await client.zcard(self.source) < 5:
-                await client.flushdb()
-                await produce([time.time() + ahead_s + i / 10 for i in range(5)])
-                ahead_s *= 2
-
         async def golden():
-            await five_wait()
+            await all_wait(
+                client, self.source, 5, lambda ahead_s: produce([time.time() + ahead_s + i / 10 for i in range(5)])
+            )
             async with Redis.from_url(f"{server.url}/1") as other:
                 await copied(client, other, self.source)
                 while (await backend.stats(queue)).due < 5:

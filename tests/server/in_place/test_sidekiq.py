@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from promoter_core import PromoterFleet, connect
 from tests.server.bench import until
-from tests.server.in_place.apps import HERE, App, contents, copied, need, promoting
+from tests.server.in_place.apps import HERE, App, all_wait, contents, copied, need, promoting
 
 pytestmark = pytest.mark.server
 APP = str(HERE / "sidekiq_app.rb")
@@ -75,10 +75,15 @@ async def settled(client, count):
 @pytest.mark.parametrize("key", ["schedule", "retry"])
 async def test_the_store_is_as_after_sidekiqs_own_poller(server, client, key):
     app = sidekiq(server.url)
-    await asyncio.to_thread(app.run, "produce", lines=jobs(9, 1.0, -10.0 if key == "retry" else 3.0))
+
+    async def produce(ahead_s):
+        await asyncio.to_thread(app.run, "produce", lines=jobs(9, 1.0, ahead_s))
+
     if key == "schedule":
+        await all_wait(client, key, 9, produce)
         await until(lambda: overdue(client), 30)
     else:  # as a worker that failed leaves them
+        await produce(-10.0)
         due = [
             json.loads(job) | {"enqueued_at": 1.5, "retry_count": 0} for job in await client.lrange("queue:mail", 0, -1)
         ]

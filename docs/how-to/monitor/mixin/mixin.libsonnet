@@ -9,6 +9,8 @@
     labels: {},
     // Fields of single alerts, by name: { PromoterLate: { 'for': '10m' } }.
     alerts: {},
+    // Address of the rendered docs, for the annotation `runbook_url`: 'https://docs.example.com/promoter'.
+    docs: '',
     // Time between two evaluations. The rules are tested with 15 seconds.
     interval: '15s',
     // Settings of the dashboards.
@@ -28,9 +30,13 @@
   local named = config.without + std.objectFields(config.alerts),
   local unknown = std.setDiff(std.set(named), std.set(names)),
 
+  // 'how-to/page.md#heading' is docs + '/how-to/page.html#heading'.
+  local address(runbook) = std.rstripChars(config.docs, '/') + '/' + std.strReplace(runbook, '.md#', '.html#'),
+
   local alert(rule) =
     local labels = config.labels { severity: config.severities[rule.labels.severity] };
-    std.mergePatch(rule { labels+: labels }, std.get(config.alerts, rule.alert, {})),
+    local added = if config.docs == '' then {} else { runbook_url: address(rule.annotations.runbook) };
+    std.mergePatch(rule { labels+: labels, annotations+: added }, std.get(config.alerts, rule.alert, {})),
 
   prometheusAlerts+:: {
     assert unknown == [] : 'no such alert: ' + std.join(', ', unknown),
