@@ -36,8 +36,11 @@ def doctor(
         findings = [Finding(Severity.OK, "the store can be reached")]
         if isinstance(backend, DiagnosticsSupport):
             findings += await backend.diagnose()
-        elif not backend.capabilities.durable:
-            findings.append(Finding(Severity.PROBLEM, "jobs end with the process", "use a durable backend"))
+        else:
+            if not backend.capabilities.durable:
+                findings.append(Finding(Severity.PROBLEM, "jobs end with the process", "use a durable backend"))
+            what = f"the backend {type(backend).__name__} offers no further checks (DiagnosticsSupport)"
+            findings.append(Finding(Severity.OK, what))
         if queue is not None:
             findings += await _look_at(backend, queue)
         return findings
