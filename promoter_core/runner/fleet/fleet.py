@@ -121,7 +121,7 @@ class PromoterFleet(Runner):
         finally:
             stopper.cancel()
             try:
-                await cancel_and_wait(serving)
+                await asyncio.gather(cancel_and_wait(serving), self._end_upkeep())
                 clean = serving.done() and not serving.cancelled() and serving.exception() is None
                 await asyncio.gather(*([] if clean else [self._leave(), self._pool.release()]), self._reporter.close())
             finally:
@@ -183,7 +183,6 @@ class PromoterFleet(Runner):
                 helpers.append(asyncio.create_task(announcing, name="promoter-announcing"))
                 await self._loop(feed, stopper)
         finally:
-            await self._end_upkeep()
             for task in (starting, *helpers):
                 await cancel_and_wait(task)
             if self._feed is not None:
@@ -252,9 +251,9 @@ class PromoterFleet(Runner):
         return min(self._pool.next_renewal_s(), math.inf if member is None else member.next_s)
 
     async def _end_upkeep(self) -> None:
-        if self._upkeep is not None:
-            await cancel_and_wait(self._upkeep)
-            self._upkeep = None
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            await cancel_and_wait(upkeep)
 
     async def _maintain(self) -> None:
         """Renew membership, then leases, and drop queues that are idle."""
