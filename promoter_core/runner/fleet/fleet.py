@@ -285,10 +285,10 @@ class PromoterFleet(Runner):
         waiter = asyncio.ensure_future(feed.next(timeout_s))
         try:
             await asyncio.wait({waiter, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            return waiter.result() if waiter.done() else Changes()
         finally:
             if not waiter.done():
                 await cancel_and_wait(waiter)
+        return waiter.result() if waiter.done() and not waiter.cancelled() else Changes()
 
     def _on_changes(self, changes: Changes) -> None:
         assignment = self._assignment

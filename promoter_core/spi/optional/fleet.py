@@ -94,8 +94,8 @@ class ChangeFeed(Protocol):
 
         Reports every change that would end `Backend.wait`. Each feed does so independently of what other feeds report
         and whether they are closed. A change between two calls is reported by the second. A feed can report too much,
-        including queues that nobody knows yet. Never raises; after the backend is closed it reports that everything
-        changed.
+        including queues that nobody knows yet. A call that is cancelled takes no change with it: the next one reports
+        it. Never raises; after the backend is closed it reports that everything changed.
         """
         ...
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from promoter_core.spi import Changes, FleetSupport
+from promoter_core.spi import Changes, FleetSupport, cancel_and_wait
 from promoter_core.testing.conformance.base import ContractBase, needs_support, needs_wake
 from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit
 from promoter_core.testing.conformance.obligations import obliges
@@ -14,6 +15,7 @@ from promoter_core.testing.conformance.wakes import HEADS
 
 NEXT = "ChangeFeed.next"
 WHATEVER = "Each feed does so independently of what other feeds report and whether they are closed."
+CANCELLED = "A call that is cancelled takes no change with it: the next one reports it."
 ALL = "Reports every change that would end `Backend.wait`."
 PATIENT_S = 5.0  # a wait that a change is to end
 
@@ -108,6 +110,24 @@ class FeedsContract(ContractBase):
         obliges(NEXT, ALL, not silent, not_told_of_new_heads=list(silent))
         feed.close()
 
+    async def test_a_cancelled_call_takes_no_change_with_it(self, kit: Kit, pair: Any) -> None:
+        """Cancelled before the change, and just after it."""
+        self._needs(kit)
+        feed = await kit.backend.subscribe()
+        await self._quiet({"": feed})
+        for late in (False, True):
+            k = Kit(CheckedBackend(pair[1]), kit.clock)
+            call = asyncio.ensure_future(feed.next(PATIENT_S))
+            await kit.sleep_ms(20)
+            if not late:
+                await cancel_and_wait(call)
+            await k.schedule("near")
+            await cancel_and_wait(call)
+            heard = not call.cancelled() and _is_of(call.result(), k.queue)
+            heard = heard or await _tells(feed, lambda c, queue=k.queue: _is_of(c, queue))  # type: ignore[misc]
+            obliges(NEXT, CANCELLED, heard, cancelled="after the change" if late else "before the change")
+        self._close({"": feed})
+
     async def test_a_feed_goes_on_telling(self, kit: Kit, pair: Any) -> None:
         """One new head after another in a queue, as a leader meets them."""
         self._needs(kit)
@@ -136,6 +156,10 @@ class FeedsContract(ContractBase):
     def _close(self, feeds: dict[str, Any]) -> None:
         for feed in feeds.values():
             feed.close()
+
+
+def _is_of(changes: Changes, queue: str) -> bool:
+    return changes.everything or queue in changes.jobs
 
 
 async def _tells(feed: Any, said: Callable[[Changes], bool]) -> bool:

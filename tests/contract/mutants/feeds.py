@@ -353,3 +353,17 @@ class JoinsWithinItsProcess(JoinsHalf):
     async def join_group(self, group, member, ttl_ms):
         async with self._mutex:
             return await super().join_group(group, member, ttl_ms)
+
+
+class ACancelledCallGoesOnAndTakesTheChange(MemoryBackend):
+    killed_by = "test_a_cancelled_call_takes_no_change_with_it"
+
+    async def subscribe(self):
+        feed = await super().subscribe()
+        wait = feed.next
+
+        async def wait_on(timeout_s):
+            return await asyncio.shield(wait(timeout_s))
+
+        feed.next = wait_on
+        return feed
