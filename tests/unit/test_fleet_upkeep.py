@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from promoter_core import Job, PromoterFleet, PromoterSettings
+from promoter_core import DelayedQueue, Job, PromoterFleet, PromoterSettings
 from promoter_core.testing import Fault, FaultyBackend, RecordingEvents
-from tests.unit.test_fleet import QUEUES, DelayedQueue, leaders
+from tests.unit.test_fleet import QUEUES, leaders
 
 SLOW_S = 0.9
 SLOW = [Fault(method, nth=2, onwards=True, error=None, delay_s=SLOW_S) for method in ("join_group", "renew_many")]
