@@ -28,7 +28,7 @@ from tests.topologies import Cluster, Sentinels
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(find("valkey-9.1") is None, reason="valkey-9.1 is not installed")]
 
-BOUND_S = 5.0  # where about two seconds are promised: the machine may be busy
+BOUND_S = 9  # two seconds are promised; a busy machine takes longer, and what waits for an answer takes ten
 K = CHASQUIMQ.keys_of("q")
 
 
@@ -352,7 +352,7 @@ async def test_a_lock_whose_holder_is_gone_is_named(server, scheme, ttl_ms):
             client.zadd(K.delayed, {member("b"): 1})
         run = Promoter(backend, "q", PromoterSettings(lock_ttl_ms=300, follower_poll_ms=100))
         async with run.running():
-            await asyncio.sleep(0.2)
-            assert run.unready() == [], "not before two leases"
+            await until(lambda: run.health()[0].led_age_s is not None)
+            assert run.unready() == [] or run.health()[0].led_age_s > 0.6, "not before two leases"
             await until(run.unready)
             assert run.unready()[0].endswith("while gone-1 leads")
