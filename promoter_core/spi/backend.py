@@ -129,8 +129,8 @@ class Backend(Protocol):
         are pending, and all that start before the next such call. One change never hides another. Occasional spurious
         wake-ups are allowed, but while nothing changes, waits eventually last their full time. For JOBS, a job that
         comes before all others is a change, whichever job of a call it is; any other write can be one. For LOCK, a
-        change is the release of the lock, not its expiry. `capabilities.wake` says how changes are noticed. Cancelling
-        the wait is safe.
+        change is the release of the lock, not its expiry. `capabilities.wake` says how changes are noticed. While it is
+        POLL, no change has to end a wait, not even one by this backend. Cancelling the wait is safe.
         """
         ...
 
