@@ -15,7 +15,7 @@ from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.faults import FaultyBackend
 
 NO_DRIVER = {"wait", "subscribe"}  # they can wait for a flag of this process alone
-ATTEMPTS = 3  # on a busy machine, a call can spend its awaits in its own queues
+ATTEMPTS = 3  # the first call of a backend can wait for something else, such as a subscription
 RULE = "It raises only `TransientError` and `PermanentError`, never its driver's own exceptions"
 
 
