@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from promoter_core.spi.batches import chunked
     from promoter_core.spi.calls import ErrorTable, run_call
     from promoter_core.spi.change_flags import ChangeFlags
-    from promoter_core.spi.clock import Clock, SystemClock, clock_offset_ms
+    from promoter_core.spi.clock import Clock, SystemClock, clock_offset_ms, hold
     from promoter_core.spi.errors import (
         BackendError,
         ConfigError,
@@ -233,6 +233,7 @@ __all__ = [
     "clock_offset_ms",
     "close_all",
     "closed_error",
+    "hold",
     "hookimpl",
     "host_port",
     "in_buckets",
@@ -266,7 +267,7 @@ _HOMES = {  # the same imports, made on first use
     "pages": ("PageContext",),
     "push": ("PushChannel",),
     "change_flags": ("ChangeFlags",),
-    "clock": ("Clock", "SystemClock", "clock_offset_ms"),
+    "clock": ("Clock", "SystemClock", "clock_offset_ms", "hold"),
     "errors": (
         "BackendError",
         "ConfigError",

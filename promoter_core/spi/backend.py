@@ -89,7 +89,8 @@ class Backend(Protocol):
           already added leave the set.
         - The stream entry holds the envelope (`d`) and the name (`n`, absent when empty).
         - With `capabilities.traces`, the entry, the event and the `PromotedJob` of a job that was scheduled with a
-          trace context contain it as `traceparent` and `tracestate`. Entry and event omit empty ones.
+          trace context contain it as `traceparent` and `tracestate`. Entry and event omit empty ones. A `tracestate`
+          without a `traceparent` is dropped.
         - `overflow="hold"`: the stream does not grow beyond `max_stream_len`; due jobs that find no room stay in the
           set. If there was less room than `limit`, `held_back` counts all due jobs that stay; otherwise it is 0.
           `"trim"`: the oldest entries are dropped to keep the length, approximately.
@@ -128,8 +129,8 @@ class Backend(Protocol):
         are pending, and all that start before the next such call. One change never hides another. Occasional spurious
         wake-ups are allowed, but while nothing changes, waits eventually last their full time. For JOBS, a job that
         comes before all others is a change, whichever job of a call it is; any other write can be one. For LOCK, a
-        change is the release of the lock, not its expiry. `capabilities.wake` says how changes are noticed. Cancelling
-        the wait is safe.
+        change is the release of the lock, not its expiry. `capabilities.wake` says how changes are noticed. While it is
+        POLL, no change has to end a wait, not even one by this backend. Cancelling the wait is safe.
         """
         ...
 
@@ -151,6 +152,8 @@ class Backend(Protocol):
           envelope and the name of a request equal those of a waiting job, a store can treat it as that job with a new
           due time.
         - `index`: `cancel` finds the job at once. A store can index a unique job in any case.
+        - Dedup markers that have expired do not stay: the store deletes them, or later calls for the queue do, such as
+          `schedule` of a unique job or `promote`.
 
         Source: ChasquiMQ's SCHEDULE_DELAYED_IDEMPOTENT_SCRIPT.
         """

@@ -66,6 +66,8 @@ Change = tuple[ChangeKind, str]  # the name is a queue, or a group for MEMBERS
 class ChangeFlags:
     """One flag for each kind of change of each queue. A flag that is set before a wait starts ends that wait.
 
+    The flags belong to the event loop: no method may be called in another thread.
+
     Call `expect` *before* reading the state that a change concerns, never after, or a change in between is missed. When
     there are many flags, those that nobody waits for are dropped. A wait without a flag ends at once, as after a
     change.
@@ -79,7 +81,11 @@ class ChangeFlags:
         self._feeds: list[FlagFeed] = []
 
     def set(self, kind: ChangeKind, queue: str) -> None:
-        """Report a change: end the waits for it."""
+        """Report a change, after its commit: end the waits for it.
+
+        In a thread, call `loop.call_soon_threadsafe(flags.set, kind, queue)`. The thread's work does this itself: a
+        caller that is cancelled does not wait for it (`run_call` with `whole=True`).
+        """
         if (flag := self._flags.get((kind, queue))) is not None:
             flag.set()
         for feed in self._feeds:

@@ -1,8 +1,13 @@
-"""`Clock`, and the real one. Everything that waits takes a `Clock`, so that tests can run years in milliseconds."""
+"""`Clock`, and the real one. Everything that waits takes a `Clock`, so that tests can run years in milliseconds.
+
+A virtual clock sees tasks, but neither I/O nor threads: it would run ahead of them. So a backend that uses `url.clock`
+and works in a thread, or waits for a device, does so inside `with hold(clock)`.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
 
@@ -36,6 +41,20 @@ class SystemClock:
         import asyncio  # imported late, because listing plugins does not need it
 
         await asyncio.sleep(seconds)
+
+
+def hold(clock: Clock) -> AbstractContextManager[None]:
+    """Return a context manager in which a virtual clock stands still. On other clocks it does nothing.
+
+    A `VirtualClock` jumps ahead once every task waits. Hold it for the length of a call to a thread:
+
+        with hold(clock):
+            rows = await run_call(loop.run_in_executor(thread, work), translate, life, whole=True)
+
+    It calls `clock.held()` if the clock has this method.
+    """
+    held = getattr(clock, "held", None)
+    return nullcontext() if held is None else held()
 
 
 def clock_offset_ms(store_ms: float, now_ms: float, call_s: float) -> float:

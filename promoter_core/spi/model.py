@@ -53,9 +53,9 @@ class StreamName(StrEnum):
 class Wake(StrEnum):
     """How a backend's `wait` notices changes."""
 
-    ANY_WRITE = "any-write"  # changes by any writer, in any language
+    ANY_WRITE = "any-write"  # changes by any writer, in any language; by a fast poll of the backend's own, too
     ANNOUNCED = "announced"  # changes by writers that announce them, such as this library
-    POLL = "poll"  # only changes by its own process: the promoter polls
+    POLL = "poll"  # none for sure, not even the backend's own: the promoter polls
 
 
 class ChangeKind(Enum):

@@ -18,7 +18,8 @@ REFUSED_S = 300.0  # before the next attempt after a permanent refusal
 class PushChannel:
     """Calls `listen` again and again, in the background.
 
-    `hears` is True while a connection exists. While it is False, the backend polls.
+    `hears` is True while a connection exists. While it is False, the backend polls. `listen` can also be a loop that
+    polls the store itself, such as a file whose version shows each commit: it calls `connected` after the first look.
 
         async def listen(connected):
             async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:

@@ -18,6 +18,7 @@ class VirtualClock:
 
     For code that waits on this clock and on other tasks. Pending real I/O does not count as work: with a server or a
     thread behind the backend, time would run ahead of it, unless the I/O is inside `with clock.held()`.
+    A backend uses `promoter_core.spi.hold(clock)` for this.
     """
 
     def __init__(self, start_ms: int = 1_800_000_000_000) -> None:

@@ -58,6 +58,13 @@ def test_a_fixture_that_is_missing_is_named(tmp_path):
     assert "needs the fixture `leap`" in text
 
 
+def test_a_run_in_any_folder_warns_of_no_missing_setting(tmp_path):
+    text = kit("--promoter-url", "memory://", "-k", "kit_lock", folder=tmp_path)
+    assert passed(text) > 20
+    assert "asyncio_default_fixture_loop_scope" not in text
+    assert re.search(r"Promoter's conformance kit =+ TestConformance: \d+ passed", text)
+
+
 def test_a_plugin_of_pytest_gives_what_a_url_cannot(tmp_path):
     (tmp_path / "my_fixtures.py").write_text(FIXTURES)
     text = kit("--promoter-url", "memory://", "-p", "my_fixtures", folder=tmp_path)

@@ -20,7 +20,7 @@ class StoredJob:
     malformed: bool = False  # not a job: the next promotion moves it to the DLQ
     handle: bytes = b""  # opaque; lets a change find exactly this job, whatever its id
     unique: bool | None = None  # its id is taken while it waits; None without `want_details`
-    keep_id_ms: int | None = None  # how long the id of a unique job stays taken after its promotion
+    keep_id_ms: int | None = None  # how long its id stays taken after its promotion; None for a job that is not unique
     traceparent: str = ""  # the producer's trace context (W3C), with `want_details`
     tracestate: str = ""  # vendor-specific part of the trace context
 
@@ -155,8 +155,8 @@ class ManagementSupport(Protocol):
           as the end of that year. Its position among jobs with the same due time is unspecified.
         - `RunNow` writes what a promotion writes: the stream entry, a `waiting` event, and the cleanup of the index.
           The id stays taken as after a promotion. The stream does not grow beyond `max_stream_len`.
-        - `Replace` takes the request's envelope, name, index and `keep_id_ms`, and keeps of the old job only what
-          `keep_…` says. Its trace context is that of the request, unless `keep_data`.
+        - `Replace` takes the request's envelope, name, index, `unique` and `keep_id_ms`, and keeps of the old job only
+          what `keep_…` says. Its trace context is that of the request, unless `keep_data`.
         - A change that gives the set an earlier head, or removes its head, ends a wait for JOBS.
         - With many changes, some may have been made when TransientError is raised.
 

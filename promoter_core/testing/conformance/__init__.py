@@ -12,6 +12,8 @@ identity.py         repeated ids
 waiting.py          wait, close, shape, faults
 wakes.py            which changes end which waits
 closing.py          behaviour after close
+blocking.py         long calls and the event loop
+driver_errors.py    exceptions of the driver
 phases.py           cleanup and emit, fused or not
 fleet.py            FleetSupport: several queues in one call, changes, members of a group
 feeds.py            several feeds at once
@@ -57,6 +59,7 @@ except ImportError as exc:
 
 from promoter_core.testing.conformance.atomicity import AtomicityContract
 from promoter_core.testing.conformance.base import ContractBase
+from promoter_core.testing.conformance.blocking import BlockingContract
 from promoter_core.testing.conformance.cancellation import CancellationContract
 from promoter_core.testing.conformance.changes import ChangesContract
 from promoter_core.testing.conformance.closing import ClosingContract
@@ -64,6 +67,7 @@ from promoter_core.testing.conformance.dead_letters import DeadLettersContract
 from promoter_core.testing.conformance.delivery import DeliveryContract
 from promoter_core.testing.conformance.diagnostics import DiagnosticsContract
 from promoter_core.testing.conformance.discovery import DiscoveryContract
+from promoter_core.testing.conformance.driver_errors import DriverErrorsContract
 from promoter_core.testing.conformance.feeds import FeedsContract
 from promoter_core.testing.conformance.fleet import FleetContract
 from promoter_core.testing.conformance.identity import IdentityContract
@@ -102,6 +106,8 @@ class BackendContract(
     WaitingContract,
     WakesContract,
     ClosingContract,
+    BlockingContract,
+    DriverErrorsContract,
     TextContract,
     IdentityContract,
     KeptIdsContract,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from promoter_core.spi import Clock, SystemClock, Ties, Wake
+from promoter_core.spi import Clock, DeadLetterSupport, ManagementSupport, SystemClock, Ties, Wake
 from promoter_core.testing.conformance.harness import Kit
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
 from promoter_core.testing.forward import members_of
@@ -19,6 +19,8 @@ class Guarded:
 
     Each test has the keyword `kit_` and the name of its file: `pytest -k kit_lock` runs those of lock.py.
     """
+
+    kit_summary = True  # promoter_pytest counts its tests at the end of a run, and what the skipped ones need
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -50,18 +52,28 @@ def missing(name: str, message: str) -> Any:
 OPTIONAL: dict[str, str] = {}  # optional fixtures, and their descriptions
 
 
-def skip_without(name: str) -> None:
-    """Skip because an optional fixture is missing."""
+PROTOCOLS: dict[str, type] = {}  # optional fixtures that only a backend with this ability can need
+
+
+def skip_for(request: pytest.FixtureRequest, name: str) -> None:
+    """Skip because an optional fixture is missing, or because the backend has no ability that needs it."""
+    if (protocol := PROTOCOLS.get(name)) is not None:
+        needs_support(request.getfixturevalue("kit"), protocol)
     pytest.skip(f"needs the fixture `{name}`: {OPTIONAL[name]}")
 
 
-def optional(name: str, what: str) -> Any:
-    """Return a fixture that the author can provide; tests that need it are skipped otherwise."""
+def optional(name: str, what: str, protocol: type | None = None) -> Any:
+    """Return a fixture that the author can provide; tests that need it are skipped otherwise.
+
+    A backend without `protocol` cannot need it: the reason of the skip is then the protocol.
+    """
     OPTIONAL[name] = what
 
-    def fixture(self: Any) -> Any:
-        skip_without(name)
+    def fixture(self: Any, request: pytest.FixtureRequest) -> Any:
+        skip_for(request, name)
 
+    if protocol is not None:
+        PROTOCOLS[name] = protocol
     return pytest.fixture(name=name)(fixture)
 
 
@@ -89,8 +101,12 @@ class ContractBase(Guarded):
     clock: Any = pytest.fixture(name="clock")(lambda self: SystemClock())
     leap: Any = optional("leap", "async (queue, ms): advances the clock of the store by that many milliseconds")
     set_time: Any = optional("set_time", "async (ms): stops the clock of the store at this Unix time, in milliseconds")
-    add_malformed: Any = optional("add_malformed", "async (queue, member): adds a malformed member to the sorted set")
-    add_parked: Any = optional("add_parked", "async (queue, request): adds a job that is due after the year 9999")
+    add_malformed: Any = optional(
+        "add_malformed", "async (queue, member): adds a malformed member to the sorted set", DeadLetterSupport
+    )
+    add_parked: Any = optional(
+        "add_parked", "async (queue, request): adds a job that is due after the year 9999", ManagementSupport
+    )
     stored_names: Any = optional("stored_names", "async (): returns the names of all keys in the store")
 
     @pytest.fixture
@@ -112,6 +128,12 @@ def needs_support(kit: Kit, protocol: type) -> None:
     lacking = [name for name in members if not hasattr(kit.backend.inner, name)]
     but = f"; of its methods this one lacks {', '.join(lacking)}" if len(lacking) < len(members) else ""
     pytest.skip(f"needs a backend that offers {protocol.__name__}{but}")
+
+
+def needs_a_store_outside(kit: Kit) -> None:
+    """Skip if the store is memory of this process, which needs no driver."""
+    if not (kit.backend.capabilities.durable or kit.backend.capabilities.shared):
+        pytest.skip("needs the capability durable=True or shared=True: this store is memory of the process")
 
 
 def needs_ties(kit: Kit, ties: Ties) -> None:

@@ -20,7 +20,7 @@ import pytest_asyncio
 from promoter_core import PromoterError, Registry, connect
 from promoter_core.spi import Clock, SystemClock
 from promoter_core.testing.conformance import BackendContract
-from promoter_core.testing.conformance.base import OPTIONAL, skip_without
+from promoter_core.testing.conformance.base import OPTIONAL, skip_for
 
 
 def given(request: pytest.FixtureRequest, name: str) -> Any:
@@ -39,7 +39,7 @@ def from_plugin(name: str) -> Any:
 
     def fixture(self: Any, request: pytest.FixtureRequest) -> Any:
         if (value := given(request, name)) is None:
-            skip_without(name)
+            skip_for(request, name)
         return value
 
     return pytest.fixture(name=name)(fixture)
@@ -96,5 +96,5 @@ class TestConformance(Given):
         if (url := option(request, "--promoter-unreachable-url")) is not None:
             return Registry().backend(url)
         if (value := given(request, "unreachable")) is None:
-            skip_without("unreachable")
+            skip_for(request, "unreachable")
         return value

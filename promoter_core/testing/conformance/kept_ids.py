@@ -21,6 +21,7 @@ from promoter_core.testing.conformance.phases import StoredNames
 
 REMEMBERED = "The same holds for `keep_id_ms` after the due time, and after a late promotion. It may end a minute early"
 FREED = "At the latest, the id is free a minute after that time."
+EXPIRED = "Dedup markers that have expired do not stay: the store deletes them, or later calls for the queue do"
 NOT_KEPT = "with 0, the id is free as soon as the job is promoted."
 FIRSTS = "`keep_id_ms` is that of the request that created the job."
 WHY = "The outcome of a repeat is KEPT while the job waits, and ALREADY_PROMOTED after it was promoted."
@@ -229,3 +230,22 @@ class KeptIdsContract(ContractBase):
         names = await stored_names()
         left = {how: [name for name in names if id in name] for how, id in ids.items()}
         obliges("Backend.schedule", NOT_KEPT, not any(left.values()), left=left)
+
+    async def test_expired_markers_are_deleted_in_the_end(
+        self, kit: Kit, leap: Leap, stored_names: StoredNames
+    ) -> None:
+        lease, gained = await kit.lead(), dict[int, set[str]]()
+        for keep_ms in (0, HOUR_MS):  # what a promoted job leaves in any case, and with a marker
+            before = set(await stored_names())
+            await kit.schedule(*(f"{keep_ms}-{ULID()}" for _ in range(20)), unique=True, delay_ms=0, keep_id_ms=keep_ms)
+            await kit.empty(lease)
+            gained[keep_ms] = set(await stored_names()) - before
+        markers = len(gained[HOUR_MS]) - len(gained[0])
+        await leap(kit.queue, HOUR_MS + 2 * MINUTE_MS)
+        for n in range(3):
+            await kit.schedule(f"later-{n}", unique=True, delay_ms=0, keep_id_ms=0)
+            await kit.cancel("never")
+            await kit.empty(await kit.lead())
+        left = gained[HOUR_MS] & set(await stored_names())
+        gone = len(gained[HOUR_MS]) - len(left)
+        obliges("Backend.schedule", EXPIRED, gone >= markers / 2, markers=markers, deleted=gone, left=sorted(left))

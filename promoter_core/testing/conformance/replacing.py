@@ -18,7 +18,7 @@ from promoter_core.testing.conformance.phases import StoredNames
 from promoter_core.testing.conformance.text import IDS
 
 CHANGE = "ManagementSupport.change_jobs"
-TAKES = "`Replace` takes the request's envelope, name, index and `keep_id_ms`"
+TAKES = "`Replace` takes the request's envelope, name, index, `unique` and `keep_id_ms`"
 NOTHING_STAYS = "and keeps of the old job only what `keep_…` says."
 IN_PLACE = "Replace the waiting job that has the id of `request`; if there is none, schedule `request`."
 ANYWAY = "or CREATED, even if a promotion still keeps the id taken."

@@ -16,6 +16,7 @@ from promoter_core.testing.conformance.shape_checks import CheckedBackend, shape
 WAKES = "True on a change or a possible one"
 MISSED = "A change after the caller's last `promote` (for JOBS) or `lock` (for LOCK) began is never missed"
 PATIENT_S = 5.0  # a wait that a wake is to end
+PAUSES_MS = (30, 0, 1, 0, 2, 5, 0, 1, 0, 2, 5, 0)  # between a change and a wait: it can be noticed before, or during it
 
 
 class WaitingContract(ContractBase):
@@ -72,10 +73,11 @@ class WaitingContract(ContractBase):
         needs_wake(kit)
         lease = await kit.lead()
         await self._settle(kit, lease)
-        await kit.promote(lease)
-        await kit.schedule("near", delay_ms=30_000)
-        await kit.sleep_ms(30)
-        obliges("Backend.wait", MISSED, await self._wait(kit, ChangeKind.JOBS))
+        for number, pause_ms in enumerate(PAUSES_MS):
+            await kit.promote(lease)
+            await kit.schedule(f"near-{number}", delay_ms=30_000 - 500 * number)  # each before all others
+            await kit.sleep_ms(pause_ms)
+            obliges("Backend.wait", MISSED, await self._wait(kit, ChangeKind.JOBS), pause_ms=pause_ms, round=number)
 
     async def test_unlock_ends_a_followers_wait(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)
@@ -96,11 +98,12 @@ class WaitingContract(ContractBase):
     async def test_an_unlock_between_lock_and_wait_is_not_missed(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)
         needs_wake(mine)
-        lease = await theirs.lead("other")
-        await mine.backend.lock(mine.queue, "me", 60_000)
-        await theirs.backend.unlock(lease)
-        await mine.sleep_ms(30)
-        obliges("Backend.wait", MISSED, await self._wait(mine, ChangeKind.LOCK))
+        for number, pause_ms in enumerate(PAUSES_MS):
+            lease = await theirs.lead("other")
+            await mine.backend.lock(mine.queue, "me", 60_000)
+            await theirs.backend.unlock(lease)
+            await mine.sleep_ms(pause_ms)
+            obliges("Backend.wait", MISSED, await self._wait(mine, ChangeKind.LOCK), pause_ms=pause_ms, round=number)
 
     async def test_backends_on_one_store_see_the_same_queue(self, kit: Kit, pair: Any, clock: Clock) -> None:
         mine, theirs = self._both(pair, clock)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from promoter_core.spi import ChangeKind, Clock, JobRequest, Lease
-from promoter_core.testing.conformance.base import ContractBase, needs_wake
-from promoter_core.testing.conformance.harness import LONG_MS, Kit, job
+from promoter_core.spi import ChangeKind, Clock, FleetSupport, JobRequest, Lease, Promotion
+from promoter_core.testing.conformance.base import ContractBase, needs_support, needs_wake
+from promoter_core.testing.conformance.harness import LONG_MS, REQUEST, Kit, job
+from promoter_core.testing.conformance.interleaving import HOLD_S, MOST_STEPS, HeldCall
 from promoter_core.testing.conformance.obligations import obliges
 from promoter_core.testing.conformance.shape_checks import CheckedBackend
 from promoter_core.testing.conformance.waiting import MISSED, PATIENT_S
@@ -101,6 +102,30 @@ class WakesContract(ContractBase):
             "Backend.wait", MISSED, await _ends(kit, change), waits_before_the_change="one timed out, one cancelled"
         )
 
+    @pytest.mark.parametrize("look", ["promote", "promote_many", "lock", "lock_many"])
+    async def test_a_change_while_a_look_is_under_way_is_not_missed(self, kit: Kit, look: str) -> None:
+        """The look is held after each of its steps, such as the answer of the store, until the change has been made."""
+        needs_wake(kit)
+        if look.endswith("_many"):
+            needs_support(kit, FleetSupport)
+        change = JOBS if look.startswith("promote") else LOCK
+        queues = [kit.other() for _ in range(MOST_STEPS)]
+        await _settle(kit, queues, change)
+        for step, k in enumerate(queues, 1):
+            call = HeldCall(_look(k, look), step)
+            held = await call.held()
+            changing = asyncio.ensure_future(_change(k, change))
+            if held:
+                await asyncio.wait((changing,), timeout=HOLD_S)
+                await asyncio.sleep(0.01)  # it has been noticed; real time, because the call can hold a virtual clock
+            call.release()
+            answer, _ = await asyncio.gather(call.task, changing)
+            seen = isinstance(answer, Lease) or (isinstance(answer, Promotion) and answer.depth > 0)
+            woken = seen or await _ends(k, change)  # a call that starts slowly can see the change itself
+            obliges("Backend.wait", MISSED, woken, look=look, answer=answer, changed_after_its_step=step)
+            if not held:
+                break
+
     async def test_looks_at_other_things_do_not_hide_a_change(self, kit: Kit) -> None:
         """Only `promote` of this queue reads its set, and only `lock` of this queue reads its lock."""
         needs_wake(kit)
@@ -151,6 +176,20 @@ async def _ends(kit: Kit, change: ChangeKind) -> bool:
     began_s = kit.clock.monotonic()
     changed = await kit.backend.wait(kit.queue, change, PATIENT_S)
     return bool(changed) and kit.clock.monotonic() - began_s < PATIENT_S
+
+
+async def _look(kit: Kit, look: str) -> Any:
+    """Promote as "leader", or try to take the lock as "follower", by this method."""
+    lease = Lease(kit.queue, "leader", LONG_MS)
+    match look:
+        case "promote":
+            return await kit.backend.promote(lease, REQUEST)
+        case "promote_many":
+            return (await kit.backend.promote_many([(lease, REQUEST)]))[0]
+        case "lock":
+            return await kit.backend.lock(kit.queue, "follower", LONG_MS)
+        case _:
+            return (await kit.backend.lock_many([kit.queue], "follower", LONG_MS))[0]
 
 
 async def _change(kit: Kit, change: ChangeKind) -> None:

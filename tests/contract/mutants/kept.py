@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from promoter_core.spi import KEEP_ID_MS, JobOutcome, LeaseLost, Scheduled
 from promoter_memory.backend import MemoryBackend
+from promoter_memory.store import QueueStore
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
@@ -247,3 +248,19 @@ class CountsTheHourDownToTheDueTime(Keeps):
 
     def keep_ms(self, job):
         return 0
+
+
+class _Keeping(QueueStore):
+    def marked(self, id, now_ms):
+        return self._markers.get(id, 0) > now_ms
+
+
+class KeepsExpiredMarkers(MemoryBackend):
+    """Compares the time of a marker, and deletes none."""
+
+    killed_by = "test_expired_markers_are_deleted_in_the_end"
+
+    def _queue(self, queue):
+        q, now_ms = super()._queue(queue)
+        q.__class__ = _Keeping
+        return q, now_ms

@@ -269,3 +269,15 @@ class PromoteLengthensOthers(MemoryBackend):
             if isinstance(answer, LeaseLost) and (holder := q.holder(now_ms)):
                 q.lock = (holder, max(q.lock[1], now_ms + lease.ttl_ms))
         return answers
+
+
+class RenewsUnaskedWhatItMoves(MemoryBackend):
+    """Writes the lock's end with the jobs, although nobody asked for a renewal."""
+
+    killed_by = "test_promote_leaves_the_lease_alone_otherwise"
+
+    async def promote(self, lease, request):
+        answer = await super().promote(lease, request)
+        if isinstance(answer, Promotion) and answer.promoted:
+            self._store[lease.queue].lock = (lease.holder, answer.now_ms + lease.ttl_ms)
+        return answer

@@ -6,6 +6,7 @@ import asyncio
 
 from promoter_core.spi import ChangeFlags, ChangeKind
 from promoter_memory.backend import MemoryBackend
+from tests.contract.mutants.honest import DistantBackend
 from tests.typed import untyped
 
 JOBS, LOCK = ChangeKind.JOBS, ChangeKind.LOCK
@@ -242,3 +243,67 @@ class TakesNoTimeForAnyTime(MemoryBackend):
 
     async def wait(self, queue, change, timeout_s):
         return await super().wait(queue, change, timeout_s or 3_600.0)
+
+
+class ForgetsWhatComesDuringAPromote(DistantBackend):
+    """Clears the flag after the look, when the flag can be of a change that the look has not seen."""
+
+    killed_by = "test_a_change_while_a_look_is_under_way_is_not_missed"
+
+    async def promote(self, lease, request):
+        answer = await super().promote(lease, request)
+        self._store.flags.expect(JOBS, lease.queue)
+        return answer
+
+
+class ForgetsWhatComesDuringALock(DistantBackend):
+    killed_by = "test_a_change_while_a_look_is_under_way_is_not_missed"
+
+    async def lock(self, queue, holder, ttl_ms):
+        answer = await super().lock(queue, holder, ttl_ms)
+        self._store.flags.expect(LOCK, queue)
+        return answer
+
+
+class ForgetsWhatComesDuringManyPromotes(DistantBackend):
+    killed_by = "test_a_change_while_a_look_is_under_way_is_not_missed"
+
+    async def promote_many(self, requests):
+        answers = await super().promote_many(requests)
+        for lease, _ in requests:
+            self._store.flags.clear(JOBS, lease.queue)
+        return answers
+
+
+class ForgetsWhatComesDuringManyLocks(DistantBackend):
+    killed_by = "test_a_change_while_a_look_is_under_way_is_not_missed"
+
+    async def lock_many(self, queues, holder, ttl_ms):
+        answers = await super().lock_many(queues, holder, ttl_ms)
+        for queue in queues:
+            self._store.flags.clear(LOCK, queue)
+        return answers
+
+
+class NoticesEachOtherChangeLate(MemoryBackend):
+    """Misses a change that comes right before the wait, as a poll whose position is read twice: once in a while."""
+
+    killed_by = "test_a_change_between_promote_and_wait_is_not_missed"
+
+    async def wait(self, queue, change, timeout_s):
+        count = untyped(self._store.groups).setdefault("waits", {})
+        count[change] = count.get(change, 0) + 1
+        if change is JOBS and count[change] % 7 == 0:
+            self._store.flags.expect(change, queue)
+        return await super().wait(queue, change, timeout_s)
+
+
+class NoticesEachOtherUnlockLate(MemoryBackend):
+    killed_by = "test_an_unlock_between_lock_and_wait_is_not_missed"
+
+    async def wait(self, queue, change, timeout_s):
+        count = untyped(self._store.groups).setdefault("waits", {})
+        count[change] = count.get(change, 0) + 1
+        if change is LOCK and count[change] % 7 == 0:
+            self._store.flags.expect(change, queue)
+        return await super().wait(queue, change, timeout_s)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from promoter_core.spi import KEEP_ID_MS, Clock, ErrorTable, Lifecycle, PermanentError, run_call
+from promoter_core.spi import KEEP_ID_MS, Clock, ErrorTable, Lifecycle, PermanentError, hold, run_call
 
 T = TypeVar("T")
 
@@ -121,9 +121,10 @@ class Database:
 
     async def _submit(self, work: Callable[[], T]) -> T:
         """Run `work` in the thread. It completes even if the caller is cancelled, so a transaction is never cut."""
-        call = asyncio.get_running_loop().run_in_executor(self._thread, work)
         translate = partial(ERRORS.translate, where=self.path)
-        return await run_call(call, translate, self._life, timeout_s=CALL_S, whole=True)
+        with hold(self._clock):  # a virtual clock does not see the thread
+            call = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await run_call(call, translate, self._life, timeout_s=CALL_S, whole=True)
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)

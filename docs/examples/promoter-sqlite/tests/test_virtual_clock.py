@@ -1,7 +1,6 @@
 """The conformance kit on a virtual clock: no test waits for real time to pass, and times are exact."""
 
 import pytest
-from promoter_sqlite.database import Database
 
 from promoter_core import connect
 from promoter_core.testing import VirtualClock
@@ -10,16 +9,8 @@ from promoter_core.testing.conformance import BackendContract
 
 class TestSqliteOnAVirtualClock(BackendContract):
     @pytest.fixture
-    def clock(self, monkeypatch):
-        clock, submit = VirtualClock(), Database._submit
-
-        async def held(database, work):
-            """Stop the clock while the thread works."""
-            with clock.held():
-                return await submit(database, work)
-
-        monkeypatch.setattr(Database, "_submit", held)
-        return clock
+    def clock(self):
+        return VirtualClock()
 
     @pytest.fixture
     async def backend(self, tmp_path, clock):
