@@ -77,9 +77,8 @@ async def _look_at(backend: Backend, queue: str) -> list[Finding]:
     findings = []
     if near.is_empty(stats) and (hint := await near.hint(backend, queue)):
         findings.append(Finding(Severity.WARNING, f"the store has no job of queue {queue!r}{hint}"))
-    before: dict[str, int] = {}
-    if any(group.undelivered for group in stats.groups):
-        before = {group.name: group.undelivered or 0 for group in stats.groups}
+    before = {group.name: group.undelivered for group in stats.groups if group.undelivered}
+    if before:
         await asyncio.sleep(AGAIN_S)
         stats = await DelayedQueue(backend, queue).stats()
     # A backend without layouts has no consumer groups: its users run their own consumers.
@@ -88,7 +87,7 @@ async def _look_at(backend: Backend, queue: str) -> list[Finding]:
 
 
 def _queue(s: QueueStats, undelivered: Mapping[str, int], *, grouped: bool) -> list[Finding]:
-    """Report a queue. `undelivered` is what each group had not received a moment before."""
+    """Report a queue. `undelivered` is how many entries groups had not received a moment before."""
     findings = []
     if s.holder is None:
         advice = "start `promoter run`; if one runs, its log and its /readyz name the error"

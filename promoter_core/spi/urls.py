@@ -113,7 +113,7 @@ def parse_url(url: object) -> BackendUrl:
 _END_OF_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SECRET = re.compile(r"@|:(?!\d{1,5}$)")  # anything other than a host and a port
-_BAD_PORT = re.compile(r"[^@/?#\[\]]*:(?!\d{1,5}(?:[,/]|$))[^@/?#,]*(?:[,/]|$)")  # or a password without @ and a host
+_BAD_PORT = re.compile(r"[^/?#\[\]]*:(?!\d{1,5}(?:[,/]|$))[^/?#,]*(?:[,/]|$)")  # or a password without @ and a host
 _SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # the standard library silently drops some of them
 

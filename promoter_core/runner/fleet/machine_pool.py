@@ -107,7 +107,7 @@ class MachinePool:
     @property
     def renews(self) -> bool:
         """Whether leases have to be renewed now."""
-        return bool(self._renewing) or self._clock.monotonic() >= self.renew_s
+        return self.next_renewal_s() <= self._clock.monotonic()
 
     def next_step_s(self) -> float:
         """When the next step is due, if nothing changes before."""

@@ -62,19 +62,9 @@ def _translated(name, method):
 
 
 for name in (
-    "lock",
-    "promote",
-    "unlock",
-    "schedule",
-    "cancel",
-    "stats",
-    "cleanup",
-    "emit",
-    "join_group",
-    "leave_group",
+    *("lock", "promote", "unlock", "schedule", "cancel", "stats", "cleanup", "emit", "join_group", "leave_group"),
+    *("get_jobs", "list_jobs", "count_jobs", "change_jobs", "requeue_dead_letter", "delete_dead_letters"),
 ):
-    setattr(TranslatesErrors, name, _translated(name, getattr(DistantBackend, name)))
-for name in ("get_jobs", "list_jobs", "count_jobs", "change_jobs", "requeue_dead_letter", "delete_dead_letters"):
     setattr(TranslatesErrors, name, _translated(name, getattr(DistantBackend, name)))
 
 

@@ -289,21 +289,16 @@ class NoticesEachOtherChangeLate(MemoryBackend):
     """Misses a change that comes right before the wait, as a poll whose position is read twice: once in a while."""
 
     killed_by = "test_a_change_between_promote_and_wait_is_not_missed"
+    misses = JOBS
 
     async def wait(self, queue, change, timeout_s):
         count = untyped(self._store.groups).setdefault("waits", {})
         count[change] = count.get(change, 0) + 1
-        if change is JOBS and count[change] % 7 == 0:
+        if change is self.misses and count[change] % 7 == 0:
             self._store.flags.expect(change, queue)
         return await super().wait(queue, change, timeout_s)
 
 
-class NoticesEachOtherUnlockLate(MemoryBackend):
+class NoticesEachOtherUnlockLate(NoticesEachOtherChangeLate):
     killed_by = "test_an_unlock_between_lock_and_wait_is_not_missed"
-
-    async def wait(self, queue, change, timeout_s):
-        count = untyped(self._store.groups).setdefault("waits", {})
-        count[change] = count.get(change, 0) + 1
-        if change is LOCK and count[change] % 7 == 0:
-            self._store.flags.expect(change, queue)
-        return await super().wait(queue, change, timeout_s)
+    misses = LOCK
